@@ -1,0 +1,241 @@
+"""What crosses the bus between the API and the workers, and what a worker asks of an engine.
+
+Plain typed data, encoded as msgpack; no torch here. Every job and event carries `version`; a process that meets
+another version refuses it in one clear line instead of guessing.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import msgspec
+
+BUS_VERSION = 1
+
+Kind = Literal["chat", "paint"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """Base of all that is sent: immutable, named fields."""
+
+
+class Turn(Record):
+    """One earlier question and answer. `answer` is in the tokenizer's escaped form (`<` doubled)."""
+
+    question: str
+    answer: str
+
+
+class ChatGeneration(Record):
+    """How an answer is searched for. `do_sample` samples; otherwise `num_beams` 1 is greedy and more is beam search."""
+
+    max_new_tokens: int = 514  # ids at most, the final eos included: the reference's max_length 512 (SPEC §7)
+    num_beams: int = 3
+    do_sample: bool = False
+    temperature: float = 0.7
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0
+    repetition_penalty: float = 1.1
+    repetition_window: int | None = None
+    length_penalty: float = 3.0
+    max_input_tokens: int = 3000  # the full conversion, answer leaf included (SPEC §6)
+
+
+class ChatJob(Record, tag="chat"):
+    """One question about one image (or about none).
+
+    `pixels` is RGB uint8, row-major, height = width = `image_size_px`, resized as SPEC §5; empty without an image.
+    `state_key` names the image's vision state: tenant salt and digest of the pixels.
+    """
+
+    job_id: str
+    question: str
+    history: list[Turn] = []
+    pixels: bytes = b""
+    image_size_px: int = 0
+    state_key: str = ""
+    vision_state: bytes = b""  # a cached state, put in by the worker before `admit`; empty when there is none
+    generation: ChatGeneration = ChatGeneration()
+    seed: int = 0
+    stream: bool = False
+    strict_length: bool = False  # raise on an over-long talk instead of dropping its oldest turns
+    raw_text: bool = False  # parse special tokens in user text, as the reference does (SPEC §11.1)
+    version: int = BUS_VERSION
+
+
+class PaintJob(Record, tag="paint"):
+    """One prompt. Candidate i starts from a CPU generator with `seed + i`."""
+
+    job_id: str
+    prompt: str
+    negative_prompt: str = ""
+    candidates: int = 1
+    rerank: Literal["auto", "on", "off"] = "auto"
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+    height_px: int = 512
+    width_px: int = 512
+    seed: int = 0
+    previews: int = 0  # intermediate pictures wanted
+    raw_text: bool = False
+    version: int = BUS_VERSION
+
+
+Job = ChatJob | PaintJob
+
+
+class Delta(Record, tag="delta"):
+    """New answer text. `offset_chars` counts the characters of the answer before `text`."""
+
+    token_ids: list[int]
+    text: str
+    offset_chars: int
+    version: int = BUS_VERSION
+
+
+class Progress(Record, tag="progress"):
+    """One finished denoising step of `total_steps`; `preview_png` where a preview was asked for."""
+
+    step: int
+    total_steps: int
+    preview_png: bytes = b""
+    version: int = BUS_VERSION
+
+
+class ChatResult(Record, tag="chat_result"):
+    """`answer` is for display; `answer_escaped` goes into the history (SPEC §11.2)."""
+
+    answer: str
+    answer_escaped: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    image_tokens: int
+    completion_tokens: int
+    token_ids: list[int]
+    dropped_turns: int = 0
+    vision_cached: bool = False
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class Candidate(Record):
+    png: bytes
+    seed: int
+    score: float | None = None
+
+
+class PaintResult(Record, tag="paint_result"):
+    """Candidates best first when reranked, else in the order of their seeds. `reranker` names what scored them."""
+
+    candidates: list[Candidate]
+    prompt_tokens: int
+    height_px: int
+    width_px: int
+    reranker: str = ""
+    denoise_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class Generated(Record, tag="generated"):
+    """The worker's last event: an unscreened result."""
+
+    result: ChatResult | PaintResult
+    version: int = BUS_VERSION
+
+
+class Failed(Record, tag="failed"):
+    """The worker's last event when the job cannot be done. `code` is one of the API's error codes."""
+
+    code: str
+    message: str
+    version: int = BUS_VERSION
+
+
+class StateComputed(Record, tag="state_computed"):
+    """A vision state to be cached. Stays in the worker: never sent to an API process."""
+
+    key: str
+    data: bytes
+
+
+Event = Delta | Progress | Generated | Failed
+EngineEvent = Event | StateComputed
+
+
+class ModelDescription(Record):
+    """What a worker serves, as its heartbeat tells."""
+
+    kind: Kind
+    name: str
+    fingerprint: str
+    untrained: bool = False
+    device: str = "cpu"
+    dtype: str = "float32"
+    parameters: int = 0
+    image_size_px: int = 0  # chat: the input picture's side
+    image_tokens: int = 0  # chat: placeholders per picture
+    picture_size_px: int = 0  # paint: the default side
+    picture_multiple_px: int = 0  # paint: sides are multiples of this
+    reranker: str = ""  # paint: name of the configured reranker
+
+
+class EngineConfig(Record):
+    """All that an engine is built from; filled from the settings by the worker role."""
+
+    kind: Kind
+    checkpoint: str  # file or folder
+    vocabulary: str = ""  # vocab.txt, for a bare .pt/.bin
+    device: str = "cpu"
+    dtype: str = "float32"
+    vae: str = ""  # paint: folder with config.json and weights, for a bare .pt
+    reranker: str = ""  # paint: folder of a Chinese-CLIP
+    steps_offset: Literal[0, 1] = 0  # paint: timesteps of the pinned (0) or of newer diffusers (1), SPEC §8.4
+    max_jobs: int = 1  # jobs in progress at once
+
+
+class JobRejected(Exception):
+    """An engine cannot take or finish this job; the job fails and the engine goes on.
+
+    Args:
+        code: one of the API's error codes, such as `context_length_exceeded`.
+        message: what was wrong, what was got, what is allowed.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+# A measured value and its name, such as ("prefill_s", 0.012); service.metrics lists the names and their histograms.
+Observe = Callable[[str, float], None]
+
+
+class Engine(Protocol):
+    """One model on one device, driven by one thread."""
+
+    @property
+    def description(self) -> ModelDescription: ...
+
+    @property
+    def capacity(self) -> int:
+        """How many more jobs `admit` would take now."""
+
+    def state_key(self, job: Job) -> str | None:
+        """Cache key of a state that would spare work on this job and that the engine does not hold itself."""
+
+    def admit(self, job: Job) -> None:
+        """Take a job in. Raises JobRejected where it cannot be done."""
+
+    def step(self) -> list[tuple[str, EngineEvent]]:
+        """One bounded slice of work on all admitted jobs: at most a prefill, a token or a denoising step each.
+
+        Returns (job id, event) pairs; a job ends with its `Generated` or `Failed` and is then forgotten. Returns an
+        empty list when nothing is admitted.
+        """
+
+    def cancel(self, job_id: str) -> None:
+        """Drop a job, between two steps. Unknown ids are ignored."""
+
+
+# An engine is built by a function of a dotted name `package.module:function` with this signature.
+EngineFactory = Callable[[EngineConfig, Observe], Engine]
