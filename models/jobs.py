@@ -1,7 +1,7 @@
 """What crosses the bus between the API and the workers, and what a worker asks of an engine.
 
-Plain typed data, encoded as msgpack; no torch here. Every job and event carries `version`; a process that meets
-another version refuses it in one clear line instead of guessing.
+Plain typed data, encoded as msgpack behind one version byte; no torch here. A process that meets another version
+refuses it in one clear line instead of guessing.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     """Base of all that is sent: immutable, named fields."""
 
 
-class Turn(Record):
+class Turn(Record, frozen=True):
     """One earlier question and answer. `answer` is in the tokenizer's escaped form (`<` doubled)."""
 
     question: str
     answer: str
 
 
-class ChatGeneration(Record):
+class ChatGeneration(Record, frozen=True):
     """How an answer is searched for. `do_sample` samples; otherwise `num_beams` 1 is greedy and more is beam search."""
 
     max_new_tokens: int = 514  # ids at most, the final eos included: the reference's max_length 512 (SPEC §7)
@@ -40,7 +40,7 @@ class ChatGeneration(Record):
     max_input_tokens: int = 3000  # the full conversion, answer leaf included (SPEC §6)
 
 
-class ChatJob(Record, tag="chat"):
+class ChatJob(Record, frozen=True, tag="chat"):
     """One question about one image (or about none).
 
     `pixels` is RGB uint8, row-major, height = width = `image_size_px`, resized as SPEC §5; empty without an image.
@@ -59,10 +59,9 @@ class ChatJob(Record, tag="chat"):
     stream: bool = False
     strict_length: bool = False  # raise on an over-long talk instead of dropping its oldest turns
     raw_text: bool = False  # parse special tokens in user text, as the reference does (SPEC §11.1)
-    version: int = BUS_VERSION
 
 
-class PaintJob(Record, tag="paint"):
+class PaintJob(Record, frozen=True, tag="paint"):
     """One prompt. Candidate i starts from a CPU generator with `seed + i`."""
 
     job_id: str
@@ -77,31 +76,28 @@ class PaintJob(Record, tag="paint"):
     seed: int = 0
     previews: int = 0  # intermediate pictures wanted
     raw_text: bool = False
-    version: int = BUS_VERSION
 
 
 Job = ChatJob | PaintJob
 
 
-class Delta(Record, tag="delta"):
+class Delta(Record, frozen=True, tag="delta"):
     """New answer text. `offset_chars` counts the characters of the answer before `text`."""
 
     token_ids: list[int]
     text: str
     offset_chars: int
-    version: int = BUS_VERSION
 
 
-class Progress(Record, tag="progress"):
+class Progress(Record, frozen=True, tag="progress"):
     """One finished denoising step of `total_steps`; `preview_png` where a preview was asked for."""
 
     step: int
     total_steps: int
     preview_png: bytes = b""
-    version: int = BUS_VERSION
 
 
-class ChatResult(Record, tag="chat_result"):
+class ChatResult(Record, frozen=True, tag="chat_result"):
     """`answer` is for display; `answer_escaped` goes into the history (SPEC §11.2)."""
 
     answer: str
@@ -117,13 +113,13 @@ class ChatResult(Record, tag="chat_result"):
     decode_s: float = 0.0
 
 
-class Candidate(Record):
+class Candidate(Record, frozen=True):
     png: bytes
     seed: int
     score: float | None = None
 
 
-class PaintResult(Record, tag="paint_result"):
+class PaintResult(Record, frozen=True, tag="paint_result"):
     """Candidates best first when reranked, else in the order of their seeds. `reranker` names what scored them."""
 
     candidates: list[Candidate]
@@ -135,22 +131,20 @@ class PaintResult(Record, tag="paint_result"):
     decode_s: float = 0.0
 
 
-class Generated(Record, tag="generated"):
+class Generated(Record, frozen=True, tag="generated"):
     """The worker's last event: an unscreened result."""
 
     result: ChatResult | PaintResult
-    version: int = BUS_VERSION
 
 
-class Failed(Record, tag="failed"):
+class Failed(Record, frozen=True, tag="failed"):
     """The worker's last event when the job cannot be done. `code` is one of the API's error codes."""
 
     code: str
     message: str
-    version: int = BUS_VERSION
 
 
-class StateComputed(Record, tag="state_computed"):
+class StateComputed(Record, frozen=True, tag="state_computed"):
     """A vision state to be cached. Stays in the worker: never sent to an API process."""
 
     key: str
@@ -161,7 +155,7 @@ Event = Delta | Progress | Generated | Failed
 EngineEvent = Event | StateComputed
 
 
-class ModelDescription(Record):
+class ModelDescription(Record, frozen=True):
     """What a worker serves, as its heartbeat tells."""
 
     kind: Kind
@@ -178,7 +172,7 @@ class ModelDescription(Record):
     reranker: str = ""  # paint: name of the configured reranker
 
 
-class EngineConfig(Record):
+class EngineConfig(Record, frozen=True):
     """All that an engine is built from; filled from the settings by the worker role."""
 
     kind: Kind
@@ -190,6 +184,42 @@ class EngineConfig(Record):
     reranker: str = ""  # paint: folder of a Chinese-CLIP
     steps_offset: Literal[0, 1] = 0  # paint: timesteps of the pinned (0) or of newer diffusers (1), SPEC §8.4
     max_jobs: int = 1  # jobs in progress at once
+
+
+class VersionMismatch(Exception):
+    """A job or event from a process of another version."""
+
+
+def encode(message: Job | Event | ModelDescription) -> bytes:
+    return bytes([BUS_VERSION]) + _encoder.encode(message)
+
+
+def decode_job(data: bytes) -> Job:
+    """Raises VersionMismatch, or msgspec.DecodeError when the bytes are no job."""
+    return _job_decoder.decode(_payload(data))
+
+
+def decode_event(data: bytes) -> Event:
+    """Raises VersionMismatch, or msgspec.DecodeError when the bytes are no event."""
+    return _event_decoder.decode(_payload(data))
+
+
+def decode_description(data: bytes) -> ModelDescription:
+    return _description_decoder.decode(_payload(data))
+
+
+def _payload(data: bytes) -> memoryview:
+    if not data or data[0] != BUS_VERSION:
+        raise VersionMismatch(
+            f"message of bus version {data[0] if data else 'none'}, this process speaks {BUS_VERSION}"
+        )
+    return memoryview(data)[1:]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_job_decoder: msgspec.msgpack.Decoder[Job] = msgspec.msgpack.Decoder(ChatJob | PaintJob)
+_event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Delta | Progress | Generated | Failed)
+_description_decoder = msgspec.msgpack.Decoder(ModelDescription)
 
 
 class JobRejected(Exception):
