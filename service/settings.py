@@ -1,0 +1,150 @@
+"""Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.jobs import Kind
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+_MIB = 2**20
+
+
+class SettingsError(Exception):
+    """The environment asks for something impossible; the message is one line."""
+
+
+class Settings(BaseSettings):
+    """What every role reads. Names are the variables' without VISCPM_; units end the name."""
+
+    model_config = SettingsConfigDict(env_prefix="VISCPM_", extra="ignore", frozen=True)
+
+    # Where things are
+    redis_url: str = ""  # empty: `viscpm serve` starts an embedded server
+    data_dir: Path = Path("data")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    models: Annotated[tuple[Kind, ...], NoDecode] = ("chat", "paint")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # Models. Empty checkpoint: `viscpm serve` uses the one in the box.
+    chat_checkpoint: str = ""
+    chat_vocab: str = ""
+    chat_device: str = "cpu"
+    chat_dtype: Dtype = "float32"
+    chat_max_jobs: int = Field(4, ge=1, le=64)
+    chat_workers: int = Field(1, ge=0, le=64)
+    chat_engine: str = "models.chat.engine:create_engine"
+    paint_checkpoint: str = ""
+    paint_vocab: str = ""
+    paint_device: str = "cpu"
+    paint_dtype: Dtype = "float32"
+    paint_max_jobs: int = Field(1, ge=1, le=16)
+    paint_workers: int = Field(1, ge=0, le=64)
+    paint_engine: str = "models.paint.engine:create_engine"
+    paint_vae: str = ""
+    paint_reranker: str = ""
+    paint_steps_offset: Literal[0, 1] = 0
+    threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: torch decides
+
+    # Admission and intake
+    queue_size: int = Field(64, ge=1, le=100_000)  # slots of each model: queued and running jobs together
+    slot_lease_s: float = Field(30.0, gt=0)  # a slot whose job was never submitted ends as failed after this
+    max_body_bytes: int = Field(20 * _MIB, ge=1024)
+    max_image_px: int = Field(50_000_000, ge=1)
+    max_question_chars: int = Field(8192, ge=1)
+    max_prompt_chars: int = Field(2048, ge=1)
+    body_timeout_s: float = Field(30.0, gt=0)
+    decode_threads: int = Field(2, ge=1, le=32)
+    fetch_images: bool = False  # http(s) URLs in `image`
+    fetch_timeout_s: float = Field(10.0, gt=0)
+
+    # Jobs
+    chat_deadline_s: float = Field(300.0, gt=0)
+    paint_deadline_s: float = Field(600.0, gt=0)
+    retention_s: int = Field(600, ge=1)
+    max_deliveries: int = Field(3, ge=1, le=20)
+    lease_s: float = Field(15.0, gt=0)
+    lease_renew_s: float = Field(5.0, gt=0)
+    stall_s: float = Field(30.0, gt=0)  # one engine step longer than this: the worker's leases are not renewed
+    heartbeat_s: float = Field(2.0, gt=0)
+    heartbeat_expiry_s: float = Field(15.0, gt=0)
+    drain_s: float = Field(30.0, ge=0)
+    sweep_s: float = Field(2.0, gt=0)
+
+    # Kept in Redis
+    conversation_ttl_s: int = Field(86_400, ge=1)
+    conversation_max_turns: int = Field(200, ge=1)
+    vision_cache_bytes: int = Field(256 * _MIB, ge=0)
+    vision_cache_ttl_s: int = Field(86_400, ge=1)
+
+    # Metrics of a worker process; 0: a free port
+    worker_metrics_host: str = "127.0.0.1"
+    worker_metrics_port: int = Field(0, ge=0, le=65535)
+
+    # The reference's variable for low-memory inference, such as "12g"
+    cuda_memory_cpmbee_max: str = Field("", validation_alias="CUDA_MEMORY_CPMBEE_MAX")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+    @field_validator("cuda_memory_cpmbee_max")
+    @classmethod
+    def _refuse_low_memory(cls, value: str) -> str:
+        if not value:
+            return value
+        match = re.fullmatch(r"(\d+)[gG]", value)
+        if match is None:
+            raise ValueError("must be a whole number of GiB followed by g or G, such as 12g")
+        limit_bytes = int(match.group(1)) * 2**30
+        raise ValueError(f"asks for a limit of {limit_bytes} bytes, and this version has no low-memory mode; unset it")
+
+    @model_validator(mode="after")
+    def _cross_check(self) -> Self:
+        if not self.models:
+            raise ValueError("VISCPM_MODELS is empty: it must name chat, paint or both")
+        if self.lease_renew_s * 2 > self.lease_s:
+            raise ValueError(
+                f"VISCPM_LEASE_RENEW_S={self.lease_renew_s:g} must be at most half of VISCPM_LEASE_S={self.lease_s:g}, "
+                "or one lost renewal gives a healthy worker's jobs away"
+            )
+        if self.heartbeat_s * 2 > self.heartbeat_expiry_s:
+            raise ValueError(
+                f"VISCPM_HEARTBEAT_S={self.heartbeat_s:g} must be at most half of "
+                f"VISCPM_HEARTBEAT_EXPIRY_S={self.heartbeat_expiry_s:g}"
+            )
+        return self
+
+    def deadline_s(self, kind: Kind) -> float:
+        return self.chat_deadline_s if kind == "chat" else self.paint_deadline_s
+
+
+def read_settings(**overrides: object) -> Settings:
+    """Settings from the environment; `overrides` (command line flags) win.
+
+    Raises:
+        SettingsError: naming each bad variable, what it holds and what is allowed, in one line.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError("; ".join(_describe(item["loc"], item["msg"]) for item in error.errors())) from None
+
+
+def _describe(location: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not location:
+        return message
+    name = str(location[0])
+    variable = name if name.isupper() else f"VISCPM_{name.upper()}"
+    value = os.environ.get(variable)
+    return f"{variable}{'' if value is None else f'={value}'}: {message}"
