@@ -14,17 +14,6 @@ from models.paint.memory import is_out_of_memory, release_memory
 # One generator for all candidates (the reference's way) or one for each candidate.
 Generators = torch.Generator | list[torch.Generator]
 
-# Stable Diffusion 2.1-base (SPEC §1.3), for checkpoints that come without a scheduler's settings.
-DEFAULT_SCHEDULER_CONFIG: Mapping[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "clip_sample": False,
-    "prediction_type": "epsilon",
-}
-
-
 def make_scheduler(config: Mapping[str, Any], steps_offset: int) -> DDPMScheduler:
     """The ancestral sampler on the betas of `config`, which may be another scheduler's.
 

@@ -1,0 +1,45 @@
+"""Which of several pictures fits its prompt best, by Chinese-CLIP (SPEC §8.5)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from transformers import ChineseCLIPModel, ChineseCLIPProcessor
+
+
+class Reranker:
+    """A Chinese-CLIP from a local folder, in float32.
+
+    Args:
+        folder: `config.json`, weights, image processor settings and the BERT vocabulary, as published.
+
+    Raises:
+        OSError: the folder lacks one of them.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"the reranker's folder {folder} does not exist")
+        self.name = folder.name
+        self.device = device
+        self.model = ChineseCLIPModel.from_pretrained(folder, local_files_only=True).to(device, torch.float32).eval()
+        self.processor = ChineseCLIPProcessor.from_pretrained(folder, local_files_only=True)
+
+    @torch.inference_mode()
+    def scores(self, prompt: str, pictures: Sequence[Image.Image]) -> list[float]:
+        """One score a picture, higher is better.
+
+        The reference repeats the prompt for each picture and takes the diagonal of the logits; the prompt's column,
+        computed once, holds the same numbers. A prompt longer than the text tower reads is cut.
+        """
+        inputs = self.processor(
+            text=[prompt],
+            images=list(pictures),
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+        )
+        logits = self.model(**inputs.to(self.device)).logits_per_image  # (pictures, 1)
+        return logits[:, 0].tolist()

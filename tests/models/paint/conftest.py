@@ -1,0 +1,31 @@
+"""Tiny random networks, quick enough for tests on one core."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import ChineseCLIPConfig, ChineseCLIPImageProcessor, ChineseCLIPModel
+
+CLIP_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "红", "色", "的", "猫", "cat"]
+CLIP_TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Chinese-CLIP laid out like the published one: no tokenizer files but the vocabulary."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-chinese-clip"
+    torch.manual_seed(0)
+    config = ChineseCLIPConfig(
+        text_config=CLIP_TOWER | {"vocab_size": len(CLIP_VOCABULARY), "max_position_embeddings": 20},
+        vision_config=CLIP_TOWER | {"image_size": 32, "patch_size": 16},
+        projection_dim=8,
+    )
+    model = ChineseCLIPModel(config)
+    for parameter in model.parameters():  # the towers' own start leaves all pictures with nearly one score
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    ChineseCLIPImageProcessor(size=size, crop_size=size).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(CLIP_VOCABULARY), encoding="utf-8")
+    return folder

@@ -1,0 +1,50 @@
+"""Scores of a tiny random Chinese-CLIP against the reference's formula."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.paint.rerank import Reranker
+
+PROMPT = "红色的猫"
+
+
+@pytest.fixture(scope="module")
+def reranker(clip_folder: Path) -> Reranker:
+    return Reranker(clip_folder, torch.device("cpu"))
+
+
+def pictures(count: int) -> list[Image.Image]:
+    noise = np.random.default_rng(7)
+    return [Image.fromarray(noise.integers(0, 256, (64, 48, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def test_scores_are_the_diagonal_over_the_repeated_prompt(reranker: Reranker) -> None:
+    candidates = pictures(4)
+    inputs = reranker.processor(text=[PROMPT] * 4, images=candidates, return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        expected = reranker.model(**inputs).logits_per_image.diagonal().tolist()
+
+    scores = reranker.scores(PROMPT, candidates)
+
+    assert scores == pytest.approx(expected, abs=1e-4)
+    assert len(set(scores)) == 4, "random pictures must not score alike, or the comparison says nothing"
+
+
+def test_score_does_not_depend_on_the_other_pictures(reranker: Reranker) -> None:
+    candidates = pictures(3)
+    assert reranker.scores(PROMPT, candidates)[1] == pytest.approx(reranker.scores(PROMPT, candidates[1:2])[0], abs=1e-4)
+
+
+def test_an_overlong_prompt_is_cut(reranker: Reranker) -> None:
+    longest = reranker.model.config.text_config.max_position_embeddings
+    kept = "猫" * (longest - 2)  # [CLS] and [SEP] take two places
+    assert reranker.scores(kept + "红" * 50, pictures(1)) == pytest.approx(reranker.scores(kept, pictures(1)), abs=1e-4)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no-such-clip"):
+        Reranker(tmp_path / "no-such-clip", torch.device("cpu"))
