@@ -1,0 +1,193 @@
+"""The reference's beam search (SPEC §7), on tensors over beams and sentences; it knows logits and tokens, no model.
+
+The numbers per step that the host needs are fetched in one transfer: the 2K best candidates of each sentence.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from models.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
+from models.cpm_bee.answer_bias import DecodeStep
+from models.jobs import ChatGeneration
+
+UNUSED_BEAM_SCORE = -1e9  # the start's other beams: they only take part where the first has too few continuations
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A complete answer: column ids, the final eos included if there is one, and its length-normalised score."""
+
+    ids: list[int]
+    score: float
+
+
+@dataclass
+class Hypotheses:
+    """The at most `size` best complete answers of one sentence, in the order of their insertion."""
+
+    size: int
+    kept: list[Hypothesis] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.kept) >= self.size
+
+    @property
+    def worst(self) -> float:
+        return min((hypothesis.score for hypothesis in self.kept), default=1e9)
+
+    @property
+    def best(self) -> Hypothesis:
+        """The largest score, the first on ties."""
+        return max(self.kept, key=lambda hypothesis: hypothesis.score)
+
+    def add(self, hypothesis: Hypothesis) -> None:
+        if self.is_full and hypothesis.score <= self.worst:
+            return
+        self.kept.append(hypothesis)
+        if len(self.kept) > self.size:
+            self.kept.remove(min(self.kept, key=lambda kept: kept.score))
+
+
+@dataclass(frozen=True)
+class Beam:
+    """An answer so far and its summed log-probability; `parent` is the beam of the step before that it continues."""
+
+    ids: list[int]
+    score: float
+    parent: int
+
+
+class Sentence:
+    """The beams and complete answers of one sentence, on the host."""
+
+    def __init__(self, generation: ChatGeneration, eos_id: int) -> None:
+        width = generation.num_beams
+        self.hypotheses = Hypotheses(width)
+        self.beams = [Beam([], 0.0 if beam == 0 else UNUSED_BEAM_SCORE, beam) for beam in range(width)]
+        self.done_at: int | None = None  # the iteration whose done test held
+        self._generation = generation
+        self._eos_id = eos_id
+
+    def advance(self, candidates: list[tuple[float, int, int]], iteration: int) -> None:
+        """SPEC §7 steps 5 to 7 on the 2K best (score, beam, column), best first."""
+        exponent = self._generation.length_penalty
+        if self.hypotheses.is_full and self.hypotheses.worst >= candidates[0][0] / iteration**exponent:
+            self.done_at = iteration  # `iteration`, not the length `iteration + 1`: replicated (SPEC §11.8)
+            return
+        is_last = iteration == self._generation.max_new_tokens - 1
+        beams: list[Beam] = []
+        for score, parent, column in candidates:
+            ids = [*self.beams[parent].ids, column]
+            if is_last or column == self._eos_id:
+                self.hypotheses.add(Hypothesis(ids, score / len(ids) ** exponent))
+            else:
+                beams.append(Beam(ids, score, parent))
+            if len(beams) == len(self.beams):
+                break
+        if not is_last:
+            # At most K of the 2K candidates are eos, one a beam, so K always go on.
+            self.beams = beams
+
+    def reference_calls(self, iterations: int) -> int:
+        """Model calls of the reference for this sentence alone: prefill, steps, and one more after an early end."""
+        if self.done_at is None:
+            return 1 + iterations
+        steps = self.done_at + 1
+        return 1 + steps + (steps < self._generation.max_new_tokens)
+
+
+class BeamSearch:
+    """Beam search over B sentences with K beams each, advanced by one step's logits at a time.
+
+    `max_new_tokens` N is the reference's max_length + 2: at most N ids with the final eos. N of 1 and 2, which the
+    reference cannot express, follow from the same rules: with 1 the 2K best first tokens are the hypotheses.
+    """
+
+    def __init__(self, vocabulary: AnswerVocabulary, generation: ChatGeneration, device: torch.device) -> None:
+        self.num_beams = generation.num_beams
+        self.iteration = 0
+        self.sentences = [Sentence(generation, vocabulary.eos_id) for _ in vocabulary.segments]
+        self._vocabulary = vocabulary
+        self._generation = generation
+        self._device = device
+        self._mask = vocabulary.column_mask(device)
+        shape = (len(self.sentences), self.num_beams)
+        self._fed_ids = torch.full((*shape, 1), vocabulary.bos_id, device=device)  # (B, K, T)
+        self._scores = torch.tensor([[beam.score for beam in s.beams] for s in self.sentences], device=device)
+        self.next = DecodeStep(
+            ids=torch.full(shape, vocabulary.bos_id, device=device),
+            subs=torch.zeros(shape, dtype=torch.int64, device=device),
+            positions=torch.zeros(shape, dtype=torch.int64, device=device),
+            segments=torch.tensor(vocabulary.segments, device=device)[:, None].expand(shape).contiguous(),
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        return self.iteration == self._generation.max_new_tokens or all(
+            sentence.done_at is not None for sentence in self.sentences
+        )
+
+    @property
+    def hypotheses(self) -> list[Hypotheses]:
+        """The kept answers of each sentence; complete once the search is finished."""
+        return [sentence.hypotheses for sentence in self.sentences]
+
+    def reference_calls(self, row: int) -> int:
+        return self.sentences[row].reference_calls(self.iteration)
+
+    def advance(self, logits: Tensor) -> Tensor | None:
+        """Takes the logits (B, K, C) of `next` and chooses the tokens after it.
+
+        Returns:
+            Parent beams (B, K) int64 by which the cache is to be reordered, or None when the search is finished.
+
+        Raises:
+            NonFiniteLogits: a sentence that is still searched for has NaN or infinite logits.
+        """
+        candidates = self._best_candidates(logits)
+        for sentence, row in zip(self.sentences, candidates, strict=True):
+            if sentence.done_at is None:
+                sentence.advance(row, self.iteration)
+        self.iteration += 1
+        return None if self.is_finished else self._feed()
+
+    def _best_candidates(self, logits: Tensor) -> list[list[tuple[float, int, int]]]:
+        """The 2K best (score, beam, column) of every sentence (SPEC §7 steps 2 to 4)."""
+        rows, columns = logits.shape[0], logits.shape[2]
+        finite = logits.isfinite().flatten(1).all(1)  # (B,)
+        logits = logits.float()
+        self._mask.apply(logits)
+        window = self._generation.repetition_window
+        fed_ids = self._fed_ids if window is None else self._fed_ids[:, :, -window:]
+        penalise_repetition(logits, fed_ids, self._generation.repetition_penalty)
+        scores = torch.log_softmax(logits / self._generation.temperature, dim=-1) + self._scores[:, :, None]
+        best, places = scores.view(rows, -1).topk(2 * self.num_beams)  # (B, 2K)
+        # float64 holds float32 scores, places and flags exactly, so that one transfer fetches them all.
+        fetched = torch.cat([best.double(), places.double(), finite.double()[:, None]], dim=1).tolist()
+        candidates = []
+        for row, sentence in zip(fetched, self.sentences, strict=True):
+            if not row[-1] and sentence.done_at is None:
+                raise NonFiniteLogits(f"NaN or infinite logits at token {self.iteration}")
+            pairs = zip(row[: 2 * self.num_beams], row[2 * self.num_beams : -1], strict=True)
+            candidates.append([(score, *divmod(int(place), columns)) for score, place in pairs])
+        return candidates
+
+    def _feed(self) -> Tensor:
+        """Sets `next` from the beams; returns their parents (B, K)."""
+        tokens = []
+        for sentence, segment in zip(self.sentences, self._vocabulary.segments, strict=True):
+            if sentence.done_at is not None:  # padding, as the reference feeds it
+                tokens.append([(0, 0, 0, 0, beam) for beam in range(self.num_beams)])
+                continue
+            tokens.append(
+                [(*self._vocabulary.fed(beam.ids[-1]), self.iteration, segment, beam.parent) for beam in sentence.beams]
+            )
+        ids, subs, positions, segments, parents = torch.tensor(tokens).to(self._device).unbind(-1)  # each (B, K)
+        self._scores = torch.tensor([[beam.score for beam in s.beams] for s in self.sentences]).to(self._device)
+        kept = self._fed_ids.gather(1, parents[:, :, None].expand_as(self._fed_ids))
+        self._fed_ids = torch.cat([kept, ids[:, :, None]], dim=-1)
+        self.next = DecodeStep(ids=ids, subs=subs, positions=positions, segments=segments)
+        return parents

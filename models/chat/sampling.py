@@ -1,0 +1,87 @@
+"""Greedy and seeded sampling of one answer; they know logits and tokens, no model."""
+
+import torch
+from torch import Tensor
+
+from models.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
+from models.cpm_bee.answer_bias import DecodeStep
+from models.jobs import ChatGeneration
+
+
+class Sampling:
+    """One answer, token by token, until eos or `max_new_tokens` ids.
+
+    The column mask and the repetition penalty are those of the beam search. Then, with `do_sample`: temperature, top-k,
+    top-p and one draw; otherwise the largest logit. The draws come from a CPU generator of the job's own seed, one
+    float64 a token, so that neither other jobs nor the device's own random numbers change an answer.
+    """
+
+    num_beams = 1
+
+    def __init__(
+        self, vocabulary: AnswerVocabulary, generation: ChatGeneration, seed: int, device: torch.device
+    ) -> None:
+        assert len(vocabulary.segments) == 1, "one sentence a sampler"
+        self.ids: list[int] = []
+        self._vocabulary = vocabulary
+        self._generation = generation
+        self._device = device
+        self._generator = torch.Generator().manual_seed(seed)
+        self._mask = vocabulary.column_mask(device)
+        self._fed_ids = torch.full((1, 1, 1), vocabulary.bos_id, device=device)  # (1, 1, T)
+        self.next = self._decode_step(vocabulary.bos_id, 0)
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self.ids) == self._generation.max_new_tokens or self.ids[-1:] == [self._vocabulary.eos_id]
+
+    def advance(self, logits: Tensor) -> None:
+        """Takes the logits (1, 1, C) of `next` and appends a token to `ids`.
+
+        Raises:
+            NonFiniteLogits: they hold NaN or infinity.
+        """
+        finite = logits.isfinite().all()
+        logits = logits.float()
+        self._mask.apply(logits)
+        window = self._generation.repetition_window
+        fed_ids = self._fed_ids if window is None else self._fed_ids[:, :, -window:]
+        penalise_repetition(logits, fed_ids, self._generation.repetition_penalty)
+        if self._generation.do_sample:
+            draw = torch.rand((), dtype=torch.float64, generator=self._generator)
+            column = sample(
+                logits[0, 0],
+                draw.to(self._device),
+                temperature=self._generation.temperature,
+                top_k=self._generation.top_k,
+                top_p=self._generation.top_p,
+            )
+        else:
+            column = logits[0, 0].argmax()
+        chosen, is_finite = torch.stack([column, finite.long()]).tolist()
+        if not is_finite:
+            raise NonFiniteLogits(f"NaN or infinite logits at token {len(self.ids)}")
+        self.ids.append(chosen)
+        token_id, sub = self._vocabulary.fed(chosen)
+        self.next = self._decode_step(token_id, sub)
+        self._fed_ids = torch.cat([self._fed_ids, self.next.ids[:, :, None]], dim=-1)
+
+    def _decode_step(self, token_id: int, sub: int) -> DecodeStep:
+        step = torch.tensor([token_id, sub, len(self.ids), self._vocabulary.segments[0]]).to(self._device)
+        ids, subs, positions, segments = step.view(4, 1, 1)
+        return DecodeStep(ids=ids, subs=subs, positions=positions, segments=segments)
+
+
+def sample(logits: Tensor, draw: Tensor, *, temperature: float, top_k: int, top_p: float) -> Tensor:
+    """A column of logits (C,), by inverting the distribution function at `draw`, a float64 in [0, 1).
+
+    Of the columns in descending order only the first `top_k` stay (0: all), and of those only the fewest whose
+    probabilities, renormalised, reach `top_p`; the first always stays. Returns int64 ().
+    """
+    logits, columns = logits.sort(descending=True, stable=True)
+    logits = logits[: top_k or None]
+    cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
+    # A column stays while those before it have not reached top_p.
+    last = torch.searchsorted(cumulative, top_p).clamp(max=len(cumulative) - 1)
+    place = torch.searchsorted(cumulative, draw * cumulative[last], right=True)
+    return columns[place.minimum(last)]
