@@ -1,0 +1,278 @@
+"""Request bodies with their limits, and the answers.
+
+Requests are pydantic models: unknown fields are refused, JSON types are strict (form fields are text, so they are
+parsed). Answers are msgspec structs: one definition is what Redis keeps, what HTTP sends and what openapi.yaml says.
+"""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec import Meta
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from models.jobs import ChatGeneration
+from service.settings import Settings
+
+MAX_SEED = 2**53 - 1  # exact in every JSON reader
+MAX_ID_CHARS = 64
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+class Request(BaseModel):
+    """Base of the request bodies. The validation context is the Settings that hold the configurable limits."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _plain_text(value: str, limit_chars: int) -> str:
+    if len(value) > limit_chars:
+        raise ValueError(f"has {len(value)} characters, at most {limit_chars} are allowed")
+    if "\0" in value:
+        raise ValueError("contains a NUL character")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("contains a surrogate that is half of no character")
+    return value
+
+
+def _limits(info: ValidationInfo) -> Settings:
+    assert isinstance(info.context, Settings), "bodies are validated with the settings as context"
+    return info.context
+
+
+class ChatRequest(Request):
+    """One question about a picture, a new talk's first or a later one of `conversation_id`."""
+
+    image: str | None = Field(
+        None,
+        description="Base64 of a PNG, JPEG, WebP, GIF or BMP; a data URL; or, where fetching is on, an http(s) URL. "
+        "A later turn needs none: it is about the conversation's picture, and another one is refused.",
+    )
+    question: str = Field(min_length=1, description="Plain text; its length limit is VISCPM_MAX_QUESTION_CHARS.")
+    conversation_id: str | None = Field(
+        None, min_length=1, max_length=MAX_ID_CHARS, description="A talk to go on with; absent: a new talk begins."
+    )
+    stream: bool = Field(False, description="Server-sent events instead of one JSON body.")
+    max_new_tokens: int = Field(ChatGeneration().max_new_tokens, ge=2, le=4096, description="The final eos included.")
+    num_beams: int = Field(ChatGeneration().num_beams, ge=1, le=8, description="1 is greedy, more is beam search.")
+    do_sample: bool = Field(False, description="Sample instead of searching; `num_beams` must then be 1 or absent.")
+    temperature: float = Field(ChatGeneration().temperature, gt=0, le=10)
+    top_k: int = Field(ChatGeneration().top_k, ge=0, le=100_000, description="0: off.")
+    top_p: float = Field(ChatGeneration().top_p, gt=0, le=1)
+    repetition_penalty: float = Field(ChatGeneration().repetition_penalty, ge=0.1, le=10)
+    repetition_window: int | None = Field(None, ge=1, le=4096, description="Latest tokens looked at; absent: all.")
+    length_penalty: float = Field(ChatGeneration().length_penalty, ge=-10, le=10)
+    seed: Seed | None = Field(None, description="Absent: drawn, and told in the answer.")
+    strict_length: bool = Field(False, description="Refuse an over-long talk instead of dropping its oldest turns.")
+    raw: bool = Field(False, description="Honour the model's special tokens in the question, as the reference does.")
+
+    @field_validator("question")
+    @classmethod
+    def _check_question(cls, value: str, info: ValidationInfo) -> str:
+        return _plain_text(value, _limits(info).max_question_chars)
+
+    @model_validator(mode="after")
+    def _check_search(self) -> Self:
+        if self.do_sample and "num_beams" in self.model_fields_set and self.num_beams > 1:
+            raise ValueError(f"do_sample goes with num_beams 1, got num_beams {self.num_beams}")
+        return self
+
+    def generation(self) -> ChatGeneration:
+        return ChatGeneration(
+            max_new_tokens=self.max_new_tokens,
+            num_beams=1 if self.do_sample else self.num_beams,
+            do_sample=self.do_sample,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty,
+            repetition_window=self.repetition_window,
+            length_penalty=self.length_penalty,
+        )
+
+
+PictureFormat = Literal["png", "jpeg", "webp"]
+
+
+class PaintRequest(Request):
+    """One prompt, `n` pictures."""
+
+    prompt: str = Field(min_length=1, description="Plain text; its length limit is VISCPM_MAX_PROMPT_CHARS.")
+    negative_prompt: str = Field("", description="What the picture should not show.")
+    n: int = Field(1, ge=1, le=4, description="Pictures wanted.")
+    candidates: int | None = Field(
+        None, ge=1, le=4, description="Pictures painted, at least `n`; absent: 4 when reranking, else `n`."
+    )
+    rerank: bool | Literal["auto"] = Field("auto", description="`auto`: where the worker has a reranker.")
+    num_inference_steps: int = Field(50, ge=1, le=1000)
+    guidance_scale: float = Field(7.5, ge=0, le=50)
+    size: str = Field("auto", pattern=r"^(auto|[1-9]\d{1,3}x[1-9]\d{1,3})$", description="`512x512`, or the default.")
+    seed: Seed | None = Field(None, description="Candidate i starts from seed + i. Absent: drawn, told in the answer.")
+    output_format: PictureFormat = "png"
+    output_compression: int = Field(100, ge=0, le=100, description="Quality of jpeg and webp; png is lossless.")
+    response_format: Literal["b64_json"] = "b64_json"
+    stream: bool = Field(False, description="Server-sent events: progress, previews and the finished pictures.")
+    partial_images: int = Field(0, ge=0, le=3, description="Previews while painting; needs `stream`.")
+    raw: bool = Field(False, description="Honour the model's special tokens in the prompt, as the reference does.")
+
+    @field_validator("prompt", "negative_prompt")
+    @classmethod
+    def _check_prompt(cls, value: str, info: ValidationInfo) -> str:
+        return _plain_text(value, _limits(info).max_prompt_chars)
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.candidates is not None and self.candidates < self.n:
+            raise ValueError(f"candidates must be at least n, got candidates {self.candidates} for n {self.n}")
+        if self.partial_images and not self.stream:
+            raise ValueError(f"partial_images needs stream, got partial_images {self.partial_images} without it")
+        return self
+
+    def side_px(self) -> tuple[int, int] | None:
+        """(width, height), or None for the default size."""
+        if self.size == "auto":
+            return None
+        width, height = self.size.split("x")
+        return int(width), int(height)
+
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class ChatUsage(msgspec.Struct, kw_only=True):
+    prompt_tokens: Count
+    image_tokens: Annotated[int, Meta(ge=0, description="Of the prompt's.")]
+    completion_tokens: Count
+    total_tokens: Count
+
+
+class ChatTimings(msgspec.Struct, kw_only=True):
+    """Milliseconds in the worker."""
+
+    prefill_ms: float
+    decode_ms: float
+
+
+class ChatResponse(msgspec.Struct, kw_only=True):
+    """An answer; also the last event of a stream."""
+
+    id: str
+    created: Annotated[int, Meta(description="Unix time in seconds.")]
+    model: str
+    conversation_id: str
+    answer: str
+    finish_reason: Literal["stop", "length", "content_filter"]
+    usage: ChatUsage
+    seed: int
+    object: Literal["chat.answer"] = "chat.answer"
+    dropped_turns: Annotated[int, Meta(description="Oldest turns left out because the talk is too long.")] = 0
+    vision_cached: Annotated[bool, Meta(description="The vision tower did not run for this turn.")] = False
+    untrained: Annotated[bool, Meta(description="Answered by random weights.")] = False
+    timings: ChatTimings | None = None
+    moderation: dict[str, Any] | None = None
+
+
+class PaintedPicture(msgspec.Struct, kw_only=True):
+    b64_json: Annotated[bytes, Meta(description="The picture, base64.")]
+    seed: Annotated[int, Meta(description="Ask again with this seed and candidates 1 for this picture.")]
+    score: Annotated[float | None, Meta(description="The reranker's; null without one.")] = None
+
+
+class PaintUsage(msgspec.Struct, kw_only=True):
+    input_tokens: Count
+    output_tokens: Count
+    total_tokens: Count
+
+
+class PaintTimings(msgspec.Struct, kw_only=True):
+    """Milliseconds in the worker."""
+
+    denoise_ms: float
+    decode_ms: float
+
+
+class PaintResponse(msgspec.Struct, kw_only=True):
+    """The pictures, best first when reranked, else in the order of their seeds."""
+
+    id: str
+    created: Annotated[int, Meta(description="Unix time in seconds.")]
+    model: str
+    data: list[PaintedPicture]
+    size: str
+    output_format: PictureFormat
+    usage: PaintUsage
+    reranker: Annotated[str, Meta(description="What scored the candidates; empty: nothing did.")] = ""
+    candidates: Annotated[int, Meta(description="Pictures painted.")] = 1
+    seed: int = 0
+    untrained: Annotated[bool, Meta(description="Painted by random weights.")] = False
+    timings: PaintTimings | None = None
+    moderation: dict[str, Any] | None = None
+
+
+Answer = ChatResponse | PaintResponse
+
+
+class ChatDelta(msgspec.Struct, kw_only=True):
+    """New text in a stream. `offset` counts the characters before it."""
+
+    id: str
+    created: int
+    model: str
+    conversation_id: str
+    delta: str
+    offset: int
+    object: Literal["chat.delta"] = "chat.delta"
+
+
+class ConversationTurn(msgspec.Struct, kw_only=True):
+    question: str
+    answer: str
+    created: int
+    finish_reason: str = "stop"
+
+
+class ConversationResponse(msgspec.Struct, kw_only=True):
+    id: str
+    created: int
+    model: str
+    turns: list[ConversationTurn]
+    image_sha256: Annotated[str | None, Meta(description="Of the model's input pixels; null without a picture.")] = None
+    expires_in_s: int = 0
+    object: Literal["conversation"] = "conversation"
+
+
+class ErrorDetail(msgspec.Struct, kw_only=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    job_id: str | msgspec.UnsetType = msgspec.UNSET
+    moderation: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ErrorResponse(msgspec.Struct, kw_only=True):
+    error: ErrorDetail
+
+
+class JobResponse(msgspec.Struct, kw_only=True):
+    """Where a job is; with its answer or its error once it has ended."""
+
+    id: str
+    kind: Literal["chat", "paint"]
+    state: Literal["reserved", "queued", "running", "generated", "done", "refused", "failed", "cancelled"]
+    created: int
+    object: Literal["job"] = "job"
+    answer: ChatResponse | PaintResponse | None = None
+    error: ErrorDetail | None = None
+
+
+def milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3) if math.isfinite(seconds) else 0.0
