@@ -36,7 +36,9 @@ def test_scores_are_the_diagonal_over_the_repeated_prompt(reranker: Reranker) ->
 
 def test_score_does_not_depend_on_the_other_pictures(reranker: Reranker) -> None:
     candidates = pictures(3)
-    assert reranker.scores(PROMPT, candidates)[1] == pytest.approx(reranker.scores(PROMPT, candidates[1:2])[0], abs=1e-4)
+    assert reranker.scores(PROMPT, candidates)[1] == pytest.approx(
+        reranker.scores(PROMPT, candidates[1:2])[0], abs=1e-4
+    )
 
 
 def test_an_overlong_prompt_is_cut(reranker: Reranker) -> None:
