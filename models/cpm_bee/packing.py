@@ -76,7 +76,7 @@ def convert_chat(data: DataTree, tokenizer: Tokenizer, max_input_tokens: int | N
     """
     if ANSWER_KEY not in data:
         raise ValueError(f"a chat prompt needs the key {ANSWER_KEY!r}, got {list(data)}")
-    full = pack_tree({**data, ANSWER_KEY: _number_answers(data[ANSWER_KEY])}, tokenizer)
+    full = pack_tree({**data, ANSWER_KEY: number_answers(data[ANSWER_KEY])}, tokenizer)
     if not full.predict_segments:
         raise ValueError(f"no answer to predict: {ANSWER_KEY!r} holds no text")
     if max_input_tokens is not None and len(full) > max_input_tokens:
@@ -142,7 +142,7 @@ def pack_training(
     return batch, _targets(sequences, tokenizer, max_len, places)
 
 
-def _number_answers(answers: str | DataTree) -> str | DataTree:
+def number_answers(answers: str | DataTree) -> str | DataTree:
     """Every leaf replaced by `<ans_1>`, `<ans_2>`, ... in order."""
     count = 0
 
