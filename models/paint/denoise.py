@@ -14,6 +14,7 @@ from models.paint.memory import is_out_of_memory, release_memory
 # One generator for all candidates (the reference's way) or one for each candidate.
 Generators = torch.Generator | list[torch.Generator]
 
+
 def make_scheduler(config: Mapping[str, Any], steps_offset: int) -> DDPMScheduler:
     """The ancestral sampler on the betas of `config`, which may be another scheduler's.
 
@@ -108,7 +109,10 @@ class Denoiser:
         """The UNet on all rows; out of memory, it goes on in halves, and stays with what fitted. No noise is drawn."""
         while True:
             try:
-                parts = zip(latents.split(self.rows_per_call), self.conditioning.split(self.rows_per_call), strict=True)
+                rows_per_call = self.rows_per_call
+                parts = zip(
+                    torch.split(latents, rows_per_call), torch.split(self.conditioning, rows_per_call), strict=True
+                )
                 return torch.cat([self.unet(rows, timestep, texts, return_dict=False)[0] for rows, texts in parts])
             except RuntimeError as error:
                 if self.rows_per_call == 1 or not is_out_of_memory(error):
@@ -139,7 +143,8 @@ def check_num_steps(scheduler: DDPMScheduler, num_inference_steps: int) -> None:
 @torch.inference_mode()
 def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """(n, C, h, w) -> (n, H, W, 3), float32 in 0..1 (SPEC §8.3)."""
-    decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]  # (n, 3, H, W)
+    scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
+    decoded: Tensor = vae.decode(scaled, return_dict=False)[0]  # (n, 3, H, W)
     return (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
 

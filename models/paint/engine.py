@@ -98,9 +98,7 @@ class PaintEngine:
             for _ in self.painter.paint(job, pack_job(job, self.tokenizer), observe=lambda name, value: None):
                 pass
 
-    def _advance(
-        self, job_id: str, slices: Iterator[Progress | Generated | None]
-    ) -> Progress | Generated | Failed | None:
+    def _advance(self, job_id: str, slices: Slices) -> EngineEvent | None:
         """A job's next event. What goes wrong ends this job alone, but a broken device ends the process."""
         try:
             return next(slices)

@@ -42,4 +42,5 @@ class Reranker:
             max_length=self.model.config.text_config.max_position_embeddings,
         )
         logits = self.model(**inputs.to(self.device)).logits_per_image  # (pictures, 1)
-        return logits[:, 0].tolist()
+        scores: list[float] = logits[:, 0].tolist()
+        return scores
