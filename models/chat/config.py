@@ -1,7 +1,7 @@
 """Sizes of VisCPM-Chat."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from models.cpm_bee.config import CPMBeeConfig
@@ -26,19 +26,21 @@ class ChatConfig:
         """Side of the square picture the model takes."""
         return self.vision.image_size_px
 
+    def with_image_size(self, side_px: int) -> Self:
+        """The same sizes for pictures of another side."""
+        return replace(self, vision=replace(self.vision, image_size_px=side_px))
+
     @classmethod
     def from_published(cls, fields: Mapping[str, Any]) -> Self:
-        """From `llm`, `vision`, `query_num` of a configuration file; `image_size` there overrides the tower's.
+        """From `llm`, `vision` and `query_num` of a configuration file.
 
         Raises:
             KeyError: a field is missing.
             ValueError: sizes that cannot be.
         """
-        vision = dict(fields["vision"])
-        vision["img_size"] = fields.get("image_size", vision.get("img_size"))
         return cls(
             llm=CPMBeeConfig.from_published(fields["llm"]),
-            vision=VisionConfig.from_published(vision),
+            vision=VisionConfig.from_published(fields["vision"]),
             num_query_tokens=fields["query_num"],
         )
 
@@ -47,5 +49,4 @@ class ChatConfig:
             "llm": self.llm.to_published(),
             "vision": self.vision.to_published(),
             "query_num": self.num_query_tokens,
-            "image_size": self.image_size_px,
         }

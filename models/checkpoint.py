@@ -1,0 +1,414 @@
+"""Checkpoints: the published parameter names and ours, and loading without a second copy in memory.
+
+The published names and those of configuration fields stand here and nowhere else. A checkpoint is one published file
+(`.bin`, `.pt`), one `.safetensors` file, or a converted folder (models/conversion.py); Chat or Paint is told by its
+keys. What lies beside it is used: `config.json` of a converted folder, or `chat_config.json` / `paint_config.json`;
+`vocab.txt`; for Paint `unet/`, `vae/` and `scheduler/`. Without a configuration sizes are read from the shapes.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.chat.config import ChatConfig
+from models.checkpoint_files import (
+    CONFIG_FORMAT,
+    FINGERPRINT_FILE,
+    config_beside,
+    find_vae,
+    load_tokenizer,
+    load_vae,
+    read_config,
+    read_scheduler_config,
+    read_unet_config,
+)
+from models.cpm_bee.config import CPMBeeConfig
+from models.cpm_bee.tokenizer import Tokenizer
+from models.paint.config import PaintConfig
+from models.sizes import Shapes, chat_config, llm_config
+from models.tensor_files import CheckpointError, Fingerprint, map_tensors, release_pages, tensor_file
+from models.vision.encoder import resize_positions
+from models.weights import set_parameter, skeleton
+
+if TYPE_CHECKING:  # diffusers takes seconds to import, and a chat worker needs none of it
+    from diffusers import AutoencoderKL
+
+    from models.chat.model import ChatModel
+    from models.paint.model import PaintModel
+
+__all__ = ["Checkpoint", "CheckpointError", "LoadedChat", "LoadedPaint", "load_chat", "load_paint", "open_checkpoint"]
+
+Kind = Literal["chat", "paint"]
+IMAGE_POSITIONS = "vision_encoder.image_positions"
+_NAMED_AT_MOST = 10
+
+
+def _llm_names() -> dict[str, str]:
+    layer, ours = "llm.encoder.layers.{i}.", "llm.layers.{i}."
+    return {
+        "llm.input_embedding.weight": "llm.embedding.weight",
+        "llm.position_bias.relative_attention_bias": "llm.position_bias.weight",
+        "llm.encoder.output_layernorm.weight": "llm.output_norm.weight",
+        layer + "self_att.layernorm_before_attention.weight": ours + "attention_norm.weight",
+        layer + "self_att.self_attention.project_q.weight": ours + "attention.query.weight",
+        layer + "self_att.self_attention.project_k.weight": ours + "attention.key.weight",
+        layer + "self_att.self_attention.project_v.weight": ours + "attention.value.weight",
+        layer + "self_att.self_attention.attention_out.weight": ours + "attention.output.weight",
+        layer + "ffn.layernorm_before_ffn.weight": ours + "feed_forward_norm.weight",
+        layer + "ffn.ffn.w_in.w_0.weight": ours + "feed_forward.gate.weight",
+        layer + "ffn.ffn.w_in.w_1.weight": ours + "feed_forward.up.weight",
+        layer + "ffn.ffn.w_out.weight": ours + "feed_forward.down.weight",
+    }
+
+
+def _vision_names() -> dict[str, str]:
+    layer, ours = "vpm.beit3.encoder.layers.{i}.", "vision_encoder.layers.{i}."
+    names = {
+        "vpm.beit3.vision_embed.proj.weight": "vision_encoder.patch_embedding.weight",
+        "vpm.beit3.vision_embed.proj.bias": "vision_encoder.patch_embedding.bias",
+        "vpm.beit3.vision_embed.cls_token": "vision_encoder.class_token",
+        "vpm.beit3.encoder.embed_positions.A.weight": "vision_encoder.image_positions",
+        "vpm.beit3.encoder.embed_positions.B.weight": "vision_encoder.query_positions",
+    }
+    for branch, token in (("A", "image"), ("B", "query")):
+        modules = {
+            f"vpm.beit3.encoder.layer_norm.{branch}": f"vision_encoder.{token}_norm",
+            f"{layer}self_attn_layer_norm.{branch}": f"{ours}{token}_expert.attention_norm",
+            f"{layer}self_attn.q_proj.{branch}": f"{ours}{token}_expert.attention.query",
+            f"{layer}self_attn.k_proj.{branch}": f"{ours}{token}_expert.attention.key",
+            f"{layer}self_attn.v_proj.{branch}": f"{ours}{token}_expert.attention.value",
+            f"{layer}self_attn.inner_attn_ln.{branch}": f"{ours}{token}_expert.attention.output_norm",
+            f"{layer}self_attn.out_proj.{branch}": f"{ours}{token}_expert.attention.output",
+            f"{layer}final_layer_norm.{branch}": f"{ours}{token}_expert.feed_forward_norm",
+            f"{layer}ffn.{branch}.fc1": f"{ours}{token}_expert.feed_forward.up",
+            f"{layer}ffn.{branch}.ffn_layernorm": f"{ours}{token}_expert.feed_forward.norm",
+            f"{layer}ffn.{branch}.fc2": f"{ours}{token}_expert.feed_forward.down",
+        }
+        for published, module in modules.items():
+            names |= {f"{published}.{leaf}": f"{module}.{leaf}" for leaf in ("weight", "bias")}
+    return names
+
+
+# Published name -> ours; {i} is a layer's number. The UNet's names are those of diffusers on both sides.
+NAMES: dict[Kind, dict[str, str]] = {
+    "chat": {
+        **_llm_names(),
+        **_vision_names(),
+        "query": "query_tokens",
+        **{f"mapping.{i}.{leaf}": f"projector.{i}.{leaf}" for i in (0, 2) for leaf in ("weight", "bias")},
+    },
+    "paint": {
+        **_llm_names(),
+        "trans_block.w_out_res.weight": "prompt_adapter.linear.weight",
+        "trans_block.layernorm.weight": "prompt_adapter.norm.weight",
+        "trans_block.layernorm.bias": "prompt_adapter.norm.bias",
+    },
+}
+# Dropped on purpose: used in training at most (SPEC §1.2). A file may lack them. The shapes are the published ones.
+UNUSED_IN_CHAT = {
+    "vpm.mim_head.weight": (8192, 1024),
+    "vpm.mim_head.bias": (8192,),
+    "vpm.beit3.text_embed.weight": (64010, 1024),
+    "vpm.beit3.vision_embed.mask_token": (1, 1, 1024),
+}
+_LAYER = re.compile(r"((?:llm|vpm\.beit3)\.encoder\.layers|(?:llm|vision_encoder)\.layers)\.(\d+)\.")
+_OURS_TO_PUBLISHED = {kind: {ours: name for name, ours in names.items()} for kind, names in NAMES.items()}
+_UNET = "unet."
+_PAINT_PREFIXES = ("trans_block", "unet", "llm.")
+
+
+def our_name(kind: Kind, published: str) -> str | None:
+    """Our name of a published parameter; None for one that no model has."""
+    if kind == "paint" and published.startswith(_UNET):
+        return published
+    return _translate(published, NAMES[kind])
+
+
+def published_name(kind: Kind, ours: str) -> str:
+    """The published name of a parameter of ChatModel or PaintModel."""
+    if kind == "paint" and ours.startswith(_UNET):
+        return ours
+    published = _translate(ours, _OURS_TO_PUBLISHED[kind])
+    if published is None:
+        raise KeyError(f"{kind} parameter {ours} has no published name")
+    return published
+
+
+def _translate(name: str, table: Mapping[str, str]) -> str | None:
+    layer = _LAYER.match(name)
+    if layer is None:
+        return table.get(name)
+    found = table.get(f"{layer[1]}.{{i}}.{name[layer.end() :]}")
+    return None if found is None else found.replace("{i}", layer[2])
+
+
+def kind_of(names: Iterable[str], where: Path) -> Kind:
+    """Chat or Paint, told by the keys. Raises CheckpointError for neither."""
+    names = list(names)
+    prefixes = {name.split(".")[0] for name in names}
+    if {"unet", "trans_block"} & prefixes:
+        return "paint"
+    if {"vpm", "mapping", "query"} & prefixes:
+        return "chat"
+    raise CheckpointError(
+        f"{where}: neither a Chat checkpoint (keys vpm.*, mapping.*, query, llm.*) nor a Paint one "
+        f"(unet.*, trans_block.*, llm.*); its keys: {_listed(sorted(names))}"
+    )
+
+
+@dataclass
+class Checkpoint:
+    """An opened checkpoint whose keys and shapes fit its configuration; its tensors are mapped, not read."""
+
+    file: Path
+    kind: Kind
+    config: ChatConfig | PaintConfig
+    model: nn.Module  # on the meta device until `fill`
+    tensors: dict[str, Tensor]  # by published name, unused ones included
+    parameters: dict[str, str]  # published name -> ours, of what the model has
+    untrained: bool
+    recorded_fingerprint: str | None
+
+    @property
+    def folder(self) -> Path:
+        """Where what belongs to the checkpoint may lie."""
+        return self.file.parent
+
+    def tokenizer(self, vocabulary: Path | None = None) -> Tokenizer:
+        """The tokenizer, held against the embedding; without `vocabulary` from vocab.txt beside the checkpoint."""
+        return load_tokenizer(self.file, self.config.llm.vocab_size, vocabulary)
+
+    def fill(self, device: torch.device, dtypes: Callable[[str], torch.dtype | None]) -> str:
+        """Give the model its weights, tensor by tensor, and return the fingerprint.
+
+        What neither moves nor changes its dtype stays mapped; of the rest no more than one tensor is held twice.
+
+        Args:
+            dtypes: our name -> dtype wanted, or None for the stored one.
+        """
+        digest = Fingerprint()
+        for published in sorted(self.tensors):
+            stored = self.tensors.pop(published)
+            digest.add(published, stored)
+            ours = self.parameters.get(published)
+            if ours is not None:
+                value = _fitted(self.config, ours, stored).to(device=device, dtype=dtypes(ours) or stored.dtype)
+                set_parameter(self.model, ours, value)
+            release_pages(stored)
+        self.model.eval()
+        if self.recorded_fingerprint not in (None, digest.hexdigest()):
+            raise CheckpointError(f"{self.folder}: its tensors do not match its fingerprint; convert it again")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class LoadedChat:
+    """A Chat model ready to run: eval mode, no gradients, published (unfolded) weights."""
+
+    model: "ChatModel"
+    tokenizer: Tokenizer
+    config: ChatConfig
+    fingerprint: str
+    untrained: bool
+
+
+@dataclass(frozen=True)
+class LoadedPaint:
+    """A Paint model ready to run, as `LoadedChat`, with its VAE and the noise schedule's settings."""
+
+    model: "PaintModel"
+    vae: "AutoencoderKL"
+    scheduler_config: dict[str, Any]
+    tokenizer: Tokenizer
+    config: PaintConfig
+    fingerprint: str
+    untrained: bool
+
+
+def load_chat(
+    path: Path,
+    vocabulary: Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    config: Path | None = None,
+    image_size_px: int | None = None,
+) -> LoadedChat:
+    """Load a Chat checkpoint onto a device.
+
+    Args:
+        vocabulary: vocab.txt; without it the one beside the checkpoint.
+        dtype: of all weights; None keeps each as it is stored.
+        config: a JSON file of sizes; without it the one beside the checkpoint, else sizes come from the shapes.
+        image_size_px: another picture side than the checkpoint's; its position table is resized (SPEC §9).
+
+    Raises:
+        CheckpointError: anything wrong with the files.
+    """
+    checkpoint = open_checkpoint(path, "chat", config, image_size_px)
+    tokenizer = checkpoint.tokenizer(vocabulary)
+    fingerprint = checkpoint.fill(torch.device(device), lambda _: dtype)
+    return LoadedChat(
+        model=cast("ChatModel", checkpoint.model),
+        tokenizer=tokenizer,
+        config=cast(ChatConfig, checkpoint.config),
+        fingerprint=fingerprint,
+        untrained=checkpoint.untrained,
+    )
+
+
+def load_paint(
+    path: Path,
+    vocabulary: Path | None = None,
+    vae: Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    unet_dtype: torch.dtype | None = None,
+    config: Path | None = None,
+) -> LoadedPaint:
+    """Load a Paint checkpoint, its VAE and its noise schedule.
+
+    Args:
+        vae: a folder in diffusers' layout, or one with such a folder `vae`; without it `vae` beside the checkpoint.
+        dtype: of the language model, and of everything else too unless `unet_dtype` says otherwise; None keeps what
+            is stored (as published: float16, the rest float32).
+        unet_dtype: of prompt adapter, UNet and VAE.
+        vocabulary, config: as for `load_chat`.
+
+    Raises:
+        CheckpointError: anything wrong with the files.
+    """
+    checkpoint = open_checkpoint(path, "paint", config)
+    tokenizer = checkpoint.tokenizer(vocabulary)
+    unet_dtype = unet_dtype or dtype
+    vae_folder = find_vae(checkpoint.folder, vae)
+    fingerprint = checkpoint.fill(torch.device(device), lambda ours: dtype if ours.startswith("llm.") else unet_dtype)
+    return LoadedPaint(
+        model=cast("PaintModel", checkpoint.model),
+        vae=load_vae(vae_folder, torch.device(device), unet_dtype),
+        scheduler_config=read_scheduler_config(checkpoint.folder, vae_folder.parent),
+        tokenizer=tokenizer,
+        config=cast(PaintConfig, checkpoint.config),
+        fingerprint=fingerprint,
+        untrained=checkpoint.untrained,
+    )
+
+
+def open_checkpoint(
+    path: Path, kind: Kind | None = None, config: Path | None = None, image_size_px: int | None = None
+) -> Checkpoint:
+    """Map a checkpoint and hold its keys and shapes against its sizes.
+
+    Args:
+        kind: what it must be; None takes either.
+        config, image_size_px: as for `load_chat`.
+
+    Raises:
+        CheckpointError: no checkpoint, of the wrong kind, or with missing, extra or mis-shaped keys.
+    """
+    file = tensor_file(path)
+    tensors = map_tensors(file)
+    found = kind_of(tensors, file)
+    if kind not in (None, found):
+        raise CheckpointError(f"{file}: a {found.capitalize()} checkpoint, but a {kind.capitalize()} one is wanted")
+    fields = read_config(config or config_beside(file.parent, found))
+    parameters, unknown = _sort_names(found, tensors)
+    shapes = {ours: tuple(tensors[published].shape) for published, ours in parameters.items()}
+    stored = _stored_config(found, fields, shapes, file)
+    wanted, model = _build(stored, image_size_px or fields.get("image_size"), file)
+    _compare(found, stored, model, shapes, unknown, file)
+    is_converted = fields.get("format") == CONFIG_FORMAT
+    recorded = file.parent / FINGERPRINT_FILE
+    return Checkpoint(
+        file=file,
+        kind=found,
+        config=wanted,
+        model=model,
+        tensors=tensors,
+        parameters=parameters,
+        untrained=is_converted and bool(fields.get("untrained")),
+        recorded_fingerprint=recorded.read_text().strip() if is_converted and recorded.is_file() else None,
+    )
+
+
+def _sort_names(kind: Kind, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Published name -> ours for the names that a model of this kind may have, and the names nobody knows."""
+    parameters, unknown = {}, []
+    for name in names:
+        if name in UNUSED_IN_CHAT or (kind == "paint" and not name.startswith(_PAINT_PREFIXES)):
+            continue
+        ours = our_name(kind, name)
+        if ours is None:
+            unknown.append(name)
+        else:
+            parameters[name] = ours
+    return parameters, unknown
+
+
+def _stored_config(kind: Kind, fields: Mapping[str, Any], shapes: Shapes, file: Path) -> ChatConfig | PaintConfig:
+    """The sizes that the tensors are stored in."""
+    absent = [name for name, ours in NAMES[kind].items() if "{i}" not in name and ours not in shapes]
+    if absent and not fields:
+        raise CheckpointError(f"{file}: missing keys: {_listed(absent)}")
+    try:
+        if kind == "chat":
+            return ChatConfig.from_published(fields) if fields else chat_config(shapes)
+        llm = CPMBeeConfig.from_published(fields["llm"]) if fields else llm_config(shapes)
+        return PaintConfig(llm=llm, unet=read_unet_config(file.parent))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: no usable sizes: {error}") from error
+
+
+def _build(
+    stored: ChatConfig | PaintConfig, image_size_px: int | None, file: Path
+) -> tuple[ChatConfig | PaintConfig, nn.Module]:
+    """The model without its weights, for pictures of another side where that is wanted."""
+    try:
+        wanted = stored
+        if isinstance(stored, ChatConfig) and image_size_px is not None:
+            wanted = stored.with_image_size(image_size_px)
+        return wanted, skeleton(wanted)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: no usable sizes: {error}") from error
+
+
+def _compare(
+    kind: Kind, stored: ChatConfig | PaintConfig, model: nn.Module, shapes: Shapes, unknown: list[str], file: Path
+) -> None:
+    """Raises CheckpointError that names every missing, extra and mis-shaped key, by its published name."""
+    expected = {ours: tuple(parameter.shape) for ours, parameter in model.state_dict().items()}
+    if isinstance(stored, ChatConfig):  # the one table that loading may resize
+        expected[IMAGE_POSITIONS] = (stored.vision.num_image_positions, stored.vision.width)
+    faults = {
+        "missing keys": sorted(published_name(kind, ours) for ours in expected.keys() - shapes.keys()),
+        "extra keys": sorted(unknown + [published_name(kind, ours) for ours in shapes.keys() - expected.keys()]),
+        "wrong shapes": [
+            f"{published_name(kind, ours)} is {_shape(shapes[ours])}, expected {_shape(expected[ours])}"
+            for ours in sorted(shapes.keys() & expected.keys())
+            if shapes[ours] != expected[ours]
+        ],
+    }
+    if any(faults.values()):
+        raise CheckpointError(
+            f"{file}: " + "; ".join(f"{what}: {_listed(keys)}" for what, keys in faults.items() if keys)
+        )
+
+
+def _fitted(config: ChatConfig | PaintConfig, ours: str, tensor: Tensor) -> Tensor:
+    if ours == IMAGE_POSITIONS and isinstance(config, ChatConfig):
+        if tensor.shape[0] != config.vision.num_image_positions:
+            return resize_positions(tensor, config.vision.grid)
+    return tensor
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a single number"

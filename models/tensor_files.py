@@ -1,0 +1,154 @@
+"""Tensors of checkpoint files, mapped into memory instead of read, and the fingerprint of what they hold.
+
+A mapped tensor costs no memory of its own: its pages are the file's, read when they are touched and given back by
+`release_pages`. Writing to one makes private copies of the pages written; the file never changes.
+"""
+
+import ctypes
+import hashlib
+import json
+import mmap
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+SHARD_INDEX = "model.safetensors.index.json"
+_PICKLED_SUFFIXES = (".bin", ".pt", ".pth")
+_SAMPLED_BLOCKS = 4
+_SAMPLED_BLOCK_BYTES = 1024
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used; the message is one line that names the file and what is wrong with it."""
+
+
+def tensor_file(path: Path) -> Path:
+    """The file or the sharded folder's index behind `path`; a folder with one plain checkpoint file stands for it."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such file or folder")
+    if (path / SHARD_INDEX).is_file():
+        return path / SHARD_INDEX
+    suffixes = (*_PICKLED_SUFFIXES, ".safetensors")
+    files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix in suffixes)
+    if len(files) == 1:
+        return files[0]
+    found = f"{len(files)} of them: {', '.join(file.name for file in files)}" if files else "none"
+    raise CheckpointError(f"{path}: expected {SHARD_INDEX} or one file ending in {', '.join(suffixes)}, found {found}")
+
+
+def map_tensors(file: Path) -> dict[str, Tensor]:
+    """Name -> mapped tensor of what `tensor_file` found. Raises CheckpointError where it is no whole checkpoint."""
+    if file.name == SHARD_INDEX:
+        return _map_shards(file)
+    if file.suffix == ".safetensors":
+        return _map_safetensors(file)
+    return _map_pickled(file)
+
+
+def release_pages(tensor: Tensor) -> None:
+    """Give the memory of a mapped, unwritten tensor back; its file is read again if it is touched once more."""
+    if not sys.platform.startswith("linux") or tensor.device.type != "cpu":
+        return
+    page = mmap.PAGESIZE
+    start = -(-tensor.data_ptr() // page) * page
+    end = (tensor.data_ptr() + tensor.nbytes) // page * page
+    if end > start:
+        _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+
+class Fingerprint:
+    """Digest of every tensor's name, shape, dtype and a few KiB of its bytes; tensors come in the order of names.
+
+    Equal contents give the same fingerprint in whatever file format they are stored.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        header = [name, list(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.nbytes]
+        self._digest.update(json.dumps(header).encode())
+        data = tensor.contiguous().reshape(-1).view(torch.uint8)
+        last = max(data.numel() - _SAMPLED_BLOCK_BYTES, 0)
+        # Evenly spaced, the first and the last block included; small tensors are covered several times over.
+        for block in range(_SAMPLED_BLOCKS):
+            start = last * block // (_SAMPLED_BLOCKS - 1)
+            self._digest.update(data[start : start + _SAMPLED_BLOCK_BYTES].numpy().tobytes())
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """The fingerprint of a whole checkpoint; keeps none of its pages in memory."""
+    result = Fingerprint()
+    for name in sorted(tensors):
+        result.add(name, tensors[name])
+        release_pages(tensors[name])
+    return result.hexdigest()
+
+
+def _map_pickled(file: Path) -> dict[str, Tensor]:
+    with file.open("rb") as opened:
+        magic = opened.read(4)
+    if magic[:2] == b"\x80\x02":
+        raise CheckpointError(
+            f"{file}: saved in PyTorch's old format, which cannot be mapped; save it again with torch.save"
+        )
+    if magic != b"PK\x03\x04":
+        raise CheckpointError(f"{file}: not a PyTorch checkpoint (a zip archive written by torch.save)")
+    try:
+        content: Any = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{file}: refused, since it holds Python objects other than tensors") from error
+    except (RuntimeError, ValueError, EOFError) as error:
+        raise CheckpointError(f"{file}: truncated or damaged ({_first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected a dictionary of tensors")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{file}: holds a {type(value).__name__} under {name!r}, expected tensors alone")
+    return dict(content)
+
+
+def _map_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: truncated, damaged or no safetensors file ({_first_line(error)})") from error
+
+
+def _map_shards(index: Path) -> dict[str, Tensor]:
+    try:
+        shard_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{index}: not an index of shards ({_first_line(error)})") from error
+    shards = sorted(set(shard_of.values()))
+    absent = [shard for shard in shards if not (index.parent / shard).is_file()]
+    if absent:
+        raise CheckpointError(f"{index.parent}: shards are missing: {', '.join(absent)}")
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors |= _map_safetensors(index.parent / shard)
+    unlisted = sorted(tensors.keys() ^ shard_of.keys())
+    if unlisted:
+        raise CheckpointError(f"{index}: index and shards differ in {', '.join(unlisted[:10])}")
+    return tensors
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].split(". ")[0]
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
