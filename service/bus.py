@@ -1,0 +1,382 @@
+"""The API's side of the bus: slots, jobs, their events and their one ending.
+
+A request makes three calls (reserve, submit, finish) and reads nothing: events come through the process' inbox, one
+stream that one task drains for all requests. Whatever an inbox misses (Redis away, trimmed, late) is read again from
+the job's own record and events, so a watcher sees each event once and in order.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from typing import Any, Self
+
+import redis.asyncio
+
+from models.jobs import Event, Job, Kind, decode_event, encode
+from service.errors import BusUnavailable, JobFailed, JobLost, QueueFull
+from service.link import BlockingReader, Link
+from service.metrics import Metrics
+from service.record import (
+    END_STATES,
+    Ending,
+    JobRecord,
+    SweepCounts,
+    TurnAppend,
+    decode_ending,
+    encode_ending,
+    read_record,
+)
+from service.redelivery import Differs, Given
+from service.settings import Settings
+
+__all__ = ["Bus", "Ending", "JobRecord", "SweepCounts", "TurnAppend", "Watch"]
+
+_log = logging.getLogger(__name__)
+
+_KINDS: tuple[Kind, ...] = ("chat", "paint")
+_BLOCK_S = 1.0
+_INBOX_EXPIRY_S = 60.0
+_DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
+_FOLLOW_S = (
+    10.0  # a watcher that heard nothing for this long looks into the record, should its inbox have lost something
+)
+_UNGATED_PATIENCE_S = 30.0  # for screening a result, before another process tries
+_SWEEP_LIMIT = 100
+_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Bus:
+    """One per API process. Every call raises BusUnavailable within 3 s when Redis does not serve it.
+
+    Args:
+        process_id: unique among the API processes of one Redis, also over restarts.
+        metrics: where cancelled jobs are counted.
+    """
+
+    def __init__(
+        self, redis: "redis.asyncio.Redis", settings: Settings, process_id: str, metrics: Metrics | None = None
+    ) -> None:
+        self.process_id = process_id
+        self.settings = settings
+        self._link = Link(redis)
+        self._reader = BlockingReader(redis)
+        self._metrics = metrics
+        self._watches: dict[str, set[Watch]] = {}
+        self._unsubmitted: dict[str, Kind] = {}  # reserved here, so a watch that starts now has missed nothing
+        self._cursor = "0-0"
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start listening. Redis may be away: everything begins to work when it comes."""
+        with suppress(BusUnavailable):
+            await self._beat()
+        self._tasks = [asyncio.create_task(self._read_inbox()), asyncio.create_task(self._keep_alive())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(BusUnavailable):
+            await self._link.step("api_leave", self.process_id)
+        await self._reader.close()
+        await self._link.close()
+
+    async def reserve(self, kind: Kind, job_id: str, tenant: str = "") -> None:
+        """Take a slot. From here on the job must end, and will: an abandoned slot ends as failed.
+
+        Raises QueueFull, BusUnavailable.
+        """
+        settings = self.settings
+        granted = await self._link.step(
+            "reserve",
+            kind,
+            job_id,
+            self.process_id,
+            tenant,
+            settings.queue_size,
+            _ms(settings.slot_lease_s),
+            settings.retention_s * 1000,
+        )
+        if not granted:
+            raise QueueFull(f"all {settings.queue_size} slots of {kind} are taken, try again later")
+        self._unsubmitted[job_id] = kind
+
+    async def submit(self, job: Job, intent: bytes, busy_key: str = "") -> None:
+        """Queue a job whose slot is reserved; its deadline starts now.
+
+        Args:
+            intent: what the completion of this job needs, kept until the job has ended.
+            busy_key: a key holding the job id, deleted by whatever ends the job.
+
+        Raises JobFailed when its slot was lost or cancelled meanwhile, JobLost, BusUnavailable.
+        """
+        kind = self._unsubmitted.pop(job.job_id)
+        deadline_s = self.settings.deadline_s(kind)
+        for watch in self._watches.get(job.job_id, ()):
+            watch.deadline = asyncio.get_running_loop().time() + deadline_s
+        before = await self._link.step(
+            "submit", kind, job.job_id, encode(job), intent, busy_key, _ms(deadline_s), _ms(_DEADLINE_GRACE_S)
+        )
+        if before is None:
+            raise _lost(job.job_id)
+        if before != b"reserved":
+            raise JobFailed(f"job {job.job_id} was {before.decode()} before it could be queued")
+
+    def watch(self, job_id: str) -> "Watch":
+        """The job's events from its beginning, then its Ending. Enter it before `submit`."""
+        return Watch(self, job_id, has_missed=job_id not in self._unsubmitted)
+
+    async def finish(self, job_id: str, ending: Ending, turn: TurnAppend | None = None) -> bool:
+        """Write the ending, and the turn with it. False: the job had ended already.
+
+        `done` needs a generated result. Raises JobLost, BusUnavailable.
+        """
+        data = encode_ending(ending)
+        reply = await self._link.step("finish", job_id, self.process_id, ending.state, data, *_turn_arguments(turn))
+        self._unsubmitted.pop(job_id, None)
+        if reply is None:
+            raise _lost(job_id)
+        before, kind = reply
+        if before == b"ended":
+            return False
+        if ending.state == "done" and before != b"generated":
+            raise RuntimeError(f"job {job_id} is {before.decode()}: only a generated one can be done")
+        for watch in self._watches.get(job_id, ()):
+            watch.put(b"end", data)
+        if ending.state == "cancelled" and self._metrics is not None:
+            where = "queued" if before in (b"reserved", b"queued") else "running"
+            self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
+        return True
+
+    async def cancel(self, job_id: str, reason: str) -> bool:
+        """End a job as cancelled, wherever it is; `reason` becomes the ending's code. False: it had ended.
+
+        A queued job never starts, a running one stops within a step. Raises JobLost, BusUnavailable.
+        """
+        return await self.finish(job_id, Ending("cancelled", reason, f"the job was cancelled: {reason}"))
+
+    async def record(self, job_id: str) -> JobRecord | None:
+        """All that Redis knows of a job, `generated` unscreened. None: unknown, or past its retention."""
+        fields = await self._link.send("HGETALL", f"job:{job_id}")
+        return read_record(fields) if fields else None
+
+    async def ungated(self) -> list[str]:
+        """Take over generated jobs that nobody screens: their process is gone, or did not manage in time."""
+        ids = await self._link.step("adopt", self.process_id, _SWEEP_LIMIT, _ms(_UNGATED_PATIENCE_S))
+        return [job_id.decode() for job_id in ids]
+
+    async def sweep(self) -> SweepCounts:
+        """End what outlived its slot."""
+        counts = SweepCounts()
+        for kind, before, _ in await self._link.step("sweep", _SWEEP_LIMIT):
+            if before == b"reserved":
+                counts.expired += 1
+            elif before == b"lost":
+                counts.lost += 1
+            else:
+                counts.overdue += 1
+                if self._metrics is not None:
+                    where = "queued" if before == b"queued" else "running"
+                    self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
+        return counts
+
+    async def depth(self, kind: Kind) -> int:
+        """Slots taken: reserved, queued, running and unscreened jobs of one model."""
+        return int(await self._link.send("ZCARD", f"slots:{kind}"))
+
+    async def accounting(self) -> dict[str, int]:
+        """`{accepted,done,refused,failed,cancelled}:{kind}`, over all processes that ever were."""
+        stored = await self._link.send("HGETALL", "accounting")
+        names = [f"{state}:{kind}" for state in ("accepted", *END_STATES) for kind in _KINDS]
+        return {name: int(stored.get(name.encode(), 0)) for name in names}
+
+    async def follow(self, job_id: str, token: int, number: int) -> Any:
+        """What came after an event, for a Watch."""
+        return await self._link.step("follow", job_id, self.process_id, token, number)
+
+    def enter(self, watch: "Watch") -> None:
+        self._watches.setdefault(watch.job_id, set()).add(watch)
+
+    def leave(self, watch: "Watch") -> None:
+        watches = self._watches.get(watch.job_id)
+        if watches is not None:
+            watches.discard(watch)
+            if not watches:
+                del self._watches[watch.job_id]
+
+    async def _read_inbox(self) -> None:
+        failures = 0
+        inbox = f"inbox:{self.process_id}"
+        while True:
+            command = ("XREAD", "COUNT", 1024, "BLOCK", _ms(_BLOCK_S), "STREAMS", inbox, self._cursor)
+            try:
+                reply = await self._reader.read(*command, block_s=_BLOCK_S)
+            except BusUnavailable as error:
+                if failures == 0:
+                    _log.warning("inbox: %s", error.message)
+                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                failures += 1
+                continue
+            if failures:
+                failures = 0
+                _log.info("inbox: Redis is back")
+                with suppress(BusUnavailable):
+                    await self._beat()
+                self._all_have_missed()
+            if reply:
+                self._hand_out(reply[inbox.encode()])
+
+    def _hand_out(self, entries: list[Any]) -> None:
+        for _, (_, job_id, _, position, _, payload) in entries:
+            for watch in self._watches.get(job_id.decode(), ()):
+                watch.put(position, payload)
+        self._cursor = entries[-1][0]
+
+    def _all_have_missed(self) -> None:
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.has_missed()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.heartbeat_s)
+            with suppress(BusUnavailable):
+                await self._beat()
+
+    async def _beat(self) -> None:
+        alive_ms = _ms(self.settings.heartbeat_expiry_s)
+        if await self._link.step("api_beat", self.process_id, alive_ms, _ms(_INBOX_EXPIRY_S)):
+            self._cursor = "0-0"  # a new inbox: its ids may start below the old one's
+            self._all_have_missed()
+
+
+class Watch:
+    """Async context manager and iterator over one job's events, ended by its Ending.
+
+    Events come in order, each once, and without what an earlier delivery has said already. Past the job's deadline the
+    watch cancels it. Raises JobLost when Redis forgot the job, BusUnavailable when it is away past the deadline.
+    """
+
+    def __init__(self, bus: Bus, job_id: str, has_missed: bool) -> None:
+        self.job_id = job_id
+        self.deadline: float | None = None  # of the event loop's clock
+        self._bus = bus
+        self._behind = has_missed
+        self._inbox: deque[tuple[bytes, bytes, bool]] = deque()  # position, payload, read from the record
+        self._awake = asyncio.Event()
+        self._last = (0, 0)  # fencing token and number of the last event seen
+        self._given = Given()
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        self._bus.enter(self)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._bus.leave(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def put(self, position: bytes, payload: bytes) -> None:
+        self._inbox.append((position, payload, False))
+        self._awake.set()
+
+    def has_missed(self) -> None:
+        self._behind = True
+        self._awake.set()
+
+    async def __anext__(self) -> Event | Ending:
+        if self._ended:
+            raise StopAsyncIteration
+        while True:
+            while self._inbox:
+                event = await self._take(*self._inbox.popleft())
+                if event is not None:
+                    return event
+            if self._behind:
+                await self._catch_up()
+            else:
+                await self._wait()
+
+    async def _take(self, position: bytes, payload: bytes, from_record: bool) -> Event | Ending | None:
+        if not payload:  # a pointer: too large for an inbox
+            self._behind = True
+            return None
+        if position == b"end":
+            self._ended = True
+            return decode_ending(payload)
+        token, number = map(int, position.split(b"-"))
+        last_token, last_number = self._last
+        if (token, number) <= self._last:
+            return None
+        if not from_record and number != (last_number + 1 if token == last_token else 1):
+            self._behind = True  # something between was missed; the record has both
+            return None
+        self._last = (token, number)
+        try:
+            return self._given.only_new(token, decode_event(payload))
+        except Differs as difference:
+            message = f"job {self.job_id} was restarted and did not repeat itself: {difference}"
+            await self._bus.finish(self.job_id, Ending("failed", "job_failed", message))
+            self._behind = True  # should something else have ended it first
+            return None
+
+    async def _catch_up(self) -> None:
+        self._behind = False
+        try:
+            reply = await self._bus.follow(self.job_id, *self._last)
+        except BusUnavailable:
+            self._behind = True
+            if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
+                raise
+            await asyncio.sleep(_BACKOFF_S[2])
+            return
+        if reply is None:
+            raise _lost(self.job_id)
+        state, left_ms, events, position, result, ending = reply
+        if self.deadline is None and left_ms >= 0:
+            self.deadline = asyncio.get_running_loop().time() + left_ms / 1000
+        read = [(event_id, fields[1], True) for event_id, fields in events]
+        if result:
+            read.append((position, result, True))
+        if ending:
+            read.append((b"end", ending, True))
+        self._inbox.extendleft(reversed(read))
+
+    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._awake.clear()
+        until = loop.time() + _FOLLOW_S
+        if self.deadline is not None:
+            until = min(until, self.deadline)
+        try:
+            async with asyncio.timeout_at(until):
+                await self._awake.wait()
+        except TimeoutError:
+            self._behind = True
+            if self.deadline is not None and loop.time() >= self.deadline:
+                await self._bus.cancel(self.job_id, "deadline_exceeded")
+
+
+def _turn_arguments(turn: TurnAppend | None) -> list[Any]:
+    if turn is None:
+        return ["", "0", b"", 0, 0]
+    fields = [part for item in turn.fields.items() for part in item]
+    return [
+        turn.conversation_key,
+        "1" if turn.is_new else "0",
+        turn.turn,
+        turn.max_turns,
+        turn.ttl_s * 1000,
+        *fields,
+    ]
+
+
+def _lost(job_id: str) -> JobLost:
+    return JobLost(f"job {job_id} is unknown: it is past its retention time, or the server lost its data")
+
+
+def _ms(duration_s: float) -> int:
+    return int(duration_s * 1000)

@@ -1,0 +1,163 @@
+"""Every metric of the service in one table: its kind, its role, its labels and its help; units end the names.
+
+A role exports only its own families, so that an API process and its workers can be shown in one scrape without a
+family appearing twice. Names and buckets follow vLLM's, with the prefix `viscpm_` (docs/architecture.md).
+"""
+
+from typing import Literal, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+Role = Literal["api", "worker"]
+MetricKind = Literal["counter", "gauge", "histogram"]
+
+PREFIX = "viscpm_"
+
+# fmt: off
+_REQUEST_S = (0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960)
+_FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160)
+_STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 20, 40)
+_WAIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 240, 480)
+_TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+# fmt: on
+
+
+class Metric(NamedTuple):
+    name: str  # without the prefix
+    kind: MetricKind
+    role: Role
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+# fmt: off
+METRICS: tuple[Metric, ...] = (
+    # API process: requests
+    Metric("requests_total", "counter", "api", "Requests answered.", ("route", "outcome")),
+    Metric("e2e_request_latency_seconds", "histogram", "api", "From the request's first byte to the answer's last.",
+           ("route",), _REQUEST_S),
+    Metric("time_to_first_token_seconds", "histogram", "api", "From the request to the first text of its stream.",
+           ("model",), _FIRST_TOKEN_S),
+    Metric("queue_rejections_total", "counter", "api", "Requests refused before they had a slot.", ("model", "reason")),
+    Metric("jobs_cancelled_total", "counter", "api", "Jobs cancelled, by where they were.", ("model", "where")),
+    Metric("safety_decisions_total", "counter", "api", "Verdicts of the safety gate.", ("stage", "verdict")),
+    Metric("image_fetch_rejected_total", "counter", "api", "Pictures not accepted, by reason.", ("reason",)),
+    # API process: the shared state in Redis; the same in each API process, so aggregate with max
+    Metric("queue_depth", "gauge", "api", "Slots taken: queued, running and unscreened jobs.", ("model",)),
+    Metric("jobs", "gauge", "api", "Jobs by accounting state; accepted is the sum of the others and of those in work.",
+           ("model", "state")),
+    Metric("worker_heartbeat_age_seconds", "gauge", "api", "Since a worker's last heartbeat.", ("model", "worker")),
+    Metric("worker_restarts", "gauge", "api", "Workers started in a dead one's place.", ("model",)),
+    Metric("process_resident_memory_bytes", "gauge", "api", "Resident memory of the API process."),
+    # Worker: jobs
+    Metric("request_queue_time_seconds", "histogram", "worker", "From the queue to the engine.", ("model",), _WAIT_S),
+    Metric("jobs_started_total", "counter", "worker", "Jobs taken from the queue.", ("model",)),
+    Metric("jobs_recovered_total", "counter", "worker", "Jobs taken over from a worker that lost them.", ("model",)),
+    Metric("jobs_dead_lettered_total", "counter", "worker", "Jobs given up after their last delivery.", ("model",)),
+    Metric("events_fenced_total", "counter", "worker", "Events refused: the job had ended or moved on.", ("model",)),
+    Metric("jobs_in_hand", "gauge", "worker", "Jobs that this worker runs now.", ("model",)),
+    # Worker: chat
+    Metric("vision_cache_queries_total", "counter", "worker", "Vision states looked for.", ("model",)),
+    Metric("vision_cache_hits_total", "counter", "worker", "Vision states found.", ("model",)),
+    Metric("vision_tower_runs_total", "counter", "worker", "Pictures encoded by the vision tower.", ("model",)),
+    Metric("vision_tower_seconds", "histogram", "worker", "One run of the vision tower.", ("model",), _STEP_S),
+    Metric("request_prefill_time_seconds", "histogram", "worker", "Prefill of one prompt.", ("model",), _STEP_S),
+    Metric("inter_token_latency_seconds", "histogram", "worker", "One decode step.", ("model",), _STEP_S),
+    Metric("prompt_tokens_total", "counter", "worker", "Prompt tokens read.", ("model",)),
+    Metric("generation_tokens_total", "counter", "worker", "Tokens generated.", ("model",)),
+    Metric("request_prompt_tokens", "histogram", "worker", "Prompt tokens of one request.", ("model",), _TOKENS),
+    Metric("request_generation_tokens", "histogram", "worker", "Tokens of one answer.", ("model",), _TOKENS),
+    # Worker: paint
+    Metric("text_encode_seconds", "histogram", "worker", "Prompt to conditioning.", ("model",), _STEP_S),
+    Metric("paint_step_seconds", "histogram", "worker", "One denoising step.", ("model",), _STEP_S),
+    Metric("paint_steps_total", "counter", "worker", "Denoising steps done.", ("model",)),
+    Metric("vae_decode_seconds", "histogram", "worker", "Latents to pictures.", ("model",), _STEP_S),
+    Metric("rerank_seconds", "histogram", "worker", "Scoring one request's candidates.", ("model",), _STEP_S),
+    Metric("pictures_total", "counter", "worker", "Pictures painted.", ("model",)),
+    # Worker: the process and its device
+    Metric("model_load_seconds", "gauge", "worker", "Time that loading the model took.", ("model",)),
+    Metric("worker_resident_memory_bytes", "gauge", "worker", "Resident memory of the worker process.", ("model",)),
+    Metric("gpu_memory_used_bytes", "gauge", "worker", "Device memory in use, by all processes.", ("model", "gpu")),
+    Metric("gpu_memory_reserved_bytes", "gauge", "worker", "Device memory held by this worker's allocator.",
+           ("model", "gpu")),
+    Metric("gpu_memory_free_bytes", "gauge", "worker", "Device memory free.", ("model", "gpu")),
+    Metric("gpu_utilization_ratio", "gauge", "worker", "Share of time in which the device was busy.", ("model", "gpu")),
+)
+
+# What an engine observes, and the metrics that it moves. Counters add the value, or 1 where the value is a duration.
+OBSERVED: dict[str, tuple[str, ...]] = {
+    "vision_cache_query": ("vision_cache_queries_total",),
+    "vision_cache_hit": ("vision_cache_hits_total",),
+    "vision_tower_s": ("vision_tower_seconds", "vision_tower_runs_total"),
+    "prefill_s": ("request_prefill_time_seconds",),
+    "decode_step_s": ("inter_token_latency_seconds",),
+    "prompt_tokens": ("prompt_tokens_total", "request_prompt_tokens"),
+    "generation_tokens": ("generation_tokens_total", "request_generation_tokens"),
+    "text_encode_s": ("text_encode_seconds",),
+    "denoise_step_s": ("paint_step_seconds", "paint_steps_total"),
+    "vae_decode_s": ("vae_decode_seconds",),
+    "rerank_s": ("rerank_seconds",),
+    "pictures": ("pictures_total",),
+}
+# fmt: on
+
+
+class Metrics:
+    """The families of one role, in a registry of their own; safe to use from several threads.
+
+    Args:
+        model: `model` of a worker's families, so that all of them show from the first scrape on.
+    """
+
+    def __init__(self, role: Role, model: str = "") -> None:
+        self.registry = CollectorRegistry()
+        self._model = model
+        self._families: dict[str, Counter | Gauge | Histogram] = {
+            metric.name: _family(metric, self.registry) for metric in METRICS if metric.role == role
+        }
+        if model:
+            for metric in METRICS:
+                if metric.role == role and metric.labels == ("model",):
+                    self._families[metric.name].labels(model=model)
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        family = self._families[name]
+        assert isinstance(family, Counter)
+        (family.labels(**labels) if labels else family).inc(amount)
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        family = self._families[name]
+        assert isinstance(family, Gauge)
+        (family.labels(**labels) if labels else family).set(value)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        family = self._families[name]
+        assert isinstance(family, Histogram)
+        (family.labels(**labels) if labels else family).observe(value)
+
+    def forget(self, name: str) -> None:
+        """Drop a family's series, before those that are still true are set again."""
+        self._families[name].clear()
+
+    def observe_engine(self, name: str, value: float) -> None:
+        """What an engine measured, under the engine's name for it (OBSERVED)."""
+        for metric in OBSERVED[name]:
+            family = self._families[metric].labels(model=self._model)
+            if isinstance(family, Histogram):
+                family.observe(value)
+            else:
+                family.inc(1 if name.endswith("_s") else value)
+
+    def render(self) -> bytes:
+        """The text exposition."""
+        return generate_latest(self.registry)
+
+
+def _family(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    name = PREFIX + metric.name
+    if metric.kind == "histogram":
+        return Histogram(name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+    if metric.kind == "counter":
+        return Counter(name, metric.help, metric.labels, registry=registry)
+    return Gauge(name, metric.help, metric.labels, registry=registry)

@@ -1,0 +1,115 @@
+"""What Redis keeps of one job, as both ends of the bus read and write it."""
+
+from typing import Literal
+
+import msgspec
+
+from models.jobs import Kind
+
+State = Literal["reserved", "queued", "running", "generated", "done", "refused", "failed", "cancelled"]
+EndState = Literal["done", "refused", "failed", "cancelled"]
+
+END_STATES: tuple[EndState, ...] = ("done", "refused", "failed", "cancelled")
+
+
+class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The one ending of a job. `body` is the API's answer as msgpack, already screened."""
+
+    state: EndState
+    code: str = ""
+    message: str = ""
+    body: bytes = b""
+
+
+class TurnAppend(msgspec.Struct, frozen=True):
+    """A conversation's turn, written in the same atomic step as the ending `done`, and only if that step wins.
+
+    The conversation is the hash `conversation_key`; its turns are the list `{conversation_key}:turns`. Without `is_new`
+    a conversation that was deleted or expired meanwhile stays deleted, and the turn is dropped.
+    """
+
+    conversation_key: str
+    turn: bytes
+    ttl_s: int
+    max_turns: int
+    is_new: bool = False
+    fields: dict[str, bytes] = {}  # set in the hash along with the turn
+
+
+class JobRecord(msgspec.Struct, frozen=True):
+    """A job as Redis knows it. Times are milliseconds of the server's clock; 0: not yet.
+
+    `generated` is the worker's encoded last event, unscreened; `intent` is what its completion needs. Both are there
+    until the job has ended.
+    """
+
+    kind: Kind
+    state: State
+    tenant: str = ""
+    owner: str = ""
+    intent: bytes = b""
+    generated: bytes = b""
+    ending: Ending | None = None
+    deliveries: int = 0
+    created_ms: int = 0
+    queued_ms: int = 0
+    started_ms: int = 0
+    generated_ms: int = 0
+    ended_ms: int = 0
+    deadline_ms: int = 0
+
+
+class SweepCounts(msgspec.Struct):
+    """What one sweep ended: slots whose job never came, jobs past their deadline, slots without a record."""
+
+    expired: int = 0
+    overdue: int = 0
+    lost: int = 0
+
+
+def encode_ending(ending: Ending) -> bytes:
+    return _encoder.encode(ending)
+
+
+def decode_ending(data: bytes) -> Ending:
+    return _ending_decoder.decode(data)
+
+
+def read_record(fields: dict[bytes, bytes]) -> JobRecord:
+    """From the fields of `job:{id}`."""
+
+    def integer(name: bytes) -> int:
+        return int(fields.get(name, b"0"))
+
+    ending = fields.get(b"ending")
+    return JobRecord(
+        kind=_KINDS[fields[b"kind"]],
+        state=_STATES[fields[b"state"]],
+        tenant=fields.get(b"tenant", b"").decode(),
+        owner=fields.get(b"owner", b"").decode(),
+        intent=fields.get(b"intent", b""),
+        generated=fields.get(b"result", b""),
+        ending=None if ending is None else decode_ending(ending),
+        deliveries=integer(b"deliveries"),
+        created_ms=integer(b"created_ms"),
+        queued_ms=integer(b"queued_ms"),
+        started_ms=integer(b"started_ms"),
+        generated_ms=integer(b"generated_ms"),
+        ended_ms=integer(b"ended_ms"),
+        deadline_ms=integer(b"deadline_ms"),
+    )
+
+
+_KINDS: dict[bytes, Kind] = {b"chat": "chat", b"paint": "paint"}
+_STATES: dict[bytes, State] = {
+    b"reserved": "reserved",
+    b"queued": "queued",
+    b"running": "running",
+    b"generated": "generated",
+    b"done": "done",
+    b"refused": "refused",
+    b"failed": "failed",
+    b"cancelled": "cancelled",
+}
+_encoder = msgspec.msgpack.Encoder()
+_ending_decoder = msgspec.msgpack.Decoder(Ending)

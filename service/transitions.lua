@@ -1,0 +1,344 @@
+-- Every step in a job's life, each atomic. ARGV[1] names the step, the rest are its arguments.
+--
+-- reserved -> queued -> running -> generated -> done | refused | failed | cancelled
+--
+-- Keys: job:{id} hash, events:{id} stream, slots:{kind} zset by expiry, jobs:{kind} stream with the group `workers`,
+-- dead:{kind} stream, ungated zset, inbox:{process} stream, api:{process}, worker:{id}, workers zset, accounting hash.
+-- Time is the server's, so no other clock decides about a lease. One server holds all keys (no cluster).
+
+local GROUP = 'workers'
+local RETURNED = 'returned'            -- consumer that holds entries which anyone may take at once
+local RETURNED_IDLE_MS = 86400000
+local INLINE_BYTES = 4096              -- larger events go into an inbox as a pointer
+local INBOX_LENGTH = 16384
+local DEAD_LENGTH = 100
+local GATE_MS = 60000                  -- a finished result keeps its slot at least this long to be screened
+local KINDS = {'chat', 'paint'}
+local ENDED = {done = true, refused = true, failed = true, cancelled = true}
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function integer(value)
+  return string.format('%.0f', value)
+end
+
+local function get(id, ...)
+  return redis.call('HMGET', 'job:' .. id, ...)
+end
+
+local function notify(id, inboxes, position, payload, skipped)
+  if #payload > INLINE_BYTES then payload = '' end
+  for process in string.gmatch(inboxes or '', '%S+') do
+    if process ~= skipped then
+      redis.call('XADD', 'inbox:' .. process, 'NOMKSTREAM', 'MAXLEN', '~', INBOX_LENGTH, '*',
+        'j', id, 'p', position, 'd', payload)
+    end
+  end
+end
+
+local function drop_entry(kind, entry)
+  if entry then
+    redis.call('XACK', 'jobs:' .. kind, GROUP, entry)
+    redis.call('XDEL', 'jobs:' .. kind, entry)
+  end
+end
+
+local function append_turn(key, is_new, turn, max_turns, ttl_ms, fields)
+  if not is_new and redis.call('EXISTS', key) == 0 then return end  -- deleted meanwhile: stays deleted
+  if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
+  redis.call('RPUSH', key .. ':turns', turn)
+  redis.call('LTRIM', key .. ':turns', -max_turns, -1)
+  redis.call('PEXPIRE', key, ttl_ms)
+  redis.call('PEXPIRE', key .. ':turns', ttl_ms)
+end
+
+-- The one place where a job ends. Frees before it writes, so that a full server still lets jobs end.
+-- Returns the state before, or false when the job had ended already.
+local function end_job(id, state, ending, skipped)
+  local job = get(id, 'state', 'kind', 'entry', 'inboxes', 'busy_key', 'retention_ms')
+  local before, kind = job[1], job[2]
+  if ENDED[before] then return false end
+  redis.call('ZREM', 'slots:' .. kind, id)
+  redis.call('ZREM', 'ungated', id)
+  drop_entry(kind, job[3])
+  redis.call('HDEL', 'job:' .. id, 'result', 'intent')
+  if job[5] and redis.call('GET', job[5]) == id then redis.call('DEL', job[5]) end
+  redis.call('HSET', 'job:' .. id, 'state', state, 'ending', ending, 'ended_ms', integer(now_ms()))
+  redis.call('HINCRBY', 'accounting', state .. ':' .. kind, 1)
+  redis.call('PEXPIRE', 'job:' .. id, job[6])
+  redis.call('PEXPIRE', 'events:' .. id, job[6])
+  if before == 'running' then redis.call('PUBLISH', 'cancelled', id) end
+  notify(id, job[4], 'end', ending, skipped)
+  return before
+end
+
+local function ending_of(state, code, message)
+  return cmsgpack.pack({state = state, code = code, message = message})
+end
+
+-- Ends what outlived its slot: {kind, state before, state after} for each.
+local function sweep_kind(kind, limit, swept)
+  local ids = redis.call('ZRANGEBYSCORE', 'slots:' .. kind, '-inf', integer(now_ms()), 'LIMIT', 0, limit)
+  for _, id in ipairs(ids) do
+    local before = get(id, 'state')[1]
+    local after = 'cancelled'
+    if not before then
+      before, after = 'lost', 'failed'
+      redis.call('ZREM', 'slots:' .. kind, id)
+      redis.call('HINCRBY', 'accounting', 'failed:' .. kind, 1)
+    elseif before == 'reserved' then
+      after = 'failed'
+      end_job(id, after, ending_of(after, 'job_failed', 'the request was abandoned before its job was submitted'))
+    else
+      end_job(id, after, ending_of(after, 'deadline_exceeded', 'the job did not end before its deadline'))
+    end
+    table.insert(swept, {kind, before, after})
+  end
+end
+
+local step = {}
+
+-- API ---------------------------------------------------------------------------------------------------------------
+
+-- Marks this API process alive. Returns 1 when its inbox had to be made.
+function step.api_beat(process, alive_ms, inbox_ms)
+  redis.call('SET', 'api:' .. process, '1', 'PX', alive_ms)
+  if redis.call('PEXPIRE', 'inbox:' .. process, inbox_ms) == 1 then return 0 end
+  redis.call('XADD', 'inbox:' .. process, '*', 'j', '', 'p', '', 'd', '')
+  redis.call('PEXPIRE', 'inbox:' .. process, inbox_ms)
+  return 1
+end
+
+function step.api_leave(process)
+  return redis.call('DEL', 'api:' .. process, 'inbox:' .. process)
+end
+
+-- Returns 1, or 0 when no slot is free.
+function step.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms)
+  sweep_kind(kind, 16, {})
+  if redis.call('ZCARD', 'slots:' .. kind) >= tonumber(queue_size) then return 0 end
+  local now = now_ms()
+  redis.call('HSET', 'job:' .. id, 'kind', kind, 'tenant', tenant, 'state', 'reserved', 'owner', process,
+    'inboxes', process, 'created_ms', integer(now), 'retention_ms', retention_ms)
+  redis.call('ZADD', 'slots:' .. kind, integer(now + lease_ms), id)
+  redis.call('HINCRBY', 'accounting', 'accepted:' .. kind, 1)
+  return 1
+end
+
+-- Returns the state before: anything but `reserved` means that nothing was queued.
+function step.submit(kind, id, job, intent, busy_key, deadline_ms, grace_ms)
+  local before = get(id, 'state')[1]
+  if before ~= 'reserved' then return before end
+  local now = now_ms()
+  local entry = redis.call('XADD', 'jobs:' .. kind, '*', 'id', id, 'job', job)
+  redis.call('HSET', 'job:' .. id, 'state', 'queued', 'entry', entry, 'intent', intent, 'token', '0',
+    'deliveries', '0', 'queued_ms', integer(now), 'deadline_ms', integer(now + deadline_ms))
+  if busy_key ~= '' then redis.call('HSET', 'job:' .. id, 'busy_key', busy_key) end
+  redis.call('ZADD', 'slots:' .. kind, integer(now + deadline_ms + grace_ms), id)
+  return before
+end
+
+-- Writes an ending by compare-and-set, with the conversation's turn in the same step.
+-- Returns {state before, kind}, {'ended', kind}, or false for an unknown job.
+function step.finish(id, process, state, ending, key, is_new, turn, max_turns, ttl_ms, ...)
+  local job = get(id, 'state', 'kind')
+  local before, kind = job[1], job[2]
+  if not before then return false end
+  if state == 'done' and before ~= 'generated' and not ENDED[before] then return {before, kind} end
+  before = end_job(id, state, ending, process)
+  if not before then return {'ended', kind} end
+  if key ~= '' and state == 'done' then
+    append_turn(key, is_new == '1', turn, tonumber(max_turns), ttl_ms, {...})
+  end
+  return {before, kind}
+end
+
+-- What a watcher has not seen yet, and from now on its process hears of more.
+function step.follow(id, process, token, number)
+  local job = get(id, 'state', 'inboxes', 'deadline_ms', 'token', 'result', 'result_number', 'ending')
+  if not job[1] then return false end
+  if not ENDED[job[1]] and not string.find(' ' .. job[2] .. ' ', ' ' .. process .. ' ', 1, true) then
+    redis.call('HSET', 'job:' .. id, 'inboxes', job[2] .. ' ' .. process)
+  end
+  local left_ms = -1
+  if job[3] then left_ms = math.max(0, job[3] - now_ms()) end
+  local events = redis.call('XRANGE', 'events:' .. id, '(' .. token .. '-' .. number, '+')
+  local position = ''
+  if job[5] then position = job[4] .. '-' .. job[6] end
+  return {job[1], left_ms, events, position, job[5] or '', job[7] or ''}
+end
+
+function step.sweep(limit)
+  local swept = {}
+  for _, kind in ipairs(KINDS) do sweep_kind(kind, limit, swept) end
+  return swept
+end
+
+-- Takes over results that nobody screens: their API process is gone, or had its time. Returns their ids.
+function step.adopt(process, limit, patience_ms)
+  local now = now_ms()
+  local adopted = {}
+  for _, id in ipairs(redis.call('ZRANGE', 'ungated', 0, limit - 1)) do
+    local job = get(id, 'owner', 'generated_ms', 'adopted_ms')
+    if not job[1] then
+      redis.call('ZREM', 'ungated', id)
+    elseif redis.call('EXISTS', 'api:' .. job[1]) == 0 or now - (job[3] or job[2]) > tonumber(patience_ms) then
+      redis.call('HSET', 'job:' .. id, 'owner', process, 'adopted_ms', integer(now))
+      redis.call('ZADD', 'ungated', integer(now), id)  -- to the end of the line
+      table.insert(adopted, id)
+    end
+  end
+  return adopted
+end
+
+-- Worker ------------------------------------------------------------------------------------------------------------
+
+-- Turns a stream entry that this consumer was handed into a job to run.
+-- {'run', token, delivery, alone, queued for ms}, {'gone'}, {'dead', deliveries}, or {'alone'}: only with empty hands.
+function step.claim(kind, entry, id, consumer, max_deliveries, in_hand)
+  local pending = redis.call('XPENDING', 'jobs:' .. kind, GROUP, entry, entry, 1)[1]
+  if not pending or pending[2] ~= consumer then return {'gone'} end
+  local job = get(id, 'state', 'entry', 'token', 'deliveries', 'alone', 'queued_ms')
+  if job[2] ~= entry or (job[1] ~= 'queued' and job[1] ~= 'running') then
+    drop_entry(kind, entry)
+    return {'gone'}
+  end
+  max_deliveries = tonumber(max_deliveries)
+  local delivery = job[4] + 1
+  if delivery > max_deliveries then
+    local data = redis.call('XRANGE', 'jobs:' .. kind, entry, entry)[1]
+    redis.call('XADD', 'dead:' .. kind, 'MAXLEN', '~', DEAD_LENGTH, '*', unpack(data[2]))
+    end_job(id, 'failed', ending_of('failed', 'job_failed',
+      'job ' .. id .. ' failed: its worker died or hung in each of ' .. job[4] .. ' attempts'))
+    return {'dead', job[4]}
+  end
+  -- What may be the cause of two deaths gets its last try without company, so that it takes nobody along.
+  local alone = job[5] == '1' or (delivery > 1 and delivery == max_deliveries)
+  if alone and tonumber(in_hand) > 0 then return {'alone'} end
+  local now = now_ms()
+  redis.call('HSET', 'job:' .. id, 'state', 'running', 'token', job[3] + 1, 'deliveries', delivery,
+    'worker', consumer, 'started_ms', integer(now))
+  return {'run', job[3] + 1, delivery, alone and 1 or 0, now - job[6]}
+end
+
+-- Keeps leases: id, token, entry of each job in hand. Returns 1 or 0 (lost) for each.
+function step.renew(kind, consumer, ...)
+  local kept = {}
+  for i = 1, select('#', ...), 3 do
+    local id, token, entry = select(i, ...)
+    local job = get(id, 'state', 'token')
+    if job[1] == 'running' and job[2] == token then
+      redis.call('XCLAIM', 'jobs:' .. kind, GROUP, consumer, 0, entry, 'JUSTID')
+      table.insert(kept, 1)
+    else
+      table.insert(kept, 0)
+    end
+  end
+  return kept
+end
+
+-- Returns 1 (also when it was there already), or 0: fenced off, or ended.
+function step.publish(id, token, number, event)
+  local job = get(id, 'state', 'token', 'inboxes')
+  if job[1] ~= 'running' or job[2] ~= token then return 0 end
+  local position = token .. '-' .. number
+  local added = redis.pcall('XADD', 'events:' .. id, position, 'd', event)
+  if type(added) == 'table' and added.err then
+    if string.find(added.err, 'equal or smaller', 1, true) then return 1 end
+    return added
+  end
+  notify(id, job[3], position, event)
+  return 1
+end
+
+-- The worker's last event: a result, still unscreened.
+function step.generated(id, token, number, event)
+  local job = get(id, 'state', 'token', 'inboxes', 'kind', 'entry', 'result_number')
+  if job[2] ~= token then return 0 end
+  if job[1] == 'generated' then return 1 end
+  if job[1] ~= 'running' then return 0 end
+  local now = now_ms()
+  redis.call('HSET', 'job:' .. id, 'state', 'generated', 'result', event, 'result_number', number,
+    'generated_ms', integer(now))
+  redis.call('ZADD', 'ungated', integer(now), id)
+  redis.call('ZADD', 'slots:' .. job[4], 'XX', 'GT', integer(now + GATE_MS), id)
+  drop_entry(job[4], job[5])
+  notify(id, job[3], token .. '-' .. number, event)
+  return 1
+end
+
+-- The worker's last event: this job cannot be done.
+function step.fail(id, token, ending)
+  local job = get(id, 'state', 'token')
+  if job[2] ~= token then return 0 end
+  if job[1] == 'failed' then return 1 end
+  if job[1] ~= 'running' then return 0 end
+  end_job(id, 'failed', ending)
+  return 1
+end
+
+-- Puts a job in hand back, for anyone to take at once. `counted`: this delivery was an attempt.
+function step.give_back(kind, id, token, counted, alone)
+  local job = get(id, 'state', 'token', 'entry', 'deliveries')
+  if job[1] ~= 'running' or job[2] ~= token then return 0 end
+  redis.call('HSET', 'job:' .. id, 'state', 'queued', 'token', job[2] + 1, 'alone', alone,
+    'deliveries', counted == '1' and job[4] or job[4] - 1)
+  redis.call('XCLAIM', 'jobs:' .. kind, GROUP, RETURNED, 0, job[3], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
+  redis.call('PUBLISH', 'returned:' .. kind, id)
+  return 1
+end
+
+-- The same for all that a consumer still holds: one that leaves, or one that is known to be dead. Removes it.
+function step.release_consumer(kind, consumer)
+  local pending = redis.pcall('XPENDING', 'jobs:' .. kind, GROUP, '-', '+', 1000, consumer)
+  if pending.err then return 0 end  -- no stream or no group: nothing to release
+  for _, item in ipairs(pending) do
+    redis.call('XCLAIM', 'jobs:' .. kind, GROUP, RETURNED, 0, item[1], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
+  end
+  if #pending < 1000 then redis.call('XGROUP', 'DELCONSUMER', 'jobs:' .. kind, GROUP, consumer) end
+  if #pending > 0 then redis.call('PUBLISH', 'returned:' .. kind, '') end
+  return #pending
+end
+
+-- Removes consumers of long gone workers that hold nothing.
+function step.tidy_consumers(kind, idle_ms)
+  local removed = 0
+  for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', 'jobs:' .. kind, GROUP)) do
+    local consumer = {}
+    for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
+    if consumer.pending == 0 and consumer.idle > tonumber(idle_ms) then
+      redis.call('XGROUP', 'DELCONSUMER', 'jobs:' .. kind, GROUP, consumer.name)
+      removed = removed + 1
+    end
+  end
+  return removed
+end
+
+-- Heartbeats --------------------------------------------------------------------------------------------------------
+
+function step.worker_beat(worker, info, expiry_ms, kind, description)
+  redis.call('SET', 'worker:' .. worker, info, 'PX', expiry_ms)
+  redis.call('ZADD', 'workers', integer(now_ms()), worker)
+  if description ~= '' then redis.call('SET', 'model:' .. kind, description) end
+  return 1
+end
+
+function step.worker_leave(worker)
+  redis.call('DEL', 'worker:' .. worker)
+  return redis.call('ZREM', 'workers', worker)
+end
+
+function step.workers(forget_ms)
+  redis.call('ZREMRANGEBYSCORE', 'workers', '-inf', integer(now_ms() - forget_ms))
+  local live = {}
+  for _, worker in ipairs(redis.call('ZRANGE', 'workers', 0, -1)) do
+    local info = redis.call('GET', 'worker:' .. worker)
+    if info then table.insert(live, info) end
+  end
+  return live
+end
+
+return step[ARGV[1]](unpack(ARGV, 2))
