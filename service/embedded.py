@@ -78,8 +78,10 @@ class EmbeddedServer:
         if self.process is None:
             raise EmbeddedServerError("the embedded server was not started")
         deadline_s = time.monotonic() + timeout_s
-        patience = {"socket_timeout": 1.0, "retry": Retry(NoBackoff(), 0)}
-        with redis.Redis(unix_socket_path=str(self.socket_path), protocol=3, **patience) as client:
+        client = redis.Redis(
+            unix_socket_path=str(self.socket_path), protocol=3, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)
+        )
+        with client:
             while True:
                 try:
                     client.ping()

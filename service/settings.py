@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    api_processes: int = Field(1, ge=1, le=64)  # of `viscpm serve`; they share one port
+    embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
     models: Annotated[tuple[Kind, ...], NoDecode] = ("chat", "paint")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -1,0 +1,73 @@
+"""Run the API's app on a socket: binding with clear errors, and a drain that ends with exit code 0."""
+
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+
+
+class BindError(Exception):
+    """The address cannot be listened on; the message is one line."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises BindError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise BindError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise BindError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --host or --port"
+        ) from None
+    return listener
+
+
+def address_of(listener: socket.socket) -> tuple[str, int]:
+    """Where to reach a listening socket from this machine."""
+    host, port = listener.getsockname()[:2]
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = address_of(listener)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
+    """Serve until SIGTERM or SIGINT; the first one drains for `drain_s`, a second one ends at once. The exit code."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        )
+    )
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn's own version raises the signal again after the drain: the process would not exit with 0
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        logger.info("%s: %s", signal.Signals(sig).name, "leaving at once" if self.force_exit else "draining")

@@ -1,0 +1,187 @@
+"""`viscpm`: serve, the single roles, two small clients, and the checkpoint tools."""
+
+import argparse
+import asyncio
+import importlib
+import logging
+import secrets
+import socket
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, get_args
+
+from models.jobs import Kind
+from service.logs import configure_logging
+from service.settings import Settings, SettingsError, read_settings
+
+# Flags that set a setting: they win over its variable
+_SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0, 1 for what failed, 2 for wrong flags or settings."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["checkpoint"]:  # its own parser, which takes torch
+        code: int = importlib.import_module("models.checkpoint_cli").main(arguments[1:])
+        return code
+    options = _parser().parse_args(arguments)
+    overrides = {name: value for name in _SETTING_FLAGS if (value := getattr(options, name, None)) is not None}
+    try:
+        settings = read_settings(**overrides)
+    except SettingsError as error:
+        print(f"viscpm: {error}", file=sys.stderr)
+        return 2
+    run = {"serve": _serve, "api": _api, "worker": _worker, "chat": _chat, "paint": _paint}[options.role]
+    try:
+        return run(settings, options, overrides)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    from service.supervisor import Supervisor
+
+    configure_logging(settings.log_level, "serve")
+
+    async def serve() -> int:
+        return await Supervisor(settings, overrides).run()
+
+    return asyncio.run(serve())
+
+
+def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    from service.api_server import BindError, bind, run_api, url_of
+    from service.app import create_app
+
+    configure_logging(settings.log_level, "api")
+    if not settings.redis_url:
+        return _refuse("VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)")
+    try:
+        listener = bind(settings.host, settings.port) if options.fd is None else socket.socket(fileno=options.fd)
+    except BindError as error:
+        return _refuse(str(error), code=1)
+    logging.getLogger(__name__).info("listening on %s", url_of(listener))
+    return run_api(create_app(settings), settings, listener)
+
+
+def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    from service.worker import run_worker
+
+    configure_logging(settings.log_level, f"worker {options.kind}")
+    if not settings.redis_url:
+        return _refuse("VISCPM_REDIS_URL is not set: the worker role needs it (`viscpm serve` brings its own server)")
+    worker_id = options.worker_id or f"{socket.gethostname()}-{options.kind}-{secrets.token_hex(3)}"
+    return run_worker(options.kind, settings, worker_id, options.predecessor)
+
+
+def _chat(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    from service.client import ClientError, chat
+
+    try:
+        chat(
+            options.url or _default_url(settings), options.image, options.question, _given(options, "num_beams", "seed")
+        )
+    except ClientError as error:
+        return _refuse(str(error), code=1)
+    return 0
+
+
+def _paint(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
+    from service.client import ClientError, paint
+
+    names = ("negative_prompt", "num_inference_steps", "guidance_scale", "size", "seed")
+    try:
+        paint(options.url or _default_url(settings), options.prompt, options.output, _given(options, *names))
+    except ClientError as error:
+        return _refuse(str(error), code=1)
+    return 0
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Request parameters that were asked for; the service knows the defaults of the others."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _default_url(settings: Settings) -> str:
+    return f"http://{settings.host}:{settings.port}"
+
+
+def _refuse(message: str, code: int = 2) -> int:
+    print(f"viscpm: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="viscpm",
+        description="VisCPM-Chat and VisCPM-Paint as an HTTP service. Every setting is a VISCPM_* variable "
+        "(docs/configuration.md); a flag wins over its variable.",
+    )
+    parser.add_argument("--version", action="version", version=f"viscpm {_version()}")
+    roles = parser.add_subparsers(dest="role", required=True, metavar="COMMAND")
+
+    serve = roles.add_parser("serve", help="everything on this machine: embedded server, workers, API")
+    _add_address(serve)
+    serve.add_argument("--data-dir", type=Path, metavar="DIR", help="data of the embedded server and the checkpoints")
+    serve.add_argument("--models", metavar="NAMES", help="chat, paint or chat,paint")
+    serve.add_argument("--api-processes", metavar="N", help="API processes that share the port")
+    _add_log_level(serve)
+
+    api = roles.add_parser("api", help="one API process")
+    _add_address(api)
+    api.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a listening socket, inherited from the supervisor
+    _add_log_level(api)
+
+    worker = roles.add_parser("worker", help="one worker process")
+    worker.add_argument("kind", choices=get_args(Kind), metavar="KIND", help="chat or paint")
+    worker.add_argument("--worker-id", default="", metavar="ID", help="unique name; made up when absent")
+    worker.add_argument(
+        "--predecessor", default="", metavar="ID", help="a dead worker whose jobs are taken over at once"
+    )
+    _add_log_level(worker)
+
+    chat = roles.add_parser("chat", help="ask a running service about a picture; without a question: a conversation")
+    chat.add_argument("question", nargs="?", default="")
+    chat.add_argument("--image", type=Path, metavar="FILE")
+    chat.add_argument("--num-beams", type=int, metavar="N")
+    chat.add_argument("--seed", type=int)
+    _add_url(chat)
+
+    paint = roles.add_parser("paint", help="have a running service paint a picture")
+    paint.add_argument("prompt")
+    paint.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".png, .jpg or .webp")
+    paint.add_argument("--negative-prompt", metavar="TEXT")
+    paint.add_argument("--num-inference-steps", type=int, metavar="N")
+    paint.add_argument("--guidance-scale", type=float, metavar="X")
+    paint.add_argument("--size", metavar="WIDTHxHEIGHT")
+    paint.add_argument("--seed", type=int)
+    _add_url(paint)
+
+    roles.add_parser("checkpoint", help="fetch, convert, inspect checkpoints: see `viscpm checkpoint --help`")
+    return parser
+
+
+def _add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", help="address to listen on (VISCPM_HOST, 127.0.0.1)")
+    parser.add_argument("--port", help="port to listen on, 0 for a free one (VISCPM_PORT, 8000)")
+
+
+def _add_log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+
+
+def _add_url(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="the service (default: VISCPM_HOST and VISCPM_PORT)")
+
+
+def _version() -> str:
+    try:
+        return version("viscpm-service")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""`viscpm serve`: the embedded server, the workers and the API as one process tree on one machine.
+
+Starts them, starts again what dies, and stops them in the order that loses nothing: the API (requests in flight get
+their answers), then the workers, then the server. Nothing here imports torch.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from models.jobs import Kind
+from service.api_server import BindError, bind, url_of
+from service.box import SEED, box_checkpoint, box_folder
+from service.embedded import EmbeddedServer, EmbeddedServerError
+from service.settings import Settings
+from service.tied import tied
+
+logger = logging.getLogger(__name__)
+
+RESTARTS_KEY = "restarts"  # hash in Redis: kind → workers started again, for viscpm_worker_restarts_total
+
+_POLL_S = 0.05
+_MAX_BACKOFF_S = 30.0
+_STEADY_S = 60.0  # what lived this long is started again at once
+_STOP_MARGIN_S = 5.0  # beyond drain_s, before a process that was asked to stop is killed
+
+
+class StartFailed(Exception):
+    """The tree cannot run; the message is one line."""
+
+
+class _Child:
+    """One role of the tree: a process, and the next one when it ends."""
+
+    def __init__(self, name: str, command: Callable[[], list[str]], environment: dict[str, str], fd: int = -1) -> None:
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self._fds = (fd,) if fd >= 0 else ()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
+        self._backoff_s = 0.0
+
+    def spawn(self) -> None:
+        """Start it. Call from the main thread: the child dies with the thread that started it (`service.tied`)."""
+        self._process = subprocess.Popen(
+            tied(self._command()),
+            stdin=subprocess.DEVNULL,
+            env=self._environment,
+            pass_fds=self._fds,
+            start_new_session=True,  # Ctrl-C in a terminal reaches the supervisor alone
+        )
+        self._started_s = time.monotonic()
+
+    async def ended(self) -> str:
+        """Wait for the process; how it ended, in words."""
+        assert self._process is not None
+        return await _ended(self._process)
+
+    def next_backoff_s(self) -> float:
+        """0, 1, 2, 4 … s; from the beginning again after a steady life."""
+        if time.monotonic() - self._started_s > _STEADY_S:
+            self._backoff_s = 0.0
+        wait_s, self._backoff_s = self._backoff_s, min(max(1.0, self._backoff_s * 2), _MAX_BACKOFF_S)
+        return wait_s
+
+    def send(self, number: signal.Signals) -> None:
+        if self.is_running:
+            assert self._process is not None
+            self._process.send_signal(number)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+
+class Supervisor:
+    """The tree of one machine; `run` gives the exit code of `viscpm serve`.
+
+    Args:
+        overrides: settings that came as flags; the children get them through their environment.
+    """
+
+    def __init__(self, settings: Settings, overrides: dict[str, object]) -> None:
+        self._settings = settings
+        self._environment = {**os.environ, **_variables(overrides)}
+        self._server: EmbeddedServer | None = None
+        self._redis_url = settings.redis_url
+        self._apis: list[_Child] = []
+        self._workers: list[_Child] = []
+        self._is_ready = False  # until then a child that ends is a start that failed
+        self._is_stopping = False
+        self._hurry = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until SIGINT, SIGTERM or SIGHUP; 0 after a clean stop, 1 when the tree could not start."""
+        tree = asyncio.ensure_future(self._run_tree())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number, tree)
+        try:
+            await tree
+        except asyncio.CancelledError:
+            return 0
+        except (StartFailed, BindError, EmbeddedServerError) as error:
+            logger.error("%s", error)
+            return 1
+        finally:
+            self._is_stopping = True
+            await self._stop_tree()
+        return 0
+
+    def _on_signal(self, number: signal.Signals, tree: asyncio.Future[None]) -> None:
+        if self._is_stopping:
+            logger.info("%s again: stopping at once", number.name)
+            self._hurry.set()
+            return
+        logger.info("%s: stopping; a second one stops at once", number.name)
+        self._is_stopping = True
+        tree.cancel()
+
+    async def _run_tree(self) -> None:
+        with bind(self._settings.host, self._settings.port) as listener:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    if not self._redis_url:
+                        server = await self._start_server()
+                        tasks.create_task(self._keep_server(server))
+                    self._environment["VISCPM_REDIS_URL"] = self._redis_url
+                    for number in range(self._settings.api_processes):
+                        self._apis.append(self._api(number, listener))
+                        tasks.create_task(self._keep(self._apis[-1]))
+                    await self._prepare_checkpoints()
+                    for kind in self._settings.models:
+                        for number in range(_worker_count(self._settings, kind)):
+                            self._workers.append(self._worker(kind, number))
+                            tasks.create_task(self._keep(self._workers[-1], kind))
+                    tasks.create_task(self._announce(url_of(listener)))
+            except ExceptionGroup as group:  # the others were cancelled: the first one is the reason
+                raise group.exceptions[0] from None
+
+    # Embedded server
+
+    async def _start_server(self) -> EmbeddedServer:
+        self._server = EmbeddedServer(self._settings.data_dir, self._settings.embedded_max_memory_bytes)
+        self._server.spawn()
+        await asyncio.to_thread(self._server.wait_ready)
+        self._redis_url = self._server.url
+        logger.info("embedded Valkey keeps its data in %s", self._server.folder)
+        return self._server
+
+    async def _keep_server(self, server: EmbeddedServer) -> None:
+        backoff_s = 0.0
+        while True:
+            assert server.process is not None
+            how = await _ended(server.process)
+            logger.warning("the embedded server %s; starting it again in %g s", how, backoff_s)
+            await asyncio.sleep(backoff_s)
+            server.spawn()
+            try:
+                await asyncio.to_thread(server.wait_ready)
+                backoff_s = 0.0
+            except EmbeddedServerError as error:
+                logger.error("%s", error)
+                backoff_s = min(max(1.0, backoff_s * 2), _MAX_BACKOFF_S)
+
+    # Checkpoints
+
+    async def _prepare_checkpoints(self) -> None:
+        """Point the models without a configured checkpoint to the one in the box, written on the first start."""
+        boxed = [kind for kind in self._settings.models if _uses_box(self._settings, kind)]
+        if not boxed:
+            return
+        folder = box_folder(self._settings.data_dir)
+        if not folder.is_dir():
+            logger.info("first start: writing tiny checkpoints from seed %d into %s", SEED, folder)
+            writer = _Child("", lambda: [sys.executable, "-m", "service.box", str(folder)], self._environment)
+            writer.spawn()
+            try:
+                how = await writer.ended()
+            finally:
+                writer.send(signal.SIGKILL)
+            if not folder.is_dir():
+                raise StartFailed(f"not started: the checkpoint in the box was not written, its process {how}")
+        for kind in boxed:
+            self._environment[f"VISCPM_{kind.upper()}_CHECKPOINT"] = str(box_checkpoint(self._settings.data_dir, kind))
+        logger.warning(
+            "UNTRAINED: %s from random weights; the answers mean nothing. Set %s to a real checkpoint",
+            " and ".join(boxed),
+            " and ".join(f"VISCPM_{kind.upper()}_CHECKPOINT" for kind in boxed),
+        )
+
+    # Workers and API
+
+    def _api(self, number: int, listener: socket.socket) -> _Child:
+        command = [sys.executable, "-m", "service.cli", "api", "--fd", str(listener.fileno())]
+        return _Child(f"api {number}", lambda: command, self._environment, listener.fileno())
+
+    def _worker(self, kind: Kind, number: int) -> _Child:
+        worker_id = ""
+
+        def command() -> list[str]:
+            nonlocal worker_id
+            predecessor, worker_id = worker_id, f"{socket.gethostname()}-{kind}-{number}-{secrets.token_hex(3)}"
+            ids = ["--worker-id", worker_id, *(["--predecessor", predecessor] if predecessor else [])]
+            return [sys.executable, "-m", "service.cli", "worker", kind, *ids]
+
+        return _Child(f"{kind} worker {number}", command, self._environment)
+
+    async def _keep(self, child: _Child, kind: Kind | None = None) -> None:
+        while True:
+            child.spawn()
+            how = await child.ended()
+            if not self._is_ready:
+                raise StartFailed(f"not started: the {child.name} {how} before the service was ready")
+            backoff_s = child.next_backoff_s()
+            logger.warning("the %s %s; starting it again in %g s", child.name, how, backoff_s)
+            if kind is not None:
+                await self._count_restart(kind)
+            await asyncio.sleep(backoff_s)
+
+    async def _count_restart(self, kind: Kind) -> None:
+        try:
+            async with Redis.from_url(self._redis_url, protocol=3, socket_timeout=1.0) as client:
+                await client.hincrby(RESTARTS_KEY, kind, 1)
+        except RedisError as error:
+            logger.warning("a restart was not counted: %s", error)
+
+    async def _announce(self, url: str) -> None:
+        """Say when the API is ready; from then on a child that ends is started again."""
+        started_s = time.monotonic()
+        async with httpx.AsyncClient(base_url=url, timeout=2.0, trust_env=False) as client:
+            while not self._is_ready:
+                await asyncio.sleep(_POLL_S)
+                try:
+                    self._is_ready = (await client.get("/health/ready")).status_code == 200
+                except httpx.HTTPError:
+                    continue
+        waited_s = time.monotonic() - started_s
+        logger.info("ready on %s: %s (%.1f s after the API began)", url, ", ".join(self._settings.models), waited_s)
+
+    # The end
+
+    async def _stop_tree(self) -> None:
+        patience_s = self._settings.drain_s + _STOP_MARGIN_S
+        await self._stop_children(self._apis, patience_s)
+        await self._stop_children(self._workers, patience_s)
+        if self._server is not None:
+            await asyncio.to_thread(self._server.stop)
+        logger.info("stopped")
+
+    async def _stop_children(self, children: Sequence[_Child], patience_s: float) -> None:
+        for child in children:
+            child.send(signal.SIGTERM)
+        deadline_s = time.monotonic() + patience_s
+        while any(child.is_running for child in children):
+            if self._hurry.is_set() or time.monotonic() > deadline_s:
+                for child in children:
+                    child.send(signal.SIGKILL)
+            await asyncio.sleep(_POLL_S)
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> str:
+    while (code := process.poll()) is None:  # noqa: ASYNC110: the kernel sets no asyncio.Event
+        await asyncio.sleep(_POLL_S)
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+
+
+def _worker_count(settings: Settings, kind: Kind) -> int:
+    return settings.chat_workers if kind == "chat" else settings.paint_workers
+
+
+def _uses_box(settings: Settings, kind: Kind) -> bool:
+    """No checkpoint is named, and the engine is ours, which needs one."""
+    checkpoint, engine = (
+        (settings.chat_checkpoint, settings.chat_engine)
+        if kind == "chat"
+        else (settings.paint_checkpoint, settings.paint_engine)
+    )
+    return not checkpoint and engine == Settings.model_fields[f"{kind}_engine"].default
+
+
+def _variables(overrides: dict[str, object]) -> dict[str, str]:
+    """Settings as the environment variables that set them."""
+    return {
+        f"VISCPM_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in overrides.items()
+    }
