@@ -271,7 +271,7 @@ class Supervisor:
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> str:
-    while (code := process.poll()) is None:  # noqa: ASYNC110: the kernel sets no asyncio.Event
+    while (code := process.poll()) is None:  # noqa: ASYNC110 - portable, and nobody waits on the last 50 ms
         await asyncio.sleep(_POLL_S)
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
