@@ -276,7 +276,7 @@ def load_paint(
         vae: a folder in diffusers' layout, or one with such a folder `vae`; without it `vae` beside the checkpoint.
         dtype: of the language model, and of everything else too unless `unet_dtype` says otherwise; None keeps what
             is stored (as published: float16, the rest float32).
-        unet_dtype: of prompt adapter, UNet and VAE.
+        unet_dtype: of prompt adapter and UNet. The VAE is float32 always: half precision shows in pictures.
         vocabulary, config: as for `load_chat`.
 
     Raises:
@@ -289,7 +289,7 @@ def load_paint(
     fingerprint = checkpoint.fill(torch.device(device), lambda ours: dtype if ours.startswith("llm.") else unet_dtype)
     return LoadedPaint(
         model=cast("PaintModel", checkpoint.model),
-        vae=load_vae(vae_folder, torch.device(device), unet_dtype),
+        vae=load_vae(vae_folder, torch.device(device)),
         scheduler_config=read_scheduler_config(checkpoint.folder, vae_folder.parent),
         tokenizer=tokenizer,
         config=cast(PaintConfig, checkpoint.config),

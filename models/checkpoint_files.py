@@ -86,12 +86,12 @@ def find_vae(folder: Path, vae: Path | None) -> Path:
     )
 
 
-def load_vae(folder: Path, device: torch.device, dtype: torch.dtype | None) -> "AutoencoderKL":
-    """A diffusers VAE, in its files' old or new attention names; None keeps float32. Raises CheckpointError."""
+def load_vae(folder: Path, device: torch.device) -> "AutoencoderKL":
+    """A diffusers VAE in float32, in its files' old or new attention names. Raises CheckpointError."""
     from diffusers import AutoencoderKL
 
     try:
-        vae = AutoencoderKL.from_pretrained(folder, torch_dtype=dtype or torch.float32, local_files_only=True)
+        vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"{folder}: not a usable VAE ({str(error).splitlines()[0]})") from error
     return vae.requires_grad_(False).eval().to(device)
