@@ -86,11 +86,6 @@ class VisionLayer(nn.Module):
             self.query_expert.finish(queries, attended[:, :, num_image:]),
         )
 
-    def encode_image(self, image: Tensor) -> Tensor:
-        """(B, N, W) -> (B, N, W), image tokens alone."""
-        qkv = self.image_expert.attention.project(self.image_expert.attention_norm(image))
-        return self.image_expert.finish(image, F.scaled_dot_product_attention(*qkv))
-
 
 class VisionEncoder(nn.Module):
     """Turns a picture into the states of its query tokens."""
@@ -117,20 +112,12 @@ class VisionEncoder(nn.Module):
         Returns:
             (B, Q, W): the query tokens after the final norm.
         """
-        image = self._add_image_positions(self.embed_patches(pixels))
-        positions = self.query_positions[POSITION_OFFSET : POSITION_OFFSET + queries.shape[0]]
-        query = (queries + positions).expand(image.shape[0], -1, -1)  # (B, Q, W)
-        _collect(layer_outputs, image, query)
-        for layer in self.layers:
-            image, query = layer(image, query)
-            _collect(layer_outputs, image, query)
+        _, query = self._encode(pixels, queries, layer_outputs)
         return self.query_norm(query)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, N, W): image tokens after the final norm, without query tokens."""
-        image = self._add_image_positions(self.embed_patches(pixels))
-        for layer in self.layers:
-            image = layer.encode_image(image)
+        image, _ = self._encode(pixels, self.class_token.new_empty(0, self.config.width), None)
         return self.image_norm(image)
 
     def embed_patches(self, pixels: Tensor) -> Tensor:
@@ -141,8 +128,17 @@ class VisionEncoder(nn.Module):
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, N - 1, W)
         return torch.cat((self.class_token.expand(patches.shape[0], -1, -1), patches), dim=1)
 
-    def _add_image_positions(self, image: Tensor) -> Tensor:
-        return image + self.image_positions[POSITION_OFFSET : POSITION_OFFSET + image.shape[1]]
+    def _encode(self, pixels: Tensor, queries: Tensor, layer_outputs: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Both kinds of token before the final norms: (B, N, W) and (B, Q, W); Q may be 0."""
+        image = self.embed_patches(pixels)
+        image = image + self.image_positions[POSITION_OFFSET:]
+        query = queries + self.query_positions[POSITION_OFFSET : POSITION_OFFSET + queries.shape[0]]
+        query = query.expand(image.shape[0], -1, -1)  # (B, Q, W)
+        _keep(layer_outputs, image, query)
+        for layer in self.layers:
+            image, query = layer(image, query)
+            _keep(layer_outputs, image, query)
+        return image, query
 
 
 def resize_positions(table: Tensor, grid: int) -> Tensor:
@@ -165,6 +161,6 @@ def resize_positions(table: Tensor, grid: int) -> Tensor:
     return torch.cat((kept, rows.to(table.dtype)))
 
 
-def _collect(layer_outputs: list[Tensor] | None, image: Tensor, queries: Tensor) -> None:
+def _keep(layer_outputs: list[Tensor] | None, image: Tensor, queries: Tensor) -> None:
     if layer_outputs is not None:
         layer_outputs.append(torch.cat((image, queries), dim=1))
