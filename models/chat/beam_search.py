@@ -135,11 +135,18 @@ class BeamSearch:
         """The kept answers of each sentence; complete once the search is finished."""
         return [sentence.hypotheses for sentence in self.sentences]
 
+    @property
+    def answers(self) -> list[list[int]]:
+        """Column ids of each sentence's best answer; empty until the search is finished."""
+        if not self.is_finished:
+            return [[] for _ in self.sentences]
+        return [hypotheses.best.ids for hypotheses in self.hypotheses]
+
     def reference_calls(self, row: int) -> int:
         return self.sentences[row].reference_calls(self.iteration)
 
     def advance(self, logits: Tensor) -> Tensor | None:
-        """Takes the logits (B, K, C) of `next` and chooses the tokens after it.
+        """Takes the logits (B, K, C) of `next`, which it overwrites, and chooses the tokens after it.
 
         Returns:
             Parent beams (B, K) int64 by which the cache is to be reordered, or None when the search is finished.

@@ -19,6 +19,9 @@ class Search(Protocol):
     @property
     def is_finished(self) -> bool: ...
 
+    @property
+    def answers(self) -> list[list[int]]: ...
+
     def advance(self, logits: Tensor) -> Tensor | None: ...
 
 

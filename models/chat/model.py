@@ -25,7 +25,8 @@ class ChatModel(nn.Module):
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Vision states of normalised pixels: (B, 3, S, S) -> (B, Q, D)."""
-        return self.projector(self.vision_encoder(pixels, self.query_tokens))
+        features: Tensor = self.projector(self.vision_encoder(pixels, self.query_tokens))
+        return features
 
     def embed_prompt(self, batch: PackedBatch, features: Sequence[Tensor | None]) -> Tensor:
         """Input embeddings with each row's own image in its own place (SPEC §4; §11.5 fixed): (B, L, D).

@@ -35,8 +35,13 @@ class Sampling:
     def is_finished(self) -> bool:
         return len(self.ids) == self._generation.max_new_tokens or self.ids[-1:] == [self._vocabulary.eos_id]
 
+    @property
+    def answers(self) -> list[list[int]]:
+        """The ids so far, as the one sentence's answer."""
+        return [self.ids]
+
     def advance(self, logits: Tensor) -> None:
-        """Takes the logits (1, 1, C) of `next` and appends a token to `ids`.
+        """Takes the logits (1, 1, C) of `next`, which it overwrites, and appends a token to `ids`.
 
         Raises:
             NonFiniteLogits: they hold NaN or infinity.
