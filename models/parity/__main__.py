@@ -77,7 +77,11 @@ def all_checks() -> list[Check]:
 def compare_file_list(fixtures: Fixtures, checks: Iterable[Check], skipped: list[str], report: Report) -> None:
     """Fail each file that is missing without being left out, and each that no check reads."""
     present = {path.relative_to(fixtures.folder).as_posix() for path in fixtures.folder.rglob("*") if path.is_file()}
-    listed = listed_files(fixtures)
+    try:
+        listed = listed_files(fixtures)
+    except ValueError as error:
+        report.line("files.json", str(error), "names", False)
+        listed = None
     expected = dict.fromkeys(name for check in checks for name in check.files)
     for name in (*expected, *sorted((listed or set()) - set(expected))):
         if name in skipped or matches_any(name, NOT_NUMBERS) or any(fnmatchcase(file, name) for file in present):
