@@ -1,0 +1,41 @@
+"""Prompts of paint jobs: two texts, one batch (SPEC §3.2, §8.1)."""
+
+import pytest
+
+from models.cpm_bee.packing import pack_paint
+from models.cpm_bee.tokenizer import Tokenizer
+from models.jobs import JobRejected, PaintJob
+from models.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job, paint_tree
+
+
+def job(prompt: str, negative_prompt: str = "", raw_text: bool = False) -> PaintJob:
+    return PaintJob(job_id="job", prompt=prompt, negative_prompt=negative_prompt, raw_text=raw_text)
+
+
+@pytest.mark.parametrize(("prompt", "negative"), [("a red image", ""), ("a", "a very long negative prompt")])
+def test_both_texts_are_padded_to_the_longer(tokenizer: Tokenizer, prompt: str, negative: str) -> None:
+    batch = pack_job(job(prompt, negative), tokenizer)
+    lengths = {}
+    for row, text in ((NEGATIVE_ROW, negative), (PROMPT_ROW, prompt)):
+        alone = pack_paint([paint_tree(text)], tokenizer)
+        lengths[row] = int(alone.lengths[0])
+        assert batch.ids[row, : lengths[row]].tolist() == alone.ids[0].tolist()
+        assert not batch.ids[row, lengths[row] :].any()
+    assert batch.ids.shape[1] == max(lengths.values())
+    assert batch.padding == "right"
+
+
+def test_prompts_are_plain_text_unless_raw(tokenizer: Tokenizer) -> None:
+    plain = pack_job(job("a <mask>", "<"), tokenizer)
+    escaped = pack_job(job("a <<mask>", "<<", raw_text=True), tokenizer)
+    assert plain.ids.tolist() == escaped.ids.tolist()
+    mask = tokenizer.special_ids["<mask>"]
+    assert mask not in plain.ids
+    assert mask in pack_job(job("a <mask>", raw_text=True), tokenizer).ids
+
+
+@pytest.mark.parametrize(("prompt", "negative"), [("a<b", ""), ("a", "x <"), ("<foo>", "")])
+def test_raw_text_that_does_not_parse_is_rejected(tokenizer: Tokenizer, prompt: str, negative: str) -> None:
+    with pytest.raises(JobRejected) as error:
+        pack_job(job(prompt, negative, raw_text=True), tokenizer)
+    assert error.value.code == "invalid_request"
