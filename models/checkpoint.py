@@ -31,7 +31,7 @@ from models.cpm_bee.config import CPMBeeConfig
 from models.cpm_bee.tokenizer import Tokenizer
 from models.paint.config import PaintConfig
 from models.sizes import Shapes, chat_config, llm_config
-from models.tensor_files import CheckpointError, Fingerprint, map_tensors, release_pages, tensor_file
+from models.tensor_files import CheckpointError, Fingerprint, MappedTensors, map_tensors, tensor_file
 from models.vision.encoder import resize_positions
 from models.weights import set_parameter, skeleton
 
@@ -167,9 +167,10 @@ class Checkpoint:
 
     file: Path
     kind: Kind
-    config: ChatConfig | PaintConfig
+    config: ChatConfig | PaintConfig  # of the model
+    stored_config: ChatConfig | PaintConfig  # of the tensors: another picture side where one is wanted
     model: nn.Module  # on the meta device until `fill`
-    tensors: dict[str, Tensor]  # by published name, unused ones included
+    tensors: MappedTensors  # by published name, unused ones included
     parameters: dict[str, str]  # published name -> ours, of what the model has
     untrained: bool
     recorded_fingerprint: str | None
@@ -184,7 +185,7 @@ class Checkpoint:
         return load_tokenizer(self.file, self.config.llm.vocab_size, vocabulary)
 
     def fill(self, device: torch.device, dtypes: Callable[[str], torch.dtype | None]) -> str:
-        """Give the model its weights, tensor by tensor, and return the fingerprint.
+        """Give the model its weights, tensor by tensor, and return the fingerprint; the checkpoint is used up by it.
 
         What neither moves nor changes its dtype stays mapped; of the rest no more than one tensor is held twice.
 
@@ -193,13 +194,14 @@ class Checkpoint:
         """
         digest = Fingerprint()
         for published in sorted(self.tensors):
-            stored = self.tensors.pop(published)
+            stored = self.tensors[published]
             digest.add(published, stored)
             ours = self.parameters.get(published)
             if ours is not None:
                 value = _fitted(self.config, ours, stored).to(device=device, dtype=dtypes(ours) or stored.dtype)
                 set_parameter(self.model, ours, value)
-            release_pages(stored)
+            self.tensors.release_pages(published)
+        self.tensors.clear()
         self.model.eval()
         if self.recorded_fingerprint not in (None, digest.hexdigest()):
             raise CheckpointError(f"{self.folder}: its tensors do not match its fingerprint; convert it again")
@@ -327,6 +329,7 @@ def open_checkpoint(
         file=file,
         kind=found,
         config=wanted,
+        stored_config=stored,
         model=model,
         tensors=tensors,
         parameters=parameters,

@@ -44,12 +44,18 @@ def read_config(file: Path | None) -> Mapping[str, Any]:
     return fields
 
 
-def load_tokenizer(checkpoint: Path, num_embeddings: int, vocabulary: Path | None) -> Tokenizer:
-    """The tokenizer of `vocabulary`, or of vocab.txt beside the checkpoint file. Raises CheckpointError."""
+def find_vocabulary(checkpoint: Path, vocabulary: Path | None) -> Path:
+    """`vocabulary`, or vocab.txt beside the checkpoint file. Raises CheckpointError."""
     file = vocabulary or checkpoint.parent / VOCABULARY_FILE
     if not file.is_file():
         named = "" if vocabulary else "; name one (VISCPM_CHAT_VOCAB or VISCPM_PAINT_VOCAB)"
         raise CheckpointError(f"{checkpoint}: no vocabulary at {file}{named}")
+    return file
+
+
+def load_tokenizer(checkpoint: Path, num_embeddings: int, vocabulary: Path | None) -> Tokenizer:
+    """The tokenizer of a checkpoint's vocabulary, held against its embedding. Raises CheckpointError."""
+    file = find_vocabulary(checkpoint, vocabulary)
     try:
         tokenizer = Tokenizer(file)
     except ValueError as error:

@@ -44,24 +44,39 @@ def tensor_file(path: Path) -> Path:
     raise CheckpointError(f"{path}: expected {SHARD_INDEX} or one file ending in {', '.join(suffixes)}, found {found}")
 
 
-def map_tensors(file: Path) -> dict[str, Tensor]:
-    """Name -> mapped tensor of what `tensor_file` found. Raises CheckpointError where it is no whole checkpoint."""
+class MappedTensors(dict[str, Tensor]):
+    """Name -> tensor whose bytes are a file's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ranges: list[tuple[int, int]] = []
+
+    def add_file(self, file: Path, tensors: Mapping[str, Tensor]) -> None:
+        self.update(tensors)
+        self._ranges += _mapped_ranges(file)
+
+    def release_pages(self, name: str) -> None:
+        """Give an unwritten tensor's memory back; the file is read again if it is touched once more."""
+        tensor = self[name]
+        page = mmap.PAGESIZE
+        start = -(-tensor.data_ptr() // page) * page
+        end = (tensor.data_ptr() + tensor.nbytes) // page * page
+        # Outside of a file's mapping the same call would zero the memory.
+        if any(first <= start < end <= last for first, last in self._ranges):
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+
+def map_tensors(file: Path) -> MappedTensors:
+    """The tensors of what `tensor_file` found. Raises CheckpointError where it is no whole checkpoint."""
+    mapped = MappedTensors()
     if file.name == SHARD_INDEX:
-        return _map_shards(file)
-    if file.suffix == ".safetensors":
-        return _map_safetensors(file)
-    return _map_pickled(file)
-
-
-def release_pages(tensor: Tensor) -> None:
-    """Give the memory of a mapped, unwritten tensor back; its file is read again if it is touched once more."""
-    if not sys.platform.startswith("linux") or tensor.device.type != "cpu":
-        return
-    page = mmap.PAGESIZE
-    start = -(-tensor.data_ptr() // page) * page
-    end = (tensor.data_ptr() + tensor.nbytes) // page * page
-    if end > start:
-        _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+        for shard, tensors in _map_shards(file).items():
+            mapped.add_file(shard, tensors)
+    elif file.suffix == ".safetensors":
+        mapped.add_file(file, _map_safetensors(file))
+    else:
+        mapped.add_file(file, _map_pickled(file))
+    return mapped
 
 
 class Fingerprint:
@@ -88,11 +103,12 @@ class Fingerprint:
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """The fingerprint of a whole checkpoint; keeps none of its pages in memory."""
+    """The fingerprint of a whole checkpoint."""
     result = Fingerprint()
     for name in sorted(tensors):
         result.add(name, tensors[name])
-        release_pages(tensors[name])
+        if isinstance(tensors, MappedTensors):
+            tensors.release_pages(name)
     return result.hexdigest()
 
 
@@ -127,28 +143,36 @@ def _map_safetensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: truncated, damaged or no safetensors file ({_first_line(error)})") from error
 
 
-def _map_shards(index: Path) -> dict[str, Tensor]:
+def _map_shards(index: Path) -> dict[Path, dict[str, Tensor]]:
     try:
-        shard_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shard_of: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{index}: not an index of shards ({_first_line(error)})") from error
-    shards = sorted(set(shard_of.values()))
-    absent = [shard for shard in shards if not (index.parent / shard).is_file()]
+    names = sorted(set(shard_of.values()))
+    absent = [name for name in names if not (index.parent / name).is_file()]
     if absent:
         raise CheckpointError(f"{index.parent}: shards are missing: {', '.join(absent)}")
-    tensors: dict[str, Tensor] = {}
-    for shard in shards:
-        tensors |= _map_safetensors(index.parent / shard)
-    unlisted = sorted(tensors.keys() ^ shard_of.keys())
-    if unlisted:
-        raise CheckpointError(f"{index}: index and shards differ in {', '.join(unlisted[:10])}")
-    return tensors
+    shards = {index.parent / name: _map_safetensors(index.parent / name) for name in names}
+    found = {tensor: file.name for file, tensors in shards.items() for tensor in tensors}
+    differing = sorted(name for name in found.keys() | shard_of.keys() if found.get(name) != shard_of.get(name))
+    if differing:
+        raise CheckpointError(f"{index}: index and shards differ in {len(differing)} names, such as {differing[0]}")
+    return shards
+
+
+def _mapped_ranges(file: Path) -> list[tuple[int, int]]:
+    """Address ranges of this process that are mapped from `file`; none where the system does not tell."""
+    if not sys.platform.startswith("linux"):
+        return []
+    ranges = []
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and fields[5] == str(file.resolve()):
+            start, end = fields[0].split("-")
+            ranges.append((int(start, 16), int(end, 16)))
+    return ranges
 
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].split(". ")[0]
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)

@@ -1,0 +1,138 @@
+"""The converted folder: sharded safetensors under the published names, with all that a bare file lacks.
+
+```
+config.json                        kind and sizes            fingerprint   digest of the tensors
+model.safetensors.index.json       name -> shard             vocab.txt     the vocabulary
+model-00001-of-00005.safetensors   ...                       unet/ vae/ scheduler/   Paint only
+```
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.chat.config import ChatConfig
+from models.checkpoint import Kind, open_checkpoint
+from models.checkpoint_files import (
+    CONFIG_FILE,
+    CONFIG_FORMAT,
+    FINGERPRINT_FILE,
+    SCHEDULER_CONFIG_FILE,
+    UNET_CONFIG_FILE,
+    VOCABULARY_FILE,
+    find_vae,
+    find_vocabulary,
+    read_scheduler_config,
+)
+from models.paint.config import PaintConfig
+from models.tensor_files import SHARD_INDEX, CheckpointError, MappedTensors, fingerprint
+
+DEFAULT_SHARD_BYTES = 4 * 1024**3
+
+
+def convert(
+    source: Path,
+    folder: Path,
+    vocabulary: Path | None = None,
+    vae: Path | None = None,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    config: Path | None = None,
+) -> str:
+    """Convert a published file into a folder, every tensor unchanged, and return its fingerprint.
+
+    Args:
+        folder: must not exist; it appears when it is complete.
+        vocabulary, vae, config: as for `load_paint`.
+
+    Raises:
+        CheckpointError: the source cannot be used, or the folder exists.
+    """
+    if folder.exists():
+        raise CheckpointError(f"{folder}: exists already; convert writes a new folder")
+    checkpoint = open_checkpoint(source, config=config)
+    checkpoint.tokenizer(vocabulary)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if checkpoint.kind == "paint":
+        vae_folder = find_vae(checkpoint.folder, vae)
+        _copy_folder(vae_folder, partial / "vae")
+        write_json(partial / SCHEDULER_CONFIG_FILE, read_scheduler_config(checkpoint.folder, vae_folder.parent))
+    shutil.copyfile(find_vocabulary(checkpoint.file, vocabulary), partial / VOCABULARY_FILE)
+    digest = write_folder(
+        partial, checkpoint.kind, checkpoint.stored_config, checkpoint.tensors, checkpoint.untrained, shard_bytes
+    )
+    partial.rename(folder)
+    return digest
+
+
+def write_folder(
+    folder: Path,
+    kind: Kind,
+    config: ChatConfig | PaintConfig,
+    tensors: Mapping[str, Tensor],
+    untrained: bool,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+) -> str:
+    """Write configuration, shards and fingerprint into an existing folder, and return the fingerprint.
+
+    Args:
+        tensors: published name -> tensor on the CPU; no more than a shard of them is in memory at once.
+    """
+    fields: dict[str, Any] = {"format": CONFIG_FORMAT, "model": kind, "untrained": untrained}
+    if isinstance(config, ChatConfig):
+        fields |= config.to_published()
+    else:
+        fields["llm"] = config.llm.to_published()
+        write_json(folder / UNET_CONFIG_FILE, config.unet)
+    write_json(folder / CONFIG_FILE, fields)
+    _write_shards(folder, tensors, shard_bytes)
+    digest = fingerprint(tensors)
+    (folder / FINGERPRINT_FILE).write_text(digest + "\n")
+    return digest
+
+
+def _write_shards(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int) -> None:
+    shards = list(_shards(tensors, shard_bytes))
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards, 1):
+        shard = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file({name: tensors[name].contiguous() for name in names}, folder / shard, metadata={"format": "pt"})
+        for name in names:
+            weight_map[name] = shard
+            if isinstance(tensors, MappedTensors):
+                tensors.release_pages(name)
+    total_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    write_json(folder / SHARD_INDEX, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})
+
+
+def _shards(tensors: Mapping[str, Tensor], shard_bytes: int) -> Iterable[list[str]]:
+    """Names in order, cut where a shard would grow past its size; a larger tensor has a shard of its own."""
+    names: list[str] = []
+    size = 0
+    for name, tensor in tensors.items():
+        if names and size + tensor.nbytes > shard_bytes:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += tensor.nbytes
+    if names:
+        yield names
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            shutil.copyfile(file, target / file.name)
+
+
+def write_json(file: Path, fields: Mapping[str, Any]) -> None:
+    """Write a configuration file and the folder it stands in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(fields, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
