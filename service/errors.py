@@ -4,7 +4,6 @@ Each class is one error code of the API; status codes live here alone. Raised de
 `{"error": {"message", "type", "param", "code"}}` (CONVENTIONS §4).
 """
 
-import logging
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-logger = logging.getLogger(__name__)
+OUTCOME = "viscpm.outcome"  # in a request's scope: the code of the error that it was answered with
 
 
 class ServiceError(Exception):
@@ -31,6 +30,7 @@ class ServiceError(Exception):
     status = 500
     type = "server_error"
     code = "internal_error"
+    closes_connection = False  # where the rest of the body is not worth reading
 
     def __init__(
         self,
@@ -204,6 +204,7 @@ class BodyTimeout(ServiceError):
     status = 408
     type = "invalid_request_error"
     code = "body_timeout"
+    closes_connection = True
 
 
 class ConversationBusy(ServiceError):
@@ -223,6 +224,7 @@ class ContentTooLarge(ServiceError):
     status = 413
     type = "invalid_request_error"
     code = "content_too_large"
+    closes_connection = True
 
 
 class UnsupportedMedia(ServiceError):
@@ -261,7 +263,7 @@ def from_code(code: str, message: str, job_id: str = "") -> ServiceError:
     Args:
         job_id: told to the caller on every 500, so that it can be looked for in the logs.
     """
-    error = _instance(_CLASSES.get(code, JobFailed), message)
+    error = _CLASSES.get(code, JobFailed)(message)
     if isinstance(error, JobFailed) and code:
         error.code = code
     if job_id and error.status >= 500:
@@ -277,6 +279,8 @@ def body(error: ServiceError) -> dict[str, object]:
 
 def response(error: ServiceError) -> Response:
     headers = {"content-type": "application/json"}
+    if error.closes_connection:
+        headers["connection"] = "close"
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, error.retry_after_s))
     return Response(msgspec.json.encode(body(error)), error.status, headers)
@@ -313,8 +317,10 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(exception, _handle)
 
 
-async def _handle(_request: Request, error: Exception) -> Response:
-    rendered = response(from_exception(error))
+async def _handle(request: Request, error: Exception) -> Response:
+    told = from_exception(error)
+    request.scope[OUTCOME] = told.code
+    rendered = response(told)
     if isinstance(error, HTTPException) and error.headers:
         rendered.headers.update(error.headers)
     return rendered
@@ -339,10 +345,6 @@ def _shown(value: object) -> str:
     if isinstance(value, str):
         return f", got {value!r}" if len(value) <= 40 else f", got {len(value)} characters"
     return f", got {type(value).__name__}"
-
-
-def _instance(kind: type[ServiceError], message: str) -> ServiceError:
-    return kind(message)
 
 
 def _subclasses(root: type[ServiceError]) -> Iterator[type[ServiceError]]:

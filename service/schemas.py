@@ -161,6 +161,9 @@ class ChatTimings(msgspec.Struct, kw_only=True):
     decode_ms: float
 
 
+FinishReason = Literal["stop", "length", "content_filter"]
+
+
 class ChatResponse(msgspec.Struct, kw_only=True):
     """An answer; also the last event of a stream."""
 
@@ -169,7 +172,7 @@ class ChatResponse(msgspec.Struct, kw_only=True):
     model: str
     conversation_id: str
     answer: str
-    finish_reason: Literal["stop", "length", "content_filter"]
+    finish_reason: FinishReason
     usage: ChatUsage
     seed: int
     object: Literal["chat.answer"] = "chat.answer"

@@ -1,0 +1,174 @@
+"""Conversations in Redis: what was asked and answered, about which picture, under whose id.
+
+`conversation:{tenant}:{id}` is a hash with the metadata and the model's input pixels, `…:turns` the list of turns and
+`…:busy` the job that is answering the next one. Turns are appended by the bus, in the same atomic step as the job's
+ending. The busy mark counts only while its job has not ended, so nothing that dies leaves a conversation locked.
+"""
+
+import secrets
+import time
+from typing import Any
+
+import msgspec
+import redis.asyncio
+
+from models.jobs import Turn
+from service.errors import ConversationBusy, ConversationNotFound
+from service.link import Link
+from service.record import TurnAppend
+from service.schemas import ConversationResponse, ConversationTurn
+from service.settings import Settings
+
+# Marks the conversation busy and returns it; false: unknown; 0: busy. ARGV: key, job id, busy ms, ttl ms.
+_OPEN = b"""
+local key, id = ARGV[1], ARGV[2]
+if redis.call('EXISTS', key) == 0 then return false end
+local holder = redis.call('GET', key .. ':busy')
+if holder and holder ~= id then
+  local state = redis.call('HGET', 'job:' .. holder, 'state')
+  if state == 'reserved' or state == 'queued' or state == 'running' or state == 'generated' then return 0 end
+end
+redis.call('SET', key .. ':busy', id, 'PX', ARGV[3])
+redis.call('PEXPIRE', key, ARGV[4])
+redis.call('PEXPIRE', key .. ':turns', ARGV[4])
+return {redis.call('HMGET', key, 'meta', 'pixels'), redis.call('LRANGE', key .. ':turns', 0, -1)}
+"""
+
+
+class StoredTurn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn. `answer` is for display, `answer_escaped` for the history (SPEC §11.2)."""
+
+    question: str
+    answer: str
+    answer_escaped: str
+    created: int
+    finish_reason: str = "stop"
+
+
+class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a conversation began with. `image_sha256` is of the pixels; empty without a picture."""
+
+    created: int
+    model: str
+    fingerprint: str
+    image_sha256: str = ""
+    image_size_px: int = 0
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    meta: ConversationMeta
+    turns: list[StoredTurn]
+    pixels: bytes = b""
+
+    def history(self) -> list[Turn]:
+        return [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
+
+
+def new_conversation_id() -> str:
+    return f"conv-{secrets.token_urlsafe(18)}"
+
+
+def conversation_key(tenant: str, conversation_id: str) -> str:
+    return f"conversation:{tenant}:{conversation_id}"
+
+
+def busy_key(tenant: str, conversation_id: str) -> str:
+    return conversation_key(tenant, conversation_id) + ":busy"
+
+
+class Conversations:
+    """Every call raises BusUnavailable where Redis does not serve it."""
+
+    def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
+        self._link = Link(redis)
+        self._settings = settings
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def open(self, tenant: str, conversation_id: str, job_id: str) -> Conversation:
+        """Take the conversation for one turn; it is free again when the job has ended.
+
+        Raises ConversationNotFound, ConversationBusy.
+        """
+        settings = self._settings
+        busy_s = settings.slot_lease_s + settings.chat_deadline_s
+        reply = await self._link.send(
+            "EVAL",
+            _OPEN,
+            0,
+            conversation_key(tenant, conversation_id),
+            job_id,
+            int(busy_s * 1000),
+            settings.conversation_ttl_s * 1000,
+        )
+        if reply is None:
+            raise _not_found(conversation_id)
+        if reply == 0:
+            raise ConversationBusy("another turn of this conversation is being answered; ask again when it is done")
+        (meta, pixels), turns = reply
+        return Conversation(_meta_decoder.decode(meta), [_turn_decoder.decode(turn) for turn in turns], pixels or b"")
+
+    async def get(self, tenant: str, conversation_id: str) -> ConversationResponse:
+        """What a client may see of it. Raises ConversationNotFound."""
+        key = conversation_key(tenant, conversation_id)
+        meta, turns, left_ms = await self._gather(
+            ("HGET", key, "meta"), ("LRANGE", f"{key}:turns", 0, -1), ("PTTL", key)
+        )
+        if meta is None:
+            raise _not_found(conversation_id)
+        described = _meta_decoder.decode(meta)
+        return ConversationResponse(
+            id=conversation_id,
+            created=described.created,
+            model=described.model,
+            turns=[_shown(_turn_decoder.decode(turn)) for turn in turns],
+            image_sha256=described.image_sha256 or None,
+            expires_in_s=max(0, left_ms // 1000),
+        )
+
+    async def delete(self, tenant: str, conversation_id: str) -> None:
+        """Forget it, its turns and its pixels; a turn in work is not kept. Raises ConversationNotFound."""
+        key = conversation_key(tenant, conversation_id)
+        if not await self._link.send("DEL", key):
+            raise _not_found(conversation_id)
+        await self._link.send("DEL", f"{key}:turns", f"{key}:busy")
+
+    def append(
+        self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None, pixels: bytes
+    ) -> TurnAppend:
+        """The turn that the bus writes with the job's ending; `begun` and `pixels` with a conversation's first."""
+        fields = {} if begun is None else {"meta": _encoder.encode(begun), "pixels": pixels}
+        return TurnAppend(
+            conversation_key=conversation_key(tenant, conversation_id),
+            turn=_encoder.encode(turn),
+            ttl_s=self._settings.conversation_ttl_s,
+            max_turns=self._settings.conversation_max_turns,
+            is_new=begun is not None,
+            fields=fields,
+        )
+
+    async def _gather(self, *commands: tuple[str | int, ...]) -> list[Any]:
+        futures = [self._link.send(*command) for command in commands]
+        return [await future for future in futures]
+
+
+def _shown(turn: StoredTurn) -> ConversationTurn:
+    return ConversationTurn(
+        question=turn.question, answer=turn.answer, created=turn.created, finish_reason=turn.finish_reason
+    )
+
+
+def _not_found(conversation_id: str) -> ConversationNotFound:
+    return ConversationNotFound(
+        f"no conversation {conversation_id[:64]!r}: it never was, has expired or was deleted", param="conversation_id"
+    )
+
+
+def unix_time_s() -> int:
+    return int(time.time())
+
+
+_encoder = msgspec.msgpack.Encoder()
+_meta_decoder = msgspec.msgpack.Decoder(ConversationMeta)
+_turn_decoder = msgspec.msgpack.Decoder(StoredTurn)

@@ -1,0 +1,138 @@
+"""What every request passes, outermost first: its id, its times and counters, then the limits of its body."""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import OUTCOME, BodyTimeout, ContentTooLarge, Unavailable, from_exception, response
+from service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+_BUFFERED_BODIES = 16  # largest bodies that may be in memory at once
+
+
+class RequestContext:
+    """Gives each request its id, its timing headers and its place in the metrics; renders what nobody caught.
+
+    Counters move before the last byte is sent, so the first scrape after a response shows it.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        request_id = _request_id(scope)
+        status = 0
+        counted = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal status, counted
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                elapsed_ms = (time.perf_counter() - began) * 1000
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id),
+                    (b"openai-processing-ms", b"%d" % elapsed_ms),
+                ]
+            elif not counted and not message.get("more_body", False):
+                counted = True
+                self._count(scope, status, time.perf_counter() - began)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except Exception as error:
+            logger.exception("request %s: %s %s", request_id.decode(), scope["method"], scope["path"])
+            if status:  # too late for another answer; the server cuts the connection
+                raise
+            scope[OUTCOME] = "internal_error"
+            await response(from_exception(error))(scope, receive, send_on)
+
+    def _count(self, scope: Scope, status: int, elapsed_s: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        outcome = scope.get(OUTCOME) or ("ok" if status < 400 else f"http_{status}")
+        self._metrics.count("requests_total", route=route, outcome=outcome)
+        self._metrics.observe("e2e_request_latency_seconds", elapsed_s, route=route)
+
+
+class BodyLimits:
+    """Reads bodies under a byte cap, a time limit and a bound on all bodies in memory.
+
+    What goes over is raised out of `receive`, before anything is parsed: 413, 408 or 503.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, body_timeout_s: float) -> None:
+        self._app = app
+        self._max_bytes = max_body_bytes
+        self._timeout_s = body_timeout_s
+        self._buffered_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await self._refuse(scope, receive, send, int(declared))
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_s
+        body_bytes = 0
+        is_complete = False
+
+        async def receive_limited() -> Message:
+            nonlocal body_bytes, is_complete
+            if is_complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTimeout(
+                    f"the body did not arrive within {self._timeout_s:g} s, {body_bytes} bytes did"
+                ) from None
+            if message["type"] != "http.request":
+                is_complete = True
+                return message
+            size_bytes = len(message.get("body", b""))
+            body_bytes += size_bytes
+            self._buffered_bytes += size_bytes
+            is_complete = not message.get("more_body", False)
+            if body_bytes > self._max_bytes:
+                raise _too_large(body_bytes, self._max_bytes)
+            if self._buffered_bytes > self._max_bytes * _BUFFERED_BODIES:
+                raise Unavailable("too many large bodies at once, try again later")
+            return message
+
+        try:
+            await self._app(scope, receive_limited, send)
+        finally:
+            self._buffered_bytes -= body_bytes
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, declared_bytes: int) -> None:
+        error = _too_large(declared_bytes, self._max_bytes)
+        scope[OUTCOME] = error.code
+        await response(error)(scope, receive, send)
+
+
+def _too_large(got_bytes: int, max_bytes: int) -> ContentTooLarge:
+    return ContentTooLarge(f"the body has {got_bytes} bytes or more, at most {max_bytes} are allowed")
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return bytes(value)
+    return b"req-" + secrets.token_hex(12).encode()
