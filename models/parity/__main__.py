@@ -5,10 +5,12 @@ its files, to say that others were left out on purpose.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
@@ -58,7 +60,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder with the reference's numbers")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of the models (default: float32)")
-    parser.add_argument("--skip", nargs="+", default=[], metavar="FILE", help="files to leave alone")
+    parser.add_argument("--skip", nargs="+", default=[], metavar="FILE", help="files whose checks to leave out")
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is no folder")
@@ -82,7 +84,7 @@ def compare_file_list(fixtures: Fixtures, checks: Iterable[Check], skipped: list
     except ValueError as error:
         report.line("files.json", str(error), "names", False)
         listed = None
-    expected = dict.fromkeys(name for check in checks for name in check.files)
+    expected = dict.fromkeys([name for check in checks for name in check.files] + referenced_images(fixtures))
     for name in (*expected, *sorted((listed or set()) - set(expected))):
         if name in skipped or matches_any(name, NOT_NUMBERS) or any(fnmatchcase(file, name) for file in present):
             continue
@@ -97,6 +99,26 @@ def compare_file_list(fixtures: Fixtures, checks: Iterable[Check], skipped: list
             report.note(name, "no check: fine-tuning")
         elif not matches_any(name, (*expected, *NOT_NUMBERS)):
             report.line(name, "unknown", "checked", False)
+
+
+def referenced_images(fixtures: Fixtures) -> list[str]:
+    """The pictures that the folder's cases name by number, those of fine-tuning included."""
+
+    def numbers(node: object) -> Iterator[int]:
+        if isinstance(node, dict):
+            if isinstance(node.get("image"), int):
+                yield node["image"]
+            node = list(node.values())
+        if isinstance(node, list):
+            for child in node:
+                yield from numbers(child)
+
+    found: set[int] = set()
+    for path in fixtures.folder.glob("*.json"):
+        # A file that is no JSON fails in the check that it belongs to.
+        with contextlib.suppress(ValueError):
+            found.update(numbers(fixtures.json(path.name)))
+    return [f"images/image{number}.png" for number in sorted(found)]
 
 
 def listed_files(fixtures: Fixtures) -> set[str] | None:
@@ -123,7 +145,9 @@ def run_check(check: Check, fixtures: Fixtures, report: Report) -> None:
     try:
         check.run(fixtures, report)
     except Exception as error:
-        report.line(check.name, f"{type(error).__name__}: {error}", "no error", False)
+        traceback.print_exc()
+        message = " ".join(str(error).split())
+        report.line(check.name, f"{type(error).__name__}: {message:.120}", "no error", False)
     else:
         if report.lines == before:
             report.note(check.name, "nothing to check")
