@@ -1,0 +1,47 @@
+# Two images from one file: `--target api` (no torch) and `--target worker`.
+ARG PYTHON_IMAGE=python:3.12.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+RUN python -m venv /app
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY models models
+COPY safety safety
+COPY service service
+
+FROM build AS build-api
+RUN /app/bin/pip install -c constraints.txt .
+
+FROM build AS build-worker
+# An additional index with torch builds for another CUDA version; the default index's build fits most drivers.
+ARG TORCH_INDEX_URL=""
+RUN /app/bin/pip install -c constraints.txt ${TORCH_INDEX_URL:+--extra-index-url "${TORCH_INDEX_URL}"} '.[worker]'
+
+FROM ${PYTHON_IMAGE} AS base
+RUN useradd --system --uid 10001 --create-home viscpm
+ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1
+COPY docker/healthcheck.py /healthcheck.py
+WORKDIR /home/viscpm
+
+FROM base AS api
+COPY --from=build-api /app /app
+USER 10001
+ENV VISCPM_HOST=0.0.0.0 VISCPM_PORT=8000
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
+  CMD ["python", "/healthcheck.py", "8000", "/health/live"]
+CMD ["viscpm", "api"]
+
+FROM base AS worker
+COPY --from=build-worker /app /app
+USER 10001
+ENV VISCPM_WORKER_METRICS_HOST=0.0.0.0 VISCPM_WORKER_METRICS_PORT=9100 \
+    VISCPM_CHAT_CHECKPOINT=/models/chat VISCPM_CHAT_DTYPE=float16 \
+    VISCPM_PAINT_CHECKPOINT=/models/paint VISCPM_PAINT_DTYPE=float16
+EXPOSE 9100
+# Loading 20 GB from a cold disk takes minutes
+HEALTHCHECK --interval=5s --timeout=3s --start-period=600s --retries=3 \
+  CMD ["python", "/healthcheck.py", "9100", "/health/ready"]
+ENTRYPOINT ["viscpm", "worker"]
+CMD ["chat"]
