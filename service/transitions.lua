@@ -3,7 +3,8 @@
 -- reserved -> queued -> running -> generated -> done | refused | failed | cancelled
 --
 -- Keys: job:{id} hash, events:{id} stream, slots:{kind} zset by expiry, jobs:{kind} stream with the group `workers`,
--- dead:{kind} stream, ungated zset, inbox:{process} stream, api:{process}, worker:{id}, workers zset, accounting hash.
+-- dead:{kind} stream, ungated zset, inbox:{process} stream, api:{process}, worker:{id}, workers zset, model:{kind},
+-- accounting hash, vision:… strings with vision-cache:{used,sizes,bytes}.
 -- Time is the server's, so no other clock decides about a lease. One server holds all keys (no cluster).
 
 local GROUP = 'workers'
@@ -240,43 +241,35 @@ function step.renew(kind, consumer, ...)
   return kept
 end
 
--- Returns 1 (also when it was there already), or 0: fenced off, or ended.
-function step.publish(id, token, number, event)
-  local job = get(id, 'state', 'token', 'inboxes')
-  if job[1] ~= 'running' or job[2] ~= token then return 0 end
-  local position = token .. '-' .. number
-  local added = redis.pcall('XADD', 'events:' .. id, position, 'd', event)
-  if type(added) == 'table' and added.err then
-    if string.find(added.err, 'equal or smaller', 1, true) then return 1 end
-    return added
+-- Events of one delivery, numbered from `number` on, and perhaps its last one: a result (`generated`) or an ending
+-- (`failed`). All or nothing, and the same call again changes nothing. Returns 1, or 0: fenced off, or ended.
+function step.publish(id, token, number, last_state, last, ...)
+  local job = get(id, 'state', 'token', 'inboxes', 'kind', 'entry')
+  if job[2] ~= token then return 0 end
+  if last_state ~= '' and job[1] == last_state then return 1 end
+  if job[1] ~= 'running' then return 0 end
+  number = tonumber(number)
+  for _, event in ipairs({...}) do
+    local position = token .. '-' .. integer(number)
+    number = number + 1
+    local added = redis.pcall('XADD', 'events:' .. id, position, 'd', event)
+    if type(added) ~= 'table' or not added.err then
+      notify(id, job[3], position, event)
+    elseif not string.find(added.err, 'equal or smaller', 1, true) then
+      return added
+    end
   end
-  notify(id, job[3], position, event)
-  return 1
-end
-
--- The worker's last event: a result, still unscreened.
-function step.generated(id, token, number, event)
-  local job = get(id, 'state', 'token', 'inboxes', 'kind', 'entry', 'result_number')
-  if job[2] ~= token then return 0 end
-  if job[1] == 'generated' then return 1 end
-  if job[1] ~= 'running' then return 0 end
-  local now = now_ms()
-  redis.call('HSET', 'job:' .. id, 'state', 'generated', 'result', event, 'result_number', number,
-    'generated_ms', integer(now))
-  redis.call('ZADD', 'ungated', integer(now), id)
-  redis.call('ZADD', 'slots:' .. job[4], 'XX', 'GT', integer(now + GATE_MS), id)
-  drop_entry(job[4], job[5])
-  notify(id, job[3], token .. '-' .. number, event)
-  return 1
-end
-
--- The worker's last event: this job cannot be done.
-function step.fail(id, token, ending)
-  local job = get(id, 'state', 'token')
-  if job[2] ~= token then return 0 end
-  if job[1] == 'failed' then return 1 end
-  if job[1] ~= 'running' then return 0 end
-  end_job(id, 'failed', ending)
+  if last_state == 'failed' then
+    end_job(id, 'failed', last)
+  elseif last_state == 'generated' then
+    local now = now_ms()
+    redis.call('HSET', 'job:' .. id, 'state', 'generated', 'result', last, 'result_number', integer(number),
+      'generated_ms', integer(now))
+    redis.call('ZADD', 'ungated', integer(now), id)
+    redis.call('ZADD', 'slots:' .. job[4], 'XX', 'GT', integer(now + GATE_MS), id)
+    drop_entry(job[4], job[5])
+    notify(id, job[3], token .. '-' .. integer(number), last)
+  end
   return 1
 end
 
@@ -287,7 +280,6 @@ function step.give_back(kind, id, token, counted, alone)
   redis.call('HSET', 'job:' .. id, 'state', 'queued', 'token', job[2] + 1, 'alone', alone,
     'deliveries', counted == '1' and job[4] or job[4] - 1)
   redis.call('XCLAIM', 'jobs:' .. kind, GROUP, RETURNED, 0, job[3], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
-  redis.call('PUBLISH', 'returned:' .. kind, id)
   return 1
 end
 
@@ -299,7 +291,6 @@ function step.release_consumer(kind, consumer)
     redis.call('XCLAIM', 'jobs:' .. kind, GROUP, RETURNED, 0, item[1], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
   end
   if #pending < 1000 then redis.call('XGROUP', 'DELCONSUMER', 'jobs:' .. kind, GROUP, consumer) end
-  if #pending > 0 then redis.call('PUBLISH', 'returned:' .. kind, '') end
   return #pending
 end
 
@@ -331,14 +322,68 @@ function step.worker_leave(worker)
   return redis.call('ZREM', 'workers', worker)
 end
 
+-- {info, age in ms} of each live worker.
 function step.workers(forget_ms)
-  redis.call('ZREMRANGEBYSCORE', 'workers', '-inf', integer(now_ms() - forget_ms))
+  local now = now_ms()
+  redis.call('ZREMRANGEBYSCORE', 'workers', '-inf', integer(now - forget_ms))
   local live = {}
-  for _, worker in ipairs(redis.call('ZRANGE', 'workers', 0, -1)) do
-    local info = redis.call('GET', 'worker:' .. worker)
-    if info then table.insert(live, info) end
+  local beats = redis.call('ZRANGE', 'workers', 0, -1, 'WITHSCORES')
+  for i = 1, #beats, 2 do
+    local info = redis.call('GET', 'worker:' .. beats[i])
+    if info then table.insert(live, {info, now - beats[i + 1]}) end
   end
   return live
+end
+
+-- Vision states: a cache with its own budget, since the server itself evicts nothing ---------------------------------
+
+local USED, SIZES, TOTAL = 'vision-cache:used', 'vision-cache:sizes', 'vision-cache:bytes'
+
+local function forget_state(key)
+  local size = redis.call('HGET', SIZES, key)
+  redis.call('UNLINK', key)
+  redis.call('ZREM', USED, key)
+  redis.call('HDEL', SIZES, key)
+  if size then redis.call('DECRBY', TOTAL, size) end
+end
+
+function step.state_get(key, ttl_ms)
+  local data = redis.call('GET', key)
+  if data then
+    redis.call('PEXPIRE', key, ttl_ms)
+    redis.call('ZADD', USED, 'XX', integer(now_ms()), key)
+  end
+  return data
+end
+
+-- Returns 0 for one that is larger than the whole budget.
+function step.state_put(key, data, budget_bytes, ttl_ms)
+  budget_bytes = tonumber(budget_bytes)
+  forget_state(key)
+  for _, expired in ipairs(redis.call('ZRANGEBYSCORE', USED, '-inf', integer(now_ms() - ttl_ms))) do
+    forget_state(expired)
+  end
+  if #data > budget_bytes then return 0 end
+  while tonumber(redis.call('GET', TOTAL) or 0) + #data > budget_bytes do
+    forget_state(redis.call('ZRANGE', USED, 0, 0)[1])
+  end
+  redis.call('SET', key, data, 'PX', ttl_ms)
+  redis.call('ZADD', USED, integer(now_ms()), key)
+  redis.call('HSET', SIZES, key, #data)
+  redis.call('INCRBY', TOTAL, #data)
+  return 1
+end
+
+-- Forgets a state under every model: the keys end with `suffix`.
+function step.state_forget(suffix)
+  local forgotten = 0
+  for _, key in ipairs(redis.call('ZRANGE', USED, 0, -1)) do
+    if string.sub(key, -#suffix) == suffix then
+      forget_state(key)
+      forgotten = forgotten + 1
+    end
+  end
+  return forgotten
 end
 
 return step[ARGV[1]](unpack(ARGV, 2))

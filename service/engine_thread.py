@@ -1,0 +1,145 @@
+"""The one thread that owns an engine: nothing else touches the model."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol
+
+from models.jobs import Engine, EngineEvent, Failed, Generated, Job, JobRejected
+
+_log = logging.getLogger(__name__)
+
+
+# Job id, fencing token of the delivery it belongs to, event
+TokenEvent = tuple[str, int, EngineEvent]
+
+
+class Listener(Protocol):
+    """What the thread tells, on the event loop."""
+
+    def on_loaded(self, engine: Engine, load_s: float) -> None: ...
+
+    def on_load_failed(self, error: BaseException) -> None: ...
+
+    def on_state_wanted(self, job: Job, token: int, key: str) -> None: ...
+
+    def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None: ...
+
+    def on_step_failed(self, error: Exception, job_ids: list[str], capacity: int) -> None: ...
+
+
+class EngineThread:
+    """Loads the engine, then alternates between what it is asked and `engine.step()`."""
+
+    def __init__(self, load: Callable[[], Engine], listener: Listener) -> None:
+        self._load = load
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._asked: SimpleQueue[Callable[[Engine], None] | None] = SimpleQueue()
+        self._tokens: dict[str, int] = {}  # of the jobs that the engine holds, by job id
+        self._admitted = 0  # since the last report
+        self._events: list[TokenEvent] = []
+        self._step_started_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def step_age_s(self) -> float:
+        """How long the step in progress has run; 0 between steps."""
+        started_s = self._step_started_s
+        return 0.0 if started_s is None else time.monotonic() - started_s
+
+    def admit(self, job: Job, token: int, has_looked: bool = False) -> None:
+        """Hand a job to the engine. Unless `has_looked`, a vision state may be asked for first."""
+        self._asked.put(lambda engine: self._admit(engine, job, token, has_looked))
+
+    def cancel(self, job_id: str) -> None:
+        self._asked.put(lambda engine: self._cancel(engine, job_id))
+
+    def stop(self, wait_s: float) -> bool:
+        """Ask it to end after its step. Returns whether it did in time."""
+        self._asked.put(None)
+        self._thread.join(wait_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        started_s = time.monotonic()
+        try:
+            engine = self._load()
+        except BaseException as error:
+            self._tell(self._listener.on_load_failed, error)
+            return
+        self._tell(self._listener.on_loaded, engine, time.monotonic() - started_s)
+        while self._do_asked(engine):
+            if self._tokens:
+                self._step(engine)
+            if self._events or self._admitted:
+                events, admitted = self._events, self._admitted
+                self._events, self._admitted = [], 0
+                self._tell(self._listener.on_events, events, engine.capacity, admitted)
+
+    def _do_asked(self, engine: Engine) -> bool:
+        """All that was asked for; waits for something while there is no job. False: to end."""
+        while True:
+            if self._asked.empty() and (self._tokens or self._events or self._admitted):
+                return True
+            request = self._asked.get()
+            if request is None:
+                return False
+            request(engine)
+
+    def _admit(self, engine: Engine, job: Job, token: int, has_looked: bool) -> None:
+        key = None if has_looked else engine.state_key(job)
+        if key:
+            self._tell(self._listener.on_state_wanted, job, token, key)
+            return
+        self._admitted += 1
+        try:
+            engine.admit(job)
+        except JobRejected as rejection:
+            self._events.append((job.job_id, token, Failed(code=rejection.code, message=rejection.message)))
+        except Exception as error:
+            _log.exception("job %s: the engine could not take it", job.job_id)
+            failed = Failed(code="job_failed", message=f"job {job.job_id} failed: {_short(error)}")
+            self._events.append((job.job_id, token, failed))
+        else:
+            self._tokens[job.job_id] = token
+
+    def _cancel(self, engine: Engine, job_id: str) -> None:
+        engine.cancel(job_id)
+        if self._tokens.pop(job_id, None) is not None:
+            self._tell(self._listener.on_events, [], engine.capacity, 0)
+
+    def _step(self, engine: Engine) -> None:
+        self._step_started_s = time.monotonic()
+        try:
+            events = engine.step()
+        except Exception as error:
+            _log.exception("a step failed with %d jobs", len(self._tokens))
+            failed = list(self._tokens)
+            for job_id in failed:
+                engine.cancel(job_id)
+            self._tokens.clear()
+            self._tell(self._listener.on_step_failed, error, failed, engine.capacity)
+            return
+        finally:
+            self._step_started_s = None
+        for job_id, event in events:
+            self._events.append((job_id, self._tokens.get(job_id, 0), event))
+            if isinstance(event, Generated | Failed):
+                self._tokens.pop(job_id, None)
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            pass
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

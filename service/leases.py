@@ -1,0 +1,205 @@
+"""The worker's side of the bus: jobs taken under a lease, their events published under a fencing token."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import redis.asyncio
+from redis.exceptions import ResponseError
+
+from models.jobs import Event, Failed, Generated, Job, Kind, VersionMismatch, decode_job, encode
+from service.errors import BusUnavailable
+from service.link import BlockingReader, Link
+from service.metrics import Metrics
+from service.record import Ending, encode_ending
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_GROUP = "workers"
+_OLD_CONSUMER_S = 3600.0
+
+
+class Delivery:
+    """One job in hand. `unsent` are its encoded events from number `next_number` on."""
+
+    def __init__(self, job: Job, token: int, alone: bool, entry: bytes) -> None:
+        self.job = job
+        self.job_id = job.job_id
+        self.token = token
+        self.alone = alone  # it may have taken its workers down: runs without company
+        self.entry = entry
+        self.next_number = 1
+        self.unsent: list[bytes] = []
+        self.last_state = ""  # generated or failed, once the engine is done with it
+        self.last = b""
+
+    def add(self, event: Event) -> None:
+        """Put an event in line for `Leases.publish`."""
+        if isinstance(event, Generated):
+            self.last_state, self.last = "generated", encode(event)
+        elif isinstance(event, Failed):
+            self.last_state, self.last = "failed", encode_ending(Ending("failed", event.code, event.message))
+        else:
+            self.unsent.append(encode(event))
+
+
+class Leases:
+    """Takes jobs of one kind for one consumer. Calls raise BusUnavailable when Redis does not serve them."""
+
+    def __init__(
+        self, client: "redis.asyncio.Redis", link: Link, kind: Kind, consumer: str, settings: Settings, metrics: Metrics
+    ) -> None:
+        self._link = link
+        self._reader = BlockingReader(client)
+        self._kind = kind
+        self._stream = f"jobs:{kind}"
+        self._consumer = consumer
+        self._max_deliveries = settings.max_deliveries
+        self._lease_ms = int(settings.lease_s * 1000)
+        self._metrics = metrics
+        self._waiting_alone: dict[bytes, Any] = {}  # entries that want an empty worker, by entry id
+
+    @property
+    def must_empty(self) -> bool:
+        """Whether a job waits here until the worker has nothing else in hand."""
+        return bool(self._waiting_alone)
+
+    async def take(self, room: int, in_hand: int, block_s: float) -> list[Delivery]:
+        """Up to `room` new jobs, waiting up to `block_s` for the first."""
+        command = ("XREADGROUP", "GROUP", _GROUP, self._consumer, "COUNT", room, "BLOCK", int(block_s * 1000))
+        try:
+            reply = await self._reader.read(*command, "STREAMS", self._stream, ">", block_s=block_s)
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            await self._create_group()  # a new server, or one that lost its data
+            return []
+        if not reply:
+            return []
+        return await self._claim(reply[self._stream.encode()], in_hand)
+
+    async def recover(self, room: int, in_hand: int) -> list[Delivery]:
+        """Jobs whose lease ran out or that were given back, one at a time as they may want to be alone."""
+        recovered: list[Delivery] = []
+        if self._waiting_alone and in_hand == 0:
+            entry, fields = self._waiting_alone.popitem()
+            recovered += await self._claim([(entry, fields)], 0)
+        cursor: bytes | str = "0-0"
+        while len(recovered) < room and not self._waiting_alone and not any(one.alone for one in recovered):
+            try:
+                reply = await self._link.send(
+                    "XAUTOCLAIM", self._stream, _GROUP, self._consumer, self._lease_ms, cursor, "COUNT", 1
+                )
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                await self._create_group()
+                break
+            cursor = reply[0]
+            recovered += await self._claim(reply[1], in_hand + len(recovered))
+            if cursor == b"0-0":
+                break
+        return recovered
+
+    async def renew(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Keep the leases. Returns the deliveries that this worker has lost."""
+        if not deliveries:
+            return []
+        arguments = [part for one in deliveries for part in (one.job_id, one.token, one.entry)]
+        kept = await self._link.step("renew", self._kind, self._consumer, *arguments)
+        return [one for one, is_kept in zip(deliveries, kept, strict=True) if not is_kept]
+
+    async def publish(self, deliveries: Iterable[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+        """Send what waits in each. Returns those that are lost (fenced off or ended) and those to be sent again."""
+        sent = [(one, len(one.unsent), one.last_state) for one in deliveries]
+        replies = await self._link.steps(
+            [
+                ("publish", one.job_id, one.token, one.next_number, last_state, one.last, *one.unsent[:count])
+                for one, count, last_state in sent
+            ]
+        )
+        lost, again = [], []
+        for (one, count, last_state), reply in zip(sent, replies, strict=True):
+            if isinstance(reply, BusUnavailable):
+                again.append(one)
+            elif isinstance(reply, BaseException):
+                raise reply
+            elif not reply:
+                self._metrics.count("events_fenced_total", count + bool(last_state), model=self._kind)
+                lost.append(one)
+            else:
+                del one.unsent[:count]
+                one.next_number += count
+                if one.unsent or one.last_state != last_state:
+                    again.append(one)
+        return lost, again
+
+    async def give_back(self, delivery: Delivery, is_counted: bool, alone: bool) -> None:
+        """Leave a job to whoever wants it, at once. `is_counted`: it counts as one of its deliveries."""
+        await self._link.step(
+            "give_back", self._kind, delivery.job_id, delivery.token, int(is_counted), int(alone or delivery.alone)
+        )
+
+    async def release(self, consumer: str) -> int:
+        """Leave all that a consumer holds to others, at once: this worker on its way out, or a dead one."""
+        released: int = await self._link.step("release_consumer", self._kind, consumer)
+        return released
+
+    async def tidy_consumers(self) -> None:
+        """Remove consumers of long gone workers from the group."""
+        try:
+            await self._link.step("tidy_consumers", self._kind, int(_OLD_CONSUMER_S * 1000))
+        except ResponseError:  # no stream yet
+            pass
+
+    async def close(self) -> None:
+        await self._reader.close()
+
+    async def _create_group(self) -> None:
+        try:
+            await self._link.send("XGROUP", "CREATE", self._stream, _GROUP, "0", "MKSTREAM")
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    async def _claim(self, entries: list[Any], in_hand: int) -> list[Delivery]:
+        entries = [(entry, fields) for entry, fields in entries if fields is not None]
+        replies = await self._link.steps(
+            [
+                ("claim", self._kind, entry, fields[1], self._consumer, self._max_deliveries, in_hand + index)
+                for index, (entry, fields) in enumerate(entries)
+            ]
+        )
+        claimed = []
+        for (entry, fields), reply in zip(entries, replies, strict=True):
+            if isinstance(reply, BaseException):
+                raise reply  # what was claimed comes back when its lease runs out
+            if reply[0] == b"run":
+                _, token, delivery, alone, queue_ms = reply
+                claimed += await self._accept(fields, entry, token, delivery, bool(alone), queue_ms)
+            elif reply[0] == b"alone":
+                self._waiting_alone[entry] = fields
+            elif reply[0] == b"dead":
+                self._metrics.count("jobs_dead_lettered_total", model=self._kind)
+                _log.error("job %s: given up after %s deliveries", fields[1].decode(), reply[1].decode())
+        return claimed
+
+    async def _accept(
+        self, fields: list[bytes], entry: bytes, token: int, delivery: int, alone: bool, queue_ms: int
+    ) -> list[Delivery]:
+        model = self._kind
+        if delivery > 1:
+            self._metrics.count("jobs_recovered_total", model=model)
+            _log.warning("job %s: taken over, delivery %d", fields[1].decode(), delivery)
+        else:
+            self._metrics.observe("request_queue_time_seconds", queue_ms / 1000, model=model)
+        self._metrics.count("jobs_started_total", model=model)
+        try:
+            return [Delivery(decode_job(fields[3]), token, alone, entry)]
+        except (VersionMismatch, msgspec.DecodeError) as error:
+            _log.error("job %s: unreadable: %s", fields[1].decode(), error)
+            ending = encode_ending(Ending("failed", "job_failed", f"the worker cannot read the job: {error}"))
+            await self._link.step("publish", fields[1], token, 1, "failed", ending)
+            return []
