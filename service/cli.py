@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from models.jobs import Kind
 from service.logs import configure_logging
@@ -52,12 +52,12 @@ def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str,
 
 
 def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
-    from service.api_server import BindError, bind, run_api, url_of
-    from service.app import create_app
-
     configure_logging(settings.log_level, "api")
     if not settings.redis_url:
         return _refuse("VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)")
+    from service.api_server import BindError, bind, run_api, url_of
+    from service.app import create_app
+
     try:
         listener = bind(settings.host, settings.port) if options.fd is None else socket.socket(fileno=options.fd)
     except BindError as error:
@@ -67,11 +67,11 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
 
 
 def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
-    from service.worker import run_worker
-
     configure_logging(settings.log_level, f"worker {options.kind}")
     if not settings.redis_url:
         return _refuse("VISCPM_REDIS_URL is not set: the worker role needs it (`viscpm serve` brings its own server)")
+    from service.worker import run_worker
+
     worker_id = options.worker_id or f"{socket.gethostname()}-{options.kind}-{secrets.token_hex(3)}"
     return run_worker(options.kind, settings, worker_id, options.predecessor)
 
@@ -113,8 +113,13 @@ def _refuse(message: str, code: int = 2) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="viscpm",
         description="VisCPM-Chat and VisCPM-Paint as an HTTP service. Every setting is a VISCPM_* variable "
         "(docs/configuration.md); a flag wins over its variable.",

@@ -1,6 +1,5 @@
 """Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -139,14 +138,15 @@ def read_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError("; ".join(_describe(item["loc"], item["msg"]) for item in error.errors())) from None
+        raise SettingsError(
+            "; ".join(_describe(item["loc"], item["msg"], item["input"]) for item in error.errors())
+        ) from None
 
 
-def _describe(location: tuple[int | str, ...], message: str) -> str:
+def _describe(location: tuple[int | str, ...], message: str, value: object) -> str:
     message = message.removeprefix("Value error, ")
     if not location:
         return message
     name = str(location[0])
     variable = name if name.isupper() else f"VISCPM_{name.upper()}"
-    value = os.environ.get(variable)
-    return f"{variable}{'' if value is None else f'={value}'}: {message}"
+    return f"{variable}={value}: {message}"

@@ -204,7 +204,7 @@ class Supervisor:
 
     def _api(self, number: int, listener: socket.socket) -> _Child:
         command = [sys.executable, "-m", "service.cli", "api", "--fd", str(listener.fileno())]
-        return _Child(f"api {number}", lambda: command, self._environment, listener.fileno())
+        return _Child(f"API process {number}", lambda: command, self._environment, listener.fileno())
 
     def _worker(self, kind: Kind, number: int) -> _Child:
         worker_id = ""
