@@ -24,7 +24,7 @@ _SPECIAL = ("<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", 
 _WORDS = ("image", "context", "question", "caption", "objects", "User", "AI", " the", " a", " of", " is", " and")
 _CHINESE_PUNCTUATION = "，。！？：；、（）《》“”‘’…—"
 # Random text ends by chance alone; the larger this row, the sooner.
-_EOS_SCALE = 3.0
+_EOS_SCALE = 5.0
 
 _LLM = {"dim_model": 64, "dim_ff": 160, "num_layers": 2, "num_heads": 4, "dim_head": 16}
 _VISION = VisionConfig(width=64, num_heads=4, dim_ff=128, num_layers=2, num_query_positions=66)
