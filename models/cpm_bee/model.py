@@ -23,14 +23,17 @@ class CPMBee(nn.Module):
     def __init__(self, config: CPMBeeConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.dim_model)
+        # Not drawn in place: on the meta device that takes seconds of imports.
+        self.embedding = nn.Embedding(
+            config.vocab_size, config.dim_model, _weight=torch.randn(config.vocab_size, config.dim_model)
+        )
         self.position_bias = PositionBias(config)
         self.layers = nn.ModuleList(Block(config, index) for index in range(config.num_layers))
         self.output_norm = RMSNorm(config.dim_model, config.eps)
         self.embedding_divisor: float | None = math.sqrt(config.dim_model)
         for module in self.modules():
-            if isinstance(module, nn.Linear):  # of unit variance, which is what the divisors expect
-                nn.init.normal_(module.weight)
+            if isinstance(module, nn.Linear) and not module.weight.is_meta:
+                nn.init.normal_(module.weight)  # unit variance, which the divisors expect
 
     def embed(self, ids: Tensor, subs: Tensor) -> Tensor:
         """Ids and sub indices (...) -> (..., D), turned by the sub index."""
