@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from models.cpm_bee.tokenizer import Tokenizer
+from models.cpm_bee.tokenizer import SpecialTokenError, Tokenizer
 
 DataTree: TypeAlias = Mapping[str, "str | DataTree"]
 
@@ -49,7 +49,7 @@ def pack_tree(data: DataTree, tokenizer: Tokenizer) -> PackedSequence:
     """Convert a data tree (SPEC §3).
 
     Raises:
-        ValueError: a text with an unclosed `<`, or a special token of a family that the vocabulary lacks.
+        SpecialTokenError: an unclosed or nested `<`, or a special token of a family that the vocabulary lacks.
     """
     segments = list(walk_segments(data))
     packed = PackedSequence(
@@ -125,6 +125,6 @@ def _renumber(index: int, packed: PackedSequence, tokenizer: Tokenizer) -> tuple
     family = family_of(string)
     family_id = tokenizer.special_ids.get(family)
     if family_id is None:
-        raise ValueError(f"special token {string!r}: the vocabulary has no {family!r}")
+        raise SpecialTokenError("unknown_special", f"special token {string!r}: the vocabulary has no {family!r}")
     subs = packed.families.setdefault(family, {})
     return family_id, subs.setdefault(index, len(subs))

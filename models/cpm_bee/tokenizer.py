@@ -6,10 +6,23 @@ table that the caller carries from text to text.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 RENAMED = {"</n>": "\n", "</_>": " "}  # what one line of a file cannot hold, or could not show
 REQUIRED_NAMES = ("<pad>", "<unk>", "<s>", "</s>", "<root>", "<ans>", "\n", " ")
+
+
+class SpecialTokenError(ValueError):
+    """A text that does not parse.
+
+    Args:
+        kind: `end` for a `<` that is never closed, `nested` for one inside a special token, `unknown_special` for a
+            token of a family that the vocabulary lacks.
+    """
+
+    def __init__(self, kind: Literal["end", "nested", "unknown_special"], message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Piece(NamedTuple):
@@ -63,7 +76,7 @@ class Tokenizer:
         self._lengths = _lengths_by_first_character(self._plain_ids)
 
     def pieces(self, text: str) -> list[Piece]:
-        """Split a text (SPEC §2.2, §2.3). Raises ValueError on an unclosed or nested `<`."""
+        """Split a text (SPEC §2.2, §2.3). Raises SpecialTokenError on an unclosed or nested `<`."""
         result: list[Piece] = []
         for part, is_special in split_special(text):
             if is_special:
@@ -79,7 +92,7 @@ class Tokenizer:
             table: extension id -> string, of the texts before; left as it is.
 
         Raises:
-            ValueError: an unclosed or nested `<`.
+            SpecialTokenError: an unclosed or nested `<`.
         """
         table = dict(table)
         extension_ids = {string: index for index, string in table.items()}
@@ -132,7 +145,7 @@ def split_special(text: str) -> Iterator[tuple[str, bool]]:
     """Plain parts, unescaped, and special tokens in turn: (text, is special); empty plain parts are left out.
 
     Raises:
-        ValueError: an unclosed or nested `<`.
+        SpecialTokenError: an unclosed or nested `<`.
     """
     plain: list[str] = []
     position = 0
@@ -146,9 +159,11 @@ def split_special(text: str) -> Iterator[tuple[str, bool]]:
         closed = text.find(">", opened + 2)
         nested = text.find("<", opened + 1, closed if closed >= 0 else len(text))
         if nested >= 0:
-            raise ValueError(f"'<' at character {nested} inside the special token opened at character {opened}")
+            message = f"'<' at character {nested} inside the special token opened at character {opened}"
+            raise SpecialTokenError("nested", message)
         if closed < 0:
-            raise ValueError(f"'<' at character {opened} opens a special token that never ends; a plain '<' is '<<'")
+            message = f"'<' at character {opened} opens a special token that never ends; a plain '<' is '<<'"
+            raise SpecialTokenError("end", message)
         yield "".join(plain), False
         plain.clear()
         position = closed + 1

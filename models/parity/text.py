@@ -1,6 +1,6 @@
 """Text against the reference: tokenizer, data trees, packing. All of it integers and strings, so all of it exact."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,9 +62,11 @@ def check_tokenizer(fixtures: Fixtures, report: Report) -> None:
     rows = expected["decode"]
     decoded = (tokenizer.decode(row["ids"], _table(row["ext_table"] or {})) for row in rows)
     _exact_each(report, "tokenizer decode", decoded, _column(rows, "text"))
-    refused = [(partial(tokenizer.encode, row["text"], {}), row["error"]) for row in expected["encode_errors"]]
+    refused = [
+        (partial(tokenizer.encode, row["text"], {}), row["error"], row.get("kind")) for row in expected["encode_errors"]
+    ]
     _refused(report, "tokenizer encode_errors", refused)
-    unknown = [(partial(tokenizer.decode, row["ids"], {}), row["error"]) for row in expected["decode_errors"]]
+    unknown = [(partial(tokenizer.decode, row["ids"], {}), row["error"], None) for row in expected["decode_errors"]]
     _refused(report, "tokenizer decode_errors", unknown)
 
 
@@ -91,7 +93,7 @@ def check_data_trees(fixtures: Fixtures, report: Report) -> None:
     def convert(question: str, limit: int | None = None) -> PackedBatch:
         return pack_chat([chat_tree(question, "", num_queries)], tokenizer, limit)
 
-    refused = [(partial(convert, row["question"]), row["error"]) for row in expected["errors"]]
+    refused = [(partial(convert, row["question"]), row["error"], row.get("kind")) for row in expected["errors"]]
     _refused(report, "data_to_id errors", refused)
     truncation = expected["truncation"]
     question = truncation["question"]
@@ -103,7 +105,7 @@ def check_data_trees(fixtures: Fixtures, report: Report) -> None:
         if row["ok"]:
             report.exact(name, int(convert(question, limit).lengths[0]), row["n"])
         else:
-            _refused(report, name, [(partial(convert, question, limit), "ValueError")])
+            _refused(report, name, [(partial(convert, question, limit), "ValueError", None)])
     triples = expected["rel_bucket"]
     _exact_each(
         report, "data_to_id rel_bucket", (relation_number(up, down) for up, down, _ in triples), (t[2] for t in triples)
@@ -194,7 +196,7 @@ def _compare_encodings(report: Report, tokenizer: Tokenizer, rows: list[dict[str
     decoded = (tokenizer.decode(row["ids"], {}) for row in plain)
     _exact_each(report, "tokenizer decoded without table", decoded, _column(plain, "decoded_without_ext_table"))
     key = "decoded_without_ext_table_error"
-    refused = [(partial(tokenizer.decode, row["ids"], {}), row[key]) for row in rows if key in row]
+    refused = [(partial(tokenizer.decode, row["ids"], {}), row[key], None) for row in rows if key in row]
     _refused(report, "tokenizer refused without table", refused)
 
 
@@ -240,18 +242,17 @@ def _exact_each(report: Report, name: str, got: Iterable[object], expected: Iter
     report.exact(f"{name} ({len(got)} cases)", got, expected)
 
 
-def _refused(report: Report, name: str, cases: Iterable[tuple[Callable[[], object], str]]) -> None:
-    """Each call has to raise an error of the given name."""
+def _refused(report: Report, name: str, cases: Sequence[tuple[Callable[[], object], str, str | None]]) -> None:
+    """Each call has to raise an error of the given name, and of the given kind where one is given."""
 
-    def outcome(call: Callable[[], object], error: str) -> str:
+    def outcome(call: Callable[[], object], error: str, kind: str | None) -> tuple[str, str | None]:
         try:
             call()
-        except ERRORS[error]:
-            return error
-        return "accepted"
+        except ERRORS[error] as raised:
+            return error, kind and getattr(raised, "kind", None)
+        return "accepted", None
 
-    cases = list(cases)
-    _exact_each(report, name, (outcome(call, error) for call, error in cases), (error for _, error in cases))
+    _exact_each(report, name, (outcome(*case) for case in cases), (case[1:] for case in cases))
 
 
 def _column(rows: list[dict[str, Any]], key: str) -> Iterable[Any]:

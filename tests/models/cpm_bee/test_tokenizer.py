@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.cpm_bee.data_tree import pack_tree
-from models.cpm_bee.tokenizer import Tokenizer, escape, unescape
+from models.cpm_bee.tokenizer import SpecialTokenError, Tokenizer, escape, unescape
 
 REQUIRED = ["<pad>", "<unk>", "<s>", "</s>", "<root>", "<ans>", "</n>", "</_>"]
 SHARED = Path(__file__).parents[4] / "shared"
@@ -106,21 +106,22 @@ def test_the_first_character_of_a_special_token_may_be_anything(tokenizer: Token
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "kind", "message"),
     [
-        ("a<", "character 1 opens"),
-        ("<", "character 0 opens"),
-        ("<<<", "character 2 opens"),
-        ("a <b", "character 2 opens"),
-        ("<>", "character 0 opens"),
-        ("<a<b>", "character 2 inside .* character 0"),
-        ("<a<", "character 2 inside"),
-        ("x<a<<b>", "character 3 inside"),
+        ("a<", "end", "character 1 opens"),
+        ("<", "end", "character 0 opens"),
+        ("<<<", "end", "character 2 opens"),
+        ("a <b", "end", "character 2 opens"),
+        ("<>", "end", "character 0 opens"),
+        ("<a<b>", "nested", "character 2 inside .* character 0"),
+        ("<a<", "nested", "character 2 inside"),
+        ("x<a<<b>", "nested", "character 3 inside"),
     ],
 )
-def test_open_and_nested_brackets_are_refused(tokenizer: Tokenizer, text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_open_and_nested_brackets_are_refused(tokenizer: Tokenizer, text: str, kind: str, message: str) -> None:
+    with pytest.raises(SpecialTokenError, match=message) as error:
         tokenizer.encode(text, {})
+    assert error.value.kind == kind
 
 
 def test_the_empty_text_has_no_tokens(tokenizer: Tokenizer) -> None:
