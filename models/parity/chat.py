@@ -279,7 +279,7 @@ CHECKS: dict[str, Callable[[Fixtures, Report], None]] = {
 }
 
 COVERS: dict[str, tuple[str, ...]] = {
-    "beam.json": ("beam.json", "images/*.png"),
+    "beam.json": ("beam.json", "images/image*.png"),
     "batch.json": ("batch.json", "batch.safetensors"),
     "chat_two_turn.json": ("chat_two_turn.json",),
     "half.json": ("half.json",),

@@ -84,8 +84,9 @@ COVERS: dict[str, tuple[str, ...]] = {
         "paint_checkpoint.safetensors",
         "paint_config.json",
         "vocab.txt",
-        "unet/*",
-        "vae/*",
-        "scheduler/*",
+        "unet/config.json",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "scheduler/scheduler_config.json",
     ),
 }

@@ -227,11 +227,18 @@ CHECKS: dict[str, Callable[[Fixtures, Report], None]] = {
     "paint_timesteps_leading_offset0.json": partial(check_samplings, steps_offset=0),
     "paint_timesteps_leading_offset1.json": partial(check_samplings, steps_offset=1),
 }
-_MODEL_FILES = ("unet/*", "vae/*", "scheduler/*", "paint_config.json", "vocab.txt")
+_MODEL_FILES = (
+    "unet/config.json",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "scheduler/scheduler_config.json",
+    "paint_config.json",
+    "vocab.txt",
+)
 COVERS: dict[str, tuple[str, ...]] = {
     "paint_text.safetensors": ("paint_text.json", "paint_text.safetensors", *_MODEL_FILES),
     "paint_unet.safetensors": ("paint_unet.safetensors", *_MODEL_FILES),
-    "scheduler_tables.safetensors": ("scheduler_tables.safetensors", "scheduler/*"),
+    "scheduler_tables.safetensors": ("scheduler_tables.safetensors", "scheduler/scheduler_config.json"),
     "paint_timesteps_leading_offset0.json": (
         "paint_timesteps_leading_offset0.json",
         "paint_timesteps_leading_offset0.safetensors",

@@ -94,7 +94,7 @@ CHECKS: dict[str, Callable[[Fixtures, Report], Any]] = {
     "half.safetensors": check_half,
 }
 COVERS: dict[str, tuple[str, ...]] = {
-    "preprocess.safetensors": ("preprocess.safetensors", "images/*"),
+    "preprocess.safetensors": ("preprocess.safetensors", "images/image*.png"),
     "vision.safetensors": ("vision.safetensors", "chat_config.json"),
     "half.safetensors": ("half.safetensors",),
 }
