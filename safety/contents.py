@@ -60,12 +60,13 @@ class Passed:
 
 
 class Status(NamedTuple):
-    """What may be told of a job."""
+    """What may be told of a job. `intent` is there until it has ended."""
 
     kind: Any
     state: Any
     tenant: str
     created_ms: int
+    intent: bytes
     ending: Ending | None
 
 

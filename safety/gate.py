@@ -93,7 +93,7 @@ class Gate:
             record = await self._bus.record(job_id)
         if record is None:
             return None
-        return Status(record.kind, record.state, record.tenant, record.created_ms, record.ending)
+        return Status(record.kind, record.state, record.tenant, record.created_ms, record.intent, record.ending)
 
     async def cancel(self, job_id: str, reason: str) -> bool:
         """End a job as cancelled. False: it had ended."""

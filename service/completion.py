@@ -141,7 +141,7 @@ class Completion:
 
     def refusal(self, verdict: Verdict) -> Ending:
         message = verdict.message or f"the {verdict.stage.replace('_', ' ')} is not allowed here"
-        body = _encoder.encode({"input": _moderation(verdict)})
+        body = _encoder.encode({"input": moderation_of(verdict)})
         return Ending("refused", "content_policy_violation", message, body)
 
     def failure(self, code: str, message: str) -> Ending:
@@ -152,7 +152,7 @@ class Completion:
         assert result is None or isinstance(result, ChatResult)
         if passed.blocked is not None:
             answer = _chat_answer(job_id, intent, result, passed.sent, CONTENT_FILTER)
-            answer.moderation = {"output": _moderation(passed.blocked)}
+            answer.moderation = {"output": moderation_of(passed.blocked)}
             return Ending("refused", CONTENT_FILTER, passed.blocked.message, _encoder.encode(answer)), None
         assert result is not None
         answer = _chat_answer(job_id, intent, result, result.answer, result.finish_reason)
@@ -163,7 +163,7 @@ class Completion:
     async def _paint(self, job_id: str, intent: PaintIntent, passed: Passed) -> Ending:
         if passed.blocked is not None:
             message = passed.blocked.message or "no painted candidate may be shown"
-            body = _encoder.encode({"output": _moderation(passed.blocked)})
+            body = _encoder.encode({"output": moderation_of(passed.blocked)})
             return Ending("refused", "content_policy_violation", message, body)
         assert passed.result is not None
         result = passed.result.generated
@@ -218,7 +218,8 @@ def _chat_answer(
     )
 
 
-def _moderation(verdict: Verdict) -> dict[str, object]:
+def moderation_of(verdict: Verdict) -> dict[str, object]:
+    """A verdict as the API tells it (CONVENTIONS §1)."""
     return {"type": "moderation_results", "model": verdict.model, "results": [verdict.moderation()]}
 
 

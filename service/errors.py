@@ -271,6 +271,11 @@ def from_code(code: str, message: str, job_id: str = "") -> ServiceError:
     return error
 
 
+def codes_of(status: int) -> list[str]:
+    """The error codes that a status stands for."""
+    return sorted(kind.code for kind in [ServiceError, *_CLASSES.values()] if kind.status == status)
+
+
 def body(error: ServiceError) -> dict[str, object]:
     return {
         "error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code} | error.extra
@@ -290,7 +295,7 @@ def from_exception(error: Exception) -> ServiceError:
     """What the caller is told of any exception; the unexpected ones keep their insides to the log."""
     if isinstance(error, ServiceError):
         return error
-    if isinstance(error, RequestValidationError | ValidationError):
+    if isinstance(error, RequestValidationError):
         return from_validation(error)
     if isinstance(error, HTTPException):
         return _from_http(error)

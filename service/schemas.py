@@ -164,7 +164,7 @@ class ChatTimings(msgspec.Struct, kw_only=True):
 FinishReason = Literal["stop", "length", "content_filter"]
 
 
-class ChatResponse(msgspec.Struct, kw_only=True):
+class ChatResponse(msgspec.Struct, kw_only=True, tag_field="object", tag="chat.answer"):
     """An answer; also the last event of a stream."""
 
     id: str
@@ -175,7 +175,6 @@ class ChatResponse(msgspec.Struct, kw_only=True):
     finish_reason: FinishReason
     usage: ChatUsage
     seed: int
-    object: Literal["chat.answer"] = "chat.answer"
     dropped_turns: Annotated[int, Meta(description="Oldest turns left out because the talk is too long.")] = 0
     vision_cached: Annotated[bool, Meta(description="The vision tower did not run for this turn.")] = False
     untrained: Annotated[bool, Meta(description="Answered by random weights.")] = False
@@ -202,7 +201,7 @@ class PaintTimings(msgspec.Struct, kw_only=True):
     decode_ms: float
 
 
-class PaintResponse(msgspec.Struct, kw_only=True):
+class PaintResponse(msgspec.Struct, kw_only=True, tag_field="object", tag="paint.answer"):
     """The pictures, best first when reranked, else in the order of their seeds."""
 
     id: str

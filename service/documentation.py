@@ -1,0 +1,119 @@
+"""What openapi.yaml says beyond the routes' signatures: bodies, answers, streams and every error a route can give."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service import errors, schemas
+
+_REFERENCE = "#/components/schemas/{name}"
+_ANSWERS = (
+    schemas.ChatResponse,
+    schemas.PaintResponse,
+    schemas.ConversationResponse,
+    schemas.JobResponse,
+    schemas.ChatDelta,
+    schemas.ErrorResponse,
+)
+_REQUESTS = (schemas.ChatRequest, schemas.PaintRequest)
+
+# Statuses of any request that carries a body and becomes a job
+_JOB_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(name=name)}
+
+
+CHAT_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": _reference("ChatRequest")},
+        "multipart/form-data": {
+            "schema": {
+                "allOf": [_reference("ChatRequest")],
+                "properties": {"image": {"type": "string", "contentMediaType": "application/octet-stream"}},
+                "description": "The same fields as text, and the picture as the file `image`.",
+            }
+        },
+    },
+}
+PAINT_BODY = {"required": True, "content": {"application/json": {"schema": _reference("PaintRequest")}}}
+
+
+def documented(
+    answer: type[msgspec.Struct] | None,
+    *,
+    body: dict[str, Any] | None = None,
+    stream: bool = False,
+    may_wait: bool = False,
+    pictures: bool = False,
+    plain: bool = False,
+    text: bool = False,
+    statuses: Iterable[int] = (),
+) -> dict[str, Any]:
+    """Arguments of a route's decorator.
+
+    Args:
+        statuses: of errors, beyond 400 and 500 and those of jobs.
+        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON or `text`.
+        may_wait: a job is made, so it can fail as jobs do, and `Prefer: respond-async` gives 202.
+    """
+    content: dict[str, Any] = {}
+    if answer is not None:
+        content["application/json"] = {"schema": _reference(answer.__name__)}
+    if pictures:
+        binary = {"schema": {"type": "string", "contentMediaType": "image/*"}}
+        content |= {f"image/{name}": binary for name in ("png", "jpeg", "webp")}
+    if stream:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if plain:
+        content["application/json"] = {"schema": {"type": "object"}}
+    if text:
+        content["text/plain"] = {"schema": {"type": "string"}}
+    status = 200 if content else 204
+    responses: dict[int | str, dict[str, Any]] = {status: {"description": "Success", "content": content}}
+    if may_wait:
+        responses[202] = {
+            "description": "Accepted: `Prefer: respond-async` was sent",
+            "content": {"application/json": {"schema": _reference("JobResponse")}},
+            "headers": {"location": {"schema": {"type": "string"}}},
+        }
+    responses |= {code: _error(code) for code in sorted({*statuses, *(_JOB_ERRORS if may_wait else (400, 500))})}
+    extra = {"requestBody": body} if body is not None else {}
+    return {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document."""
+    document = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+    )
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    _, answers = msgspec.json.schema_components(_ANSWERS, ref_template=_REFERENCE)
+    components |= answers
+    for model in _REQUESTS:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components |= schema.pop("$defs", {})
+        components[model.__name__] = schema
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "202" not in operation["responses"]:  # FastAPI's own, where ours are 400
+                operation["responses"].pop("422", None)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components.pop(unused, None)
+    document["components"]["schemas"] = dict(sorted(components.items()))
+    return document
+
+
+def _error(status: int) -> dict[str, Any]:
+    known = errors.codes_of(status)
+    headers = {"retry-after": {"schema": {"type": "integer", "minimum": 1}}} if status in (409, 429, 503) else {}
+    described: dict[str, Any] = {
+        "description": "Error: " + ", ".join(f"`{code}`" for code in known),
+        "content": {"application/json": {"schema": _reference("ErrorResponse")}},
+    }
+    return described | ({"headers": headers} if headers else {})

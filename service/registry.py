@@ -1,0 +1,117 @@
+"""Which workers live and what they serve, from their heartbeats; read in the background, so that no request waits."""
+
+import asyncio
+import logging
+
+import msgspec
+import redis.asyncio
+
+from models.jobs import Kind, ModelDescription, VersionMismatch
+from service.errors import BusUnavailable, ModelUnavailable
+from service.heartbeat import LiveWorker, last_model, live_workers
+from service.link import Link
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_REFRESH_S = 1.0
+_STALE_S = 5.0  # without a refresh for this long the server counts as away
+
+
+class SharedState(msgspec.Struct, frozen=True):
+    """What all API processes share in Redis, for metrics: slots taken and restarts by kind, jobs by kind and state."""
+
+    depth: dict[str, int]
+    jobs: dict[tuple[str, str], int]
+    restarts: dict[str, int]
+
+
+class Registry:
+    """Live workers by kind, at most about a second old."""
+
+    def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
+        self._link = Link(redis)
+        self._kinds = settings.models
+        self._workers: list[LiveWorker] = []
+        self._models: dict[Kind, ModelDescription] = {}
+        self._refreshed = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._refresh()
+        self._task = asyncio.create_task(self._keep_fresh())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._link.close()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether Redis answered lately."""
+        return asyncio.get_running_loop().time() - self._refreshed < _STALE_S
+
+    def workers(self, kind: Kind | None = None) -> list[LiveWorker]:
+        return [worker for worker in self._workers if kind is None or worker.info.kind == kind]
+
+    def is_ready(self, kind: Kind) -> bool:
+        return self.is_fresh and any(worker.info.state == "ready" for worker in self.workers(kind))
+
+    def model(self, kind: Kind) -> ModelDescription | None:
+        """What workers of this kind serve; what the last one served while all are loading."""
+        return self._models.get(kind)
+
+    def require(self, kind: Kind) -> ModelDescription:
+        """The model that a job of this kind will meet.
+
+        Raises BusUnavailable when Redis is away, ModelUnavailable when no worker of this kind lives.
+        """
+        if kind not in self._kinds:
+            raise ModelUnavailable(f"{kind} is not served here (VISCPM_MODELS names {', '.join(self._kinds)})")
+        if not self.workers(kind):
+            if not self.is_fresh:
+                raise BusUnavailable("Redis does not answer")
+            raise ModelUnavailable(f"no {kind} worker is alive")
+        model = self._models.get(kind)
+        if model is None:
+            raise ModelUnavailable(f"the {kind} model is being loaded")
+        return model
+
+    async def shared_state(self) -> SharedState:
+        """Read now. Raises BusUnavailable."""
+        depths = [self._link.send("ZCARD", f"slots:{kind}") for kind in self._kinds]
+        accounting, restarts = self._link.send("HGETALL", "accounting"), self._link.send("HGETALL", "restarts")
+        jobs = {}
+        for name, count in (await accounting).items():
+            state, kind = name.decode().split(":")
+            jobs[kind, state] = int(count)
+        return SharedState(
+            depth={kind: int(await depth) for kind, depth in zip(self._kinds, depths, strict=True)},
+            jobs=jobs,
+            restarts={kind.decode(): int(count) for kind, count in (await restarts).items()},
+        )
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        try:
+            workers = await live_workers(self._link)
+            models = {worker.info.kind: worker.info.model for worker in workers if worker.info.model is not None}
+            for kind in self._kinds:
+                model = models.get(kind) or self._models.get(kind) or await last_model(self._link, kind)
+                if model is not None:
+                    self._models[kind] = model
+        except BusUnavailable as error:
+            if self.is_fresh:
+                _log.warning("heartbeats cannot be read: %s", error.message)
+            self._refreshed = float("-inf")
+            return
+        except (msgspec.DecodeError, VersionMismatch) as error:
+            _log.error("a heartbeat cannot be read: %s", error)
+            return
+        self._workers = workers
+        self._refreshed = asyncio.get_running_loop().time()

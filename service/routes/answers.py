@@ -1,0 +1,99 @@
+"""Answers as HTTP: JSON, a picture, `202`, or events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.responses import Response
+
+from models.jobs import Kind
+from safety.contents import Step, Text
+from safety.gate import GatedWatch
+from service.completion import answer_of
+from service.metrics import Metrics
+from service.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
+from service.sse import event
+
+_PARTIAL = "image_generation.partial_image"
+_PROGRESS = "image_generation.progress"
+_COMPLETED = "image_generation.completed"
+
+
+def answered(answer: object) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def accepted(job_id: str, kind: Kind, created: int) -> Response:
+    """202: the job goes on; its answer can be asked for at `Location`."""
+    job = JobResponse(id=job_id, kind=kind, state="queued", created=created)
+    headers = {"location": f"/jobs/{job_id}", "preference-applied": "respond-async"}
+    return Response(msgspec.json.encode(job), 202, headers, media_type="application/json")
+
+
+def picture(answer: PaintResponse) -> Response:
+    """The first picture itself."""
+    best = answer.data[0]
+    headers = {"x-job-id": answer.id, "x-seed": str(best.seed)}
+    if best.score is not None:
+        headers["x-score"] = f"{best.score:.6g}"
+    return Response(best.b64_json, headers=headers, media_type=f"image/{answer.output_format}")
+
+
+async def chat_events(
+    watch: GatedWatch, begin: ChatDelta, metrics: Metrics, began_s: float, after_chars: int = 0
+) -> AsyncIterator[bytes]:
+    """Pieces of text, then the whole answer. Event ids count characters, so that a stream can be taken up again.
+
+    Args:
+        begin: an empty piece, sent at once: it tells the ids.
+        began_s: of the event loop's clock, for the time to the first token.
+        after_chars: what the client has had already.
+    """
+    loop_time = asyncio.get_running_loop().time
+    yield event(begin, event_id=str(after_chars))
+    sent_chars = 0
+    async with watch:
+        async for part in watch:
+            if isinstance(part, Step):
+                continue
+            if isinstance(part, Text):
+                if sent_chars == 0:
+                    metrics.observe("time_to_first_token_seconds", loop_time() - began_s, model="chat")
+                sent_chars += len(part.text)
+                if sent_chars > after_chars:
+                    yield _piece(begin, part.text[max(0, after_chars - part.offset_chars) :], sent_chars)
+                continue
+            answer = answer_of(part, "chat", begin.id)
+            assert isinstance(answer, ChatResponse)
+            rest = answer.answer[max(sent_chars, after_chars) :]
+            if rest:  # a search gives its answer as a whole
+                yield _piece(begin, rest, len(answer.answer))
+            yield event(answer, event_id=str(len(answer.answer)))
+
+
+def _piece(begin: ChatDelta, text: str, end_chars: int) -> bytes:
+    return event(msgspec.structs.replace(begin, delta=text, offset=end_chars - len(text)), event_id=str(end_chars))
+
+
+async def paint_events(watch: GatedWatch, job_id: str, created: int) -> AsyncIterator[bytes]:
+    """Progress, previews, then one event for each finished picture (CONVENTIONS §2)."""
+    previews = 0
+    async with watch:
+        async for part in watch:
+            if isinstance(part, Text):
+                continue
+            if isinstance(part, Step):
+                yield event(
+                    {"type": _PROGRESS, "id": job_id, "step": part.step, "total_steps": part.total_steps}, _PROGRESS
+                )
+                if part.preview_png:
+                    preview = {"b64_json": part.preview_png, "partial_image_index": previews, "output_format": "png"}
+                    yield event({"type": _PARTIAL, "id": job_id, "created_at": created, **preview}, _PARTIAL)
+                    previews += 1
+                continue
+            answer = answer_of(part, "paint", job_id)
+            assert isinstance(answer, PaintResponse)
+            common = {name: value for name, value in msgspec.structs.asdict(answer).items() if name != "data"}
+            for index, painted in enumerate(answer.data):
+                one = {"type": _COMPLETED, "created_at": answer.created, "index": index}
+                yield event({**one, **msgspec.structs.asdict(painted), **common}, _COMPLETED)

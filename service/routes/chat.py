@@ -1,0 +1,151 @@
+"""POST /chat: a question about a picture."""
+
+import asyncio
+import hashlib
+import secrets
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from models.jobs import ChatJob, ModelDescription
+from service.admission import admitted, wants_async
+from service.bodies import read_chat
+from service.completion import ChatIntent, encode_intent
+from service.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
+from service.documentation import CHAT_BODY, documented
+from service.errors import InvalidRequest
+from service.images import Pixels
+from service.routes.answers import accepted, answered, chat_events
+from service.schemas import ChatDelta, ChatRequest, ChatResponse
+from service.sse import EventStream
+from service.state import ApiState, state_of, tenant_of
+
+router = APIRouter(tags=["chat"])
+
+
+@router.post(
+    "/chat",
+    summary="Ask about a picture",
+    **documented(ChatResponse, body=CHAT_BODY, stream=True, may_wait=True, statuses=(404, 409)),
+)
+async def chat(request: Request) -> Response:
+    """Begin a conversation with a picture and a question, or go on with one by its id.
+
+    `{"image": "<base64>", "question": "…"}` is enough. With `stream` the answer comes as server-sent events: pieces of
+    text, then the same body as without, then `[DONE]`.
+    """
+    began_s = asyncio.get_running_loop().time()
+    state, tenant = state_of(request), tenant_of(request)
+    state.refuse_while_draining()
+    asked, upload = await read_chat(request, state.settings)
+    source = _picture(asked, upload)
+    model = state.registry.require("chat")
+    async with admitted(request, state, "chat", tenant) as slot:
+        pixels = None if source is None else await state.images.pixels(source, model.image_size_px)
+        asked.image, source, upload = None, None, None  # the upload is not kept while the job runs
+        opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)
+        job = _job(slot.job_id, asked, model, tenant, opened, pixels)
+        intent = _intent(asked, job, model, tenant, pixels)
+        stored = encode_intent(intent)
+        busy = "" if opened is None else busy_key(tenant, intent.conversation_id)
+        if not asked.stream and not wants_async(request):
+            return answered(await slot.answer(job, stored, busy))
+        await slot.queue(job, stored, busy)
+    if wants_async(request):
+        slot.finish_in_background(stored)
+        return accepted(slot.job_id, "chat", intent.created)
+    begin = ChatDelta(
+        id=slot.job_id,
+        created=intent.created,
+        model=intent.model,
+        conversation_id=intent.conversation_id,
+        delta="",
+        offset=0,
+    )
+    return EventStream(chat_events(slot.watch(stored), begin, state.metrics, began_s), slot.cancel)
+
+
+def _picture(asked: ChatRequest, upload: bytes | None) -> str | bytes | None:
+    if upload is not None and asked.image is not None:
+        raise InvalidRequest("image: is given twice, as a file and as a field", param="image")
+    return asked.image if upload is None else upload
+
+
+async def _open(
+    state: ApiState, tenant: str, conversation_id: str | None, job_id: str, pixels: Pixels | None
+) -> Conversation | None:
+    """The conversation that the question belongs to, marked busy; None: a new one."""
+    if conversation_id is None:
+        return None
+    conversation = await state.conversations.open(tenant, conversation_id, job_id)
+    if pixels is not None and pixels.sha256 != conversation.meta.image_sha256:
+        raise InvalidRequest(
+            "image: the conversation is about another picture; leave the image out, or begin a new conversation",
+            param="image",
+        )
+    return conversation
+
+
+def _job(
+    job_id: str,
+    asked: ChatRequest,
+    model: ModelDescription,
+    tenant: str,
+    opened: Conversation | None,
+    pixels: Pixels | None,
+) -> ChatJob:
+    """A later turn brings the conversation's pixels, in case the vision state is no longer cached."""
+    if opened is None:
+        rgb, side_px, sha256 = (b"", 0, "") if pixels is None else pixels
+    else:
+        rgb, side_px, sha256 = opened.pixels, opened.meta.image_size_px, opened.meta.image_sha256
+        if rgb and side_px != model.image_size_px:
+            raise InvalidRequest(
+                f"conversation_id: the conversation's picture was kept for a model of {side_px} px, and this one "
+                f"takes {model.image_size_px} px; begin a new conversation",
+                param="conversation_id",
+            )
+    return ChatJob(
+        job_id=job_id,
+        question=asked.question,
+        history=[] if opened is None else opened.history(),
+        pixels=rgb,
+        image_size_px=side_px,
+        state_key=f"{_salt(tenant)}:{sha256}" if rgb else "",
+        generation=asked.generation(),
+        seed=secrets.randbits(31) if asked.seed is None else asked.seed,
+        stream=asked.stream,
+        strict_length=asked.strict_length,
+        raw_text=asked.raw,
+    )
+
+
+def _intent(
+    asked: ChatRequest, job: ChatJob, model: ModelDescription, tenant: str, pixels: Pixels | None
+) -> ChatIntent:
+    created = unix_time_s()
+    begun = None
+    if asked.conversation_id is None:
+        begun = ConversationMeta(
+            created=created,
+            model=model.name,
+            fingerprint=model.fingerprint,
+            image_sha256="" if pixels is None else pixels.sha256,
+            image_size_px=job.image_size_px,
+        )
+    return ChatIntent(
+        tenant=tenant,
+        created=created,
+        model=model.name,
+        conversation_id=asked.conversation_id or new_conversation_id(),
+        question=asked.question,
+        seed=job.seed,
+        begun=begun,
+        pixels=b"" if begun is None else job.pixels,
+        untrained=model.untrained,
+    )
+
+
+def _salt(tenant: str) -> str:
+    """Keeps the vision states of tenants apart without naming them."""
+    return hashlib.sha256(f"tenant:{tenant}".encode()).hexdigest()[:16]

@@ -1,0 +1,28 @@
+"""Conversations: look at one, forget one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from service.documentation import documented
+from service.routes.answers import answered
+from service.schemas import MAX_ID_CHARS, ConversationResponse
+from service.state import state_of, tenant_of
+
+router = APIRouter(prefix="/conversations", tags=["conversations"])
+
+ConversationId = Annotated[str, Path(max_length=MAX_ID_CHARS)]
+
+
+@router.get("/{conversation_id}", summary="A conversation", **documented(ConversationResponse, statuses=(404, 503)))
+async def get_conversation(request: Request, conversation_id: ConversationId) -> Response:
+    """Its turns, oldest first, and what it is about."""
+    return answered(await state_of(request).conversations.get(tenant_of(request), conversation_id))
+
+
+@router.delete("/{conversation_id}", summary="Forget a conversation", **documented(None, statuses=(404, 503)))
+async def delete_conversation(request: Request, conversation_id: ConversationId) -> Response:
+    """Its turns and its picture are gone at once; a turn being answered is answered, and not kept."""
+    await state_of(request).conversations.delete(tenant_of(request), conversation_id)
+    return Response(status_code=204)

@@ -1,0 +1,131 @@
+"""Is the process alive, can it serve: in our own form, and in KServe's (CONVENTIONS §6)."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, get_args
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from models.jobs import Kind
+from service.documentation import documented
+from service.errors import ModelNotFound
+from service.heartbeat import LiveWorker
+from service.state import ApiState, state_of
+
+router = APIRouter(tags=["health"])
+
+_SERVER = "viscpm-service"
+
+
+@router.get("/health/live", summary="The process answers", **documented(None, plain=True))
+async def live() -> Response:
+    """200 while the process runs, whatever else is down."""
+    return Response(b'{"status":"live"}', media_type="application/json")
+
+
+@router.get("/health/ready", summary="Jobs can be served", **documented(None, plain=True, statuses=(503,)))
+async def ready(request: Request) -> Response:
+    """200 when Redis answers and every model has a ready worker; else 503 naming the part that is down."""
+    report = _report(state_of(request))
+    status = 200 if report["status"] == "ready" else 503
+    headers = {"retry-after": "1"} if status == 503 else {}
+    return Response(msgspec.json.encode(report), status, headers, media_type="application/json")
+
+
+@router.get("/v2", summary="KServe: server metadata", **documented(None, plain=True))
+async def v2() -> Response:
+    return Response(
+        msgspec.json.encode({"name": _SERVER, "version": _version(), "extensions": []}), media_type="application/json"
+    )
+
+
+@router.get("/v2/health/live", summary="KServe: live", **documented(None, plain=True))
+async def v2_live() -> Response:
+    return Response()
+
+
+@router.get("/v2/health/ready", summary="KServe: ready", **documented(None, plain=True, statuses=(503,)))
+async def v2_ready(request: Request) -> Response:
+    return Response(status_code=200 if _report(state_of(request))["status"] == "ready" else 503)
+
+
+@router.get("/v2/models/{model}", summary="KServe: model metadata", **documented(None, plain=True, statuses=(404,)))
+async def v2_model(request: Request, model: str) -> Response:
+    kind = _kind(request, model)
+    described = state_of(request).registry.model(kind)
+    metadata = {
+        "name": kind,
+        "versions": [] if described is None else [described.name],
+        "platform": "pytorch",
+        "inputs": [],
+        "outputs": [],
+    }
+    return Response(msgspec.json.encode(metadata), media_type="application/json")
+
+
+@router.get(
+    "/v2/models/{model}/ready", summary="KServe: model ready", **documented(None, plain=True, statuses=(404, 503))
+)
+async def v2_model_ready(request: Request, model: str) -> Response:
+    return Response(status_code=200 if state_of(request).registry.is_ready(_kind(request, model)) else 503)
+
+
+def _report(state: ApiState) -> dict[str, Any]:
+    registry = state.registry
+    models = {kind: _model(state, kind) for kind in state.settings.models}
+    down: list[str] = [kind for kind, model in models.items() if model["state"] != "ready"]
+    if not registry.is_fresh:
+        down.insert(0, "redis")
+    if state.is_draining:
+        down.insert(0, "api")
+    return {
+        "status": "unavailable" if down else "ready",
+        "down": down,
+        "draining": state.is_draining,
+        "redis": "up" if registry.is_fresh else "down",
+        "screens": "open" if state.gate.is_open else "closed",
+        "untrained": any(model["untrained"] for model in models.values()),
+        "models": models,
+    }
+
+
+def _model(state: ApiState, kind: Kind) -> dict[str, Any]:
+    workers = state.registry.workers(kind)
+    states = {worker.info.state for worker in workers}
+    # the most able worker speaks for the model
+    described = next((name for name in ("ready", "loading", "stalled", "draining") if name in states), "absent")
+    model = state.registry.model(kind)
+    return {
+        "state": described if state.registry.is_fresh else "unknown",
+        "name": None if model is None else model.name,
+        "untrained": model is not None and model.untrained,
+        "workers": [_worker(worker) for worker in workers],
+    }
+
+
+def _worker(worker: LiveWorker) -> dict[str, Any]:
+    info = worker.info
+    return {
+        "id": info.worker_id,
+        "state": info.state,
+        "heartbeat_age_s": round(worker.age_s, 3),
+        "jobs": info.jobs,
+        "capacity": info.capacity,
+        "device": "" if info.model is None else info.model.device,
+    }
+
+
+def _kind(request: Request, model: str) -> Kind:
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    for kind in kinds:
+        if kind == model and kind in state_of(request).settings.models:
+            return kind
+    raise ModelNotFound(f"no model {model[:60]!r} here; there are {', '.join(state_of(request).settings.models)}")
+
+
+def _version() -> str:
+    try:
+        return version(_SERVER)
+    except PackageNotFoundError:
+        return "0"

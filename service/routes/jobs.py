@@ -1,0 +1,89 @@
+"""Jobs by id: for clients that did not wait, lost their connection, or changed their mind."""
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Header, Path, Request
+from starlette.responses import Response
+
+from safety.contents import Status
+from service.completion import ChatIntent, answer_of, decode_intent
+from service.documentation import documented
+from service.errors import InvalidRequest, JobNotFound, ServiceError, body
+from service.routes.answers import answered, chat_events, paint_events
+from service.schemas import MAX_ID_CHARS, ChatDelta, ChatResponse, ErrorDetail, JobResponse
+from service.sse import EventStream
+from service.state import state_of, tenant_of
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+JobId = Annotated[str, Path(max_length=MAX_ID_CHARS)]
+
+
+@router.get("/{job_id}", summary="A job", **documented(JobResponse, statuses=(404, 503)))
+async def get_job(request: Request, job_id: JobId) -> Response:
+    """Where it is; once it has ended, its answer or its error, for the retention time."""
+    return answered(_described(job_id, await _status(request, job_id)))
+
+
+@router.get("/{job_id}/events", summary="A job's stream", **documented(None, stream=True, statuses=(404, 503)))
+async def get_events(
+    request: Request, job_id: JobId, last_event_id: Annotated[str | None, Header()] = None
+) -> Response:
+    """The job's events from the beginning or, with `Last-Event-ID`, what came after. Going away does not cancel it."""
+    status = await _status(request, job_id)
+    state = state_of(request)
+    watch = state.gate.watch(job_id, status.intent)
+    if status.kind == "paint":
+        return EventStream(paint_events(watch, job_id, status.created_ms // 1000))
+    after_chars = _characters(last_event_id)
+    began_s = asyncio.get_running_loop().time()
+    return EventStream(chat_events(watch, _begin(job_id, status), state.metrics, began_s, after_chars))
+
+
+@router.delete("/{job_id}", summary="Cancel a job", **documented(JobResponse, statuses=(404, 503)))
+async def cancel_job(request: Request, job_id: JobId) -> Response:
+    """Stops it within one step. A job that has ended stays as it is; the answer says how it ended."""
+    await _status(request, job_id)
+    await state_of(request).gate.cancel(job_id, "deleted")
+    return answered(_described(job_id, await _status(request, job_id)))
+
+
+async def _status(request: Request, job_id: str) -> Status:
+    status = await state_of(request).gate.status(job_id)
+    if status is None or status.tenant != tenant_of(request):
+        raise JobNotFound(f"no job {job_id!r}: it never was, or it ended longer ago than the retention time")
+    return status
+
+
+def _described(job_id: str, status: Status) -> JobResponse:
+    described = JobResponse(id=job_id, kind=status.kind, state=status.state, created=status.created_ms // 1000)
+    if status.ending is not None:
+        try:
+            described.answer = answer_of(status.ending, status.kind, job_id)
+        except ServiceError as error:
+            described.error = msgspec.convert(body(error)["error"], ErrorDetail)
+    return described
+
+
+def _begin(job_id: str, status: Status) -> ChatDelta:
+    """The stream's first event; from the intent, or from the answer of a job that has ended."""
+    begin = ChatDelta(id=job_id, created=status.created_ms // 1000, model="", conversation_id="", delta="", offset=0)
+    if status.ending is not None and status.ending.state == "done":
+        answer = answer_of(status.ending, "chat", job_id)
+        assert isinstance(answer, ChatResponse)
+        begin.model, begin.conversation_id = answer.model, answer.conversation_id
+    elif status.intent:
+        intent = decode_intent(status.intent)
+        assert isinstance(intent, ChatIntent)
+        begin.model, begin.conversation_id = intent.model, intent.conversation_id
+    return begin
+
+
+def _characters(last_event_id: str | None) -> int:
+    if last_event_id is None:
+        return 0
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 9):
+        raise InvalidRequest(f"Last-Event-ID: must be an event id of this stream, got {last_event_id[:40]!r}")
+    return int(last_event_id)

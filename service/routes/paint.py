@@ -1,0 +1,117 @@
+"""POST /paint: pictures of a prompt."""
+
+import secrets
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from models.jobs import ModelDescription, PaintJob
+from service.accept import JSON, negotiate
+from service.admission import admitted, wants_async
+from service.bodies import read_json
+from service.completion import PaintIntent, encode_intent
+from service.conversations import unix_time_s
+from service.documentation import PAINT_BODY, documented
+from service.errors import InvalidRequest, NotAcceptable
+from service.routes.answers import accepted, answered, paint_events, picture
+from service.schemas import PaintRequest, PaintResponse, PictureFormat
+from service.sse import EventStream
+from service.state import state_of, tenant_of
+
+router = APIRouter(tags=["paint"])
+
+_MAX_SIDE_PX = 1024
+
+
+@router.post(
+    "/paint",
+    summary="Paint a prompt",
+    **documented(PaintResponse, body=PAINT_BODY, stream=True, may_wait=True, pictures=True, statuses=(406,)),
+)
+async def paint(request: Request) -> Response:
+    """Paint `n` pictures. JSON with base64; for `Accept: image/*` and `n` 1 the picture itself.
+
+    With `stream` the steps, the previews asked for and the finished pictures come as server-sent events.
+    """
+    state, tenant = state_of(request), tenant_of(request)
+    state.refuse_while_draining()
+    asked = await read_json(request, PaintRequest, state.settings)
+    media = negotiate(request.headers.get("accept", ""))
+    output_format = _output_format(asked, media)
+    model = state.registry.require("paint")
+    described = _job(asked, model)
+    async with admitted(request, state, "paint", tenant) as slot:
+        job = msgspec.structs.replace(described, job_id=slot.job_id)
+        intent = PaintIntent(
+            tenant=tenant,
+            created=unix_time_s(),
+            model=model.name,
+            n=asked.n,
+            output_format=output_format,
+            quality=asked.output_compression,
+            seed=job.seed,
+            untrained=model.untrained,
+        )
+        stored = encode_intent(intent)
+        if not asked.stream and not wants_async(request):
+            answer = await slot.answer(job, stored)
+            assert isinstance(answer, PaintResponse)
+            return answered(answer) if media == JSON else picture(answer)
+        await slot.queue(job, stored)
+    if wants_async(request):
+        slot.finish_in_background(stored)
+        return accepted(slot.job_id, "paint", intent.created)
+    return EventStream(paint_events(slot.watch(stored), slot.job_id, intent.created), slot.cancel)
+
+
+def _output_format(asked: PaintRequest, media: str) -> PictureFormat:
+    """The pictures' format; for a picture as the answer also what the Accept header says."""
+    if media == JSON:
+        return asked.output_format
+    if asked.stream or asked.n != 1:
+        got = "stream" if asked.stream else f"n {asked.n}"
+        raise NotAcceptable(f"a picture itself can be the answer for n 1 without stream, got {got}", param="n")
+    if media == "image/*":
+        return asked.output_format
+    wanted: dict[str, PictureFormat] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+    if "output_format" in asked.model_fields_set and asked.output_format != wanted[media]:
+        raise NotAcceptable(f"Accept asks for {media}, output_format for {asked.output_format}", param="output_format")
+    return wanted[media]
+
+
+def _shape(asked: PaintRequest, model: ModelDescription) -> tuple[int, int]:
+    """(width, height) that the model can paint."""
+    sides = asked.side_px()
+    if sides is None:
+        return model.picture_size_px, model.picture_size_px
+    multiple = model.picture_multiple_px or 1
+    limit_px = max(_MAX_SIDE_PX, model.picture_size_px)
+    for side_px in sides:
+        if side_px % multiple or side_px > limit_px:
+            raise InvalidRequest(
+                f"size: sides must be multiples of {multiple} up to {limit_px}, got {asked.size}", param="size"
+            )
+    return sides
+
+
+def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
+    """The job, still without its id. Raises InvalidRequest where the model cannot do it."""
+    if asked.rerank is True and not model.reranker:
+        raise InvalidRequest("rerank: this service has no reranker configured (VISCPM_PAINT_RERANKER)", param="rerank")
+    reranks = bool(model.reranker) and asked.rerank is not False
+    width_px, height_px = _shape(asked, model)
+    return PaintJob(
+        job_id="",
+        prompt=asked.prompt,
+        negative_prompt=asked.negative_prompt,
+        candidates=asked.candidates or (4 if reranks else asked.n),
+        rerank="on" if reranks else "off",
+        num_inference_steps=asked.num_inference_steps,
+        guidance_scale=asked.guidance_scale,
+        height_px=height_px,
+        width_px=width_px,
+        seed=secrets.randbits(31) if asked.seed is None else asked.seed,
+        previews=asked.partial_images,
+        raw_text=asked.raw,
+    )

@@ -1,0 +1,112 @@
+"""Server-sent events: what a stream looks like, and a response that outlives neither its client nor its job.
+
+The job's events are taken as they come and wait in memory (one answer at most) for a client that reads slowly, so a
+slow client holds up neither its job's ending nor anybody else.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.errors import OUTCOME, BusUnavailable, ServiceError, body, from_exception
+
+_log = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+_KEEP_ALIVE = b": keep-alive\n\n"
+_KEEP_ALIVE_S = 15.0
+_SEND_TIMEOUT_S = 120.0  # one write to a client that reads nothing at all
+
+
+def event(data: object, name: str = "", event_id: str = "") -> bytes:
+    """One event with JSON data."""
+    head = (f"event: {name}\n" if name else "") + (f"id: {event_id}\n" if event_id else "")
+    return head.encode() + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends events as they come, then `[DONE]`; an error after the 200 is an event too (CONVENTIONS §1).
+
+    Args:
+        events: encoded events. Runs to its end at its own pace.
+        on_disconnect: called once when the client goes away before the end.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, events: AsyncIterator[bytes], on_disconnect: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._events = events
+        self._on_disconnect = on_disconnect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+        pump = asyncio.create_task(self._pump(waiting, scope))
+        listener = asyncio.create_task(until_disconnect(receive, self._on_disconnect))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while (chunk := await _next(waiting)) is not None:
+                async with asyncio.timeout(_SEND_TIMEOUT_S):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            _log.info("a stream's client read nothing for %g s", _SEND_TIMEOUT_S)
+            if self._on_disconnect is not None:
+                with suppress(BusUnavailable):
+                    await self._on_disconnect()
+            raise
+        finally:
+            listener.cancel()
+            if pump.done():
+                pump.result()
+            else:
+                pump.cancel()
+
+    async def _pump(self, waiting: "asyncio.Queue[bytes | None]", scope: Scope) -> None:
+        try:
+            async for chunk in self._events:
+                waiting.put_nowait(chunk)
+        except Exception as error:
+            if not isinstance(error, ServiceError):
+                _log.exception("a stream broke")
+            told = from_exception(error)
+            scope[OUTCOME] = told.code
+            waiting.put_nowait(event(body(told)))
+        waiting.put_nowait(DONE)
+        waiting.put_nowait(None)
+
+
+async def until_disconnect(receive: Receive, then: Callable[[], Awaitable[object]] | None) -> None:
+    """Wait until the client is gone; call `then`."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if then is not None:
+        with suppress(ServiceError):  # Redis is away, or the job is unknown: its deadline ends it
+            await then()
+
+
+async def _next(waiting: "asyncio.Queue[bytes | None]") -> bytes | None:
+    """All that waits to be sent, as one piece; None after the last."""
+    try:
+        async with asyncio.timeout(_KEEP_ALIVE_S):
+            chunk = await waiting.get()
+    except TimeoutError:
+        return _KEEP_ALIVE
+    if chunk is None:
+        return None
+    chunks = [chunk]
+    while not waiting.empty():
+        chunk = waiting.get_nowait()
+        if chunk is None:
+            waiting.put_nowait(None)
+            break
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,69 @@
+"""What routes work with: one object per API process, built by the app's lifespan."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from safety.gate import Gate
+from service.conversations import Conversations
+from service.errors import Draining
+from service.images import ImageIntake
+from service.metrics import Metrics
+from service.registry import Registry
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_TENANT = "default"
+
+
+@dataclass
+class ApiState:
+    """The gate is the only way to a model here; the bus itself is out of reach."""
+
+    settings: Settings
+    metrics: Metrics
+    gate: Gate
+    registry: Registry
+    conversations: Conversations
+    images: ImageIntake
+    is_draining: bool = False
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def begin_drain(self) -> None:
+        """Not ready from now on, and no new jobs; those accepted are finished."""
+        self.is_draining = True
+
+    def refuse_while_draining(self) -> None:
+        if self.is_draining:
+            raise Draining("this process is shutting down, ask again")
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run beyond the request that asked for it."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("%s ended with %r", task.get_name(), task.exception())
+
+
+def state_of(request: Request) -> ApiState:
+    state: ApiState = request.app.state.api
+    return state
+
+
+def tenant_of(request: Request) -> str:
+    """Whose conversations and jobs a request may see."""
+    return DEFAULT_TENANT

@@ -1,0 +1,58 @@
+"""What no request cares for any more: lost slots, overdue jobs, results whose API process died."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from safety.gate import Gate
+from service.errors import ServiceError
+from service.record import SweepCounts
+
+_log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Sweeps about every `sweep_s` seconds, with jitter so that processes take turns.
+
+    Args:
+        sweep: ends what outlived its slot (Bus.sweep).
+        gate: screens and ends results that nobody waits for.
+    """
+
+    def __init__(self, sweep: Callable[[], Awaitable[SweepCounts]], gate: Gate, sweep_s: float) -> None:
+        self._sweep = sweep
+        self._gate = gate
+        self._sweep_s = sweep_s
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._sweep_s * random.uniform(0.75, 1.25))
+            try:
+                await self.sweep_once()
+            except ServiceError as error:  # Redis is away: the next round finds the same
+                _log.debug("not swept: %s", error.message)
+            except Exception:
+                _log.exception("sweep failed")
+
+    async def sweep_once(self) -> None:
+        """Raises BusUnavailable."""
+        counts = await self._sweep()
+        completed = await self._gate.complete_abandoned()
+        if counts.expired or counts.overdue or counts.lost or completed:
+            _log.info(
+                "swept: %d slots without a job, %d overdue jobs, %d lost jobs, %d abandoned results",
+                counts.expired,
+                counts.overdue,
+                counts.lost,
+                completed,
+            )
