@@ -1,0 +1,139 @@
+"""`viscpm checkpoint`: fetch, convert, inspect, manifest."""
+# ruff: noqa: T201 (a command line speaks by print)
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import open_checkpoint
+from models.conversion import DEFAULT_SHARD_BYTES, convert
+from models.hub import COLLECTIONS, fetch
+from models.manifest import KINDS, manifest
+from models.paint.config import PaintConfig
+from models.tensor_files import CheckpointError, fingerprint
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0, 1 with one line on stderr for what failed, 2 for wrong flags, 130 when interrupted."""
+    options = _parser().parse_args(argv)
+    try:
+        options.run(options)
+    except (CheckpointError, OSError) as error:
+        print(f"viscpm checkpoint: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    folder = options.to or Path("checkpoints") / options.name
+    try:
+        for file in fetch(options.name, folder, options.mirror, options.revision):
+            print(f"{file}  {file.stat().st_size:,} bytes")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise
+
+
+def _convert(options: argparse.Namespace) -> None:
+    digest = convert(
+        options.source, options.folder, options.vocabulary, options.vae, options.shard_size, options.config
+    )
+    print(f"{options.folder}  fingerprint {digest}")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    found = describe(options.path, options.config)
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for name, value in found.items():
+        rendered = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else value
+        print(f"{name:<14} {f'{rendered:,}' if isinstance(rendered, int) and name != 'untrained' else rendered}")
+
+
+def _manifest(options: argparse.Namespace) -> None:
+    print(json.dumps(manifest(options.name), indent=1))
+
+
+def describe(path: Path, config: Path | None = None) -> dict[str, Any]:
+    """What a checkpoint is: kind, sizes, tensors, dtypes, bytes, fingerprint. Raises CheckpointError."""
+    checkpoint = open_checkpoint(path, config=config)
+    tensors = checkpoint.tensors
+    sizes = checkpoint.config
+    if isinstance(sizes, PaintConfig):
+        fields: dict[str, Any] = {"unet": {"block_out_channels": list(sizes.unet["block_out_channels"])}}
+    else:
+        fields = {"vision": sizes.vision.to_published(), "query_tokens": sizes.num_query_tokens}
+    return {
+        "file": str(checkpoint.file),
+        "kind": checkpoint.kind,
+        "untrained": checkpoint.untrained,
+        "llm": sizes.llm.to_published(),
+        **fields,
+        "tensors": len(tensors),
+        "unused": len(tensors) - len(checkpoint.parameters),
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "dtypes": dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values())),
+        "bytes": sum(tensor.nbytes for tensor in tensors.values()),
+        "fingerprint": fingerprint(tensors),
+    }
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+)\s*([KMG]?I?B?)", text.strip().upper())
+    if found is None or found[2] not in _UNITS or int(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 4GB, 500MB or a number of bytes")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="viscpm checkpoint", description="Get, convert and look into checkpoints.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    one = commands.add_parser("fetch", help="bring a published checkpoint or side model here; goes on where it stopped")
+    one.add_argument("name", choices=COLLECTIONS, metavar="NAME", help=", ".join(COLLECTIONS))
+    one.add_argument("--to", type=Path, metavar="DIR", help="folder for the files (default: checkpoints/NAME)")
+    one.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="URL|FOLDER",
+        help="tried before the hub, in this order; may be repeated. HF_ENDPOINT names another hub",
+    )
+    one.add_argument("--revision", default="main", help="branch, tag or commit on the hub (default: main)")
+    one.set_defaults(run=_fetch)
+
+    one = commands.add_parser("convert", help="published file to a folder of safetensors with all that belongs to it")
+    one.add_argument("source", type=Path, metavar="SRC")
+    one.add_argument("folder", type=Path, metavar="DST", help="a new folder")
+    one.add_argument("--vocabulary", type=Path, metavar="FILE", help="vocab.txt (default: beside SRC)")
+    one.add_argument("--vae", type=Path, metavar="DIR", help="Paint: the VAE's folder (default: vae beside SRC)")
+    one.add_argument("--config", type=Path, metavar="FILE", help="sizes, where the shapes do not tell them")
+    one.add_argument(
+        "--shard-size", type=_size, default=DEFAULT_SHARD_BYTES, metavar="SIZE", help="such as 500MB (default: 4GiB)"
+    )
+    one.set_defaults(run=_convert)
+
+    one = commands.add_parser("inspect", help="say what a checkpoint is")
+    one.add_argument("path", type=Path, metavar="PATH")
+    one.add_argument("--config", type=Path, metavar="FILE", help="sizes, where the shapes do not tell them")
+    one.add_argument("--json", action="store_true", help="one JSON object")
+    one.set_defaults(run=_inspect)
+
+    one = commands.add_parser("manifest", help="names, shapes and dtypes of a published checkpoint, as JSON")
+    one.add_argument("name", choices=KINDS, metavar="NAME", help=", ".join(KINDS))
+    one.set_defaults(run=_manifest)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
