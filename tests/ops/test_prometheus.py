@@ -28,8 +28,15 @@ def test_promtool_accepts_the_configuration_and_the_rules(tool: Tool) -> None:
 
 
 @pytest.fixture
-def chat_tree(tmp_path: Path) -> Iterator[Tree]:
-    running = Tree(tmp_path / "data", "--models", "chat", **FAST_LEASES)
+def worker_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def chat_tree(tmp_path: Path, worker_port: int) -> Iterator[Tree]:
+    variables = {"VISCPM_WORKER_METRICS_PORT": str(worker_port), **FAST_LEASES}
+    running = Tree(tmp_path / "data", "--models", "chat", **variables)
     try:
         yield running.wait_ready()
     finally:
@@ -44,15 +51,12 @@ def test_promtool_accepts_the_metrics(tool: Tool, chat_tree: Tree) -> None:
     assert "error" not in process.stderr.lower(), process.stderr
 
 
-def test_prometheus_counts_each_request_once(tool: Tool, chat_tree: Tree, tmp_path: Path) -> None:
+def test_prometheus_counts_each_request_once(tool: Tool, chat_tree: Tree, worker_port: int, tmp_path: Path) -> None:
     """Both ways into the metrics at once, as docker/prometheus.yml has it: the API's page and the worker's own."""
     api = chat_tree.url.removeprefix("http://")
-    with chat_tree.client() as client:
-        workers = json.dumps(client.get("/health/ready").json())
-    worker = next(part for part in workers.replace('"', " ").split() if part.endswith("/metrics"))
     jobs = [
         {"job_name": "viscpm-api", "params": {"scope": ["api"]}, "static_configs": [{"targets": [api]}]},
-        {"job_name": "viscpm-worker", "static_configs": [{"targets": [urllib.parse.urlsplit(worker).netloc]}]},
+        {"job_name": "viscpm-worker", "static_configs": [{"targets": [f"127.0.0.1:{worker_port}"]}]},
     ]
     config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
     (tmp_path / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML

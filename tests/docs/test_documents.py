@@ -1,0 +1,43 @@
+"""The documents say what the code does: every variable with its default, and both READMEs alike."""
+
+import re
+from pathlib import Path
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? ?\| (.+) \|$", re.MULTILINE)
+
+
+def test_every_variable_is_documented_with_its_default() -> None:
+    documented = {name: default for name, default, _ in ROW.findall((ROOT / "docs/configuration.md").read_text())}
+    defined = {
+        str(field.validation_alias or f"VISCPM_{name.upper()}"): _as_written(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+    assert documented == defined
+
+
+def _as_written(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default)
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_both_readmes_have_the_same_sections_and_code() -> None:
+    english, chinese = ((ROOT / name).read_text() for name in ("README.md", "README.zh.md"))
+    for pattern in (r"^(#+) ", r"```.*?```", r"\]\(([^)]+)\)"):
+        flags = re.MULTILINE | re.DOTALL
+        ours, theirs = re.findall(pattern, english, flags), re.findall(pattern, chinese, flags)
+        if pattern.startswith(r"\]"):  # each links to the other one
+            ours, theirs = ([link for link in links if "README" not in link] for links in (ours, theirs))
+        assert ours == theirs
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+            if "://" not in link:
+                assert (document.parent / link).exists(), f"{document.name} links to {link}"
