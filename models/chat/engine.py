@@ -7,12 +7,12 @@ within one decode step. Observed, by name:
     vision_tower_s                         tower and projector, one picture
     prefill_s                              one prompt
     decode_step_s                          one token of all beams of one job
-    prompt_tokens, generation_tokens       of a job that ended with an answer
-    out_of_memory                          1 for each time that a job ran out of memory
+    prompt_tokens, generation_tokens       of one job, once it has its answer
 """
 
 import logging
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
@@ -159,7 +159,6 @@ class ChatEngine:
         return self._free_and_retry(task)
 
     def _free_and_retry(self, task: ChatTask) -> list[EngineEvent]:
-        self._runtime.observe("out_of_memory", 1)
         was_retry = task.is_retry
         task.restart()
         self._runtime.states.clear()
@@ -178,15 +177,17 @@ class ChatEngine:
 
 
 def check_generation(generation: ChatGeneration) -> None:
-    """Raises JobRejected for a setting that no search can follow."""
+    """Raises JobRejected for a setting that no search can follow, or that float32 cannot hold."""
+    window, penalty = generation.repetition_window, generation.repetition_penalty
     limits = [
         ("max_new_tokens", generation.max_new_tokens, generation.max_new_tokens >= 1, "at least 1"),
         ("num_beams", generation.num_beams, generation.num_beams >= 1, "at least 1"),
-        ("temperature", generation.temperature, generation.temperature > 0, "over 0"),
+        ("temperature", generation.temperature, 1e-6 <= generation.temperature <= 1000, "0.000001 to 1000"),
         ("top_k", generation.top_k, generation.top_k >= 0, "at least 0"),
         ("top_p", generation.top_p, 0 < generation.top_p <= 1, "over 0 and at most 1"),
-        ("repetition_penalty", generation.repetition_penalty, generation.repetition_penalty > 0, "over 0"),
-        ("repetition_window", generation.repetition_window, (generation.repetition_window or 1) >= 1, "at least 1"),
+        ("repetition_penalty", penalty, 0.01 <= penalty <= 100, "0.01 to 100"),
+        ("repetition_window", window, window is None or window >= 1, "at least 1"),
+        ("length_penalty", generation.length_penalty, -100 <= generation.length_penalty <= 100, "-100 to 100"),
     ]
     for name, value, is_allowed, allowed in limits:
         if not is_allowed:
@@ -214,10 +215,13 @@ def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     """
     if config.dtype not in DTYPES:
         raise ValueError(f"dtype {config.dtype!r}; one of {', '.join(DTYPES)} is allowed")
+    started_s = perf_counter()
     path = Path(config.checkpoint)
     vocabulary = Path(config.vocabulary) if config.vocabulary else None
     loaded = load_chat(path, vocabulary, config.device, DTYPES[config.dtype])
     fold_scalings(loaded.model.llm)
     engine = ChatEngine(loaded, path.stem, config.max_jobs, observe)
+    loaded_s = perf_counter()
     engine.warm_up()
+    logger.info("chat engine loaded in %.1f s, warmed up in %.1f s", loaded_s - started_s, perf_counter() - loaded_s)
     return engine
