@@ -1,0 +1,39 @@
+"""Worker processes for tests, none of which outlives its test."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+from tests.service.tree import ApiSide, WorkerProcess, api_side, quick_settings
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return quick_settings(redis_url)
+
+
+@pytest.fixture
+def engine_log(tmp_path: Path) -> Path:
+    return tmp_path / "engine.log"
+
+
+@pytest.fixture
+def start_worker(settings: Settings, engine_log: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Starts a worker; by default for the test's server and settings."""
+    started: list[WorkerProcess] = []
+
+    def start(used: Settings = settings, **options: object) -> WorkerProcess:
+        started.append(WorkerProcess(used, engine_log, **options))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.kill()
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[ApiSide]:
+    async with api_side(settings) as side:
+        yield side

@@ -1,0 +1,285 @@
+"""Slots, endings and watches, against a real server."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from models.jobs import ChatJob, Delta, Failed, Generated, encode
+from service.bus import Bus, Ending, TurnAppend
+from service.errors import JobFailed, JobLost, QueueFull
+from service.leases import Delivery, Leases
+from service.settings import Settings
+from service.tied import tied
+from tests.service.test_redelivery import generated
+from tests.service.tree import ROOT, ApiSide, api_side, eventually, quick_settings
+
+
+async def take_one(worker: Leases) -> Delivery:
+    async def take() -> list[Delivery]:
+        return await worker.take(1, 0, 0.1)
+
+    for _ in range(3):  # the first one may only make the group
+        if taken := await take():
+            return taken[0]
+    raise AssertionError("nothing to take")
+
+
+async def generate(worker: Leases, delivery: Delivery, answer: str = "answer") -> None:
+    delivery.add(generated(answer))
+    assert await worker.publish([delivery]) == ([], [])
+
+
+async def test_slots_are_exact_across_processes(redis_url: str) -> None:
+    """FAULTS 1 and 2: N slots, N + k requests at two API processes at once: exactly k refused, and at once."""
+    settings = quick_settings(redis_url, queue_size=20)
+    async with api_side(settings) as first, api_side(settings) as second:
+        await asyncio.gather(first.bus.depth("chat"), second.bus.depth("chat"))  # connected
+        started_s = time.monotonic()
+        results = await asyncio.gather(
+            *((first if i % 2 else second).bus.reserve("chat", f"job-{i}") for i in range(33)), return_exceptions=True
+        )
+        assert time.monotonic() - started_s < 0.5
+        refused = [one for one in results if isinstance(one, QueueFull)]
+        assert len(refused) == 13 and all(one.retry_after_s for one in refused)
+        assert [one for one in results if one is not None and not isinstance(one, QueueFull)] == []
+        assert await first.bus.depth("chat") == 20
+        await first.bus.reserve("paint", "other model")  # has slots of its own
+        await second.bus.cancel("other model", "test_over")
+
+        granted = [f"job-{i}" for i, one in enumerate(results) if one is None]
+        for job_id, state in zip(granted, ["refused", "failed", "cancelled"] * 7, strict=False):
+            assert await first.bus.finish(job_id, Ending(state))  # type: ignore[arg-type]
+        await first.check_accounting(accepted=21, refused=7, failed=7, cancelled=7)
+
+
+async def test_a_killed_api_process_leaks_no_slot(redis_url: str) -> None:
+    """FAULTS 2: its reserved slots end by the server's clock, and its queued jobs by their deadline."""
+    settings = quick_settings(redis_url, queue_size=2, slot_lease_s=0.3, chat_deadline_s=0.3)
+    script = (
+        "import asyncio, os, sys\n"
+        "from tests.service.tree import *\n"
+        "async def main():\n"
+        "    async with api_side(quick_settings(sys.argv[1], chat_deadline_s=0.3, slot_lease_s=0.3)) as api:\n"
+        "        await api.bus.reserve('chat', 'abandoned')\n"
+        "        await api.start('echo nobody waits')\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = tied([sys.executable, "-c", script, redis_url])
+    assert await asyncio.to_thread(subprocess.call, command, env=environment) == -signal.SIGKILL
+    async with api_side(settings) as api:
+        with pytest.raises(QueueFull):
+            await api.bus.reserve("chat", "a")
+        await asyncio.sleep(0.35)
+        await api.bus.reserve("chat", "b")  # sweeps by itself
+        assert await api.state("abandoned") == "failed"
+        await api.bus.cancel("b", "test_over")
+        await eventually(lambda: swept_overdue(api.bus), 5)
+        await api.check_accounting(accepted=3, failed=1, cancelled=2)
+
+
+async def swept_overdue(bus: Bus) -> bool:
+    return (await bus.sweep()).overdue == 1
+
+
+async def test_submit_after_the_slot_was_lost(redis_url: str) -> None:
+    async with api_side(quick_settings(redis_url, slot_lease_s=0.05)) as api:
+        await api.bus.reserve("chat", "slow")
+        await asyncio.sleep(0.1)
+        assert (await api.bus.sweep()).expired == 1
+        with pytest.raises(JobFailed, match="was failed before"):
+            await api.bus.submit(ChatJob(job_id="slow", question="x"), b"")
+        await api.check_accounting(accepted=1, failed=1)
+
+
+async def test_a_job_ends_once(api: ApiSide, settings: Settings) -> None:
+    worker = api.leases(settings)
+    job_id = await api.start("echo x")
+    with pytest.raises(RuntimeError, match="only a generated one can be done"):
+        await api.bus.finish(job_id, Ending("done"))
+    await generate(worker, await take_one(worker))
+    endings = [Ending("done", body=b"d"), Ending("cancelled"), Ending("refused"), Ending("failed")] * 5
+    won = await asyncio.gather(*(api.bus.finish(job_id, ending) for ending in endings))
+    assert won.count(True) == 1
+    record = await api.bus.record(job_id)
+    assert record is not None and record.ending == endings[won.index(True)]
+    assert record.generated == b"" and record.intent == b""  # the unscreened result is gone
+    assert await api.redis.pttl(f"job:{job_id}") > 0
+    with pytest.raises(JobLost):
+        await api.bus.finish("unknown", Ending("failed"))
+    await api.check_accounting(accepted=1)
+
+
+async def test_the_turn_is_written_with_the_ending_or_not_at_all(api: ApiSide, settings: Settings) -> None:
+    worker = api.leases(settings)
+
+    async def finish(turn: TurnAppend, busy_key: str = "") -> bool:
+        job_id = f"job-{turn.turn.decode()}"
+        await api.bus.reserve("chat", job_id)
+        if busy_key:
+            await api.redis.set(busy_key, job_id)
+        await api.bus.submit(ChatJob(job_id=job_id, question="x"), b"intent", busy_key)
+        await generate(worker, await take_one(worker))
+        first = await api.bus.finish(job_id, Ending("done"), turn)
+        assert not await api.bus.finish(job_id, Ending("done"), turn)
+        return first
+
+    fields = {"digest": b"\x00\xff"}
+    assert await finish(TurnAppend("conversation:t:1", b"1", 60, 3, is_new=True, fields=fields), "busy:1")
+    assert await api.redis.hgetall("conversation:t:1") == {b"digest": b"\x00\xff"}
+    assert await api.redis.exists("busy:1") == 0
+    for turn in (b"2", b"3", b"4"):
+        assert await finish(TurnAppend("conversation:t:1", turn, 60, 3))
+    assert await api.redis.lrange("conversation:t:1:turns", 0, -1) == [b"2", b"3", b"4"]
+    assert 0 < await api.redis.ttl("conversation:t:1:turns") <= 60
+    await api.redis.delete("conversation:t:1", "conversation:t:1:turns")
+    assert await finish(TurnAppend("conversation:t:1", b"5", 60, 3))  # deleted meanwhile: stays so
+    assert await api.redis.exists("conversation:t:1", "conversation:t:1:turns") == 0
+    await api.check_accounting(accepted=5, done=5)
+
+
+async def test_whatever_ends_a_job_frees_its_conversation(api: ApiSide) -> None:
+    for job_id, holder in (("mine", b"mine"), ("other", b"somebody else")):
+        await api.redis.set("busy", holder)
+        await api.bus.reserve("chat", job_id)
+        await api.bus.submit(ChatJob(job_id=job_id, question="x"), b"", "busy")
+        await api.bus.cancel(job_id, "client_gone")
+        assert await api.redis.get("busy") == (None if job_id == "mine" else holder)
+
+
+async def test_unscreened_results_of_a_dead_process_are_adopted_once(redis_url: str, settings: Settings) -> None:
+    async with api_side(settings) as first, api_side(settings) as second:
+        dead = ApiSide(settings)
+        await dead.bus.start()
+        job_id = await dead.start("echo x")
+        worker = first.leases(settings)
+        await generate(worker, await take_one(worker))
+        assert await first.bus.ungated() == []  # its owner lives
+        await dead.close()  # its heartbeat goes with it
+        assert sorted([await first.bus.ungated(), await second.bus.ungated()]) == [[], [job_id]]
+        record = await first.bus.record(job_id)
+        assert record is not None and record.owner == first.process_id and record.generated and record.intent
+        assert await first.bus.finish(job_id, Ending("done", body=b"late answer"))
+        async with second.bus.watch(job_id) as watch:
+            assert [event async for event in watch] == [Ending("done", body=b"late answer")]
+        await first.check_accounting(accepted=1, done=1)
+
+
+async def test_late_watchers_of_any_process_see_everything(redis_url: str, settings: Settings) -> None:
+    async with api_side(settings) as first, api_side(settings) as second:
+        worker = first.leases(settings)
+        job_id = await first.start("x")
+        delivery = await take_one(worker)
+        seen: list[object] = []
+
+        async def follow() -> None:
+            async with second.bus.watch(job_id) as watch:
+                async for event in watch:
+                    seen.append(event)
+
+        delivery.add(Delta(token_ids=[1], text="a", offset_chars=0))
+        await worker.publish([delivery])
+        follower = asyncio.create_task(follow())
+        await eventually(lambda: len(seen) == 1)
+        delivery.add(Delta(token_ids=[2], text="b", offset_chars=1))
+        delivery.add(Delta(token_ids=[3], text="c" * 10_000, offset_chars=2))  # too large to go inline
+        delivery.add(Delta(token_ids=[4], text="d", offset_chars=10_002))
+        await worker.publish([delivery])
+        await generate(worker, delivery)
+        await eventually(lambda: len(seen) == 5)
+        await first.bus.finish(job_id, Ending("done"))
+        await follower
+        assert "".join(event.text for event in seen if isinstance(event, Delta)) == "ab" + "c" * 10_000 + "d"
+        assert isinstance(seen[-2], Generated) and isinstance(seen[-1], Ending)
+
+
+async def test_a_watch_survives_the_loss_of_its_inbox(api: ApiSide, settings: Settings) -> None:
+    worker = api.leases(settings)
+    await api.bus.reserve("chat", "a")
+    async with api.bus.watch("a") as watch:
+        await api.bus.submit(ChatJob(job_id="a", question="x"), b"")
+        delivery = await take_one(worker)
+        delivery.add(Delta(token_ids=[1], text="a", offset_chars=0))
+        await worker.publish([delivery])
+        assert isinstance(await anext(watch), Delta)
+        await api.redis.delete(f"inbox:{api.process_id}")
+        delivery.add(Delta(token_ids=[2], text="b", offset_chars=1))
+        await worker.publish([delivery])  # nobody is told
+        event = await asyncio.wait_for(anext(watch), 5)  # the process notices with its next heartbeat
+        assert isinstance(event, Delta) and event.text == "b"
+        await generate(worker, delivery)
+        assert isinstance(await asyncio.wait_for(anext(watch), 5), Generated)
+        await api.bus.finish("a", Ending("done"))
+        assert isinstance(await anext(watch), Ending)
+        with pytest.raises(StopAsyncIteration):
+            await anext(watch)
+    assert api.bus._watches == {}
+
+
+async def test_past_its_deadline_a_job_is_cancelled_for_its_watcher(redis_url: str) -> None:
+    async with api_side(quick_settings(redis_url, chat_deadline_s=0.3)) as api:
+        started_s = time.monotonic()
+        outcome = await api.request("echo nobody takes it")
+        assert outcome.ending is not None and outcome.ending.code == "deadline_exceeded"
+        assert 0.2 < time.monotonic() - started_s < 2.0
+        await api.check_accounting(accepted=1, cancelled=1)
+
+
+async def test_the_local_clock_decides_nothing(
+    redis_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 33: this host's clock jumps by a day, twice; slots, leases and deadlines stand."""
+    real_time = time.time
+    async with api_side(settings) as api:
+        worker = api.leases(settings)
+        await api.bus.reserve("chat", "a")
+        monkeypatch.setattr(time, "time", lambda: real_time() + 86_400)
+        async with api.bus.watch("a") as watch:
+            await api.bus.submit(ChatJob(job_id="a", question="x"), b"")
+            delivery = await take_one(worker)
+            monkeypatch.setattr(time, "time", lambda: real_time() - 86_400)
+            assert (await api.bus.sweep()).overdue == 0
+            assert await api.leases(settings, "w2").recover(1, 0) == []
+            assert await worker.renew([delivery]) == []
+            await generate(worker, delivery)
+            assert isinstance(await anext(watch), Generated)
+            assert await api.bus.finish("a", Ending("done"))
+        await api.check_accounting(accepted=1, done=1)
+
+
+async def test_a_failed_job_says_why(api: ApiSide, settings: Settings) -> None:
+    worker = api.leases(settings)
+    await api.bus.reserve("chat", "a")
+    async with api.bus.watch("a") as watch:
+        await api.bus.submit(ChatJob(job_id="a", question="x"), b"")
+        delivery = await take_one(worker)
+        delivery.add(Failed(code="generation_failed", message="NaN"))
+        assert await worker.publish([delivery]) == ([], [])
+        assert [event async for event in watch] == [Ending("failed", "generation_failed", "NaN")]
+    await api.check_accounting(accepted=1, failed=1)
+
+
+async def test_an_unreadable_job_fails(api: ApiSide, settings: Settings) -> None:
+    """A job of another bus version, such as during an upgrade."""
+    await api.bus.reserve("chat", "a")
+    await api.link.step(
+        "submit", "chat", "a", b"\x63" + encode(ChatJob(job_id="a", question="x"))[1:], b"", "", 1000, 0
+    )
+    worker = api.leases(settings)
+    assert await worker.take(1, 0, 0.1) + await worker.take(1, 0, 0.1) == []
+    record = await api.bus.record("a")
+    assert record is not None and record.ending is not None and "bus version 99" in record.ending.message
+    await api.check_accounting(accepted=1, failed=1)
+
+
+def test_scripts_are_shipped() -> None:
+    import service.link
+
+    assert (Path(service.link.__file__).parent / "transitions.lua").exists()

@@ -1,0 +1,53 @@
+"""The table of metrics keeps its own rules."""
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.metrics import METRICS, OBSERVED, PREFIX, Metrics
+
+
+def test_names_follow_the_rules() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    for metric in METRICS:
+        assert re.fullmatch(r"[a-z0-9_]+", metric.name) and metric.help.endswith(".")
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        assert bool(metric.buckets) == (metric.kind == "histogram"), metric.name
+        assert list(metric.buckets) == sorted(set(metric.buckets))
+        if metric.kind == "histogram":
+            assert metric.name.endswith(("_seconds", "_tokens")), f"{metric.name} lacks its unit"
+
+
+def test_roles_share_no_family() -> None:
+    """So one scrape can show an API process and workers without showing a family twice."""
+    families = [{one.name for one in text_string_to_metric_families(role_page(role))} for role in ("api", "worker")]
+    assert families[0] and families[1] and not families[0] & families[1]
+    assert all(name.startswith(PREFIX) for names in families for name in names)
+
+
+def role_page(role: str) -> str:
+    return Metrics(role, "chat" if role == "worker" else "").render().decode()  # type: ignore[arg-type]
+
+
+def test_an_engines_measures_move_their_metrics() -> None:
+    metrics = Metrics("worker", "chat")
+    for name in OBSERVED:
+        metrics.observe_engine(name, 3)
+    page = metrics.render().decode()
+    for line in (
+        'viscpm_vision_tower_runs_total{model="chat"} 1.0',
+        'viscpm_vision_tower_seconds_sum{model="chat"} 3.0',
+        'viscpm_generation_tokens_total{model="chat"} 3.0',
+        'viscpm_paint_steps_total{model="chat"} 1.0',
+        'viscpm_pictures_total{model="chat"} 3.0',
+        'viscpm_request_prefill_time_seconds_count{model="chat"} 1.0',
+    ):
+        assert line in page
+    with pytest.raises(KeyError):
+        metrics.observe_engine("not in the table", 1)
+
+
+def test_worker_series_are_there_before_anything_happened() -> None:
+    assert 'viscpm_vision_cache_hits_total{model="chat"} 0.0' in role_page("worker")

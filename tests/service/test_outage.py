@@ -1,0 +1,160 @@
+"""Redis goes away, comes back, comes back empty, is full, or does not answer."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from service.embedded import EmbeddedServer
+from service.errors import BusUnavailable, JobLost
+from service.settings import Settings
+from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def redis_url(own_server: EmbeddedServer) -> str:
+    """These tests stop their server."""
+    return own_server.url
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[ApiSide]:
+    async with api_side(settings) as side:
+        yield side
+
+
+async def fails_fast(api: ApiSide) -> None:
+    started_s = time.monotonic()
+    for call in (api.bus.depth("chat"), api.bus.reserve("chat", "x")):
+        with pytest.raises(BusUnavailable) as caught:
+            await call
+        assert caught.value.retry_after_s
+    assert time.monotonic() - started_s < 5.0
+
+
+async def test_redis_away_for_a_while(
+    own_server: EmbeddedServer, api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """FAULTS 9: 503 meanwhile, then normal service without a restart; nothing lost, nothing said twice."""
+    worker = start_worker(step_s=0.05)
+    await api.ready(worker)
+    running = asyncio.create_task(api.request("stream 20"))
+    queued = [asyncio.create_task(api.request(f"stream {n}")) for n in range(1, 7)]
+    await eventually(lambda: len(log_lines(engine_log, "step")) >= 5)
+    own_server.stop()
+    await fails_fast(api)
+    await asyncio.sleep(2.0)
+    assert not running.done() and worker.process.poll() is None
+    own_server.start()
+    outcomes = await asyncio.wait_for(asyncio.gather(running, *queued), 20)
+    assert outcomes[0].streamed == outcomes[0].answer == "".join(f"w{i} " for i in range(20))
+    assert all(one.streamed == one.answer and one.ending and one.ending.state == "done" for one in outcomes)
+    assert (await api.request("echo after")).answer == "after"
+    assert len(log_lines(engine_log, "load")) == 1
+    await api.check_accounting(accepted=8, done=8)
+
+
+async def test_redis_killed_and_restarted(
+    own_server: EmbeddedServer, api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """The append-only file has what was acknowledged."""
+    await api.ready(start_worker(step_s=0.05))
+    request = asyncio.create_task(api.request("stream 20"))
+    await eventually(lambda: len(log_lines(engine_log, "step")) >= 5)
+    assert own_server.process is not None
+    own_server.process.kill()
+    own_server.process.wait()
+    own_server.stop()
+    own_server.start()
+    outcome = await asyncio.wait_for(request, 20)
+    assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(20))
+    await api.check_accounting(accepted=1, done=1)
+
+
+async def test_redis_comes_back_empty(
+    own_server: EmbeddedServer, api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """FAULTS 10: those who wait are told, and the next request is served."""
+    worker = start_worker(step_s=0.05)
+    await api.ready(worker)
+    requests = [asyncio.create_task(api.request("stream 200")) for _ in range(6)]
+    await eventually(lambda: len(log_lines(engine_log, "step")) >= 5)
+    own_server.stop()
+    for file in (own_server.folder / "appendonlydir").iterdir():
+        file.unlink()
+    own_server.start()
+    results = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 20)
+    assert [type(one) for one in results] == [JobLost] * 6
+    assert (await asyncio.wait_for(api.request("echo after"), 20)).answer == "after"
+    assert worker.process.poll() is None
+    await api.check_accounting(accepted=1, done=1)
+
+
+async def test_redis_is_full(api: ApiSide, start_worker: StartWorker, engine_log: Path) -> None:
+    """FAULTS 11: new work is refused, what is there can be read and can end, and nothing is lost."""
+    await api.ready(start_worker(step_s=0.05))
+    request = asyncio.create_task(api.request("stream 40"))
+    waiting = await api.start("stream 1000")
+    await eventually(lambda: len(log_lines(engine_log, "step")) >= 5)
+    await api.redis.config_set("maxmemory", "1mb")
+    with pytest.raises(BusUnavailable, match="maxmemory"):
+        await api.bus.reserve("chat", "refused")
+    assert await api.bus.depth("chat") == 2 and await api.state(waiting) == "running"
+    assert await api.bus.cancel(waiting, "client_gone")
+    await asyncio.sleep(0.5)
+    assert not request.done()
+    await api.redis.config_set("maxmemory", "0")
+    outcome = await asyncio.wait_for(request, 20)
+    assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(40))
+    await api.check_accounting(accepted=2, done=1, cancelled=1)
+
+
+async def test_redis_hangs(own_server: EmbeddedServer, api: ApiSide, start_worker: StartWorker) -> None:
+    await api.ready(start_worker())
+    assert own_server.process is not None
+    os.kill(own_server.process.pid, signal.SIGSTOP)
+    try:
+        await fails_fast(api)
+    finally:
+        os.kill(own_server.process.pid, signal.SIGCONT)
+    await eventually(lambda: answers(api), 10)
+    assert (await asyncio.wait_for(api.request("echo after"), 20)).answer == "after"
+
+
+async def answers(api: ApiSide) -> bool:
+    try:
+        return await api.bus.depth("chat") >= 0
+    except BusUnavailable:
+        return False
+
+
+async def test_a_watch_gives_up_at_its_deadline_while_redis_is_away(own_server: EmbeddedServer) -> None:
+    async with api_side(quick_settings(own_server.url, chat_deadline_s=1.0)) as api:
+        request = asyncio.create_task(api.request("echo x"))
+        await asyncio.sleep(0.3)
+        own_server.stop()
+        with pytest.raises(BusUnavailable):
+            await asyncio.wait_for(request, 5)
+        own_server.start()
+        await eventually(lambda: swept(api), 10)  # the sweeper ends it
+        await api.check_accounting(accepted=1, cancelled=1)
+
+
+async def swept(api: ApiSide) -> bool:
+    return await answers(api) and (await api.bus.sweep()).overdue == 1
+
+
+async def test_starting_before_redis(own_server: EmbeddedServer, start_worker: StartWorker, settings: Settings) -> None:
+    own_server.stop()
+    worker = start_worker()
+    async with api_side(settings) as api:
+        await fails_fast(api)
+        own_server.start()
+        await api.ready(worker)
+        assert (await api.request("echo x")).answer == "x"

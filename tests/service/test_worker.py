@@ -1,0 +1,294 @@
+"""The worker as a real process: answers, faults and ends."""
+
+import asyncio
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from models.jobs import Delta, Generated, PaintResult, Progress
+from service.heartbeat import last_model
+from tests.service.engines import PREVIEW
+from tests.service.tree import ApiSide, WorkerProcess, eventually, log_lines, quick_settings
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+async def test_answers_and_streams(api: ApiSide, start_worker: StartWorker) -> None:
+    await api.ready(start_worker())
+    outcome = await api.request("echo 你好")
+    assert outcome.answer == "你好"
+    assert outcome.ending is not None and outcome.ending.state == "done" and outcome.ending.body == b"answer"
+
+    streamed = await api.request("stream 20")
+    assert [event.offset_chars for event in streamed.events if isinstance(event, Delta)][:3] == [0, 3, 6]
+    assert streamed.streamed == streamed.answer
+    await api.check_accounting(accepted=2, done=2)
+
+
+async def test_paint_brings_large_events_in_order(api: ApiSide, start_worker: StartWorker) -> None:
+    await api.ready(start_worker(kind="paint"))
+    outcome = await api.request("paint 5", kind="paint")
+    progress = [event for event in outcome.events if isinstance(event, Progress)]
+    assert [event.step for event in progress] == [1, 2, 3, 4, 5]
+    assert all(event.preview_png == PREVIEW for event in progress)
+    last = outcome.events[-1]
+    assert isinstance(last, Generated) and isinstance(last.result, PaintResult)
+    assert len(last.result.candidates[0].png) == 300_000
+    await api.check_accounting(accepted=1, done=1)
+
+
+async def test_rejected_and_raising_jobs_fail_alone(api: ApiSide, start_worker: StartWorker) -> None:
+    await api.ready(start_worker())
+    rejected, raising = await asyncio.gather(api.request("reject"), api.request("raise"))
+    assert rejected.ending is not None and rejected.ending.code == "context_length_exceeded"
+    assert raising.ending is not None and raising.ending.state == "failed" and raising.ending.code == "job_failed"
+    assert "as told" in raising.ending.message
+    assert (await api.request("echo still here")).answer == "still here"
+    await api.check_accounting(accepted=3, done=1, failed=2)
+
+
+async def test_out_of_memory_in_company_is_tried_again_alone(
+    api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    await api.ready(start_worker(step_s=0.02))
+    outcomes = await asyncio.gather(api.request("stream 30"), api.request("oom"), api.request("stream 20"))
+    assert [one.ending.state for one in outcomes if one.ending] == ["done"] * 3
+    assert outcomes[0].streamed == outcomes[0].answer == "".join(f"w{i} " for i in range(30))
+    assert len(log_lines(engine_log, "load")) == 1
+    await api.check_accounting(accepted=3, done=3)
+
+
+async def test_killed_worker_loses_nothing(api: ApiSide, start_worker: StartWorker, engine_log: Path) -> None:
+    """FAULTS 6: another worker takes over after the lease; the text comes once."""
+    doomed = start_worker(step_s=0.05)
+    await api.ready(doomed)
+    request = asyncio.create_task(api.request("stream 20", stream=True))
+    await eventually(lambda: len(log_lines(engine_log, "step")) >= 5)
+    doomed.kill()
+    await api.ready(start_worker(step_s=0.01))
+    outcome = await request
+    assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(20))
+    assert outcome.ending is not None and outcome.ending.state == "done"
+    record = await api.bus.record(outcome.job_id)
+    assert record is not None and record.deliveries == 2
+    [survivor] = [one for one in await api.workers() if one.info.worker_id != doomed.id]
+    assert 'viscpm_jobs_recovered_total{model="chat"} 1.0' in await scrape(survivor.info.metrics_url)
+    await api.check_accounting(accepted=1, done=1)
+
+
+async def test_replacement_takes_over_at_once(redis_url: str, api: ApiSide, start_worker: StartWorker) -> None:
+    """A worker that is told its predecessor does not wait for the lease."""
+    patient = quick_settings(redis_url, lease_s=600.0, lease_renew_s=100.0)
+    doomed = start_worker(patient, step_s=0.1)
+    await api.ready(doomed)
+    request = asyncio.create_task(api.request("stream 30"))
+    await eventually(lambda: has_in_hand(api, 1))
+    doomed.kill()
+    start_worker(patient, predecessor=doomed.id)
+    outcome = await asyncio.wait_for(request, 20)
+    assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(30))
+    consumers = await api.redis.xinfo_consumers("jobs:chat", "workers")
+    assert doomed.id.encode() not in [consumer["name"] for consumer in consumers]
+    await api.check_accounting(accepted=1, done=1)
+
+
+async def test_poison_job_is_dead_lettered_and_its_company_lives(
+    api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """FAULTS 7: three deliveries, the last one without company."""
+    requests = [asyncio.create_task(api.request(text)) for text in ("die", "stream 3", "stream 4")]
+    await eventually(lambda: has_length(api, 3))
+    for _ in range(3):
+        worker = start_worker(step_s=0.01)
+        await worker.exit_code(20)
+    await api.ready(start_worker(step_s=0.01))
+    poison, *company = await asyncio.gather(*requests)
+    assert poison.ending is not None and poison.ending.state == "failed" and poison.ending.code == "job_failed"
+    assert poison.job_id in poison.ending.message
+    assert [one.ending.state for one in company if one.ending] == ["done", "done"]
+    assert len(log_lines(engine_log, "admit", poison.job_id)) == 3
+    assert await api.redis.xlen("dead:chat") == 1
+    await api.check_accounting(accepted=3, done=2, failed=1)
+
+
+async def test_frozen_worker_is_fenced_off(api: ApiSide, start_worker: StartWorker, engine_log: Path) -> None:
+    """FAULTS 8: stale heartbeat, lease taken over, the late result ignored."""
+    frozen = start_worker(step_s=0.05)
+    await api.ready(frozen)
+    request = asyncio.create_task(api.request("stream 20"))
+    await eventually(lambda: len(log_lines(engine_log, "step")) >= 3)
+    frozen.signal(signal.SIGSTOP)
+    try:
+        await eventually(lambda: is_without_workers(api), 5)
+        await api.ready(start_worker(step_s=0.01))
+        outcome = await request
+    finally:
+        frozen.signal(signal.SIGCONT)
+    assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(20))
+    await eventually(lambda: len(log_lines(engine_log, "cancel", outcome.job_id)) == 1)
+    assert len(await api.redis.xrange(f"events:{outcome.job_id}")) < 40
+    await api.check_accounting(accepted=1, done=1)
+
+
+async def test_hung_step_loses_its_lease_and_its_process(
+    api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """A device that hangs: no renewal, the heartbeat says so, then the process ends by itself."""
+    hung = start_worker()
+    await api.ready(hung)
+    job_id = await api.start("hang 60")
+
+    async def is_stalled() -> bool:
+        return [one.info.state for one in await api.workers()] == ["stalled"]
+
+    await eventually(is_stalled, 5)
+    assert await hung.exit_code(10) == 70
+    assert "has hung" in hung.said()
+    await api.bus.cancel(job_id, "test_over")
+    await api.check_accounting(accepted=1, cancelled=1)
+
+
+async def test_unrepeatable_job_fails_instead_of_splicing(
+    api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    doomed = start_worker(step_s=0.05)
+    await api.ready(doomed)
+    request = asyncio.create_task(api.request("differ 20", stream=True))
+    await eventually(lambda: len(log_lines(engine_log, "step")) >= 5)
+    doomed.kill()
+    start_worker(step_s=0.01)
+    outcome = await request
+    assert outcome.ending is not None and outcome.ending.state == "failed"
+    assert "did not repeat itself" in outcome.ending.message
+    assert str(doomed.process.pid) in outcome.streamed and outcome.streamed.count("w0") == 1
+    await api.check_accounting(accepted=1, failed=1)
+
+
+async def test_cancelled_while_queued_never_starts(api: ApiSide, start_worker: StartWorker, engine_log: Path) -> None:
+    """FAULTS 3."""
+    job_id = await api.start("echo never")
+    assert await api.bus.cancel(job_id, "client_gone")
+    assert not await api.bus.cancel(job_id, "client_gone")
+    await api.ready(start_worker())
+    assert (await api.request("echo later")).answer == "later"
+    assert log_lines(engine_log, "admit", job_id) == []
+    assert b'viscpm_jobs_cancelled_total{model="chat",where="queued"} 1.0' in api.metrics.render()
+    await api.check_accounting(accepted=2, done=1, cancelled=1)
+
+
+async def test_cancelled_while_running_stops_within_a_step(
+    api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """FAULTS 5."""
+    await api.ready(start_worker(step_s=0.1))
+    job_id = await api.start("stream 1000")
+    other = asyncio.create_task(api.request("stream 10"))
+    await eventually(lambda: len(log_lines(engine_log, "step", job_id)) >= 3)
+    steps = len(log_lines(engine_log, "step", job_id))
+    assert await api.bus.cancel(job_id, "client_gone")
+    assert (await other).answer == "".join(f"w{i} " for i in range(10))
+    assert len(log_lines(engine_log, "step", job_id)) <= steps + 2
+    assert len(log_lines(engine_log, "cancel", job_id)) == 1
+    assert b'viscpm_jobs_cancelled_total{model="chat",where="running"} 1.0' in api.metrics.render()
+    await api.check_accounting(accepted=2, done=1, cancelled=1)
+
+
+async def test_sigterm_finishes_what_it_can(api: ApiSide, start_worker: StartWorker) -> None:
+    """FAULTS 13: in flight finishes, exit 0, heartbeat gone."""
+    worker = start_worker(step_s=0.05)
+    await api.ready(worker)
+    request = asyncio.create_task(api.request("stream 20"))
+    await eventually(lambda: has_in_hand(api, 1))
+    worker.signal(signal.SIGTERM)
+    assert (await request).answer == "".join(f"w{i} " for i in range(20))
+    assert await worker.exit_code() == 0
+    assert await api.workers() == []
+    assert await api.redis.xinfo_consumers("jobs:chat", "workers") == []
+    await api.check_accounting(accepted=1, done=1)
+
+
+async def test_leftovers_are_given_back_at_once(
+    redis_url: str, api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """FAULTS 13: a second SIGTERM does not wait, and the job is no attempt poorer."""
+    patient = quick_settings(redis_url, lease_s=600.0, lease_renew_s=100.0, drain_s=60.0)
+    worker = start_worker(patient, step_s=0.1)
+    await api.ready(worker)
+    request = asyncio.create_task(api.request("stream 30"))
+    await eventually(lambda: len(log_lines(engine_log, "step")) >= 3)
+    worker.signal(signal.SIGTERM)
+    await asyncio.sleep(0.3)
+    started_s = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert await worker.exit_code(5) == 0
+    assert time.monotonic() - started_s < 2.0
+    await api.ready(start_worker(patient))
+    outcome = await request
+    assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(30))
+    record = await api.bus.record(outcome.job_id)
+    assert record is not None and record.deliveries == 1
+    await api.check_accounting(accepted=1, done=1)
+
+
+async def test_sigterm_while_loading(redis_url: str, api: ApiSide, start_worker: StartWorker, engine_log: Path) -> None:
+    """FAULTS 14."""
+    worker = start_worker(quick_settings(redis_url, chat_engine="tests.service.engines:create_slowly"))
+    await eventually(lambda: log_lines(engine_log, "load"), 20)
+    [live] = await api.workers()
+    assert live.info.state == "loading" and live.info.model is None
+    started_s = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert await worker.exit_code(5) == 0
+    assert time.monotonic() - started_s < 5.0
+    assert await api.workers() == []
+
+
+async def test_load_failure_is_one_clear_line(redis_url: str, start_worker: StartWorker) -> None:
+    """FAULTS 15."""
+    settings = quick_settings(
+        redis_url, chat_engine="tests.service.engines:fail_to_create", chat_checkpoint="/models/wrong"
+    )
+    worker = start_worker(settings)
+    assert await worker.exit_code(20) == 1
+    errors = [line for line in worker.said().splitlines() if "ERROR" in line]
+    assert len(worker.said().splitlines()) == len(errors) == 1
+    assert "cannot load the chat model: /models/wrong: no key `llm.input_embedding.weight` and 3 more" in errors[0]
+
+
+async def test_vision_states_are_shared_between_workers(api: ApiSide, start_worker: StartWorker) -> None:
+    first = start_worker()
+    await api.ready(first)
+    assert not (await api.request("echo a", state_key="tenant:digest")).events[-1].result.vision_cached  # type: ignore
+    first.kill()
+    await api.ready(start_worker())
+    again = await api.request("echo b", state_key="tenant:digest")
+    assert again.events[-1].result.vision_cached  # type: ignore[union-attr]
+    assert not any("state of" in repr(event) for event in again.events)
+    [survivor] = [one for one in await api.workers() if one.info.worker_id != first.id]
+    page = await scrape(survivor.info.metrics_url)
+    assert 'viscpm_vision_cache_hits_total{model="chat"} 1.0' in page
+    assert 'viscpm_vision_tower_runs_total{model="chat"} 0.0' in page
+    model = await last_model(api.link, "chat")
+    assert model is not None and model.name == "scripted"
+
+
+async def scrape(url: str) -> str:
+    def read() -> str:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return str(response.read().decode())
+
+    return await asyncio.to_thread(read)
+
+
+async def has_length(api: ApiSide, count: int) -> bool:
+    return bool(await api.redis.xlen("jobs:chat") == count)
+
+
+async def has_in_hand(api: ApiSide, count: int) -> bool:
+    return [one.info.jobs for one in await api.workers()] == [count]
+
+
+async def is_without_workers(api: ApiSide) -> bool:
+    return await api.workers() == []
