@@ -239,3 +239,12 @@ def test_parameter_names_and_shapes(llm: CPMBee, config: CPMBeeConfig) -> None:
             f"layers.{layer}.feed_forward.down.weight": (width, wide),
         }
     assert {name: tuple(value.shape) for name, value in llm.state_dict().items()} == expected
+
+
+def test_relations_may_start_anywhere_in_their_table(llm: CPMBee, pack: Pack) -> None:
+    batch = pack(["what is red?"])
+    table = torch.cat([torch.full((1, 5), 17), batch.segment_rel], dim=1)
+    moved = replace(batch, segment_rel=table, segment_rel_offsets=torch.full_like(batch.ids, 5))
+    for got, expected in zip(decode(llm, moved, ANSWER), decode(llm, batch, ANSWER), strict=True):
+        assert torch.equal(got, expected)
+    assert torch.equal(llm(moved), llm(batch))
