@@ -187,7 +187,7 @@ class Checkpoint:
     def fill(self, device: torch.device, dtypes: Callable[[str], torch.dtype | None]) -> str:
         """Give the model its weights, tensor by tensor, and return the fingerprint; the checkpoint is used up by it.
 
-        What neither moves nor changes its dtype stays mapped; of the rest no more than one tensor is held twice.
+        What neither moves nor changes its dtype stays mapped; of the rest no more than a piece is held twice.
 
         Args:
             dtypes: our name -> dtype wanted, or None for the stored one.
@@ -198,14 +198,20 @@ class Checkpoint:
             digest.add(published, stored)
             ours = self.parameters.get(published)
             if ours is not None:
-                value = _fitted(self.config, ours, stored).to(device=device, dtype=dtypes(ours) or stored.dtype)
-                set_parameter(self.model, ours, value)
-            self.tensors.release_pages(published)
+                set_parameter(self.model, ours, self._fitted(published, ours, device, dtypes(ours) or stored.dtype))
+            self.tensors.release(stored)
         self.tensors.clear()
         self.model.eval()
         if self.recorded_fingerprint not in (None, digest.hexdigest()):
             raise CheckpointError(f"{self.folder}: its tensors do not match its fingerprint; convert it again")
         return digest.hexdigest()
+
+    def _fitted(self, published: str, ours: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+        stored = self.tensors[published]
+        if ours == IMAGE_POSITIONS and isinstance(self.config, ChatConfig):
+            if stored.shape[0] != self.config.vision.num_image_positions:
+                return resize_positions(stored, self.config.vision.grid).to(device=device, dtype=dtype)
+        return self.tensors.moved(published, device, dtype)
 
 
 @dataclass(frozen=True)
@@ -399,13 +405,6 @@ def _compare(
         raise CheckpointError(
             f"{file}: " + "; ".join(f"{what}: {_listed(keys)}" for what, keys in faults.items() if keys)
         )
-
-
-def _fitted(config: ChatConfig | PaintConfig, ours: str, tensor: Tensor) -> Tensor:
-    if ours == IMAGE_POSITIONS and isinstance(config, ChatConfig):
-        if tensor.shape[0] != config.vision.num_image_positions:
-            return resize_positions(tensor, config.vision.grid)
-    return tensor
 
 
 def _listed(names: list[str]) -> str:

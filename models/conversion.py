@@ -106,7 +106,7 @@ def _write_shards(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int)
         for name in names:
             weight_map[name] = shard
             if isinstance(tensors, MappedTensors):
-                tensors.release_pages(name)
+                tensors.release(tensors[name])
     total_bytes = sum(tensor.nbytes for tensor in tensors.values())
     write_json(folder / SHARD_INDEX, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})
 

@@ -1,7 +1,7 @@
 """Tensors of checkpoint files, mapped into memory instead of read, and the fingerprint of what they hold.
 
 A mapped tensor costs no memory of its own: its pages are the file's, read when they are touched and given back by
-`release_pages`. Writing to one makes private copies of the pages written; the file never changes.
+`release`. Writing to one makes private copies of the pages written; the file never changes.
 """
 
 import ctypes
@@ -20,6 +20,7 @@ from torch import Tensor
 
 SHARD_INDEX = "model.safetensors.index.json"
 _PICKLED_SUFFIXES = (".bin", ".pt", ".pth")
+_PIECE_VALUES = 2**24
 _SAMPLED_BLOCKS = 4
 _SAMPLED_BLOCK_BYTES = 1024
 
@@ -52,18 +53,29 @@ class MappedTensors(dict[str, Tensor]):
         self._ranges: list[tuple[int, int]] = []
 
     def add_file(self, file: Path, tensors: Mapping[str, Tensor]) -> None:
-        self.update(tensors)
+        self.update((name, tensor.contiguous()) for name, tensor in tensors.items())
         self._ranges += _mapped_ranges(file)
 
-    def release_pages(self, name: str) -> None:
-        """Give an unwritten tensor's memory back; the file is read again if it is touched once more."""
-        tensor = self[name]
+    def release(self, tensor: Tensor) -> None:
+        """Give the memory of a mapped, unwritten tensor back; the file is read again if it is touched once more."""
         page = mmap.PAGESIZE
         start = -(-tensor.data_ptr() // page) * page
         end = (tensor.data_ptr() + tensor.nbytes) // page * page
         # Outside of a file's mapping the same call would zero the memory.
         if any(first <= start < end <= last for first, last in self._ranges):
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+    def moved(self, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The tensor in another place or dtype, copied piece by piece; itself, still mapped, where nothing changes."""
+        stored = self[name]
+        if (stored.device, stored.dtype) == (device, dtype):
+            return stored
+        target = torch.empty(stored.shape, dtype=dtype, device=device)
+        pieces = zip(stored.view(-1).split(_PIECE_VALUES), target.view(-1).split(_PIECE_VALUES), strict=True)
+        for source, piece in pieces:
+            piece.copy_(source)
+            self.release(source)
+        return target
 
 
 def map_tensors(file: Path) -> MappedTensors:
@@ -91,7 +103,7 @@ class Fingerprint:
     def add(self, name: str, tensor: Tensor) -> None:
         header = [name, list(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.nbytes]
         self._digest.update(json.dumps(header).encode())
-        data = tensor.contiguous().reshape(-1).view(torch.uint8)
+        data = tensor.contiguous().view(-1).view(torch.uint8)
         last = max(data.numel() - _SAMPLED_BLOCK_BYTES, 0)
         # Evenly spaced, the first and the last block included; small tensors are covered several times over.
         for block in range(_SAMPLED_BLOCKS):
@@ -108,7 +120,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         result.add(name, tensors[name])
         if isinstance(tensors, MappedTensors):
-            tensors.release_pages(name)
+            tensors.release(tensors[name])
     return result.hexdigest()
 
 

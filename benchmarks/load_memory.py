@@ -1,0 +1,205 @@
+"""Host memory and time to load a Chat checkpoint, against torch.load and load_state_dict in the same run.
+
+A random float16 checkpoint of the published widths and as many layers as the wanted size takes is written to a
+temporary folder and removed at the end. Each way of loading runs in a process of its own, so that its peak is its own.
+
+peak      highest resident memory (VmHWM) beyond what the imports took. Counts pages of the mapped file too, though
+          the kernel takes those back whenever it needs memory.
+anonymous highest memory that only the process can free: copies, not file pages (sampled every 5 ms).
+in use    resident memory beyond the imports' own once every weight has been read, as a first request does.
+weights   bytes of the loaded model: what any loader must end with. The ratios divide by it.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.chat.config import ChatConfig
+from models.checkpoint import load_chat, published_name
+from models.sizes import PUBLISHED_CHAT
+from models.weights import skeleton
+
+LIMIT = 1.15
+WAYS = ("plain", "mapped")
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+_BLOCK_VALUES = 2**20
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.file, DTYPES[options.dtype])))
+        return 0
+    rows = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        file = Path(temporary) / "pytorch_model.bin"
+        write_checkpoint(file, options.gigabytes)
+        print(f"{file.stat().st_size / 1e9:.2f} GB checkpoint, {'cold' if options.cold else 'warm'} page cache")
+        for dtype in DTYPES:
+            for way in WAYS:
+                if options.cold:
+                    evict(file)
+                rows.append(run_measurement(way, file, dtype))
+    print_table(rows)
+    worst = max(row["peak_ratio"] for row in rows if row["way"] == "mapped")
+    summary = {"benchmark": "load_memory", "limit": LIMIT, "worst_peak_ratio": worst, "passed": worst <= LIMIT}
+    print(json.dumps(summary | {"cold": options.cold, "rows": rows}))
+    return 0 if worst <= LIMIT else 1
+
+
+def write_checkpoint(file: Path, gigabytes: float) -> None:
+    """A float16 Chat checkpoint of at least that size, with its vocabulary; the values repeat one random block."""
+    torch.manual_seed(0)
+    block = torch.randn(_BLOCK_VALUES).half()
+    config = sized_config(gigabytes * 1e9)
+    tensors = {}
+    for ours, parameter in skeleton(config).state_dict().items():
+        count = parameter.numel()
+        values = block.repeat(-(-count // _BLOCK_VALUES))[:count]
+        tensors[published_name("chat", ours)] = values.clone().view(parameter.shape)
+    torch.save(tensors, file)
+    names = ["<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>"]
+    names += [f"word{index}" for index in range(len(names), config.llm.vocab_size)]
+    (file.parent / "vocab.txt").write_text("\n".join(names), encoding="utf-8")
+
+
+def sized_config(wanted_bytes: float) -> ChatConfig:
+    """Published widths with a short vision tower and the fewest layers that reach the size."""
+    for num_layers in range(1, PUBLISHED_CHAT.llm.num_layers):
+        config = replace(
+            PUBLISHED_CHAT,
+            llm=replace(PUBLISHED_CHAT.llm, num_layers=num_layers),
+            vision=replace(PUBLISHED_CHAT.vision, num_layers=2),
+        )
+        if 2 * sum(parameter.numel() for parameter in skeleton(config).parameters()) >= wanted_bytes:
+            return config
+    raise SystemExit(f"--gigabytes {wanted_bytes / 1e9:g} is more than a whole checkpoint")
+
+
+def run_measurement(way: str, file: Path, dtype: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--measure", way, "--file", str(file), "--dtype", dtype]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_root(), os.environ.get("PYTHONPATH")]))}
+    finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    measured: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
+    return measured
+
+
+def measure(way: str, file: Path, dtype: torch.dtype) -> dict[str, float | str]:
+    """Load in this process and tell what it took; nothing else must have been loaded in it."""
+    ways: dict[str, Callable[[], nn.Module]] = {
+        "plain": lambda: load_plainly(file, dtype),
+        "mapped": lambda: load_chat(file, dtype=dtype).model,
+    }
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = memory_bytes()
+    with sampled_anonymous() as samples:
+        started = time.perf_counter()
+        model = ways[way]()
+        load_s = time.perf_counter() - started
+    peak_bytes = memory_bytes()["VmHWM"] - before["VmRSS"]
+    weights_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    for parameter in model.parameters():
+        parameter.view(torch.uint8).amax()
+    return {
+        "way": way,
+        "dtype": str(dtype).removeprefix("torch."),
+        "weights_bytes": weights_bytes,
+        "load_s": round(load_s, 2),
+        "cpu_s": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 2),
+        "peak_bytes": peak_bytes,
+        "peak_ratio": round(peak_bytes / weights_bytes, 3),
+        "anonymous_bytes": max(samples) - before["RssAnon"],
+        "anonymous_ratio": round((max(samples) - before["RssAnon"]) / weights_bytes, 3),
+        "in_use_ratio": round((memory_bytes()["VmRSS"] - before["VmRSS"]) / weights_bytes, 3),
+    }
+
+
+def load_plainly(file: Path, dtype: torch.dtype) -> nn.Module:
+    """The usual way: the whole file read into memory, then copied into an allocated model."""
+    tensors = torch.load(file, map_location="cpu", weights_only=True)
+    names = {published_name("chat", ours): ours for ours in skeleton(config_of(file)).state_dict()}
+    model = skeleton(config_of(file)).to(dtype).to_empty(device="cpu")
+    model.load_state_dict({names[name]: tensor for name, tensor in tensors.items()})
+    return model
+
+
+def config_of(file: Path) -> ChatConfig:
+    from models.checkpoint import open_checkpoint
+
+    config = open_checkpoint(file).config
+    assert isinstance(config, ChatConfig)
+    return config
+
+
+@contextlib.contextmanager
+def sampled_anonymous(interval_s: float = 0.005) -> Iterator[list[int]]:
+    """Anonymous memory over time, and once more at the end."""
+    samples = [memory_bytes()["RssAnon"]]
+    stop = threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(interval_s):
+            samples.append(memory_bytes()["RssAnon"])
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
+        samples.append(memory_bytes()["RssAnon"])
+
+
+def memory_bytes() -> dict[str, int]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
+
+
+def evict(file: Path) -> None:
+    """Drop the file from the page cache, so that it is read from the disk."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def print_table(rows: list[dict[str, float]]) -> None:
+    print(f"{'way':<8} {'dtype':<8} {'weights':>10} {'load':>9} {'peak':>16} {'anonymous':>16} {'in use':>7}")
+    for row in rows:
+        print(
+            f"{row['way']:<8} {row['dtype']:<8} {row['weights_bytes'] / 1e9:>7.2f} GB {row['load_s']:>7.2f} s "
+            f"{row['peak_bytes'] / 1e9:>6.2f} GB {row['peak_ratio']:>5.2f} x "
+            f"{row['anonymous_bytes'] / 1e9:>6.2f} GB {row['anonymous_ratio']:>5.2f} x {row['in_use_ratio']:>5.2f} x"
+        )
+
+
+def _root() -> str:
+    return str(Path(__file__).resolve().parent.parent)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=4.0, help="size of the checkpoint at least (default: 4)")
+    parser.add_argument("--folder", type=Path, help="where the temporary folder goes; needs the checkpoint's size free")
+    parser.add_argument("--cold", action="store_true", help="drop the file from the page cache before each load")
+    parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", choices=DTYPES, default="float16", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
