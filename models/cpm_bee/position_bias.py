@@ -33,24 +33,35 @@ class PositionBias(nn.Module):
         buckets = config.num_position_buckets + config.num_segment_buckets
         self.weight = nn.Parameter(torch.randn(buckets, config.num_heads))
 
+        self._table: Tensor | None = None  # made at the first use, where no state dict and no meta device loses it
+
     def forward(self, relations: Tensor, distances: Tensor) -> Tensor:
         """Segment relations and key minus query positions, int64 (B, Q, N) both -> (B, H, Q, N)."""
-        by_distance = distance_buckets(distances, self.num_position_buckets, self.max_distance)
+        if self._table is None or self._table.device != distances.device:
+            self._table = bucket_table(self.num_position_buckets, self.max_distance).to(distances.device)
+        by_distance = distance_buckets(distances, self._table)
         buckets = torch.where(relations > 0, self.num_position_buckets + relations - 1, by_distance)
         # Taken from the transposed table, so that a batch of one needs no copy to put the heads in front.
         return self.weight.t()[:, buckets].transpose(0, 1)
 
 
-def distance_buckets(distances: Tensor, num_buckets: int, max_distance: int) -> Tensor:
-    """Bucket of every key minus query position: exact near by, logarithmic up to `max_distance` (SPEC §4.1)."""
+def bucket_table(num_buckets: int, max_distance: int) -> Tensor:
+    """Buckets of the distances -max_distance..max_distance: exact near by, then logarithmic (SPEC §4.1).
+
+    Made on the CPU: where a logarithm falls on a whole number, devices round it to different sides.
+    """
     half = num_buckets // 2
     exact = half // 2
-    # A table made on the CPU: where a logarithm falls on a whole number, devices round it to different sides.
-    magnitudes = torch.arange(max_distance + 1, device="cpu")
-    logarithmic = torch.log(magnitudes.clamp(min=1).float() / exact) / math.log(max_distance / exact) * (half - exact)
-    table = torch.where(magnitudes < exact, magnitudes, (exact + logarithmic.long()).clamp(max=half - 1))
-    table = table.to(distances.device)
-    return torch.where(distances > 0, half, 0) + table[distances.abs().clamp(max=max_distance)]
+    far = torch.arange(max_distance + 1, device="cpu")
+    logarithms = torch.log(far.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    backwards = torch.where(far < exact, far, (exact + (logarithms * (half - exact)).long()).clamp(max=half - 1))
+    return torch.cat([backwards.flip(0), half + backwards[1:]])
+
+
+def distance_buckets(distances: Tensor, table: Tensor) -> Tensor:
+    """Bucket of every key minus query position, by a table of `bucket_table`."""
+    max_distance = len(table) // 2
+    return table[distances.clamp(-max_distance, max_distance) + max_distance]
 
 
 def full_bias(position_bias: PositionBias, batch: PackedBatch) -> AttentionBias:

@@ -15,7 +15,7 @@ from models.cpm_bee.folding import fold_scalings
 from models.cpm_bee.kv_cache import KVCache
 from models.cpm_bee.model import CPMBee
 from models.cpm_bee.packing import PackedBatch, pack_chat, pack_training
-from models.cpm_bee.position_bias import distance_buckets
+from models.cpm_bee.position_bias import bucket_table, distance_buckets
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
 from models.vision.preprocess import normalise
@@ -64,19 +64,18 @@ def check_position_buckets(fixtures: Fixtures, report: Report) -> None:
     """Buckets of distances at the published sizes and at those of the folder (SPEC §4.1)."""
     expected = fixtures.json("position_buckets.json")
     published = expected["published"]
-    num_buckets, max_distance = published["num_buckets"], published["max_distance"]
-    backwards = distance_buckets(-torch.arange(max_distance + 1, device=fixtures.device), num_buckets, max_distance)
-    first = [int((backwards >= bucket).nonzero()[0]) for bucket in range(1, num_buckets // 2)]
+    table = bucket_table(published["num_buckets"], published["max_distance"]).to(fixtures.device)
+    backwards = distance_buckets(-torch.arange(published["max_distance"] + 1, device=fixtures.device), table)
+    first = [int((backwards >= bucket).nonzero()[0]) for bucket in range(1, published["num_buckets"] // 2)]
     report.exact("position_buckets published first_distance", first, published["first_distance"])
-    one = torch.ones(1, dtype=torch.int64, device=fixtures.device)
-    offset = distance_buckets(one, num_buckets, max_distance) - distance_buckets(-one, num_buckets, max_distance)
-    report.exact("position_buckets published positive_offset", offset.item(), published["positive_offset"])
+    behind, ahead = distance_buckets(torch.tensor([-1, 1], device=fixtures.device), table).tolist()
+    report.exact("position_buckets published positive_offset", ahead - behind, published["positive_offset"])
 
     here = expected["here"]
     start, end = here["rel"]
     distances = torch.arange(start, end + 1, device=fixtures.device)
-    buckets = distance_buckets(distances, here["num_buckets"], here["max_distance"])
-    report.exact(f"position_buckets {start}..{end}", buckets.tolist(), here["bucket"])
+    table = bucket_table(here["num_buckets"], here["max_distance"]).to(fixtures.device)
+    report.exact(f"position_buckets {start}..{end}", distance_buckets(distances, table).tolist(), here["bucket"])
 
 
 def check_full_forward(fixtures: Fixtures, report: Report) -> None:

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from models.cpm_bee.config import CPMBeeConfig
 from models.cpm_bee.packing import PackedBatch
-from models.cpm_bee.position_bias import AttentionBias, PositionBias, distance_buckets, full_bias, prompt_bias
+from models.cpm_bee.position_bias import (
+    AttentionBias,
+    PositionBias,
+    bucket_table,
+    distance_buckets,
+    full_bias,
+    prompt_bias,
+)
 
 LENGTH = 9
 SEGMENTS = 4
@@ -27,13 +34,14 @@ def bucket(distance: int, num_buckets: int, max_distance: int) -> int:
 def test_buckets_of_distances(num_buckets: int, max_distance: int) -> None:
     distances = range(-max_distance - 50, max_distance + 51)
     expected = [bucket(distance, num_buckets, max_distance) for distance in distances]
-    assert distance_buckets(torch.tensor(distances), num_buckets, max_distance).tolist() == expected
+    table = bucket_table(num_buckets, max_distance)
+    assert distance_buckets(torch.tensor(distances), table).tolist() == expected
 
 
 def test_published_buckets_widen_from_64_on() -> None:
     distances = torch.tensor([0, -1, -63, -64, -67, -68, -2048, -9999, 1, 64, 68, 9999])
     expected = [0, 1, 63, 64, 64, 65, 127, 127, 129, 192, 193, 255]
-    assert distance_buckets(distances, 256, 2048).tolist() == expected
+    assert distance_buckets(distances, bucket_table(256, 2048)).tolist() == expected
 
 
 @pytest.fixture
