@@ -164,8 +164,8 @@ class BeamSearch:
     def _best_candidates(self, logits: Tensor) -> list[list[tuple[float, int, int]]]:
         """The 2K best (score, beam, column) of every sentence (SPEC §7 steps 2 to 4)."""
         rows, columns = logits.shape[0], logits.shape[2]
-        finite = logits.isfinite().flatten(1).all(1)  # (B,)
         logits = logits.float()
+        finite = logits.sum((1, 2)).isfinite()  # (B,); one pass, and sums of sane logits cannot overflow float32
         self._mask.apply(logits)
         window = self._generation.repetition_window
         fed_ids = self._fed_ids if window is None else self._fed_ids[:, :, -window:]

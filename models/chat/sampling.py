@@ -46,8 +46,8 @@ class Sampling:
         Raises:
             NonFiniteLogits: they hold NaN or infinity.
         """
-        finite = logits.isfinite().all()
         logits = logits.float()
+        finite = logits.sum().isfinite()  # one pass, and sums of sane logits cannot overflow float32
         self._mask.apply(logits)
         window = self._generation.repetition_window
         fed_ids = self._fed_ids if window is None else self._fed_ids[:, :, -window:]
@@ -83,10 +83,14 @@ def sample(logits: Tensor, draw: Tensor, *, temperature: float, top_k: int, top_
     Of the columns in descending order only the first `top_k` stay (0: all), and of those only the fewest whose
     probabilities, renormalised, reach `top_p`; the first always stays. Returns int64 ().
     """
-    logits, columns = logits.sort(descending=True, stable=True)
-    logits = logits[: top_k or None]
+    columns = torch.arange(len(logits), device=logits.device)
+    if top_k:
+        logits, columns = logits.topk(min(top_k, len(logits)))
+    elif top_p < 1:
+        logits, columns = logits.sort(descending=True, stable=True)
     cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
-    # A column stays while those before it have not reached top_p.
-    last = torch.searchsorted(cumulative, top_p).clamp(max=len(cumulative) - 1)
+    last = torch.full_like(draw, len(columns) - 1, dtype=torch.int64)
+    if top_p < 1:
+        last = last.minimum(torch.searchsorted(cumulative, top_p))  # the first column that reaches it is still in
     place = torch.searchsorted(cumulative, draw * cumulative[last], right=True)
     return columns[place.minimum(last)]
