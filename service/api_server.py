@@ -3,12 +3,17 @@
 import logging
 import signal
 import socket
+import time
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.settings import Settings
+
+if TYPE_CHECKING:  # the supervisor binds the socket and needs no app
+    from service.state import ApiState
 
 logger = logging.getLogger(__name__)
 
@@ -51,23 +56,38 @@ def url_of(listener: socket.socket) -> str:
 
 def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
     """Serve until SIGTERM or SIGINT; the first one drains for `drain_s`, a second one ends at once. The exit code."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
-        )
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, lifespan="on", timeout_graceful_shutdown=1
     )
+    server = _Server(config, app, settings.drain_s)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
 class _Server(uvicorn.Server):
+    """uvicorn, but while it drains it still listens: health checks hear 503 and new jobs `draining`, not a refusal."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_s = drain_s
+        self._drains_until_s: float | None = None
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn's own version raises the signal again after the drain: the process would not exit with 0
-        self.force_exit = self.should_exit
-        self.should_exit = True
-        logger.info("%s: %s", signal.Signals(sig).name, "leaving at once" if self.force_exit else "draining")
+        name = signal.Signals(sig).name
+        if self._drains_until_s is not None:
+            logger.info("%s again: leaving at once", name)
+            self.force_exit = self.should_exit = True
+            return
+        logger.info("%s: draining", name)
+        self._drains_until_s = time.monotonic() + self._drain_s
+        state: ApiState | None = getattr(self._app.state, "api", None)  # none before the lifespan began
+        if state is not None:
+            state.begin_drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._drains_until_s is not None:
+            is_idle = not self.server_state.tasks
+            self.should_exit = self.should_exit or is_idle or time.monotonic() > self._drains_until_s
+        return await super().on_tick(counter)

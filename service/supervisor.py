@@ -95,6 +95,7 @@ class Supervisor:
     def __init__(self, settings: Settings, overrides: dict[str, object]) -> None:
         self._settings = settings
         self._environment = {**os.environ, **_variables(overrides)}
+        self._started_s = time.monotonic()
         self._server: EmbeddedServer | None = None
         self._redis_url = settings.redis_url
         self._apis: list[_Child] = []
@@ -130,6 +131,12 @@ class Supervisor:
         tree.cancel()
 
     async def _run_tree(self) -> None:
+        workers = sum(_worker_count(self._settings, kind) for kind in self._settings.models)
+        if self._settings.worker_metrics_port and workers > 1:
+            raise StartFailed(
+                f"VISCPM_WORKER_METRICS_PORT={self._settings.worker_metrics_port} is one port for {workers} workers: "
+                "unset it, and each worker takes a free one"
+            )
         with bind(self._settings.host, self._settings.port) as listener:
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -238,7 +245,6 @@ class Supervisor:
 
     async def _announce(self, url: str) -> None:
         """Say when the API is ready; from then on a child that ends is started again."""
-        started_s = time.monotonic()
         async with httpx.AsyncClient(base_url=url, timeout=2.0, trust_env=False) as client:
             while not self._is_ready:
                 await asyncio.sleep(_POLL_S)
@@ -246,8 +252,8 @@ class Supervisor:
                     self._is_ready = (await client.get("/health/ready")).status_code == 200
                 except httpx.HTTPError:
                     continue
-        waited_s = time.monotonic() - started_s
-        logger.info("ready on %s: %s (%.1f s after the API began)", url, ", ".join(self._settings.models), waited_s)
+        waited_s = time.monotonic() - self._started_s
+        logger.info("ready on %s: %s, after %.1f s", url, ", ".join(self._settings.models), waited_s)
 
     # The end
 

@@ -2,7 +2,10 @@
 
 import base64
 import contextlib
+import json
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +18,11 @@ import psutil
 import pytest
 
 from service.embedded import EmbeddedServer
-from tests.e2e.tree import FAST_LEASES, Tree, large_jpeg, paused, wait_for
+from tests.e2e.tree import FAST_LEASES, Tree, large_jpeg, metric, paused, wait_for
 
 pytestmark = pytest.mark.timeout(180)
+
+ROOT = Path(__file__).parents[2]
 
 # Sampled hot, so that the untrained model goes on for long; the seed makes it repeatable
 LONG_CHAT: dict[str, Any] = {
@@ -34,23 +39,26 @@ def _chat(tree: Tree, body: dict[str, Any]) -> httpx.Response:
         return client.post("/chat", json=body)
 
 
-def _busy_workers(tree: Tree, kind: str) -> list[psutil.Process]:
-    """The workers of a kind that have used the processor in the last 0.1 s."""
-    workers = tree.processes(f"worker {kind}")
-    for worker in workers:
-        worker.cpu_percent()
-    time.sleep(0.1)
-    return [worker for worker in workers if worker.cpu_percent() > 50]
+def _working(tree: Tree, kind: str) -> list[psutil.Process]:
+    """The workers of a kind that have a job in hand, as their metrics tell."""
+    with tree.client() as client:
+        page = client.get("/metrics").text
+    return [one for one in tree.processes(f"worker {kind}") if metric(page, "viscpm_jobs_in_hand", worker=_id(one)) > 0]
+
+
+def _id(worker: psutil.Process) -> str:
+    command = worker.cmdline()
+    return command[command.index("--worker-id") + 1]
 
 
 def test_a_killed_worker_costs_no_answer(tree: Tree) -> None:
     image = base64.b64encode(large_jpeg()).decode()
     undisturbed = _chat(tree, {**LONG_CHAT, "image": image}).json()
-    assert undisturbed["usage"]["completion_tokens"] > 200, "too short to be killed in the middle"
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(_chat, tree, {**LONG_CHAT, "image": image})
-        (victim,) = wait_for(lambda: _busy_workers(tree, "chat"), what="a chat worker at work")
-        assert not waiting.done()
+        (victim,) = wait_for(lambda: _working(tree, "chat"), what="a chat worker at work")
+        time.sleep(0.2)  # well into it
+        assert not waiting.done(), "too short to be killed in the middle"
         victim.kill()
         answer = waiting.result(60)
     assert answer.status_code == 200, answer.text
@@ -65,17 +73,18 @@ def test_a_hung_chat_worker_and_a_long_paint_hold_nobody_up(tree: Tree) -> None:
     wait_for(lambda: tree.metric("viscpm_jobs_in_hand") == 0 and _ready_workers(tree) == 3, 60, "three ready workers")
     body = {"question": "?", "max_new_tokens": 8, "num_beams": 1}
     _chat(tree, body)  # the first run of a replaced worker is slower
+    rest = _health_latency(tree)
     usual_s = max(_timed(lambda: _chat(tree, body)) for _ in range(5))
     with _long_paint(tree) as paint, paused(tree.processes("worker chat")[:1]):
         wait_for(lambda: tree.metric("viscpm_jobs_in_hand", model="paint") == 1, what="a paint at work")
         time.sleep(0.6)  # what the hung worker was still waiting for in Redis has run out
         with ThreadPoolExecutor(1) as pool:
-            probe = pool.submit(_health_latencies_s, tree, 150)
+            probe = pool.submit(_health_latency, tree)
             times_s = [_timed(lambda: _chat(tree, body)) for _ in range(5)]
-            latencies_s = probe.result(60)
+            disturbed = probe.result(60)
         assert not paint.is_set(), "the paint was over too soon to disturb anybody"
-    p99_s = statistics.quantiles(latencies_s, n=100)[98]
-    assert p99_s < 0.05, f"p99 of /health/live {p99_s * 1000:.1f} ms"
+    # A machine that is busy with other work is slow at rest as well
+    assert disturbed["p99_ms"] < max(50, 4 * rest["p99_ms"]), f"/health/live: {disturbed}, at rest {rest}"
     assert statistics.median(times_s) < 3 * usual_s + 0.5, f"chats took {times_s}, usually {usual_s:.2f} s"
 
 
@@ -92,15 +101,11 @@ def _timed(call: Any) -> float:
     return time.perf_counter() - started_s
 
 
-def _health_latencies_s(tree: Tree, count: int) -> list[float]:
-    with tree.client() as client:
-        times_s = []
-        for _ in range(count):
-            started_s = time.perf_counter()
-            assert client.get("/health/live").status_code == 200
-            times_s.append(time.perf_counter() - started_s)
-            time.sleep(0.01)
-    return times_s
+def _health_latency(tree: Tree) -> dict[str, float]:
+    """Measured by a process of its own, that nothing here holds up."""
+    command = [sys.executable, "benchmarks/health_latency.py", "--url", tree.url, "--count", "200"]
+    measured: dict[str, float] = json.loads(subprocess.check_output(command, cwd=ROOT, timeout=60))
+    return measured
 
 
 @contextlib.contextmanager
