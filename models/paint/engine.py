@@ -62,10 +62,12 @@ class PaintEngine:
         """Take a job in.
 
         Raises:
-            JobRejected: `invalid_size`, `reranker_not_configured` or `invalid_request`.
+            JobRejected: `invalid_size`, `reranker_not_configured` or `invalid_request`; `job_failed` without room.
         """
         if not isinstance(job, PaintJob):
             raise JobRejected("invalid_request", f"a paint worker was given a {type(job).__name__}")
+        if job.job_id not in self._running and self.capacity < 1:
+            raise JobRejected("job_failed", f"{self.max_jobs} job(s) in progress, which is all that are allowed")
         self.painter.check(job)
         self._running[job.job_id] = self.painter.paint(job, pack_job(job, self.tokenizer), self.observe)
 

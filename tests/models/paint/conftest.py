@@ -6,6 +6,8 @@ import pytest
 import torch
 from transformers import ChineseCLIPConfig, ChineseCLIPImageProcessor, ChineseCLIPModel
 
+from models.tiny import write_tiny_checkpoints
+
 CLIP_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "红", "色", "的", "猫", "cat"]
 CLIP_TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -29,3 +31,11 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ChineseCLIPImageProcessor(size=size, crop_size=size).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(CLIP_VOCABULARY), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def paint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted Paint checkpoint with random weights; its sides are multiples of 32 px."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    write_tiny_checkpoints(folder, seed=0)
+    return folder / "paint"

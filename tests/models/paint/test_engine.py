@@ -1,0 +1,436 @@
+"""The paint engine on a tiny random checkpoint: what its jobs yield, and that none disturbs another."""
+
+import gc
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.jobs import ChatJob, EngineConfig, EngineEvent, Failed, Generated, JobRejected, PaintJob, Progress
+from models.paint import painter as painter_module
+from models.paint.denoise import Denoiser
+from models.paint.engine import PaintEngine, create_engine
+from models.paint.painter import preview_steps
+
+
+@pytest.fixture(scope="module")
+def observed() -> list[tuple[str, float]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def loaded_engine(paint_folder: Path, clip_folder: Path, observed: list[tuple[str, float]]) -> PaintEngine:
+    config = EngineConfig(kind="paint", checkpoint=str(paint_folder), reranker=str(clip_folder), max_jobs=3)
+    return create_engine(config, lambda name, value: observed.append((name, value)))
+
+
+@pytest.fixture
+def engine(loaded_engine: PaintEngine) -> Iterator[PaintEngine]:
+    assert loaded_engine.capacity == 3
+    yield loaded_engine
+    for job_id in list(loaded_engine._running):
+        loaded_engine.cancel(job_id)
+
+
+@pytest.fixture(scope="module")
+def bare_engine(paint_folder: Path) -> PaintEngine:
+    """Without a reranker, one job at a time."""
+    return create_engine(EngineConfig(kind="paint", checkpoint=str(paint_folder)), lambda name, value: None)
+
+
+def job(job_id: str = "job", **fields: Any) -> PaintJob:
+    fields = {
+        "prompt": "a red house",
+        "num_inference_steps": 4,
+        "height_px": 64,
+        "width_px": 64,
+        "seed": 100,
+        "rerank": "off",
+        **fields,
+    }
+    return PaintJob(job_id=job_id, **fields)
+
+
+def finish(engine: PaintEngine) -> dict[str, list[EngineEvent]]:
+    """Step until all jobs have ended; events by job."""
+    events: dict[str, list[EngineEvent]] = {}
+    for _ in range(200):
+        if engine.capacity == engine.max_jobs:
+            return events
+        for job_id, event in engine.step():
+            events.setdefault(job_id, []).append(event)
+    raise AssertionError(f"jobs did not end: {events}")
+
+
+def paint(engine: PaintEngine, **fields: Any) -> list[EngineEvent]:
+    engine.admit(job(**fields))
+    return finish(engine)["job"]
+
+
+def result_of(events: list[EngineEvent]) -> Any:
+    assert isinstance(events[-1], Generated), events[-1]
+    return events[-1].result
+
+
+def pixels(png: bytes) -> np.ndarray:
+    with Image.open(BytesIO(png)) as picture:
+        assert picture.format == "PNG" and picture.mode == "RGB"
+        return np.asarray(picture).astype(int)
+
+
+def test_description(engine: PaintEngine, bare_engine: PaintEngine) -> None:
+    description = engine.description
+    assert (description.kind, description.name, description.untrained) == ("paint", "paint", True)
+    assert (description.picture_size_px, description.picture_multiple_px) == (256, 32)
+    assert description.reranker == "tiny-chinese-clip" and bare_engine.description.reranker == ""
+    assert description.fingerprint == bare_engine.description.fingerprint
+    assert description.parameters == sum(p.numel() for p in engine.painter.model.parameters())
+
+
+def test_a_job_tells_every_step_and_ends_with_its_candidates(engine: PaintEngine) -> None:
+    events = paint(engine, candidates=2, height_px=64, width_px=96)
+
+    assert events[:-1] == [Progress(step=step, total_steps=4) for step in (1, 2, 3, 4)]
+    result = result_of(events)
+    assert [(c.seed, c.score) for c in result.candidates] == [(100, None), (101, None)]
+    assert [pixels(c.png).shape for c in result.candidates] == [(64, 96, 3)] * 2
+    assert result.candidates[0].png != result.candidates[1].png
+    assert (result.height_px, result.width_px, result.reranker) == (64, 96, "")
+    assert result.denoise_s > 0 and result.decode_s > 0
+
+
+def test_a_step_is_one_slice_of_work(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    work: Counter[str] = Counter()
+    for owner, name in ((painter_module.Painter, "encode"), (Denoiser, "step"), (painter_module.Painter, "decode")):
+        monkeypatch.setattr(owner, name, _counted(work, getattr(owner, name)))
+    engine.admit(job(candidates=3))
+    while engine.capacity < engine.max_jobs:
+        before = work.total()
+        engine.step()
+        assert work.total() - before <= 1
+    assert work == {"encode": 1, "step": 4, "decode": 3}
+
+
+def _counted(work: Counter[str], function: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        work[function.__name__] += 1
+        return function(*args, **kwargs)
+
+    return call
+
+
+def test_observed_values(engine: PaintEngine, observed: list[tuple[str, float]]) -> None:
+    assert not any(name == "pictures" and value == 0 for name, value in observed)
+    observed.clear()
+    result = result_of(paint(engine, candidates=2, rerank="on"))
+    assert Counter(name for name, _ in observed) == {
+        "prompt_tokens": 1,
+        "text_encode_s": 1,
+        "denoise_step_s": 4,
+        "vae_decode_s": 2,
+        "rerank_s": 1,
+        "pictures": 1,
+    }
+    values = dict(observed)
+    assert (values["prompt_tokens"], values["pictures"]) == (result.prompt_tokens, 2)
+    assert result.denoise_s == pytest.approx(sum(v for name, v in observed if name == "denoise_step_s"))
+
+
+def test_prompt_tokens_are_those_of_the_prompt_alone(engine: PaintEngine) -> None:
+    with_negative = result_of(paint(engine, negative_prompt="a much longer negative prompt than the prompt"))
+    assert with_negative.prompt_tokens == result_of(paint(engine)).prompt_tokens
+    assert with_negative.candidates[0].png != result_of(paint(engine)).candidates[0].png
+
+
+def test_the_same_job_gives_the_same_bytes(engine: PaintEngine) -> None:
+    first, second = (result_of(paint(engine, candidates=2)) for _ in range(2))
+    assert [c.png for c in first.candidates] == [c.png for c in second.candidates]
+    assert result_of(paint(engine, seed=7)).candidates[0].png != first.candidates[0].png
+
+
+def test_interleaved_jobs_equal_each_alone(engine: PaintEngine) -> None:
+    jobs = {
+        "a": job("a", candidates=2),
+        "b": job("b", prompt="猫", seed=5, num_inference_steps=6, guidance_scale=3.0),
+        "c": job("c", seed=5, height_px=96),
+    }
+    alone = {}
+    for each in jobs.values():
+        engine.admit(each)
+        alone |= finish(engine)
+
+    engine.admit(jobs["a"])
+    engine.step()
+    engine.admit(jobs["b"])
+    engine.step()
+    engine.admit(jobs["c"])
+    assert engine.capacity == 0
+    together = finish(engine)
+
+    for job_id in jobs:
+        expected, got = result_of(alone[job_id]), result_of(together[job_id])
+        assert [c.png for c in got.candidates] == [c.png for c in expected.candidates]
+        assert [c.seed for c in got.candidates] == [c.seed for c in expected.candidates]
+
+
+def test_cancel_stops_within_a_step_and_leaves_others_alone(engine: PaintEngine) -> None:
+    expected = result_of(paint(engine, seed=9))
+    engine.admit(job("doomed", num_inference_steps=50))
+    engine.admit(job("job", seed=9))
+    for _ in range(3):
+        engine.step()
+    engine.cancel("doomed")
+    assert engine.capacity == engine.max_jobs - 1
+    events = finish(engine)
+    assert "doomed" not in events
+    assert result_of(events["job"]).candidates[0].png == expected.candidates[0].png
+    engine.cancel("doomed")
+    engine.cancel("never admitted")
+    assert engine.step() == []
+
+
+def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Denoiser]] = []
+    step = Denoiser.step
+    monkeypatch.setattr(Denoiser, "step", lambda self: (made.append(weakref.ref(self)), step(self))[1])
+    engine.admit(job())
+    for _ in range(2):
+        engine.step()
+    assert made and made[0]() is not None
+    engine.cancel("job")
+    gc.collect()
+    assert made[0]() is None
+
+
+@pytest.mark.parametrize(
+    ("previews", "total", "steps"),
+    [(0, 50, set()), (1, 4, {2}), (3, 8, {2, 4, 6}), (4, 50, {10, 20, 30, 40}), (9, 4, {1, 2, 3}), (5, 1, set())],
+)
+def test_previews_are_spread_evenly(previews: int, total: int, steps: set[int]) -> None:
+    assert preview_steps(previews, total) == steps
+
+
+def test_previews_come_with_their_steps(engine: PaintEngine) -> None:
+    plain = result_of(paint(engine, num_inference_steps=8))
+    events = paint(engine, num_inference_steps=8, previews=3)
+    shown = {event.step: event.preview_png for event in events if isinstance(event, Progress) and event.preview_png}
+    assert set(shown) == {2, 4, 6}
+    final = pixels(result_of(events).candidates[0].png)
+    distances = [np.abs(pixels(png) - final).mean() for png in shown.values()]
+    assert all(pixels(png).shape == (64, 64, 3) for png in shown.values())
+    assert distances[-1] < distances[0], "later previews must come closer to the picture"
+    assert result_of(events).candidates == plain.candidates, "previews must not change the picture"
+
+
+@pytest.mark.parametrize(("height_px", "width_px"), [(64, 80), (100, 64), (0, 64), (64, -32), (16, 16)])
+def test_sizes_are_multiples_of_what_the_networks_halve(engine: PaintEngine, height_px: int, width_px: int) -> None:
+    wrong = height_px if height_px != 64 else width_px
+    with pytest.raises(JobRejected, match=f"is {wrong} px, allowed are multiples of 32 px") as caught:
+        engine.admit(job(height_px=height_px, width_px=width_px))
+    assert caught.value.code == "invalid_size"
+    assert engine.capacity == engine.max_jobs
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_inference_steps": 0}, "num_inference_steps is 0, allowed are 1 to 1000"),
+        ({"num_inference_steps": 1001}, "allowed are 1 to 1000"),
+        ({"candidates": 0}, "candidates is 0, at least 1"),
+        ({"prompt": "a<b", "raw_text": True}, "prompt"),
+    ],
+)
+def test_jobs_that_cannot_be_done_are_rejected(engine: PaintEngine, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobRejected, match=message) as caught:
+        engine.admit(job(**fields))
+    assert caught.value.code == "invalid_request"
+    assert engine.capacity == engine.max_jobs
+
+
+def test_jobs_of_another_kind_and_too_many_are_rejected(bare_engine: PaintEngine) -> None:
+    with pytest.raises(JobRejected, match="ChatJob"):
+        bare_engine.admit(ChatJob(job_id="chat", question="?"))
+    bare_engine.admit(job("first"))
+    with pytest.raises(JobRejected, match="1 job"):
+        bare_engine.admit(job("second"))
+    bare_engine.cancel("first")
+
+
+def test_markup_in_a_prompt_is_plain_text_unless_raw(engine: PaintEngine) -> None:
+    assert len(result_of(paint(engine, prompt="a<b <unk> >")).candidates) == 1
+
+
+def test_candidates_come_best_first_when_reranked(engine: PaintEngine) -> None:
+    seeds_in_order = result_of(paint(engine, candidates=4))
+    result = result_of(paint(engine, candidates=4, rerank="auto"))
+
+    scores = [c.score for c in result.candidates]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) == 4
+    assert result.reranker == "tiny-chinese-clip"
+    by_seed = {c.seed: c for c in result.candidates}
+    assert [c.seed for c in seeds_in_order.candidates] == [100, 101, 102, 103] != [c.seed for c in result.candidates]
+    for unranked in seeds_in_order.candidates:
+        assert by_seed[unranked.seed].png == unranked.png
+    reranker = engine.painter.reranker
+    assert reranker is not None
+    for candidate in result.candidates:
+        (score,) = reranker.scores("a red house", [Image.fromarray(pixels(candidate.png).astype(np.uint8))])
+        assert candidate.score == pytest.approx(score, abs=1e-3)
+
+
+def test_reranking_modes(engine: PaintEngine, bare_engine: PaintEngine) -> None:
+    assert result_of(paint(engine, rerank="auto")).candidates[0].score is None, "one candidate leaves no choice"
+    assert result_of(paint(engine, rerank="on")).candidates[0].score is not None
+    assert result_of(paint(engine, rerank="off", candidates=2)).reranker == ""
+    without = result_of(paint(bare_engine, rerank="auto", candidates=2))
+    assert (without.reranker, without.candidates[0].score) == ("", None)
+    with pytest.raises(JobRejected, match="this worker has no reranker") as caught:
+        bare_engine.admit(job(rerank="on"))
+    assert caught.value.code == "reranker_not_configured"
+
+
+class ShortOfMemory:
+    """A UNet that refuses more than `most_rows` rows, `failures` times at most."""
+
+    def __init__(
+        self, engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, most_rows: int, failures: int = 1000
+    ) -> None:
+        self.forward = engine.painter.model.unet.forward
+        self.most_rows = most_rows
+        self.failures = failures
+        monkeypatch.setattr(engine.painter.model.unet, "forward", self)
+
+    def __call__(self, rows: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(rows) > self.most_rows and self.failures > 0:
+            self.failures -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.forward(rows, *args, **kwargs)
+
+
+def test_candidates_that_do_not_fit_together_are_painted_in_groups(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = result_of(paint(engine, candidates=4))
+    ShortOfMemory(engine, monkeypatch, most_rows=2)
+    result = result_of(paint(engine, candidates=4))
+    assert [c.seed for c in result.candidates] == [c.seed for c in expected.candidates]
+    for got, want in zip(result.candidates, expected.candidates, strict=True):
+        assert np.abs(pixels(got.png) - pixels(want.png)).max() <= 1
+
+
+def test_a_job_that_never_fits_fails_alone(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = result_of(paint(engine, seed=9))
+    ShortOfMemory(engine, monkeypatch, most_rows=0, failures=2)  # both tries of the first job: two rows, then one
+    engine.admit(job("big"))
+    engine.admit(job("job", seed=9))
+    events = finish(engine)
+    (failure,) = events["big"]
+    assert isinstance(failure, Failed) and failure.code == "out_of_memory" and "smaller size" in failure.message
+    assert result_of(events["job"]).candidates[0].png == expected.candidates[0].png
+
+
+def test_out_of_memory_while_decoding_fails_the_job(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.painter.vae, "decode", decode)
+        events = paint(engine)
+    assert isinstance(events[-1], Failed) and events[-1].code == "out_of_memory"
+    assert len(result_of(paint(engine)).candidates) == 1
+
+
+def test_latents_that_are_not_finite_give_an_error_and_no_picture(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = engine.painter.model.unet.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.painter.model.unet, "forward", lambda *a, **k: (forward(*a, **k)[0] * float("inf"),))
+        events = paint(engine, candidates=2)
+    (failure,) = events
+    assert isinstance(failure, Failed) and failure.code == "generation_failed"
+    assert "not finite after step 1 of 4" in failure.message
+    assert len(result_of(paint(engine)).candidates) == 1
+
+
+def test_hidden_states_that_are_not_finite_give_an_error(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = engine.painter.model.prompt_adapter
+    forward = adapter.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter, "forward", lambda hidden: forward(hidden) * float("nan"))
+        (failure,) = paint(engine)
+    assert isinstance(failure, Failed) and failure.code == "generation_failed"
+
+
+def test_a_black_picture_is_never_a_result(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(latents: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        return (torch.full((len(latents), 3, 64, 64), -3.0),)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.painter.vae, "decode", decode)
+        events = paint(engine)
+    assert isinstance(events[-1], Failed) and events[-1].code == "generation_failed"
+    assert "single colour, RGB (0, 0, 0)" in events[-1].message
+
+
+def test_an_unforeseen_error_ends_one_job(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(painter_module, "make_scheduler", lambda *args: None)
+        patch.setattr(painter_module, "check_num_steps", lambda *args: None)
+        (failure,) = paint(engine)
+    assert isinstance(failure, Failed) and failure.code == "job_failed"
+    assert "paint job job met an error of the engine" in caplog.text
+    assert len(result_of(paint(engine)).candidates) == 1
+
+
+def test_a_broken_device_ends_the_process_instead_of_one_job(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(*args: Any, **kwargs: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(engine.painter.model.unet, "forward", forward)
+    engine.admit(job())
+    engine.step()
+    with pytest.raises(torch.AcceleratorError):
+        engine.step()
+
+
+def test_nothing_admitted_gives_nothing(engine: PaintEngine) -> None:
+    assert engine.step() == []
+    assert engine.state_key(job()) is None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_paints_nearly_the_same(engine: PaintEngine, paint_folder: Path, dtype: str) -> None:
+    half = create_engine(
+        EngineConfig(kind="paint", checkpoint=str(paint_folder), dtype=dtype), lambda name, value: None
+    )
+    assert half.description.dtype == dtype
+    assert half.painter.vae.dtype == torch.float32
+    expected, got = (pixels(result_of(paint(each)).candidates[0].png) for each in (engine, half))
+    assert 0 < np.abs(expected - got).mean() < {"float16": 1, "bfloat16": 8}[dtype]
+
+
+def test_newer_timesteps_can_be_asked_for(engine: PaintEngine, paint_folder: Path) -> None:
+    newer = create_engine(
+        EngineConfig(kind="paint", checkpoint=str(paint_folder), steps_offset=1), lambda name, value: None
+    )
+    assert result_of(paint(newer)).candidates[0].png != result_of(paint(engine)).candidates[0].png
+    with pytest.raises(JobRejected, match="allowed are 1 to 999"):
+        newer.admit(job(num_inference_steps=1000))
+
+
+def test_a_missing_reranker_stops_the_start(paint_folder: Path, tmp_path: Path) -> None:
+    config = EngineConfig(kind="paint", checkpoint=str(paint_folder), reranker=str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="none"):
+        create_engine(config, lambda name, value: None)
