@@ -12,4 +12,5 @@ class PromptAdapter(nn.Module):
         self.norm = nn.LayerNorm(cross_attention_dim, eps=1e-6)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.norm(self.linear(hidden))
+        adapted: Tensor = self.norm(self.linear(hidden))
+        return adapted

@@ -25,4 +25,5 @@ class PaintModel(nn.Module):
         The language model runs in its own dtype; its hidden states are cast to the adapter's before the adapter.
         """
         hidden = self.llm(batch)  # (B, L, D)
-        return self.prompt_adapter(hidden.to(self.prompt_adapter.linear.weight.dtype))
+        adapted: Tensor = self.prompt_adapter(hidden.to(self.prompt_adapter.linear.weight.dtype))
+        return adapted
