@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.chat.config import ChatConfig
 from models.checkpoint_files import (
@@ -31,9 +31,8 @@ from models.cpm_bee.config import CPMBeeConfig
 from models.cpm_bee.tokenizer import Tokenizer
 from models.paint.config import PaintConfig
 from models.sizes import Shapes, chat_config, llm_config
-from models.tensor_files import CheckpointError, Fingerprint, MappedTensors, map_tensors, tensor_file
-from models.vision.encoder import resize_positions
-from models.weights import set_parameter, skeleton
+from models.tensor_files import CheckpointError, MappedTensors, map_tensors, tensor_file
+from models.weights import fill, skeleton
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and a chat worker needs none of it
     from diffusers import AutoencoderKL
@@ -44,7 +43,6 @@ if TYPE_CHECKING:  # diffusers takes seconds to import, and a chat worker needs 
 __all__ = ["Checkpoint", "CheckpointError", "LoadedChat", "LoadedPaint", "load_chat", "load_paint", "open_checkpoint"]
 
 Kind = Literal["chat", "paint"]
-IMAGE_POSITIONS = "vision_encoder.image_positions"
 _NAMED_AT_MOST = 10
 
 
@@ -169,7 +167,6 @@ class Checkpoint:
     kind: Kind
     config: ChatConfig | PaintConfig  # of the model
     stored_config: ChatConfig | PaintConfig  # of the tensors: another picture side where one is wanted
-    model: nn.Module  # on the meta device until `fill`
     tensors: MappedTensors  # by published name, unused ones included
     parameters: dict[str, str]  # published name -> ours, of what the model has
     untrained: bool
@@ -184,34 +181,17 @@ class Checkpoint:
         """The tokenizer, held against the embedding; without `vocabulary` from vocab.txt beside the checkpoint."""
         return load_tokenizer(self.file, self.config.llm.vocab_size, vocabulary)
 
-    def fill(self, device: torch.device, dtypes: Callable[[str], torch.dtype | None]) -> str:
-        """Give the model its weights, tensor by tensor, and return the fingerprint; the checkpoint is used up by it.
-
-        What neither moves nor changes its dtype stays mapped; of the rest no more than a piece is held twice.
+    def build(self, device: torch.device, dtypes: Callable[[str], torch.dtype | None]) -> tuple[nn.Module, str]:
+        """The model with its weights, and their fingerprint; the checkpoint is used up by it.
 
         Args:
             dtypes: our name -> dtype wanted, or None for the stored one.
         """
-        digest = Fingerprint()
-        for published in sorted(self.tensors):
-            stored = self.tensors[published]
-            digest.add(published, stored)
-            ours = self.parameters.get(published)
-            if ours is not None:
-                set_parameter(self.model, ours, self._fitted(published, ours, device, dtypes(ours) or stored.dtype))
-            self.tensors.release(stored)
-        self.tensors.clear()
-        self.model.eval()
-        if self.recorded_fingerprint not in (None, digest.hexdigest()):
+        model = skeleton(self.config)
+        fingerprint = fill(model, self.tensors, self.parameters, device, dtypes)
+        if self.recorded_fingerprint not in (None, fingerprint):
             raise CheckpointError(f"{self.folder}: its tensors do not match its fingerprint; convert it again")
-        return digest.hexdigest()
-
-    def _fitted(self, published: str, ours: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-        stored = self.tensors[published]
-        if ours == IMAGE_POSITIONS and isinstance(self.config, ChatConfig):
-            if stored.shape[0] != self.config.vision.num_image_positions:
-                return resize_positions(stored, self.config.vision.grid).to(device=device, dtype=dtype)
-        return self.tensors.moved(published, device, dtype)
+        return model, fingerprint
 
 
 @dataclass(frozen=True)
@@ -259,9 +239,9 @@ def load_chat(
     """
     checkpoint = open_checkpoint(path, "chat", config, image_size_px)
     tokenizer = checkpoint.tokenizer(vocabulary)
-    fingerprint = checkpoint.fill(torch.device(device), lambda _: dtype)
+    model, fingerprint = checkpoint.build(torch.device(device), lambda _: dtype)
     return LoadedChat(
-        model=cast("ChatModel", checkpoint.model),
+        model=cast("ChatModel", model),
         tokenizer=tokenizer,
         config=cast(ChatConfig, checkpoint.config),
         fingerprint=fingerprint,
@@ -294,9 +274,11 @@ def load_paint(
     tokenizer = checkpoint.tokenizer(vocabulary)
     unet_dtype = unet_dtype or dtype
     vae_folder = find_vae(checkpoint.folder, vae)
-    fingerprint = checkpoint.fill(torch.device(device), lambda ours: dtype if ours.startswith("llm.") else unet_dtype)
+    model, fingerprint = checkpoint.build(
+        torch.device(device), lambda ours: dtype if ours.startswith("llm.") else unet_dtype
+    )
     return LoadedPaint(
-        model=cast("PaintModel", checkpoint.model),
+        model=cast("PaintModel", model),
         vae=load_vae(vae_folder, torch.device(device)),
         scheduler_config=read_scheduler_config(checkpoint.folder, vae_folder.parent),
         tokenizer=tokenizer,
@@ -326,9 +308,16 @@ def open_checkpoint(
     fields = read_config(config or config_beside(file.parent, found))
     parameters, unknown = _sort_names(found, tensors)
     shapes = {ours: tuple(tensors[published].shape) for published, ours in parameters.items()}
-    stored = _stored_config(found, fields, shapes, file)
-    wanted, model = _build(stored, image_size_px or fields.get("image_size"), file)
-    _compare(found, stored, model, shapes, unknown, file)
+    absent = [name for name, ours in NAMES[found].items() if "{i}" not in name and ours not in shapes]
+    if absent and not fields:
+        raise CheckpointError(f"{file}: missing keys: {_listed(absent)}")
+    try:
+        stored = _stored_config(found, fields, shapes, file.parent)
+        wanted = _wanted_config(stored, image_size_px or fields.get("image_size"))
+        expected = {ours: tuple(parameter.shape) for ours, parameter in skeleton(stored).state_dict().items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: no usable sizes: {error}") from error
+    _compare(found, expected, shapes, unknown, file)
     is_converted = fields.get("format") == CONFIG_FORMAT
     recorded = file.parent / FINGERPRINT_FILE
     return Checkpoint(
@@ -336,7 +325,6 @@ def open_checkpoint(
         kind=found,
         config=wanted,
         stored_config=stored,
-        model=model,
         tensors=tensors,
         parameters=parameters,
         untrained=is_converted and bool(fields.get("untrained")),
@@ -358,40 +346,23 @@ def _sort_names(kind: Kind, names: Iterable[str]) -> tuple[dict[str, str], list[
     return parameters, unknown
 
 
-def _stored_config(kind: Kind, fields: Mapping[str, Any], shapes: Shapes, file: Path) -> ChatConfig | PaintConfig:
+def _stored_config(kind: Kind, fields: Mapping[str, Any], shapes: Shapes, folder: Path) -> ChatConfig | PaintConfig:
     """The sizes that the tensors are stored in."""
-    absent = [name for name, ours in NAMES[kind].items() if "{i}" not in name and ours not in shapes]
-    if absent and not fields:
-        raise CheckpointError(f"{file}: missing keys: {_listed(absent)}")
-    try:
-        if kind == "chat":
-            return ChatConfig.from_published(fields) if fields else chat_config(shapes)
-        llm = CPMBeeConfig.from_published(fields["llm"]) if fields else llm_config(shapes)
-        return PaintConfig(llm=llm, unet=read_unet_config(file.parent))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file}: no usable sizes: {error}") from error
+    if kind == "chat":
+        return ChatConfig.from_published(fields) if fields else chat_config(shapes)
+    llm = CPMBeeConfig.from_published(fields["llm"]) if fields else llm_config(shapes)
+    return PaintConfig(llm=llm, unet=read_unet_config(folder))
 
 
-def _build(
-    stored: ChatConfig | PaintConfig, image_size_px: int | None, file: Path
-) -> tuple[ChatConfig | PaintConfig, nn.Module]:
-    """The model without its weights, for pictures of another side where that is wanted."""
-    try:
-        wanted = stored
-        if isinstance(stored, ChatConfig) and image_size_px is not None:
-            wanted = stored.with_image_size(image_size_px)
-        return wanted, skeleton(wanted)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{file}: no usable sizes: {error}") from error
+def _wanted_config(stored: ChatConfig | PaintConfig, image_size_px: int | None) -> ChatConfig | PaintConfig:
+    """The sizes of the model: those of the tensors, for pictures of another side where that is wanted."""
+    if image_size_px is None or not isinstance(stored, ChatConfig):
+        return stored
+    return stored.with_image_size(image_size_px)
 
 
-def _compare(
-    kind: Kind, stored: ChatConfig | PaintConfig, model: nn.Module, shapes: Shapes, unknown: list[str], file: Path
-) -> None:
+def _compare(kind: Kind, expected: Shapes, shapes: Shapes, unknown: list[str], file: Path) -> None:
     """Raises CheckpointError that names every missing, extra and mis-shaped key, by its published name."""
-    expected = {ours: tuple(parameter.shape) for ours, parameter in model.state_dict().items()}
-    if isinstance(stored, ChatConfig):  # the one table that loading may resize
-        expected[IMAGE_POSITIONS] = (stored.vision.num_image_positions, stored.vision.width)
     faults = {
         "missing keys": sorted(published_name(kind, ours) for ours in expected.keys() - shapes.keys()),
         "extra keys": sorted(unknown + [published_name(kind, ours) for ours in shapes.keys() - expected.keys()]),

@@ -26,7 +26,6 @@ _CHINESE_PUNCTUATION = "，。！？：；、（）《》“”‘’…—"
 # Random text ends by chance alone; the larger this row, the sooner.
 _EOS_SCALE = 5.0
 
-_LLM = {"dim_model": 64, "dim_ff": 160, "num_layers": 2, "num_heads": 4, "dim_head": 16}
 _VISION = VisionConfig(width=64, num_heads=4, dim_ff=128, num_layers=2, num_query_positions=66)
 # Attention at the middle level only: at 64 x 64 latents it would take most of the time on a CPU.
 _UNET = {
@@ -47,7 +46,7 @@ _VAE_CHANNELS = (4, 8, 8, 8)
 def write_tiny_checkpoints(folder: Path, seed: int) -> None:
     """Write `chat` and `paint` into a folder, as converted checkpoints with random weights of a seed."""
     vocabulary = tiny_vocabulary()
-    llm = CPMBeeConfig(vocab_size=len(vocabulary), **_LLM)
+    llm = CPMBeeConfig(vocab_size=len(vocabulary), dim_model=64, dim_ff=160, num_layers=2, num_heads=4, dim_head=16)
     eos_id = Tokenizer.from_entries(vocabulary).eos_id
 
     chat = ChatConfig(llm=llm, vision=_VISION)

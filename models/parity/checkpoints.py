@@ -13,6 +13,7 @@ from models.conversion import convert
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
 from models.tensor_files import fingerprint
+from models.weights import skeleton
 
 
 def check_chat(fixtures: Fixtures, report: Report) -> None:
@@ -35,7 +36,9 @@ def _check(fixtures: Fixtures, report: Report, kind: Kind) -> Checkpoint:
     config = fixtures.path(f"{kind}_config.json")
     checkpoint = open_checkpoint(file, kind, config)
     parameters = set(checkpoint.parameters.values())
-    report.exact(f"{file.name} keys fit {config.name}", parameters ^ checkpoint.model.state_dict().keys(), set())
+    report.exact(
+        f"{file.name} keys fit {config.name}", parameters ^ skeleton(checkpoint.config).state_dict().keys(), set()
+    )
     if fixtures.has(f"{kind}_checkpoint.safetensors"):
         other = open_checkpoint(fixtures.path(f"{kind}_checkpoint.safetensors"), kind, config)
         differing = _differing(checkpoint.tensors, other.tensors)

@@ -6,6 +6,8 @@ the same tower encodes the picture alone.
 Shapes: B batch, N image tokens (class token first), Q query tokens, W width, H heads.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -141,20 +143,20 @@ class VisionEncoder(nn.Module):
         return image, query
 
 
-def resize_positions(table: Tensor, grid: int) -> Tensor:
+def resize_positions(table: Tensor, num_positions: int) -> Tensor:
     """Fit an image position table to another number of patches (SPEC §9, last point).
 
     Args:
         table: (3 + G * G, W): two unused rows, the class token's, then a square grid in row-major order.
-        grid: patches along one side that are wanted.
+        num_positions: rows wanted, likewise 3 and a square.
 
     Returns:
-        (3 + grid * grid, W) in the dtype of `table`; the first three rows kept, the rest bicubic in float32.
+        (num_positions, W) in the dtype of `table`; the first three rows kept, the rest bicubic in float32.
     """
     kept, patches = table[:NUM_KEPT_POSITIONS], table[NUM_KEPT_POSITIONS:]
-    old_grid = round(patches.shape[0] ** 0.5)
-    if old_grid**2 != patches.shape[0]:
-        raise ValueError(f"{patches.shape[0]} patch positions do not form a square grid")
+    old_grid, grid = (math.isqrt(rows - NUM_KEPT_POSITIONS) for rows in (table.shape[0], num_positions))
+    if old_grid**2 != patches.shape[0] or grid**2 != num_positions - NUM_KEPT_POSITIONS:
+        raise ValueError(f"position tables of {table.shape[0]} and {num_positions} rows: 3 and a square are needed")
     square = patches.float().view(1, old_grid, old_grid, -1).permute(0, 3, 1, 2)  # (1, W, G, G)
     resized = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
     rows = resized.permute(0, 2, 3, 1).flatten(0, 2)  # (grid * grid, W)
