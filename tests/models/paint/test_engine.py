@@ -196,17 +196,33 @@ def test_cancel_stops_within_a_step_and_leaves_others_alone(engine: PaintEngine)
     assert engine.step() == []
 
 
-def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[weakref.ref[Denoiser]] = []
+@pytest.fixture
+def samplings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[Denoiser]]]:
+    """Every sampling that takes a step. Cycles are not collected meanwhile: device memory cannot wait for that."""
+    begun: list[weakref.ref[Denoiser]] = []
     step = Denoiser.step
-    monkeypatch.setattr(Denoiser, "step", lambda self: (made.append(weakref.ref(self)), step(self))[1])
+    monkeypatch.setattr(Denoiser, "step", lambda self: (begun.append(weakref.ref(self)), step(self))[1])
+    gc.disable()
+    yield begun
+    gc.enable()
+
+
+def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, samplings: list[weakref.ref[Denoiser]]) -> None:
     engine.admit(job())
     for _ in range(2):
         engine.step()
-    assert made and made[0]() is not None
+    assert samplings[0]() is not None
     engine.cancel("job")
-    gc.collect()
-    assert made[0]() is None
+    assert samplings[0]() is None
+
+
+def test_a_job_out_of_memory_gives_its_latents_back(
+    engine: PaintEngine, samplings: list[weakref.ref[Denoiser]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ShortOfMemory(engine, monkeypatch, most_rows=0)
+    (failure,) = paint(engine)
+    assert isinstance(failure, Failed) and failure.code == "out_of_memory"
+    assert len(samplings) == 1 and samplings[0]() is None
 
 
 @pytest.mark.parametrize(
