@@ -94,7 +94,9 @@ class ChatEngine:
             raise JobRejected("job_failed", f"{self._max_jobs} jobs are in progress, which is all that are allowed")
         check_generation(job.generation)
         check_picture(job, self._description.image_size_px)
-        self._tasks[job.job_id] = ChatTask(job, self._runtime)
+        task = ChatTask(job, self._runtime)
+        self._end(job.job_id)
+        self._tasks[job.job_id] = task
 
     def step(self) -> list[tuple[str, EngineEvent]]:
         """One slice of every job; jobs that ran out of memory wait until they are alone."""
@@ -104,11 +106,11 @@ class ChatEngine:
                 for event in self._advance(task):
                     events.append((job_id, event))
                     if isinstance(event, Generated | Failed):
-                        del self._tasks[job_id]
+                        self._end(job_id)
         return events
 
     def cancel(self, job_id: str) -> None:
-        self._tasks.pop(job_id, None)
+        self._end(job_id)
 
     def warm_up(self) -> None:
         """Runs a picture and a question through tower, prefill and both searches, so that no job pays for first calls.
@@ -136,6 +138,13 @@ class ChatEngine:
             with torch.inference_mode():
                 while not any(isinstance(event, Generated) for event in task.advance()):
                     pass
+            task.close()
+
+    def _end(self, job_id: str) -> None:
+        """Forgets a job, if it is there, and frees what it holds."""
+        task = self._tasks.pop(job_id, None)
+        if task is not None:
+            task.close()
 
     def _runnable(self) -> list[tuple[str, ChatTask]]:
         tasks = list(self._tasks.items())

@@ -64,9 +64,13 @@ class ChatTask:
         """The next slice's events; the last slice's hold `Generated`. Raises JobRejected and NonFiniteLogits."""
         return next(self._slices)
 
-    def restart(self) -> None:
-        """Frees all that the job holds and begins again; text that was sent is not sent again."""
+    def close(self) -> None:
+        """Frees the cache now: the suspended slices and this task hold each other."""
         self._slices.close()
+
+    def restart(self) -> None:
+        """Frees the cache and begins again; text that was sent is not sent again."""
+        self.close()
         self._slices = self._run()
         self.is_retry = True
 

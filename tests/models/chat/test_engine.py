@@ -1,5 +1,6 @@
 """The chat engine on a tiny random model: answers, pictures, cancelling, and failures that stay with their job."""
 
+import gc
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from models.chat.engine import ChatEngine, create_engine
 from models.checkpoint import CheckpointError, LoadedChat, published_name
 from models.conversion import write_folder
+from models.cpm_bee.kv_cache import KVCache
 from models.cpm_bee.model import CPMBee
 from models.jobs import (
     ChatGeneration,
@@ -198,6 +200,31 @@ def test_cancel_before_the_first_step(bench: Any) -> None:
     bench.engine.admit(job())
     bench.engine.cancel("a")
     assert bench.engine.step() == [] and bench.count("prefill_s") == 0
+
+
+@pytest.mark.parametrize("ending", ["answer", "cancel", "failure", "again"])
+def test_an_ended_job_leaves_no_cache_behind(bench: Any, ending: str) -> None:
+    """Without the help of the cycle collector, which knows nothing of a device's memory."""
+    gc.collect()
+    gc.disable()
+    try:
+        bad = torch.full((4, 32), math.nan).numpy().tobytes()
+        bench.admit(job(state_key="s", vision_state=bad if ending == "failure" else b""))
+        bench.step()
+        assert count_caches() == 1
+        if ending == "cancel":
+            bench.engine.cancel("a")
+        elif ending == "again":
+            bench.admit(job())
+        else:
+            bench.finish()
+        assert count_caches() == 0
+    finally:
+        gc.enable()
+
+
+def count_caches() -> int:
+    return sum(type(thing) is KVCache for thing in gc.get_objects())
 
 
 # Vision states -------------------------------------------------------------------------------------------------------
