@@ -1,0 +1,176 @@
+"""What the service itself costs: HTTP → bus → worker process → back with an engine that only echoes, beside LitServe.
+
+Both run on this machine in the same run, measured in turn by the same client in a process of its own, with the same
+event loop (uvloop) and one worker process each. Ours is the real API app, admission, gate and bus on an embedded
+server included.
+
+/echo  a short text, no picture.
+/chat  a picture (PNG, 256 × 256) decoded and resized to 224 × 224, and a question; ours also begins a conversation.
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from service.embedded import EmbeddedServer
+from service.tied import tied
+
+CLIENTS = (1, 16, 64)
+ROUTES = ("/echo", "/chat")
+ROOT = Path(__file__).parents[1]
+_START_TIMEOUT_S = 60.0
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    rows = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        urls = {
+            "viscpm": stack.enter_context(our_service(folder, options.max_jobs)),
+            "litserve": stack.enter_context(server("litserve_echo", {})),
+        }
+        bodies = {route: folder / f"{route[1:]}.json" for route in options.routes}
+        for route, file in bodies.items():
+            file.write_text(json.dumps(body_of(route)))
+        for name, url in urls.items():
+            for route in options.routes:
+                wait_until_it_answers(url + route, bodies[route], name)
+        for route in options.routes:
+            for num_clients in options.clients:
+                for name, url in urls.items():
+                    rows.append(
+                        {"server": name, "route": route} | load(url + route, num_clients, options, bodies[route])
+                    )
+                    print_row(rows[-1], is_first=len(rows) == 1)
+    summary = summarise(rows)
+    print(json.dumps({"benchmark": "service_overhead", "cores": os.cpu_count(), **summary, "rows": rows}))
+    return 1 if any(row["errors"] for row in rows) else 0
+
+
+@contextmanager
+def our_service(folder: Path, max_jobs: int) -> Iterator[str]:
+    """Embedded server, one worker with the echo engine, the API. Yields its URL."""
+    with EmbeddedServer(folder) as redis:
+        environment = {
+            "VISCPM_REDIS_URL": redis.url,
+            "VISCPM_CHAT_ENGINE": "benchmarks.echo_engine:create_engine",
+            "VISCPM_CHAT_MAX_JOBS": str(max_jobs),
+            "VISCPM_MODELS": "chat",
+            "VISCPM_LOG_LEVEL": "warning",
+        }
+        command = [sys.executable, "-m", "service.cli", "worker", "chat", "--worker-id", "echo"]
+        with process(command, environment), server("echo_api", environment) as url:
+            yield url
+
+
+@contextmanager
+def server(module: str, environment: dict[str, str]) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with process([sys.executable, "-m", f"benchmarks.{module}", str(port)], environment):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+    running = subprocess.Popen(
+        tied(command),
+        env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
+        stdout=sys.stderr,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(running.pid, signal.SIGTERM)  # LitServe's own children too
+        try:
+            running.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+
+
+def body_of(route: str) -> dict[str, str]:
+    if route == "/echo":
+        return {"text": "这张图片里有什么？"}
+    random.seed(0)
+    picture = Image.new("RGB", (256, 256))
+    picture.putdata([(x, y, (x * y + random.randrange(8)) % 256) for y in range(256) for x in range(256)])
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return {"image": base64.b64encode(file.getvalue()).decode(), "question": "这张图片里有什么？"}
+
+
+def wait_until_it_answers(url: str, body: Path, name: str) -> None:
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    request = urllib.request.Request(url, body.read_bytes(), {"Content-Type": "application/json"})
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                assert "这张图片里有什么？" in json.dumps(json.load(response), ensure_ascii=False)
+                return
+        except OSError as error:
+            if time.monotonic() > deadline_s:
+                raise SystemExit(f"{name} does not answer {url}: {error}") from None
+            time.sleep(0.1)
+
+
+def load(url: str, num_clients: int, options: argparse.Namespace, body: Path) -> dict[str, object]:
+    command = [sys.executable, "-m", "benchmarks.http_load", url, str(num_clients), str(options.seconds), str(body)]
+    result: dict[str, object] = json.loads(subprocess.check_output(command, cwd=ROOT))
+    if result["errors"]:
+        print(result["first_error"], file=sys.stderr)
+    return result
+
+
+def print_row(row: dict[str, object], is_first: bool) -> None:
+    columns = ("route", "clients", "server", "requests_per_s", "p50_ms", "p99_ms", "errors", "client_cpu")
+    if is_first:
+        print("".join(f"{name:>15}" for name in columns))
+    print("".join(f"{row[name]!s:>15}" for name in columns), flush=True)
+
+
+def summarise(rows: list[dict[str, object]]) -> dict[str, object]:
+    """Ratios of ours to LitServe's: throughput (more is better) and p50 (less is better)."""
+    ratios: dict[str, object] = {}
+    by_point: dict[tuple[object, object], dict[object, dict[str, object]]] = {}
+    for row in rows:
+        by_point.setdefault((row["route"], row["clients"]), {})[row["server"]] = row
+    for (route, clients), servers in by_point.items():
+        ours, theirs = servers["viscpm"], servers["litserve"]
+        name = f"{str(route)[1:]}_{clients}"
+        ratios[f"{name}_throughput_ratio"] = round(
+            float(str(ours["requests_per_s"])) / float(str(theirs["requests_per_s"])), 2
+        )
+        ratios[f"{name}_p50_ratio"] = round(float(str(ours["p50_ms"])) / float(str(theirs["p50_ms"])), 2)
+    return ratios
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5.0, help="measured time of each point")
+    parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
+    parser.add_argument("--routes", nargs="+", choices=ROUTES, default=list(ROUTES))
+    parser.add_argument("--max-jobs", type=int, default=16, help="jobs that our worker has in progress at once")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
