@@ -46,7 +46,7 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m service.openapi --check
+	@$(BIN)/python -m service.openapi | diff - openapi.yaml || { echo "openapi.yaml is old: make openapi"; exit 1; }
 
 check: lint test
 
@@ -61,7 +61,8 @@ bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/health_latency.py
 
 openapi: .venv/.installed
-	$(BIN)/python -m service.openapi
+	$(BIN)/python -m service.openapi > openapi.yaml.new
+	@mv openapi.yaml.new openapi.yaml
 
 gpu-check: .venv/.installed
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)

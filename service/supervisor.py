@@ -137,6 +137,9 @@ class Supervisor:
                 f"VISCPM_WORKER_METRICS_PORT={self._settings.worker_metrics_port} is one port for {workers} workers: "
                 "unset it, and each worker takes a free one"
             )
+        if not self._settings.threads and "OMP_NUM_THREADS" not in self._environment:
+            # Left alone, each worker would take every core, and they would wait for one another
+            self._environment["VISCPM_THREADS"] = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
         with bind(self._settings.host, self._settings.port) as listener:
             try:
                 async with asyncio.TaskGroup() as tasks:
