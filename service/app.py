@@ -60,6 +60,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
         ],
         docs_url=None,  # the page would load scripts from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     for module in (chat, paint, conversations, jobs, health, metrics):
         app.include_router(module.router)

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -33,16 +33,19 @@ async def read_chat(request: Request, settings: Settings) -> tuple[ChatRequest, 
         return _validated(ChatRequest, await _body(request), settings), None
     fields: dict[str, str] = {}
     upload: bytes | None = None
-    for name, value in await _form(request, settings):
-        if name in fields or (name == "image" and upload is not None):
-            raise InvalidRequest(f"{name}: is given twice", param=name)
-        if isinstance(value, str):
-            fields[name] = value
-        elif name == "image":
-            upload = await value.read()
-            await value.close()
-        else:
-            raise InvalidRequest(f"{name}: only the field image takes a file", param=name)
+    form = await _form(request, settings)
+    try:
+        for name, value in form.multi_items():
+            if name in fields or (name == "image" and upload is not None):
+                raise InvalidRequest(f"{name}: is given twice", param=name)
+            if isinstance(value, str):
+                fields[name] = value
+            elif name == "image":
+                upload = await value.read()
+            else:
+                raise InvalidRequest(f"{name}: only the field image takes a file", param=name)
+    finally:
+        await form.close()
     try:
         # Form fields are text: numbers and switches are parsed
         return ChatRequest.model_validate(fields, strict=False, context=settings), upload
@@ -64,14 +67,14 @@ async def _body(request: Request) -> bytes:
         raise Cancelled("the client went away before its request was read") from None
 
 
-async def _form(request: Request, settings: Settings) -> list[tuple[str, UploadFile | str]]:
+async def _form(request: Request, settings: Settings) -> FormData:
     limit_bytes = settings.max_body_bytes
     parser = MultiPartParser(
         request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS, max_part_size=limit_bytes
     )
     parser.spool_max_size = limit_bytes + 1  # in memory: nothing of a request touches the disk
     try:
-        return (await parser.parse()).multi_items()
+        return await parser.parse()
     except MultiPartException as error:
         raise InvalidRequest(f"body: not a readable form: {error.message}") from None
     except ValueError:  # such as a charset that is none

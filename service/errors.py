@@ -30,7 +30,7 @@ class ServiceError(Exception):
     status = 500
     type = "server_error"
     code = "internal_error"
-    closes_connection = False  # where the rest of the body is not worth reading
+    closes_connection = False  # not while a body is still coming: closing then would reset it and lose the answer
 
     def __init__(
         self,
@@ -224,7 +224,6 @@ class ContentTooLarge(ServiceError):
     status = 413
     type = "invalid_request_error"
     code = "content_too_large"
-    closes_connection = True
 
 
 class UnsupportedMedia(ServiceError):
@@ -273,7 +272,8 @@ def from_code(code: str, message: str, job_id: str = "") -> ServiceError:
 
 def codes_of(status: int) -> list[str]:
     """The error codes that a status stands for."""
-    return sorted(kind.code for kind in [ServiceError, *_CLASSES.values()] if kind.status == status)
+    kinds: list[type[ServiceError]] = [ServiceError, *_CLASSES.values()]
+    return sorted(kind.code for kind in kinds if kind.status == status)
 
 
 def body(error: ServiceError) -> dict[str, object]:

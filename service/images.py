@@ -63,8 +63,6 @@ class ImageIntake:
         self._settings = settings
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="images")
         self.decodes = 0
-        # The pixel cap is ours, checked after the header is read; Pillow's own would only warn.
-        Image.MAX_IMAGE_PIXELS = None
 
     async def pixels(self, source: str | bytes, side_px: int) -> Pixels:
         """The model's input pixels of a picture.
@@ -149,6 +147,7 @@ def to_pixels(data: bytes | bytearray, side_px: int, max_image_px: int) -> bytes
         InvalidImage: not one of FORMATS, or broken.
         ImageTooLarge: more than `max_image_px` pixels; found in the header, before anything is rastered.
     """
+    Image.MAX_IMAGE_PIXELS = None  # the cap below is the one that counts; Pillow's own only warns at first
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size

@@ -14,7 +14,6 @@ from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_REFRESH_S = 1.0
 _STALE_S = 5.0  # without a refresh for this long the server counts as away
 
 
@@ -32,6 +31,7 @@ class Registry:
     def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
         self._link = Link(redis)
         self._kinds = settings.models
+        self._refresh_s = min(1.0, settings.heartbeat_s / 2)
         self._workers: list[LiveWorker] = []
         self._models: dict[Kind, ModelDescription] = {}
         self._refreshed = float("-inf")
@@ -94,7 +94,7 @@ class Registry:
 
     async def _keep_fresh(self) -> None:
         while True:
-            await asyncio.sleep(_REFRESH_S)
+            await asyncio.sleep(self._refresh_s)
             await self._refresh()
 
     async def _refresh(self) -> None:

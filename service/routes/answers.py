@@ -96,4 +96,4 @@ async def paint_events(watch: GatedWatch, job_id: str, created: int) -> AsyncIte
             common = {name: value for name, value in msgspec.structs.asdict(answer).items() if name != "data"}
             for index, painted in enumerate(answer.data):
                 one = {"type": _COMPLETED, "created_at": answer.created, "index": index}
-                yield event({**one, **msgspec.structs.asdict(painted), **common}, _COMPLETED)
+                yield event({**common, **one, **msgspec.structs.asdict(painted)}, _COMPLETED)

@@ -1,0 +1,116 @@
+"""POST /paint over HTTP, with a real worker behind it."""
+
+import base64
+import io
+
+import pytest
+from PIL import Image
+
+from tests.service.painter import colour_of
+from tests.service.tree import eventually, log_lines
+from tests.service.web import Service, assert_error, sse_events
+
+
+async def test_pictures_come_as_base64_with_their_seeds(service: Service) -> None:
+    response = await service.client.post("/paint", json={"prompt": "两只猫", "n": 2, "seed": 40, "candidates": 3})
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["object"] == "paint.answer" and answer["output_format"] == "png" and answer["size"] == "64x64"
+    assert [one["seed"] for one in answer["data"]] == [40, 41] and [one["score"] for one in answer["data"]] == [
+        None
+    ] * 2
+    for one in answer["data"]:
+        picture = Image.open(io.BytesIO(base64.b64decode(one["b64_json"])))
+        assert (picture.format, picture.size, picture.getpixel((0, 0))) == ("PNG", (64, 64), colour_of(one["seed"]))
+    assert answer["usage"] == {"input_tokens": 5, "output_tokens": 0, "total_tokens": 5}
+    assert answer["candidates"] == 3 and answer["untrained"] is True and answer["timings"]["denoise_ms"] == 500
+    assert await service.accounting() == {"done": 1}
+
+
+@pytest.mark.parametrize(("output_format", "pil"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
+async def test_output_formats(service: Service, output_format: str, pil: str) -> None:
+    body = {"prompt": "x", "output_format": output_format, "output_compression": 80, "size": "64x128"}
+    answer = (await service.client.post("/paint", json=body)).json()
+    picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
+    assert (picture.format, picture.size) == (pil, (64, 128)) and answer["size"] == "64x128"
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("image/*", "image/png"),
+        ("image/webp", "image/webp"),
+        ("image/jpeg;q=0.9, application/json;q=0.1", "image/jpeg"),
+        ("*/*", "application/json"),
+        ("application/json, image/png", "application/json"),
+    ],
+)
+async def test_the_accept_header_chooses_json_or_the_picture(service: Service, accept: str, media: str) -> None:
+    response = await service.client.post("/paint", json={"prompt": "x", "seed": 9}, headers={"accept": accept})
+    assert response.headers["content-type"].split(";")[0] == media
+    if media != "application/json":
+        assert response.headers["x-seed"] == "9" and response.headers["x-job-id"].startswith("paint-")
+        assert Image.open(io.BytesIO(response.content)).size == (64, 64)
+
+
+async def test_what_accept_cannot_have_is_406_and_takes_no_slot(service: Service) -> None:
+    async def post(accept: str, **fields: object) -> object:
+        body = {"prompt": "x", **fields}
+        return await service.client.post("/paint", json=body, headers={"accept": accept})
+
+    assert_error(await post("text/html"), 406, "not_acceptable")
+    assert_error(await post("image/*", n=2), 406, "not_acceptable", "n")
+    assert_error(await post("image/*", stream=True), 406, "not_acceptable", "n")
+    assert_error(await post("image/png", output_format="webp"), 406, "not_acceptable", "output_format")
+    assert await service.accounting() == {}
+
+
+async def test_what_the_model_cannot_do_is_refused_before_a_slot(service: Service) -> None:
+    for fields, param in (
+        ({"rerank": True}, "rerank"),
+        ({"size": "60x60"}, "size"),
+        ({"size": "2048x64"}, "size"),
+        ({"size": "big"}, "size"),
+        ({"n": 3, "candidates": 2}, None),
+        ({"partial_images": 1}, None),
+        ({"n": 5}, "n"),
+        ({"response_format": "url"}, "response_format"),
+        ({"guidance_scale": -1}, "guidance_scale"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": "x" * 2049}, "prompt"),
+    ):
+        response = await service.client.post("/paint", json={"prompt": "x", **fields})
+        assert_error(response, 400, "invalid_request", param)
+    assert await service.accounting() == {}
+
+
+async def test_a_stream_sends_progress_previews_and_every_picture(service: Service) -> None:
+    body = {"prompt": "paint 4", "stream": True, "partial_images": 2, "n": 2, "seed": 5}
+    response = await service.client.post("/paint", json=body)
+    events = sse_events(response.text)
+    names = [name.removeprefix("image_generation.") for name, _ in events]
+    assert names == ["progress", "partial_image"] * 2 + ["progress"] * 2 + ["completed"] * 2 + [""]
+    assert all(data == "[DONE]" or data["type"] == name for name, data in events)
+    previews = [data for name, data in events if name.endswith("partial_image")]
+    assert [preview["partial_image_index"] for preview in previews] == [0, 1]
+    assert Image.open(io.BytesIO(base64.b64decode(previews[0]["b64_json"]))).format == "PNG"
+    completed = [data for name, data in events if name.endswith("completed")]
+    assert [(one["index"], one["seed"]) for one in completed] == [(0, 5), (1, 6)]
+    assert completed[0]["usage"]["input_tokens"] == 5 and completed[0]["size"] == "64x64"
+    assert await service.accounting() == {"done": 1}
+
+
+async def test_cancelling_by_id_stops_the_painting(service: Service, worker_log: object) -> None:
+    headers = {"Prefer": "respond-async"}
+    job = (await service.client.post("/paint", json={"prompt": "paint 100000"}, headers=headers)).json()
+    address = f"/jobs/{job['id']}"
+
+    async def runs() -> bool:
+        return (await service.client.get(address)).json()["state"] == "running"
+
+    await eventually(runs)
+    cancelled = await service.client.delete(address)
+    assert cancelled.json()["state"] == "cancelled" and cancelled.json()["error"]["code"] == "cancelled"
+    await eventually(lambda: log_lines(worker_log, "cancel", job["id"]))  # type: ignore[arg-type]
+    assert (await service.client.delete(address)).json()["state"] == "cancelled"  # again: the same
+    assert await service.accounting() == {"cancelled": 1}
