@@ -33,7 +33,7 @@ from models.jobs import (
     ModelDescription,
     Observe,
 )
-from models.paint.memory import is_out_of_memory, release_memory
+from models.memory import is_out_of_memory, release_memory
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from models.jobs import JobRejected
-from models.paint.memory import is_out_of_memory, release_memory
+from models.memory import is_out_of_memory, release_memory
 
 # One generator for all candidates (the reference's way) or one for each candidate.
 Generators = torch.Generator | list[torch.Generator]

@@ -25,7 +25,7 @@ from models.jobs import (
     Observe,
     PaintJob,
 )
-from models.paint.memory import is_out_of_memory, release_memory
+from models.memory import is_out_of_memory, release_memory
 from models.paint.painter import Painter, Slices
 from models.paint.prompt import pack_job
 from models.paint.rerank import Reranker
