@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -46,18 +46,26 @@ async def test_blocked_urls_are_refused_before_any_connection(url: str) -> None:
 async def origin(answer: bytes, hold_s: float = 0.0) -> AsyncIterator[tuple[int, list[bytes]]]:
     """A server on a loopback port that says `answer` to each request."""
     asked: list[bytes] = []
+    is_over = asyncio.Event()
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())  # type: ignore[arg-type]
         asked.append(await reader.readuntil(b"\r\n\r\n"))
-        await asyncio.sleep(hold_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(is_over.wait(), hold_s)
         writer.write(answer)
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1], asked
     finally:
+        is_over.set()
         server.close()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 @pytest.fixture

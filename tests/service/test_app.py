@@ -1,0 +1,202 @@
+"""The app's wiring: what it imports, what it holds, what routes can reach, what its description says."""
+
+import ast
+import asyncio
+import base64
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import redis.asyncio
+import yaml
+from PIL import Image
+
+from safety.gate import Gate
+from service.app import create_app
+from service.bus import Bus
+from service.conversations import Conversations
+from service.embedded import EmbeddedServer
+from service.link import Link
+from service.openapi import render
+from service.registry import Registry
+from service.settings import Settings
+from service.tied import tied
+from tests.service.tree import WorkerProcess, eventually, quick_settings
+from tests.service.web import serving
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_api_loads_no_model_code() -> None:
+    heavy = ("torch", "transformers", "diffusers", "numpy", "models.chat", "models.paint", "models.cpm_bee")
+    code = f"import sys, service.app; print([name for name in {heavy!r} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_openapi_yaml_is_the_apps() -> None:
+    assert (ROOT / "openapi.yaml").read_text() == render(), "openapi.yaml is old: make openapi"
+
+
+def test_the_description_names_every_routes_errors() -> None:
+    document = yaml.safe_load(render())
+    assert document == json.loads(json.dumps(create_app(Settings()).openapi()))
+    for path in ("/chat", "/paint"):
+        responses = document["paths"][path]["post"]["responses"]
+        assert {"200", "202", "400", "408", "413", "415", "429", "500", "503", "504"} <= set(responses)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    schema = response["content"]["application/json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/ErrorResponse"}
+    references = set(_references(document))
+    assert references <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+
+
+def _references(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+def test_no_route_module_knows_the_bus_or_redis() -> None:
+    for path in sorted((ROOT / "service/routes").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        imported += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        assert not {"service.bus", "service.link", "redis", "redis.asyncio"} & set(imported), path.name
+        private = [
+            node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")
+        ]
+        assert not private, f"{path.name} reaches into {private}"
+
+
+async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> None:
+    """Walks all that a route can get hold of: the app, its state, its routes' functions, closures and dependants."""
+    async with serving(quick_settings(redis_url)) as service:
+        reached = _reachable([service.app, *service.app.routes])
+        assert any(isinstance(one, Gate) for one in reached), "the walk must at least find the gate"
+        assert not any(isinstance(one, Bus) for one in reached)
+        assert not any(getattr(one, "__self__", None).__class__ is Bus for one in reached)
+        # the stores hold Redis privately, and none of their methods touches a job's stream
+        holders = {
+            type(one) for one in reached if any(isinstance(v, Link) for v in getattr(one, "__dict__", {}).values())
+        }
+        assert holders == {Conversations, Registry}
+        assert not any(isinstance(one, redis.asyncio.Redis) for one in reached)
+
+
+def _reachable(roots: list[object]) -> list[object]:
+    """Objects reachable without passing through a gate."""
+    seen: dict[int, object] = {}
+    waiting = list(roots)
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, str | bytes | int | float | type) or one is None:
+            continue
+        seen[id(one)] = one
+        if isinstance(one, Gate | Link):
+            continue
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set | frozenset):
+            waiting += one
+        else:
+            module = type(one).__module__
+            if module.startswith(("asyncio", "_asyncio", "prometheus_client", "concurrent", "threading", "logging")):
+                continue
+            waiting += list(getattr(one, "__dict__", {}).values())
+            waiting += [cell.cell_contents for cell in getattr(one, "__closure__", None) or () if _is_set(cell)]
+            waiting.append(getattr(one, "__self__", None))
+    return list(seen.values())
+
+
+def _is_set(cell: object) -> bool:
+    try:
+        cell.cell_contents  # type: ignore[attr-defined] # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def api_process(settings: Settings, port: int, log: Path) -> Iterator[psutil.Process]:
+    environment = {f"VISCPM_{name.upper()}": str(getattr(settings, name)) for name in ("redis_url", "heartbeat_s")}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            tied([sys.executable, "-m", "service.cli", "api", "--port", str(port)]),
+            cwd=ROOT,
+            env=os.environ | environment,
+            stderr=output,
+        )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def large_photo() -> bytes:
+    """A JPEG of 2560 × 1704 with detail, as a camera makes it."""
+    noise = Image.frombytes("L", (320, 213), random.Random(1).randbytes(320 * 213)).resize((2560, 1704))
+    target = io.BytesIO()
+    Image.merge("RGB", (noise, noise.transpose(Image.Transpose.ROTATE_180), noise)).save(target, "JPEG", quality=90)
+    return target.getvalue()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is bounded through glibc")
+async def test_resident_memory_stays_small(own_server: EmbeddedServer, tmp_path: Path, unused_tcp_port: int) -> None:
+    """VISCPM_TEST_CHATS=200 is the full run."""
+    chats = int(os.environ.get("VISCPM_TEST_CHATS", "24"))
+    settings = quick_settings(own_server.url)
+    workers = [WorkerProcess(settings, tmp_path / "log", kind) for kind in ("chat", "paint")]
+    try:
+        url = f"http://127.0.0.1:{unused_tcp_port}"
+        with api_process(settings, unused_tcp_port, tmp_path / "api.log") as process:
+            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+
+                async def is_ready() -> bool:
+                    try:
+                        return (await client.get("/health/ready")).status_code == 200
+                    except httpx.TransportError:
+                        return False
+
+                await eventually(is_ready, 20)
+                at_start = _api_memory_mib(process)
+                assert at_start < 150
+                body = {"image": base64.b64encode(large_photo()).decode(), "question": "echo x"}
+                for _ in range(chats // 4):
+                    answers = await asyncio.gather(*(client.post("/chat", json=body) for _ in range(4)))
+                    assert all(answer.status_code == 200 for answer in answers)
+                after = _api_memory_mib(process)
+                print(f"resident: {at_start:.0f} MiB at start, {after:.0f} MiB after {chats} chats")
+                assert after < 200
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def _api_memory_mib(process: psutil.Process) -> float:
+    """Of the API itself, where `tied` runs it as a child."""
+    family = [process, *process.children(recursive=True)]
+    return max(one.memory_info().rss for one in family) / 2**20
+
+
+async def test_importing_and_creating_starts_nothing() -> None:
+    app = create_app(quick_settings("redis://127.0.0.1:1/0"))
+    assert not hasattr(app.state, "api")
