@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.chat.config import ChatConfig
-from models.checkpoint import Kind, open_checkpoint
+from models.checkpoint import Checkpoint, Kind, open_checkpoint
 from models.checkpoint_files import (
     CONFIG_FILE,
     CONFIG_FORMAT,
@@ -56,19 +56,30 @@ def convert(
         raise CheckpointError(f"{folder}: exists already; convert writes a new folder")
     checkpoint = open_checkpoint(source, config=config)
     checkpoint.tokenizer(vocabulary)
+    vocabulary = find_vocabulary(checkpoint.file, vocabulary)
+    vae = find_vae(checkpoint.folder, vae) if checkpoint.kind == "paint" else None
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    if checkpoint.kind == "paint":
-        vae_folder = find_vae(checkpoint.folder, vae)
-        _copy_folder(vae_folder, partial / "vae")
-        write_json(partial / SCHEDULER_CONFIG_FILE, read_scheduler_config(checkpoint.folder, vae_folder.parent))
-    shutil.copyfile(find_vocabulary(checkpoint.file, vocabulary), partial / VOCABULARY_FILE)
-    digest = write_folder(
-        partial, checkpoint.kind, checkpoint.stored_config, checkpoint.tensors, checkpoint.untrained, shard_bytes
-    )
+    try:
+        digest = _write_checkpoint(partial, checkpoint, vocabulary, vae, shard_bytes)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     partial.rename(folder)
     return digest
+
+
+def _write_checkpoint(
+    folder: Path, checkpoint: Checkpoint, vocabulary: Path, vae: Path | None, shard_bytes: int
+) -> str:
+    shutil.copyfile(vocabulary, folder / VOCABULARY_FILE)
+    if vae is not None:
+        _copy_files(vae, folder / "vae")
+        write_json(folder / SCHEDULER_CONFIG_FILE, read_scheduler_config(checkpoint.folder, vae.parent))
+    return write_folder(
+        folder, checkpoint.kind, checkpoint.stored_config, checkpoint.tensors, checkpoint.untrained, shard_bytes
+    )
 
 
 def write_folder(
@@ -125,7 +136,7 @@ def _shards(tensors: Mapping[str, Tensor], shard_bytes: int) -> Iterable[list[st
         yield names
 
 
-def _copy_folder(source: Path, target: Path) -> None:
+def _copy_files(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for file in sorted(source.iterdir()):
         if file.is_file():

@@ -125,8 +125,11 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _map_pickled(file: Path) -> dict[str, Tensor]:
-    with file.open("rb") as opened:
-        magic = opened.read(4)
+    try:
+        with file.open("rb") as opened:
+            magic = opened.read(4)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
     if magic[:2] == b"\x80\x02":
         raise CheckpointError(
             f"{file}: saved in PyTorch's old format, which cannot be mapped; save it again with torch.save"
@@ -137,7 +140,7 @@ def _map_pickled(file: Path) -> dict[str, Tensor]:
         content: Any = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{file}: refused, since it holds Python objects other than tensors") from error
-    except (RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise CheckpointError(f"{file}: truncated or damaged ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}, expected a dictionary of tensors")

@@ -39,7 +39,6 @@ _UNET = {
     "sample_size": 32,
     "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
 }
-# Four levels, as published: a latent stands for 8 x 8 pixels.
 _VAE_CHANNELS = (4, 8, 8, 8)
 
 
@@ -58,7 +57,7 @@ def write_tiny_checkpoints(folder: Path, seed: int) -> None:
     paint_model = random_paint(paint, "cpu", torch.float32, seed + 1)
     paint_model.llm.half()
     _write(folder / "paint", "paint", paint, paint_model, vocabulary)
-    _tiny_vae(seed + 2).save_pretrained(folder / "paint" / "vae")
+    tiny_vae(seed + 2).save_pretrained(folder / "paint" / "vae")
     write_json(folder / "paint" / SCHEDULER_CONFIG_FILE, SD21_BASE_SCHEDULER)
 
 
@@ -77,7 +76,8 @@ def _write(folder: Path, kind: Kind, config: ChatConfig | PaintConfig, model: nn
     write_folder(folder, kind, config, tensors, untrained=True)
 
 
-def _tiny_vae(seed: int) -> AutoencoderKL:
+def tiny_vae(seed: int) -> AutoencoderKL:
+    """Random weights in the structure of the published VAE: four levels, so a latent stands for 8 x 8 pixels."""
     vae = AutoencoderKL(
         block_out_channels=_VAE_CHANNELS,
         down_block_types=["DownEncoderBlock2D"] * len(_VAE_CHANNELS),

@@ -1,0 +1,195 @@
+"""Whatever is wrong with a checkpoint: one line that names the file and the fault."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.checkpoint import CheckpointError, load_chat, load_paint, open_checkpoint
+from models.sizes import PUBLISHED_LLM, llm_config
+
+Tensors = dict[str, Tensor]
+Save = Callable[..., Path]
+
+LAYER_KEY = "llm.encoder.layers.1.ffn.ffn.w_in.w_0.weight"
+
+
+def refusal(load: Callable[..., object], *arguments: object, **options: object) -> str:
+    """The message, which must be one line."""
+    with pytest.raises(CheckpointError) as caught:
+        load(*arguments, **options)
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def test_missing_keys_are_named(chat_tensors: Tensors, save: Save) -> None:
+    del chat_tensors[LAYER_KEY], chat_tensors["mapping.2.bias"]
+    file = save(chat_tensors)
+    assert refusal(load_chat, file) == f"{file}: missing keys: mapping.2.bias"
+    chat_tensors["mapping.2.bias"] = torch.zeros(32).half()
+    file = save(chat_tensors)
+    assert refusal(load_chat, file) == f"{file}: missing keys: {LAYER_KEY}"
+
+
+def test_extra_keys_are_named(chat_tensors: Tensors, save: Save) -> None:
+    chat_tensors["llm.encoder.layers.1.ffn.ffn.w_in.w_2.weight"] = torch.zeros(2)
+    chat_tensors["lm_head.weight"] = torch.zeros(2)
+    file = save(chat_tensors)
+    assert refusal(load_chat, file) == (
+        f"{file}: extra keys: llm.encoder.layers.1.ffn.ffn.w_in.w_2.weight, lm_head.weight"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "expected"),
+    [
+        (LAYER_KEY, (40, 31), "40x31, expected 40x32"),
+        ("llm.encoder.output_layernorm.weight", (33,), "33, expected 32"),
+        ("query", (6, 63), "6x63, expected 6x64"),
+        ("mapping.2.weight", (32, 32, 1), "32x32x1, expected 32x32"),
+        ("vpm.beit3.encoder.layers.0.ffn.B.fc2.bias", (65,), "65, expected 64"),
+    ],
+)
+def test_a_mis_shaped_key_is_named_alone(
+    chat_tensors: Tensors, save: Save, key: str, shape: tuple[int, ...], expected: str
+) -> None:
+    chat_tensors[key] = torch.zeros(shape).half()
+    file = save(chat_tensors)
+    assert refusal(load_chat, file) == f"{file}: wrong shapes: {key} is {expected}"
+
+
+def test_many_faults_are_counted(chat_tensors: Tensors, save: Save) -> None:
+    kept = {name: tensor for name, tensor in chat_tensors.items() if ".layers.0.ffn." not in name}
+    num_missing = len(chat_tensors) - len(kept)
+    message = refusal(load_chat, save(kept | {"lm_head": torch.zeros(1)}))
+    assert "missing keys: llm.encoder.layers.0.ffn.ffn.w_in.w_0.weight, " in message
+    assert f" and {num_missing - 10} more; extra keys: lm_head" in message
+
+
+def test_paint_is_held_to_its_keys_too(paint_file: Path, paint_tensors: Tensors) -> None:
+    del paint_tensors["unet.conv_in.weight"]
+    paint_tensors["unet.conv_out.bias"] = torch.zeros(5)
+    paint_tensors["trans_block.more"] = torch.zeros(1)
+    torch.save(paint_tensors, paint_file)
+    assert refusal(load_paint, paint_file) == (
+        f"{paint_file}: missing keys: unet.conv_in.weight; extra keys: trans_block.more; "
+        "wrong shapes: unet.conv_out.bias is 5, expected 4"
+    )
+
+
+def test_the_wrong_kind_is_refused(chat_file: Path, paint_file: Path) -> None:
+    assert refusal(load_paint, chat_file) == f"{chat_file}: a Chat checkpoint, but a Paint one is wanted"
+    assert refusal(load_chat, paint_file) == f"{paint_file}: a Paint checkpoint, but a Chat one is wanted"
+
+
+@pytest.mark.parametrize("kept_share", [0.1, 0.6, 0.999])
+def test_a_truncated_file_is_refused(chat_file: Path, kept_share: float) -> None:
+    content = chat_file.read_bytes()
+    chat_file.write_bytes(content[: int(len(content) * kept_share)])
+    assert refusal(load_chat, chat_file).startswith(f"{chat_file}: truncated or damaged (")
+
+
+def old_format() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"query": torch.zeros(1)}, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a PyTorch checkpoint"),
+        (b"<!DOCTYPE html><p>Sign in", "not a PyTorch checkpoint"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "not a PyTorch checkpoint"),
+        (old_format(), "old format"),
+    ],
+)
+def test_other_content_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "pytorch_model.bin"
+    file.write_bytes(content)
+    assert message in refusal(load_chat, file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"query": Path("x")}, "holds Python objects other than tensors"),
+        ({"state_dict": {"query": torch.zeros(1)}}, "holds a dict under 'state_dict'"),
+        ([torch.zeros(1)], "holds a list, expected a dictionary"),
+        ({"lm_head.weight": torch.zeros(1)}, "neither a Chat checkpoint"),
+        ({}, "neither a Chat checkpoint"),
+    ],
+)
+def test_other_objects_are_refused(save: Save, content: object, message: str) -> None:
+    assert message in refusal(load_chat, save(content))
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path, chat_file: Path, chat_tensors: Tensors) -> None:
+    assert refusal(load_chat, tmp_path / "no.pt") == f"{tmp_path / 'no.pt'}: no such file or folder"
+    (tmp_path / "empty").mkdir()
+    assert "found none" in refusal(load_chat, tmp_path / "empty")
+    torch.save(chat_tensors, chat_file.parent / "second.bin")
+    assert "found 2 of them: pytorch_model.v1.bin, second.bin" in refusal(load_chat, chat_file.parent)
+
+
+def test_vocabularies(chat_file: Path, tmp_path: Path) -> None:
+    entries = (chat_file.parent / "vocab.txt").read_text().split("\n")
+    other = tmp_path / "other.txt"
+    other.write_text("\n".join([*entries, "q"]))
+    assert refusal(load_chat, chat_file, other) == (
+        f"{other}: {len(entries) + 1} entries, but the embedding of {chat_file} has {len(entries)} rows"
+    )
+    other.write_text("\n".join(entries[1:]))
+    assert f"{other}: not a usable vocabulary: " in refusal(load_chat, chat_file, other)
+    other.write_bytes(b"\xff\xfe")
+    assert f"{other}: not a usable vocabulary: " in refusal(load_chat, chat_file, other)
+    assert refusal(load_chat, chat_file, tmp_path / "no.txt") == f"{chat_file}: no vocabulary at {tmp_path / 'no.txt'}"
+    (chat_file.parent / "vocab.txt").unlink()
+    assert "name one (VISCPM_CHAT_VOCAB or VISCPM_PAINT_VOCAB)" in refusal(load_chat, chat_file)
+
+
+def test_configurations(chat_file: Path) -> None:
+    config = chat_file.parent / "chat_config.json"
+    config.write_text("{")
+    assert refusal(load_chat, chat_file).startswith(f"{config}: not a readable JSON file (")
+    config.write_text("[1]")
+    assert refusal(load_chat, chat_file) == f"{config}: holds a list, expected an object"
+    config.write_text('{"llm": {"vocab_size": 3}}')
+    assert "no usable sizes: the CPM-Bee configuration lacks dim_model" in refusal(load_chat, chat_file)
+    config.unlink()
+    assert "image side 33 px is not a multiple of patch 8 px" in refusal(load_chat, chat_file, image_size_px=33)
+
+
+def test_a_missing_vae_names_its_setting(paint_file: Path, tmp_path: Path) -> None:
+    (paint_file.parent / "vae" / "config.json").rename(tmp_path / "config.json")
+    message = refusal(load_paint, paint_file)
+    assert "no VAE" in message
+    assert "set VISCPM_PAINT_VAE to a folder" in message
+    assert str(tmp_path / "nothing") in refusal(load_paint, paint_file, vae=tmp_path / "nothing")
+
+
+def test_a_broken_vae_is_named(paint_file: Path) -> None:
+    folder = paint_file.parent / "vae"
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"short")
+    assert refusal(load_paint, paint_file).startswith(f"{folder}: not a usable VAE (")
+
+
+def test_a_unet_that_cannot_be_is_refused(paint_file: Path) -> None:
+    file = paint_file.parent / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"block_out_channels": [8]}))
+    assert refusal(open_checkpoint, paint_file).startswith(f"{paint_file}: no usable sizes: ")
+
+
+def test_a_model_of_published_width_is_held_to_the_published_sizes() -> None:
+    shapes = {f"llm.layers.{layer}.attention_norm.weight": (4096,) for layer in range(48)}
+    shapes["llm.embedding.weight"] = (90000, 4096)
+    shapes["llm.position_bias.weight"] = (512, 16)  # would be taken for 16 heads of 256
+    config = llm_config(shapes)
+    assert (config.num_heads, config.dim_head, config.vocab_size) == (32, 128, 90000)
+    assert config.dim_ff == PUBLISHED_LLM.dim_ff
