@@ -44,6 +44,7 @@ def run(port: int) -> int:
     configure_logging("warning", "api")
     app = create_app(settings)
     app.include_router(router)
+    app.router.routes.insert(0, app.router.routes.pop())  # matched first, as /chat is
     return run_api(app, settings, bind("127.0.0.1", port))
 
 

@@ -10,9 +10,10 @@ import hashlib
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis.asyncio
+from hiredis import pack_command
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -34,10 +35,29 @@ CALL_TIMEOUT_S = 2.0
 Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
 
-_SOURCE = (Path(__file__).parent / "transitions.lua").read_bytes()
-_SHA = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
+_MARK = "function step."
 _MAX_BATCH = 256
 _REFUSALS = (AuthenticationError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
+
+
+class _Script(NamedTuple):
+    source: str
+    sha: str
+
+
+def _read_scripts() -> dict[str, _Script]:
+    """A script for each step: what stands before the first one, the step itself, and its call."""
+    shared, *steps = (Path(__file__).parent / "transitions.lua").read_text("utf-8").split(_MARK)
+    scripts = {}
+    for step in steps:
+        name = step[: step.index("(")]
+        source = f"{shared}local function {step}\nreturn {name}(unpack(ARGV))\n"
+        scripts[name] = _Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    return scripts
+
+
+_SCRIPTS = _read_scripts()
+_SOURCES: dict[Argument, str] = {script.sha: script.source for script in _SCRIPTS.values()}
 
 
 def open_redis(url: str) -> "redis.asyncio.Redis":
@@ -63,7 +83,7 @@ class Link:
 
     async def step(self, name: str, *arguments: Argument) -> Any:
         """One atomic step of transitions.lua."""
-        return await self.send("EVALSHA", _SHA, 0, name, *arguments)
+        return await self.send("EVALSHA", _SCRIPTS[name].sha, 0, *arguments)
 
     def send(self, *command: Argument) -> "asyncio.Future[Any]":
         """Queue a command for the next exchange; the future holds its reply."""
@@ -75,7 +95,7 @@ class Link:
 
     async def steps(self, calls: Sequence[Command]) -> list[Any]:
         """Several steps in one exchange: each reply, or the exception in its place."""
-        futures = [self.send("EVALSHA", _SHA, 0, *call) for call in calls]
+        futures = [self.send("EVALSHA", _SCRIPTS[str(name)].sha, 0, *arguments) for name, *arguments in calls]
         return await asyncio.gather(*futures, return_exceptions=True)
 
     async def close(self) -> None:
@@ -107,14 +127,14 @@ class Link:
         if self._connection is None:
             self._connection = await _connect(self._pool)
         connection = self._connection
-        packed = connection.pack_commands([command for command, _ in batch])
+        packed = b"".join([pack_command(command) for command, _ in batch])  # type: ignore[arg-type]  # any length
         await connection.send_packed_command(packed, check_health=False)
         unknown_script = []
         for command, future in batch:
             try:
                 reply = await connection.read_response()
             except NoScriptError:  # a restarted server: all calls of this batch come here, and keep their order
-                unknown_script.append((("EVAL", _SOURCE, *command[2:]), future))
+                unknown_script.append((("EVAL", _SOURCES[command[1]], *command[2:]), future))
             except ResponseError as error:
                 if not future.done():
                     future.set_exception(_refusal(error))

@@ -1,4 +1,5 @@
--- Every step in a job's life, each atomic. ARGV[1] names the step, the rest are its arguments.
+-- Every step in a job's life, each atomic. Each `step` function is sent as a script of its own, with all that stands
+-- before the first one; its arguments are ARGV.
 --
 -- reserved -> queued -> running -> generated -> done | refused | failed | cancelled
 --
@@ -63,9 +64,12 @@ local function end_job(id, state, ending, skipped)
   local before, kind = job[1], job[2]
   if ENDED[before] then return false end
   redis.call('ZREM', 'slots:' .. kind, id)
-  redis.call('ZREM', 'ungated', id)
-  drop_entry(kind, job[3])
-  redis.call('HDEL', 'job:' .. id, 'result', 'intent')
+  if before == 'generated' then
+    redis.call('ZREM', 'ungated', id)
+  else
+    drop_entry(kind, job[3])
+  end
+  if before ~= 'reserved' then redis.call('HDEL', 'job:' .. id, 'result', 'intent') end
   if job[5] and redis.call('GET', job[5]) == id then redis.call('DEL', job[5]) end
   redis.call('HSET', 'job:' .. id, 'state', state, 'ending', ending, 'ended_ms', integer(now_ms()))
   redis.call('HINCRBY', 'accounting', state .. ':' .. kind, 1)
@@ -100,7 +104,16 @@ local function sweep_kind(kind, limit, swept)
   end
 end
 
-local step = {}
+-- Vision states: a cache with its own budget, since the server itself evicts nothing
+local USED, SIZES, TOTAL = 'vision-cache:used', 'vision-cache:sizes', 'vision-cache:bytes'
+
+local function forget_state(key)
+  local size = redis.call('HGET', SIZES, key)
+  redis.call('UNLINK', key)
+  redis.call('ZREM', USED, key)
+  redis.call('HDEL', SIZES, key)
+  if size then redis.call('DECRBY', TOTAL, size) end
+end
 
 -- API ---------------------------------------------------------------------------------------------------------------
 
@@ -335,17 +348,7 @@ function step.workers(forget_ms)
   return live
 end
 
--- Vision states: a cache with its own budget, since the server itself evicts nothing ---------------------------------
-
-local USED, SIZES, TOTAL = 'vision-cache:used', 'vision-cache:sizes', 'vision-cache:bytes'
-
-local function forget_state(key)
-  local size = redis.call('HGET', SIZES, key)
-  redis.call('UNLINK', key)
-  redis.call('ZREM', USED, key)
-  redis.call('HDEL', SIZES, key)
-  if size then redis.call('DECRBY', TOTAL, size) end
-end
+-- Vision states -----------------------------------------------------------------------------------------------------
 
 function step.state_get(key, ttl_ms)
   local data = redis.call('GET', key)
@@ -385,5 +388,3 @@ function step.state_forget(suffix)
   end
   return forgotten
 end
-
-return step[ARGV[1]](unpack(ARGV, 2))
