@@ -11,9 +11,10 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, Self
 
+import msgspec
 import redis.asyncio
 
-from models.jobs import Event, Job, Kind, decode_event, encode
+from models.jobs import ChatJob, Event, Job, Kind, decode_event, encode
 from service.errors import BusUnavailable, JobFailed, JobLost, QueueFull
 from service.link import BlockingReader, Link
 from service.metrics import Metrics
@@ -115,8 +116,12 @@ class Bus:
         deadline_s = self.settings.deadline_s(kind)
         for watch in self._watches.get(job.job_id, ()):
             watch.deadline = asyncio.get_running_loop().time() + deadline_s
+        pixels = b""
+        if isinstance(job, ChatJob):  # stored once, for the worker and for the conversation that begins
+            pixels, job = job.pixels, msgspec.structs.replace(job, pixels=b"")
+        data = encode(job)
         before = await self._link.step(
-            "submit", kind, job.job_id, encode(job), intent, busy_key, _ms(deadline_s), _ms(_DEADLINE_GRACE_S)
+            "submit", kind, job.job_id, data, pixels, intent, busy_key, _ms(deadline_s), _ms(_DEADLINE_GRACE_S)
         )
         if before is None:
             raise _lost(job.job_id)

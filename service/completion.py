@@ -42,7 +42,7 @@ from service.schemas import (
 
 
 class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
-    """Of a chat request. `begun` and `pixels` are there with a conversation's first turn."""
+    """Of a chat request. `begun` is there with a conversation's first turn."""
 
     tenant: str
     created: int
@@ -51,7 +51,6 @@ class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     question: str
     seed: int
     begun: ConversationMeta | None = None
-    pixels: bytes = b""
     untrained: bool = False
 
 
@@ -157,7 +156,7 @@ class Completion:
         assert result is not None
         answer = _chat_answer(job_id, intent, result, result.answer, result.finish_reason)
         turn = StoredTurn(intent.question, result.answer, result.answer_escaped, intent.created, result.finish_reason)
-        append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun, intent.pixels)
+        append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun)
         return Ending("done", body=_encoder.encode(answer)), append
 
     async def _paint(self, job_id: str, intent: PaintIntent, passed: Passed) -> Ending:

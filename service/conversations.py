@@ -1,8 +1,8 @@
 """Conversations in Redis: what was asked and answered, about which picture, under whose id.
 
-`conversation:{tenant}:{id}` is a hash with the metadata and the model's input pixels, `…:turns` the list of turns and
-`…:busy` the job that is answering the next one. Turns are appended by the bus, in the same atomic step as the job's
-ending. The busy mark counts only while its job has not ended, so nothing that dies leaves a conversation locked.
+`conversation:{tenant}:{id}` is a hash with the metadata, `…:pixels` the model's input pixels, `…:turns` the list of
+turns and `…:busy` the job that is answering the next one. Turns are appended by the bus, in the same atomic step as the
+job's ending. The busy mark counts only while its job has not ended, so nothing that dies leaves a conversation locked.
 """
 
 import secrets
@@ -31,7 +31,9 @@ end
 redis.call('SET', key .. ':busy', id, 'PX', ARGV[3])
 redis.call('PEXPIRE', key, ARGV[4])
 redis.call('PEXPIRE', key .. ':turns', ARGV[4])
-return {redis.call('HMGET', key, 'meta', 'pixels'), redis.call('LRANGE', key .. ':turns', 0, -1)}
+redis.call('PEXPIRE', key .. ':pixels', ARGV[4])
+local turns = redis.call('LRANGE', key .. ':turns', 0, -1)
+return {redis.call('HGET', key, 'meta'), redis.call('GET', key .. ':pixels'), turns}
 """
 
 
@@ -106,7 +108,7 @@ class Conversations:
             raise _not_found(conversation_id)
         if reply == 0:
             raise ConversationBusy("another turn of this conversation is being answered; ask again when it is done")
-        (meta, pixels), turns = reply
+        meta, pixels, turns = reply
         return Conversation(_meta_decoder.decode(meta), [_turn_decoder.decode(turn) for turn in turns], pixels or b"")
 
     async def get(self, tenant: str, conversation_id: str) -> ConversationResponse:
@@ -132,13 +134,11 @@ class Conversations:
         key = conversation_key(tenant, conversation_id)
         if not await self._link.send("DEL", key):
             raise _not_found(conversation_id)
-        await self._link.send("DEL", f"{key}:turns", f"{key}:busy")
+        await self._link.send("DEL", f"{key}:turns", f"{key}:pixels", f"{key}:busy")
 
-    def append(
-        self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None, pixels: bytes
-    ) -> TurnAppend:
-        """The turn that the bus writes with the job's ending; `begun` and `pixels` with a conversation's first."""
-        fields = {} if begun is None else {"meta": _encoder.encode(begun), "pixels": pixels}
+    def append(self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None) -> TurnAppend:
+        """The turn that the bus writes with the job's ending; with a conversation's first, `begun`."""
+        fields = {} if begun is None else {"meta": _encoder.encode(begun)}
         return TurnAppend(
             conversation_key=conversation_key(tenant, conversation_id),
             turn=_encoder.encode(turn),

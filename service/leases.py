@@ -8,7 +8,7 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from models.jobs import Event, Failed, Generated, Job, Kind, VersionMismatch, decode_job, encode
+from models.jobs import ChatJob, Event, Failed, Generated, Job, Kind, VersionMismatch, decode_job, encode
 from service.errors import BusUnavailable
 from service.link import BlockingReader, Link
 from service.metrics import Metrics
@@ -177,8 +177,7 @@ class Leases:
             if isinstance(reply, BaseException):
                 raise reply  # what was claimed comes back when its lease runs out
             if reply[0] == b"run":
-                _, token, delivery, alone, queue_ms = reply
-                claimed += await self._accept(fields, entry, token, delivery, bool(alone), queue_ms)
+                claimed += await self._accept(fields, entry, reply)
             elif reply[0] == b"alone":
                 self._waiting_alone[entry] = fields
             elif reply[0] == b"dead":
@@ -186,9 +185,8 @@ class Leases:
                 _log.error("job %s: given up after %s deliveries", fields[1].decode(), reply[1].decode())
         return claimed
 
-    async def _accept(
-        self, fields: list[bytes], entry: bytes, token: int, delivery: int, alone: bool, queue_ms: int
-    ) -> list[Delivery]:
+    async def _accept(self, fields: list[bytes], entry: bytes, claim: list[Any]) -> list[Delivery]:
+        _, token, delivery, alone, queue_ms, pixels = claim
         model = self._kind
         if delivery > 1:
             self._metrics.count("jobs_recovered_total", model=model)
@@ -197,7 +195,10 @@ class Leases:
             self._metrics.observe("request_queue_time_seconds", queue_ms / 1000, model=model)
         self._metrics.count("jobs_started_total", model=model)
         try:
-            return [Delivery(decode_job(fields[3]), token, alone, entry)]
+            job = decode_job(fields[3])
+            if pixels and isinstance(job, ChatJob):
+                job = msgspec.structs.replace(job, pixels=pixels)
+            return [Delivery(job, token, bool(alone), entry)]
         except (VersionMismatch, msgspec.DecodeError) as error:
             _log.error("job %s: unreadable: %s", fields[1].decode(), error)
             ending = encode_ending(Ending("failed", "job_failed", f"the worker cannot read the job: {error}"))

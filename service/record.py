@@ -24,8 +24,9 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
 class TurnAppend(msgspec.Struct, frozen=True):
     """A conversation's turn, written in the same atomic step as the ending `done`, and only if that step wins.
 
-    The conversation is the hash `conversation_key`; its turns are the list `{conversation_key}:turns`. Without `is_new`
-    a conversation that was deleted or expired meanwhile stays deleted, and the turn is dropped.
+    The conversation is the hash `conversation_key`; its turns are the list `{conversation_key}:turns` and its picture's
+    pixels the string `{conversation_key}:pixels`, which the job of a new one (`is_new`) leaves to it. Otherwise a
+    conversation that was deleted or expired meanwhile stays deleted, and the turn is dropped.
     """
 
     conversation_key: str

@@ -3,7 +3,7 @@
 --
 -- reserved -> queued -> running -> generated -> done | refused | failed | cancelled
 --
--- Keys: job:{id} hash, events:{id} stream, slots:{kind} zset by expiry, jobs:{kind} stream with the group `workers`,
+-- Keys: job:{id} hash, pixels:{id} string, events:{id} stream, slots:{kind} zset by expiry, jobs:{kind} stream with the group `workers`,
 -- dead:{kind} stream, ungated zset, inbox:{process} stream, api:{process}, worker:{id}, workers zset, model:{kind},
 -- accounting hash, vision:… strings with vision-cache:{used,sizes,bytes}.
 -- Time is the server's, so no other clock decides about a lease. One server holds all keys (no cluster).
@@ -15,6 +15,7 @@ local INLINE_BYTES = 4096              -- larger events go into an inbox as a po
 local INBOX_LENGTH = 16384
 local DEAD_LENGTH = 100
 local GATE_MS = 60000                  -- a finished result keeps its slot at least this long to be screened
+local PIXELS_MS = 600000               -- beyond the deadline, should nothing end the job
 local KINDS = {'chat', 'paint'}
 local ENDED = {done = true, refused = true, failed = true, cancelled = true}
 
@@ -48,13 +49,16 @@ local function drop_entry(kind, entry)
   end
 end
 
-local function append_turn(key, is_new, turn, max_turns, ttl_ms, fields)
+-- A conversation is the hash `key`, the list `key`:turns and the string `key`:pixels, which its first job leaves to it.
+local function append_turn(id, key, is_new, turn, max_turns, ttl_ms, fields)
   if not is_new and redis.call('EXISTS', key) == 0 then return end  -- deleted meanwhile: stays deleted
+  if is_new and redis.call('EXISTS', 'pixels:' .. id) == 1 then
+    redis.call('RENAME', 'pixels:' .. id, key .. ':pixels')
+  end
   if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
   redis.call('RPUSH', key .. ':turns', turn)
   redis.call('LTRIM', key .. ':turns', -max_turns, -1)
-  redis.call('PEXPIRE', key, ttl_ms)
-  redis.call('PEXPIRE', key .. ':turns', ttl_ms)
+  for _, part in ipairs({'', ':turns', ':pixels'}) do redis.call('PEXPIRE', key .. part, ttl_ms) end
 end
 
 -- The one place where a job ends. Frees before it writes, so that a full server still lets jobs end.
@@ -69,7 +73,10 @@ local function end_job(id, state, ending, skipped)
   else
     drop_entry(kind, job[3])
   end
-  if before ~= 'reserved' then redis.call('HDEL', 'job:' .. id, 'result', 'intent') end
+  if before ~= 'reserved' then
+    redis.call('HDEL', 'job:' .. id, 'result', 'intent')
+    redis.call('UNLINK', 'pixels:' .. id)
+  end
   if job[5] and redis.call('GET', job[5]) == id then redis.call('DEL', job[5]) end
   redis.call('HSET', 'job:' .. id, 'state', state, 'ending', ending, 'ended_ms', integer(now_ms()))
   redis.call('HINCRBY', 'accounting', state .. ':' .. kind, 1)
@@ -143,10 +150,11 @@ function step.reserve(kind, id, process, tenant, queue_size, lease_ms, retention
 end
 
 -- Returns the state before: anything but `reserved` means that nothing was queued.
-function step.submit(kind, id, job, intent, busy_key, deadline_ms, grace_ms)
+function step.submit(kind, id, job, pixels, intent, busy_key, deadline_ms, grace_ms)
   local before = get(id, 'state')[1]
   if before ~= 'reserved' then return before end
   local now = now_ms()
+  if pixels ~= '' then redis.call('SET', 'pixels:' .. id, pixels, 'PX', deadline_ms + grace_ms + PIXELS_MS) end
   local entry = redis.call('XADD', 'jobs:' .. kind, '*', 'id', id, 'job', job)
   redis.call('HSET', 'job:' .. id, 'state', 'queued', 'entry', entry, 'intent', intent, 'token', '0',
     'deliveries', '0', 'queued_ms', integer(now), 'deadline_ms', integer(now + deadline_ms))
@@ -162,11 +170,12 @@ function step.finish(id, process, state, ending, key, is_new, turn, max_turns, t
   local before, kind = job[1], job[2]
   if not before then return false end
   if state == 'done' and before ~= 'generated' and not ENDED[before] then return {before, kind} end
-  before = end_job(id, state, ending, process)
-  if not before then return {'ended', kind} end
+  if ENDED[before] then return {'ended', kind} end
+  redis.call('ZREM', 'slots:' .. kind, id)  -- freeing first: see end_job
   if key ~= '' and state == 'done' then
-    append_turn(key, is_new == '1', turn, tonumber(max_turns), ttl_ms, {...})
+    append_turn(id, key, is_new == '1', turn, tonumber(max_turns), ttl_ms, {...})
   end
+  end_job(id, state, ending, process)
   return {before, kind}
 end
 
@@ -211,7 +220,7 @@ end
 -- Worker ------------------------------------------------------------------------------------------------------------
 
 -- Turns a stream entry that this consumer was handed into a job to run.
--- {'run', token, delivery, alone, queued for ms}, {'gone'}, {'dead', deliveries}, or {'alone'}: only with empty hands.
+-- {'run', token, delivery, alone, queued for ms, pixels}, {'gone'}, {'dead', deliveries}, or {'alone'}: only with empty hands.
 function step.claim(kind, entry, id, consumer, max_deliveries, in_hand)
   local pending = redis.call('XPENDING', 'jobs:' .. kind, GROUP, entry, entry, 1)[1]
   if not pending or pending[2] ~= consumer then return {'gone'} end
@@ -235,7 +244,7 @@ function step.claim(kind, entry, id, consumer, max_deliveries, in_hand)
   local now = now_ms()
   redis.call('HSET', 'job:' .. id, 'state', 'running', 'token', job[3] + 1, 'deliveries', delivery,
     'worker', consumer, 'started_ms', integer(now))
-  return {'run', job[3] + 1, delivery, alone and 1 or 0, now - job[6]}
+  return {'run', job[3] + 1, delivery, alone and 1 or 0, now - job[6], redis.call('GET', 'pixels:' .. id) or ''}
 end
 
 -- Keeps leases: id, token, entry of each job in hand. Returns 1 or 0 (lost) for each.

@@ -141,7 +141,6 @@ def _intent(
         question=asked.question,
         seed=job.seed,
         begun=begun,
-        pixels=b"" if begun is None else job.pixels,
         untrained=model.untrained,
     )
 

@@ -125,8 +125,10 @@ async def test_the_turn_is_written_with_the_ending_or_not_at_all(api: ApiSide, s
         await api.bus.reserve("chat", job_id)
         if busy_key:
             await api.redis.set(busy_key, job_id)
-        await api.bus.submit(ChatJob(job_id=job_id, question="x"), b"intent", busy_key)
-        await generate(worker, await take_one(worker))
+        await api.bus.submit(ChatJob(job_id=job_id, question="x", pixels=b"rgb" + turn.turn), b"intent", busy_key)
+        delivery = await take_one(worker)
+        assert isinstance(delivery.job, ChatJob) and delivery.job.pixels == b"rgb" + turn.turn
+        await generate(worker, delivery)
         first = await api.bus.finish(job_id, Ending("done"), turn)
         assert not await api.bus.finish(job_id, Ending("done"), turn)
         return first
@@ -135,10 +137,12 @@ async def test_the_turn_is_written_with_the_ending_or_not_at_all(api: ApiSide, s
     assert await finish(TurnAppend("conversation:t:1", b"1", 60, 3, is_new=True, fields=fields), "busy:1")
     assert await api.redis.hgetall("conversation:t:1") == {b"digest": b"\x00\xff"}
     assert await api.redis.exists("busy:1") == 0
+    assert await api.redis.get("conversation:t:1:pixels") == b"rgb1"
     for turn in (b"2", b"3", b"4"):
         assert await finish(TurnAppend("conversation:t:1", turn, 60, 3))
     assert await api.redis.lrange("conversation:t:1:turns", 0, -1) == [b"2", b"3", b"4"]
     assert 0 < await api.redis.ttl("conversation:t:1:turns") <= 60
+    assert await api.redis.keys("pixels:*") == []
     await api.redis.delete("conversation:t:1", "conversation:t:1:turns")
     assert await finish(TurnAppend("conversation:t:1", b"5", 60, 3))  # deleted meanwhile: stays so
     assert await api.redis.exists("conversation:t:1", "conversation:t:1:turns") == 0
@@ -269,9 +273,8 @@ async def test_a_failed_job_says_why(api: ApiSide, settings: Settings) -> None:
 async def test_an_unreadable_job_fails(api: ApiSide, settings: Settings) -> None:
     """A job of another bus version, such as during an upgrade."""
     await api.bus.reserve("chat", "a")
-    await api.link.step(
-        "submit", "chat", "a", b"\x63" + encode(ChatJob(job_id="a", question="x"))[1:], b"", "", 1000, 0
-    )
+    newer = b"\x63" + encode(ChatJob(job_id="a", question="x"))[1:]
+    await api.link.step("submit", "chat", "a", newer, b"", b"", "", 1000, 0)
     worker = api.leases(settings)
     assert await worker.take(1, 0, 0.1) + await worker.take(1, 0, 0.1) == []
     record = await api.bus.record("a")
