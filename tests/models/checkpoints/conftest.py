@@ -1,8 +1,11 @@
 """Small checkpoints in the published layout: one bare file with a vocabulary beside it, for Chat and for Paint."""
 
+import importlib.util
+import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,3 +106,24 @@ def chat_config() -> ChatConfig:
 @pytest.fixture(scope="session")
 def paint_config() -> PaintConfig:
     return PAINT
+
+
+@pytest.fixture(scope="session")
+def new_hub() -> Callable[..., Any]:
+    """The class Hub of hub_stand_in.py, which lies beside this file: tests are not a package."""
+    spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).with_name("hub_stand_in.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    hub: Callable[..., Any] = module.Hub
+    return hub
+
+
+@pytest.fixture
+def hub_with_chat(new_hub: Callable[..., Any]) -> Iterator[str]:
+    """The URL of a hub that holds chat-v1.1, with 200,000 bytes for a checkpoint."""
+    files = {"pytorch_model.v1.bin": bytes(200_000), "vocab.txt": b"<pad>"}
+    with new_hub({f"openbmb/VisCPM-Chat/{name}": content for name, content in files.items()}) as hub:
+        yield hub.url
