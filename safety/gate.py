@@ -7,7 +7,7 @@ Not covered: what a screen fails to see, and what reaches Redis by other ways th
 
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
 from safety.contents import Bus, Contents, Ending, Inputs, Job, Passed, Result, Status, Step, Text, Watch
@@ -32,12 +32,19 @@ class ScreenFailed(Exception):
 
 
 class Gate:
-    """Holds the bus, alone, and lets through what the screens let pass."""
+    """Holds the bus, alone, and lets through what the screens let pass.
 
-    def __init__(self, bus: Bus, screens: Screens, contents: Contents) -> None:
+    Args:
+        observe: told every verdict, for metrics.
+    """
+
+    def __init__(
+        self, bus: Bus, screens: Screens, contents: Contents, observe: Callable[[Verdict], None] = lambda verdict: None
+    ) -> None:
         self._bus = bus
         self._screens = screens
         self._contents = contents
+        self._screening = Screening(screens, observe)
 
     @property
     def is_open(self) -> bool:
@@ -65,7 +72,7 @@ class Gate:
         Args:
             intent: as given to `submit`; empty where only the bus knows it.
         """
-        return GatedWatch(self._bus.watch(job_id), self._bus, Screening(self._screens), self._contents, job_id, intent)
+        return GatedWatch(self._bus.watch(job_id), self._bus, self._screening, self._contents, job_id, intent)
 
     async def complete(self, job_id: str) -> Ending | None:
         """Screen a result that nobody screened yet and write the job's ending. None: there is nothing to screen."""
@@ -75,7 +82,7 @@ class Gate:
         result = self._contents.part(self._contents.decode(record.generated))
         assert isinstance(result, Result)
         return await _complete(
-            self._bus, Screening(self._screens), self._contents, job_id=job_id, intent=record.intent, result=result
+            self._bus, self._screening, self._contents, job_id=job_id, intent=record.intent, result=result
         )
 
     async def complete_abandoned(self) -> int:
@@ -104,7 +111,7 @@ class Gate:
         return await self._bus.finish(job_id, self._contents.failure(code, message), None)
 
     async def _screen_inputs(self, job_id: str, inputs: Inputs) -> None:
-        screening = Screening(self._screens)
+        screening = self._screening
         try:
             verdicts = [await screening.text(stage, text) for stage, text in inputs.texts]
             if inputs.picture is not None:
@@ -121,23 +128,26 @@ class Gate:
 class Screening:
     """Screens that fail in one way, and what may leave of a whole result."""
 
-    def __init__(self, screens: Screens) -> None:
+    def __init__(self, screens: Screens, observe: Callable[[Verdict], None]) -> None:
         self._screens = screens
+        self._observe = observe
         self.is_open = screens.are_open
 
     async def text(self, stage: Stage, text: str) -> Verdict:
         """Raises ScreenFailed."""
-        try:
-            return await self._screens.text(stage, text)
-        except Exception as error:
-            raise ScreenFailed(f"the screen of the {stage} gave no verdict ({type(error).__name__})") from error
+        return await self._told(stage, self._screens.text(stage, text))
 
     async def image(self, stage: Stage, picture: Picture) -> Verdict:
         """Raises ScreenFailed."""
+        return await self._told(stage, self._screens.image(stage, picture))
+
+    async def _told(self, stage: Stage, judging: Awaitable[Verdict]) -> Verdict:
         try:
-            return await self._screens.image(stage, picture)
+            verdict = await judging
         except Exception as error:
             raise ScreenFailed(f"the screen of the {stage} gave no verdict ({type(error).__name__})") from error
+        self._observe(verdict)
+        return verdict
 
     async def result(self, result: Result, wanted: int, sent: str) -> Passed:
         """Candidates are screened best first until as many pass as are wanted. Raises ScreenFailed."""

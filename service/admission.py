@@ -1,6 +1,7 @@
 """One job of one request: its slot, what may go wrong before it is queued, its client, its answer."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,10 +11,20 @@ from starlette.requests import Request
 from models.jobs import Job, Kind
 from safety.gate import GatedWatch, Refused, ScreenFailed
 from service.completion import answer_of, moderation_of
-from service.errors import ContentRefused, QueueFull, ScreenUnavailable, ServiceError, from_exception
+from service.errors import (
+    Cancelled,
+    ContentRefused,
+    JobFailed,
+    QueueFull,
+    ScreenUnavailable,
+    ServiceError,
+    from_exception,
+)
 from service.schemas import Answer
 from service.sse import until_disconnect
 from service.state import ApiState
+
+_log = logging.getLogger(__name__)
 
 
 class Slot:
@@ -23,10 +34,11 @@ class Slot:
         self.job_id = job_id
         self.kind = kind
         self.is_queued = False
+        self._is_client_gone = False
         self._state = state
 
     async def queue(self, job: Job, intent: bytes, busy_key: str = "") -> None:
-        """Screen and submit the job. Raises ContentRefused, ScreenUnavailable, JobFailed, BusUnavailable."""
+        """Screen and submit the job. Raises ContentRefused, ScreenUnavailable, Cancelled, JobFailed, BusUnavailable."""
         try:
             await self._state.gate.submit(job, intent, busy_key)
         except Refused as refused:
@@ -35,6 +47,10 @@ class Slot:
             raise ContentRefused(str(refused), param=verdict.stage, extra=moderation) from None
         except ScreenFailed as failed:
             raise ScreenUnavailable(str(failed)) from failed
+        except JobFailed:
+            if self._is_client_gone:
+                raise Cancelled("the client went away before its job was queued") from None
+            raise
         self.is_queued = True
 
     async def answer(self, job: Job, intent: bytes, busy_key: str = "") -> Answer:
@@ -58,6 +74,7 @@ class Slot:
 
     async def cancel(self) -> None:
         """The client is gone."""
+        self._is_client_gone = True
         await self._state.gate.cancel(self.job_id, "client_gone")
 
 
@@ -77,11 +94,17 @@ async def admitted(request: Request, state: ApiState, kind: Kind, tenant: str) -
     try:
         yield slot
     except Exception as error:
-        if not slot.is_queued:
+        told = error
+        if not isinstance(error, ServiceError):
+            _log.exception("job %s broke", slot.job_id)
             told = from_exception(error)
+        assert isinstance(told, ServiceError)
+        if not slot.is_queued:
             with suppress(ServiceError):  # where Redis is away, the slot's lease ends the job
                 await state.gate.fail(slot.job_id, told.code, told.message)
-        raise
+        if told.status == 500:
+            told.extra = {"job_id": slot.job_id, **told.extra}
+        raise told from error.__cause__
     finally:
         listener.cancel()
 

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from safety.gate import Gate
-from safety.verdict import OpenScreens, Screens
+from safety.verdict import OpenScreens, Screens, Verdict
 from service import errors
 from service.bus import Bus
 from service.completion import Completion
@@ -73,7 +73,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, screens: Screens, ap
     """Everything that runs beside the requests; closed in the reverse order by `stack`."""
     redis = open_redis(settings.redis_url)
     stack.push_async_callback(redis.aclose)
-    images = ImageIntake(settings)
+    images = ImageIntake(settings, api_metrics)
     stack.callback(images.close)
     conversations_store = Conversations(redis, settings)
     stack.push_async_callback(conversations_store.close)
@@ -81,7 +81,11 @@ async def _start(stack: AsyncExitStack, settings: Settings, screens: Screens, ap
     bus = Bus(redis, settings, process_id, api_metrics)
     await bus.start()
     stack.push_async_callback(bus.close)
-    gate = Gate(bus, screens, Completion(conversations_store, images))
+
+    def count(verdict: Verdict) -> None:
+        api_metrics.count("safety_decisions_total", stage=verdict.stage, verdict=verdict.decision)
+
+    gate = Gate(bus, screens, Completion(conversations_store, images), count)
     if gate.is_open:
         _log.warning("there are no safety screens: everything passes")
     registry = Registry(redis, settings)

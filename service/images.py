@@ -26,8 +26,9 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
-from service.errors import ImageFetchDisabled, ImageTooLarge, InvalidBase64, InvalidImage
+from service.errors import ImageFetchDisabled, ImageTooLarge, InvalidBase64, InvalidImage, ServiceError
 from service.fetch import fetch
+from service.metrics import Metrics
 from service.settings import Settings
 
 _T = TypeVar("_T")
@@ -59,8 +60,9 @@ class Pixels(NamedTuple):
 class ImageIntake:
     """Decodes pictures in a bounded pool; `decodes` counts the pictures whose decoding began."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="images")
         self.decodes = 0
 
@@ -75,19 +77,27 @@ class ImageIntake:
             InvalidBase64, InvalidImage, ImageTooLarge: what is wrong with it.
             ImageFetchDisabled, BlockedUrl, ImageFetchFailed: a URL that is not, may not be or could not be fetched.
         """
-        if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
-            if not self._settings.fetch_images:
-                raise ImageFetchDisabled(
-                    "fetching pictures from URLs is off here (VISCPM_FETCH_IMAGES); send base64 instead", param="image"
-                )
-            source = await fetch(source, self._settings.max_body_bytes, self._settings.fetch_timeout_s)
-        return await self._run(self._decode, source, side_px)
+        try:
+            if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
+                source = await self._fetch(source)
+            return await self._run(self._decode, source, side_px)
+        except ServiceError as error:
+            if self._metrics is not None:
+                self._metrics.count("image_fetch_rejected_total", reason=error.code)
+            raise
 
     async def encode(self, png: bytes, output_format: str, quality: int) -> bytes:
         """A painted PNG in the format asked for, in the pool."""
         if output_format == "png":
             return png
         return await self._run(_encode, png, output_format, quality)
+
+    async def _fetch(self, url: str) -> bytes:
+        if not self._settings.fetch_images:
+            raise ImageFetchDisabled(
+                "fetching pictures from URLs is off here (VISCPM_FETCH_IMAGES); send base64 instead", param="image"
+            )
+        return await fetch(url, self._settings.max_body_bytes, self._settings.fetch_timeout_s)
 
     async def _run(self, function: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)

@@ -84,9 +84,7 @@ class BodyLimits:
             await self._app(scope, receive, send)
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if declared.isdigit() and int(declared) > self._max_bytes:
-            await self._refuse(scope, receive, send, int(declared))
-            return
+        declared_bytes = int(declared) if declared.isdigit() else 0
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
         body_bytes = 0
@@ -96,6 +94,8 @@ class BodyLimits:
             nonlocal body_bytes, is_complete
             if is_complete:
                 return await receive()
+            if declared_bytes > self._max_bytes:
+                raise _too_large(declared_bytes, self._max_bytes)
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
@@ -120,11 +120,6 @@ class BodyLimits:
             await self._app(scope, receive_limited, send)
         finally:
             self._buffered_bytes -= body_bytes
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, declared_bytes: int) -> None:
-        error = _too_large(declared_bytes, self._max_bytes)
-        scope[OUTCOME] = error.code
-        await response(error)(scope, receive, send)
 
 
 def _too_large(got_bytes: int, max_bytes: int) -> ContentTooLarge:

@@ -153,7 +153,7 @@ async def test_a_full_queue_refuses_at_once_and_decodes_nothing(service: Service
         for i in range(extra):
             began_s = loop.time()
             refused = await sides[i % 2].ask("echo x", image=encoded())
-            assert loop.time() - began_s < 0.2  # 50 ms on a machine that does nothing else
+            assert loop.time() - began_s < 0.2  # 50 ms on an idle machine
             error = assert_error(refused, 429, "queue_full")
             assert error["type"] == "rate_limit_error" and int(refused.headers["retry-after"]) >= 1
         assert [side.state.images.decodes for side in sides] == decodes

@@ -117,7 +117,7 @@ async def test_large_bodies_are_refused_declared_or_not(settings: Settings) -> N
         refused = await service.client.post("/chat", data={"question": "q"}, files=form)
         assert_error(refused, 413, "content_too_large")
         assert (await service.ask("echo fits")).status_code == 200
-        assert await service.metric('viscpm_requests_total{outcome="content_too_large",route="/chat"}') == 2
+        assert await service.metric('viscpm_requests_total{outcome="content_too_large",route="/chat"}') == 3
         assert await service.accounting() == {"done": 1}
 
 

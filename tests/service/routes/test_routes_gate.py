@@ -1,0 +1,124 @@
+"""The gate's verdicts over HTTP, with screens that judge by a word; and what another process left behind."""
+
+import asyncio
+
+import pytest
+
+from safety.verdict import Picture, Stage, Verdict
+from service.settings import Settings
+from tests.service.painter import colour_of
+from tests.service.tree import ApiSide, eventually, log_lines
+from tests.service.web import assert_error, encoded, serving, sse_events
+
+
+class WordScreens:
+    """Blocks texts with `w3` or `bad`, red input pictures, and what is painted with an even seed."""
+
+    are_open = False
+
+    async def text(self, stage: Stage, text: str) -> Verdict:
+        if "crash" in text:
+            raise RuntimeError("crashed")
+        return self._verdict(stage, "bad" in text or "w3" in text)
+
+    async def image(self, stage: Stage, picture: Picture) -> Verdict:
+        if picture.encoding == "rgb":
+            return self._verdict(stage, picture.data[0] == 255)
+        import io
+
+        from PIL import Image
+
+        colour = Image.open(io.BytesIO(picture.data)).getpixel((0, 0))
+        return self._verdict(stage, colour[0] % 2 == 0)  # type: ignore[index]
+
+    def _verdict(self, stage: Stage, is_blocked: bool) -> Verdict:
+        return Verdict(stage, "block" if is_blocked else "pass", {"violence": float(is_blocked)}, "words")
+
+
+async def test_flagged_inputs_reach_no_engine(settings: Settings, worker_log: object) -> None:
+    async with serving(settings, WordScreens()) as service:
+        await service.ready()
+        assert (await service.client.get("/health/ready")).json()["screens"] == "closed"
+        before = len(log_lines(worker_log, "admit"))  # type: ignore[arg-type]
+        refused = [
+            await service.ask("echo bad"),
+            await service.ask("echo bad", stream=True),
+            await service.client.post("/chat", json={"question": "bad"}, headers={"Prefer": "respond-async"}),
+            await service.ask("echo fine", image=encoded(colour=(255, 0, 0))),
+            await service.client.post("/paint", json={"prompt": "bad"}),
+            await service.client.post("/paint", json={"prompt": "x", "negative_prompt": "bad"}),
+        ]
+        stages = ["question"] * 3 + ["input_image", "prompt", "negative_prompt"]
+        for response, stage in zip(refused, stages, strict=True):
+            error = assert_error(response, 400, "content_policy_violation", stage)
+            [result] = error["moderation"]["input"]["results"]
+            assert result["flagged"] is True and result["categories"] == {"violence": True}
+        crashed = await service.ask("echo crash")
+        assert_error(crashed, 503, "safety_unavailable")
+        assert len(log_lines(worker_log, "admit")) == before  # type: ignore[arg-type]
+        assert await service.accounting() == {"refused": 6, "failed": 1}
+        assert await service.metric('viscpm_safety_decisions_total{stage="question",verdict="block"}') == 3
+
+
+async def test_a_flagged_answer_is_filtered_on_every_way(settings: Settings) -> None:
+    async with serving(settings, WordScreens()) as service:
+        await service.ready()
+        waited = await service.ask("stream 5")
+        assert waited.status_code == 200
+        answer = waited.json()
+        assert answer["finish_reason"] == "content_filter" and answer["answer"] == ""
+        assert answer["moderation"]["output"]["results"][0]["flagged"] is True
+        streamed = await service.ask("stream 5", stream=True)
+        assert "w3" not in streamed.text and "w0" not in streamed.text  # one sentence: nothing of it leaves
+        assert sse_events(streamed.text)[-2][1]["finish_reason"] == "content_filter"
+        for path in (f"/jobs/{answer['id']}", f"/jobs/{answer['id']}/events"):
+            assert "w3" not in (await service.client.get(path)).text
+        assert (await service.client.get(f"/conversations/{answer['conversation_id']}")).status_code == 404
+        assert await service.accounting() == {"refused": 2}
+
+
+async def test_unsafe_candidates_are_replaced_by_the_next(settings: Settings) -> None:
+    async with serving(settings, WordScreens()) as service:
+        await service.ready()
+        body = {"prompt": "x", "seed": 10, "candidates": 4, "n": 2}
+        answer = (await service.client.post("/paint", json=body)).json()
+        assert [one["seed"] for one in answer["data"]] == [11, 13]
+        assert all(colour_of(one["seed"])[0] % 2 for one in answer["data"])
+        none = await service.client.post("/paint", json={"prompt": "x", "seed": 10, "candidates": 1})
+        error = assert_error(none, 400, "content_policy_violation")
+        assert error["moderation"]["output"]["results"][0]["stage"] == "candidate"
+
+
+async def test_what_a_dead_process_left_is_screened_and_ended_by_another(settings: Settings) -> None:
+    dead = ApiSide(settings)
+    await dead.bus.start()
+    async with serving(settings) as service:
+        await service.ready()
+        from service.completion import ChatIntent, encode_intent
+        from service.conversations import ConversationMeta
+        from tests.service.tree import make_job
+
+        begun = ConversationMeta(created=1, model="scripted", fingerprint="test")
+        intent = ChatIntent("default", 1, "scripted", "conv-left", "echo left", 7, begun)
+        await dead.bus.reserve("chat", "chat-left", "default")
+        await dead.bus.submit(make_job("chat", "chat-left", "stream 30"), encode_intent(intent))
+        await dead.close()  # as a process that is gone: its heartbeat with it
+
+        async def is_done() -> bool:
+            return (await service.redis.hget("job:chat-left", "state")) == b"done"
+
+        await eventually(is_done)
+        job = (await service.client.get("/jobs/chat-left")).json()
+        assert job["answer"]["answer"].startswith("w0 w1 ") and job["answer"]["seed"] == 7
+        turns = (await service.client.get("/conversations/conv-left")).json()["turns"]
+        assert len(turns) == 1
+        assert await service.accounting() == {"done": 1}
+
+
+@pytest.mark.parametrize("clients", [24])
+async def test_many_at_once_are_each_answered_with_their_own(settings: Settings, clients: int) -> None:
+    async with serving(settings) as service:
+        await service.ready()
+        answers = await asyncio.gather(*(service.ask(f"echo {i}", image=encoded()) for i in range(clients)))
+        assert [answer.json()["answer"] for answer in answers] == [str(i) for i in range(clients)]
+        assert await service.accounting() == {"done": clients}
