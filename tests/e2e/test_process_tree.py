@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.tree import Tree, wait_for
+from tests.e2e.tree import Tree, paused, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -29,6 +29,17 @@ def test_no_process_is_left(tmp_path: Path, number: signal.Signals) -> None:
     wait_for(lambda: not [one for one in family if _is_alive(one)], 5, "the end of every process")
     if number != signal.SIGKILL:
         assert tree.log.rstrip().endswith("stopped")
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "data", "--models", "chat", **NO_WORKERS)
+    apis = wait_for(lambda: tree.processes(" api "), what="an API process")
+    family = tree.processes()
+    with paused(apis):  # it will not drain: the supervisor would wait for VISCPM_DRAIN_S and more
+        tree.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "stopping" in tree.log, 5, "the first signal's line")
+        assert tree.stop(signal.SIGINT, limit_s=10) == 0
+    wait_for(lambda: not [one for one in family if _is_alive(one)], 5, "the end of every process")
 
 
 def _kill(tree: Tree) -> int:
