@@ -39,8 +39,9 @@ install: .venv/.installed
 serve: .venv/.installed
 	@exec $(BIN)/viscpm serve $(ARGS)
 
+# One thread: the tests' models are small, and threads of several processes would wait for one another
 test: .venv/.installed
-	$(BIN)/python -m pytest -q $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q $(ARGS)
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .
