@@ -20,7 +20,7 @@ from torch import Tensor
 
 SHARD_INDEX = "model.safetensors.index.json"
 _PICKLED_SUFFIXES = (".bin", ".pt", ".pth")
-_PIECE_VALUES = 2**24
+_PIECE_VALUES = 2**22
 _SAMPLED_BLOCKS = 4
 _SAMPLED_BLOCK_BYTES = 1024
 
