@@ -1,6 +1,7 @@
 """A worker's own port: GET /metrics for Prometheus, /health/live and /health/ready for an orchestrator."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 _READ_TIMEOUT_S = 5.0
@@ -25,7 +26,8 @@ class WorkerServer:
         """Raises OSError when the address cannot be had."""
         self._server = await asyncio.start_server(self._answer, host, port, limit=_MAX_HEADER_BYTES)
         bound = self._server.sockets[0].getsockname()
-        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        address = _own_address() if bound[0] in ("0.0.0.0", "::") else bound[0]
+        name = f"[{address}]" if ":" in address else address
         self.url = f"http://{name}:{bound[1]}/metrics"
 
     async def close(self) -> None:
@@ -55,6 +57,14 @@ class WorkerServer:
         if path == b"/health/ready":
             return _page("200 OK", b"ready\n") if self._is_ready() else _page("503 Service Unavailable", b"not ready\n")
         return _page("404 Not Found", b"there is /metrics, /health/live and /health/ready\n")
+
+
+def _own_address() -> str:
+    """Where other machines reach this one: a container's address, or its name where that leads nowhere."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return socket.gethostname()
 
 
 def _page(status: str, body: bytes, content_type: str = "text/plain; charset=utf-8") -> bytes:
