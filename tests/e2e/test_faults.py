@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,6 +88,27 @@ def test_a_hung_chat_worker_and_a_long_paint_hold_nobody_up(tree: Tree) -> None:
     # A machine that is busy with other work is slow at rest as well
     assert disturbed["p99_ms"] < max(50, 4 * rest["p99_ms"]), f"/health/live: {disturbed}, at rest {rest}"
     assert statistics.median(times_s) < 3 * usual_s + 0.5, f"chats took {times_s}, usually {usual_s:.2f} s"
+
+
+def test_an_api_that_drains_finishes_what_it_has(tree: Tree) -> None:
+    (api,) = tree.processes(" api ")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(_chat, tree, LONG_CHAT)
+        wait_for(lambda: _working(tree, "chat"), what="a chat worker at work")
+        api.terminate()
+        refused = wait_for(lambda: _refused_while_draining(tree, waiting), 5, "a refusal while it drains")
+        assert refused.json()["error"]["code"] == "draining" and refused.headers["retry-after"]
+        answer = waiting.result(60)
+    assert answer.status_code == 200, answer.text
+    wait_for(lambda: not api.is_running(), what="the end of the drained process")
+    wait_for(lambda: _chat(tree, {"question": "?", "num_beams": 1}).status_code == 200, what="its replacement")
+    assert "API process 0 exited with 0" in tree.log
+
+
+def _refused_while_draining(tree: Tree, waiting: "Future[httpx.Response]") -> httpx.Response | None:
+    assert not waiting.done(), "the answer came before the drain could be seen"
+    answer = _chat(tree, {"question": "?", "num_beams": 1, "max_new_tokens": 2})
+    return answer if answer.status_code == 503 else None
 
 
 def _ready_workers(tree: Tree) -> int:
