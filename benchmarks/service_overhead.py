@@ -1,6 +1,6 @@
 """What the service itself costs: HTTP → bus → worker process → back with an engine that only echoes, beside LitServe.
 
-Both run on this machine in the same run, measured in turn by the same client in a process of its own, with the same
+Both run on this machine in the same run, measured in turns by the same client in a process of its own, with the same
 event loop (uvloop) and one worker process each. Ours is the real API app, admission, gate and bus on an embedded
 server included.
 
@@ -16,6 +16,7 @@ import os
 import random
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -35,10 +37,13 @@ ROUTES = ("/echo", "/chat")
 ROOT = Path(__file__).parents[1]
 _START_TIMEOUT_S = 60.0
 
+Row = dict[str, Any]
+
 
 def main() -> int:
     options = _parser().parse_args()
-    rows = []
+    rows: list[Row] = []
+    ratios: dict[str, float] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         urls = {
@@ -53,13 +58,17 @@ def main() -> int:
                 wait_until_it_answers(url + route, bodies[route], name)
         for route in options.routes:
             for num_clients in options.clients:
-                for name, url in urls.items():
-                    rows.append(
-                        {"server": name, "route": route} | load(url + route, num_clients, options, bodies[route])
-                    )
+                points: dict[str, list[Row]] = {name: [] for name in urls}
+                for _ in range(options.rounds):
+                    for name, url in urls.items():
+                        points[name].append(load(url + route, num_clients, options.seconds, bodies[route]))
+                for name, measured in points.items():
+                    rows.append({"server": name, "route": route, "clients": num_clients} | median(measured))
                     print_row(rows[-1], is_first=len(rows) == 1)
-    summary = summarise(rows)
-    print(json.dumps({"benchmark": "service_overhead", "cores": os.cpu_count(), **summary, "rows": rows}))
+                ratios |= compare(f"{route[1:]}_{num_clients}", points["viscpm"], points["litserve"])
+    for name, ratio in ratios.items():
+        print(f"{name:>35} {ratio:8.2f}")
+    print(json.dumps({"benchmark": "service_overhead", "cores": os.cpu_count(), **ratios, "rows": rows}))
     return 1 if any(row["errors"] for row in rows) else 0
 
 
@@ -132,40 +141,41 @@ def wait_until_it_answers(url: str, body: Path, name: str) -> None:
             time.sleep(0.1)
 
 
-def load(url: str, num_clients: int, options: argparse.Namespace, body: Path) -> dict[str, object]:
-    command = [sys.executable, "-m", "benchmarks.http_load", url, str(num_clients), str(options.seconds), str(body)]
-    result: dict[str, object] = json.loads(subprocess.check_output(command, cwd=ROOT))
+def load(url: str, num_clients: int, duration_s: float, body: Path) -> Row:
+    command = [sys.executable, "-m", "benchmarks.http_load", url, str(num_clients), str(duration_s), str(body)]
+    result: Row = json.loads(subprocess.check_output(command, cwd=ROOT))
     if result["errors"]:
         print(result["first_error"], file=sys.stderr)
     return result
 
 
-def print_row(row: dict[str, object], is_first: bool) -> None:
+def median(measured: list[Row]) -> Row:
+    """Of each number over the rounds; errors are added up."""
+    names = ("requests_per_s", "p50_ms", "p99_ms", "client_cpu")
+    row: Row = {name: round(statistics.median(one[name] for one in measured), 3) for name in names}
+    return row | {"errors": sum(one["errors"] for one in measured), "rounds": len(measured)}
+
+
+def print_row(row: Row, is_first: bool) -> None:
     columns = ("route", "clients", "server", "requests_per_s", "p50_ms", "p99_ms", "errors", "client_cpu")
     if is_first:
         print("".join(f"{name:>15}" for name in columns))
     print("".join(f"{row[name]!s:>15}" for name in columns), flush=True)
 
 
-def summarise(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Ratios of ours to LitServe's: throughput (more is better) and p50 (less is better)."""
-    ratios: dict[str, object] = {}
-    by_point: dict[tuple[object, object], dict[object, dict[str, object]]] = {}
-    for row in rows:
-        by_point.setdefault((row["route"], row["clients"]), {})[row["server"]] = row
-    for (route, clients), servers in by_point.items():
-        ours, theirs = servers["viscpm"], servers["litserve"]
-        name = f"{str(route)[1:]}_{clients}"
-        ratios[f"{name}_throughput_ratio"] = round(
-            float(str(ours["requests_per_s"])) / float(str(theirs["requests_per_s"])), 2
-        )
-        ratios[f"{name}_p50_ratio"] = round(float(str(ours["p50_ms"])) / float(str(theirs["p50_ms"])), 2)
-    return ratios
+def compare(point: str, ours: list[Row], theirs: list[Row]) -> dict[str, float]:
+    """Ratios of ours to LitServe's, median over the rounds, so that other load on the machine matters less."""
+
+    def ratio(name: str) -> float:
+        return round(statistics.median(one[name] / other[name] for one, other in zip(ours, theirs, strict=True)), 2)
+
+    return {f"{point}_throughput_ratio": ratio("requests_per_s"), f"{point}_p50_ratio": ratio("p50_ms")}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="measured time of each point")
+    parser.add_argument("--seconds", type=float, default=2.0, help="measured time of each point and round")
+    parser.add_argument("--rounds", type=int, default=3, help="the servers take turns; medians are shown")
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
     parser.add_argument("--routes", nargs="+", choices=ROUTES, default=list(ROUTES))
     parser.add_argument("--max-jobs", type=int, default=16, help="jobs that our worker has in progress at once")
