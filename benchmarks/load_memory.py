@@ -6,6 +6,7 @@ temporary folder and removed at the end. Each way of loading runs in a process o
 peak      highest resident memory (VmHWM) beyond what the imports took. Counts pages of the mapped file too, though
           the kernel takes those back whenever it needs memory.
 anonymous highest memory that only the process can free: copies, not file pages (sampled every 5 ms).
+read      time to look at every weight once after loading: a mapped file is read then, if it was not before.
 in use    resident memory beyond the imports' own once every weight has been read, as a first request does.
 weights   bytes of the loaded model: what any loader must end with. The ratios divide by it.
 """
@@ -112,13 +113,16 @@ def measure(way: str, file: Path, dtype: torch.dtype) -> dict[str, float | str]:
         load_s = time.perf_counter() - started
     peak_bytes = memory_bytes()["VmHWM"] - before["VmRSS"]
     weights_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    started = time.perf_counter()
     for parameter in model.parameters():
         parameter.view(torch.uint8).amax()
+    first_read_s = time.perf_counter() - started
     return {
         "way": way,
         "dtype": str(dtype).removeprefix("torch."),
         "weights_bytes": weights_bytes,
         "load_s": round(load_s, 2),
+        "first_read_s": round(first_read_s, 2),
         "cpu_s": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 2),
         "peak_bytes": peak_bytes,
         "peak_ratio": round(peak_bytes / weights_bytes, 3),
@@ -178,11 +182,13 @@ def evict(file: Path) -> None:
 
 
 def print_table(rows: list[dict[str, float]]) -> None:
-    print(f"{'way':<8} {'dtype':<8} {'weights':>10} {'load':>9} {'peak':>16} {'anonymous':>16} {'in use':>7}")
+    print(
+        f"{'way':<8} {'dtype':<8} {'weights':>10} {'load':>9} {'read':>9} {'peak':>16} {'anonymous':>16} {'in use':>7}"
+    )
     for row in rows:
         print(
             f"{row['way']:<8} {row['dtype']:<8} {row['weights_bytes'] / 1e9:>7.2f} GB {row['load_s']:>7.2f} s "
-            f"{row['peak_bytes'] / 1e9:>6.2f} GB {row['peak_ratio']:>5.2f} x "
+            f"{row['first_read_s']:>7.2f} s {row['peak_bytes'] / 1e9:>6.2f} GB {row['peak_ratio']:>5.2f} x "
             f"{row['anonymous_bytes'] / 1e9:>6.2f} GB {row['anonymous_ratio']:>5.2f} x {row['in_use_ratio']:>5.2f} x"
         )
 
