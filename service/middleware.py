@@ -8,7 +8,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import OUTCOME, BodyTimeout, ContentTooLarge, Unavailable, from_exception, response
+from service.errors import OUTCOME, BodyTimeout, ContentTooLarge, Draining, Unavailable, from_exception, response
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,11 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_on)
+        except asyncio.CancelledError:  # the drain is over, and the server cancels what is left
+            if status:
+                raise
+            scope[OUTCOME] = Draining.code
+            await response(Draining("this process is shutting down, ask again"))(scope, receive, send_on)
         except Exception as error:
             logger.exception("request %s: %s %s", request_id.decode(), scope["method"], scope["path"])
             if status:  # too late for another answer; the server cuts the connection

@@ -154,7 +154,8 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS
 def chat_tree(tmp_path_factory: pytest.TempPathFactory, redis_server: EmbeddedServer) -> Iterator[Tree]:
     """Chat alone, on a Redis of its own, which a test may stop."""
     folder: Path = tmp_path_factory.mktemp("chat") / "data"
-    running = Tree(folder, "--models", "chat", VISCPM_REDIS_URL=redis_server.url, **FAST_LEASES)
+    variables = {"VISCPM_REDIS_URL": redis_server.url, "VISCPM_DRAIN_S": "0.5", **FAST_LEASES}
+    running = Tree(folder, "--models", "chat", **variables)
     try:
         yield running.wait_ready()
     finally:
@@ -179,3 +180,14 @@ def test_redis_away_means_503_and_then_normal_service(chat_tree: Tree, redis_ser
     again = _chat(chat_tree, {**body, "conversation_id": first["conversation_id"]})
     assert again.status_code == 200, again.text  # the talk was kept
     assert "starting it again" not in chat_tree.log  # nobody had to be restarted for this
+
+
+def test_what_outlasts_the_drain_is_told_so(chat_tree: Tree) -> None:
+    (api,) = chat_tree.processes(" api ")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(_chat, chat_tree, LONG_CHAT)
+        wait_for(lambda: _working(chat_tree, "chat"), what="a chat worker at work")
+        api.terminate()
+        answer = waiting.result(60)
+    assert answer.status_code == 503 and answer.headers["retry-after"], answer.text
+    assert answer.json()["error"]["code"] == "draining"

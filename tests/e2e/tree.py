@@ -25,7 +25,6 @@ FAST_LEASES = {
     "VISCPM_LEASE_RENEW_S": "1",
     "VISCPM_HEARTBEAT_S": "0.5",
     "VISCPM_HEARTBEAT_EXPIRY_S": "4",
-    "VISCPM_DRAIN_S": "5",
 }
 
 
