@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from service.embedded import EmbeddedServer
 from service.settings import Settings
@@ -22,14 +23,29 @@ def worker_settings() -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
+def routes_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """Apart from the other tests' server, where no worker may be that a test has not started."""
+    with EmbeddedServer(tmp_path_factory.mktemp("routes-redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def shared_workers(
-    shared_server: EmbeddedServer, worker_log: Path, worker_settings: dict[str, object]
+    routes_server: EmbeddedServer, worker_log: Path, worker_settings: dict[str, object]
 ) -> Iterator[None]:
-    settings = quick_settings(shared_server.url, **worker_settings)
+    settings = quick_settings(routes_server.url, **worker_settings)
     workers = [WorkerProcess(settings, worker_log, kind, step_s=0.002) for kind in ("chat", "paint")]
     yield
     for worker in workers:
         worker.kill()
+
+
+@pytest.fixture
+def redis_url(routes_server: EmbeddedServer) -> str:
+    """The server of these tests, emptied."""
+    with redis.Redis.from_url(routes_server.url, protocol=3) as client:
+        client.flushall()
+    return routes_server.url
 
 
 @pytest.fixture
