@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -90,15 +91,15 @@ def sized_config(wanted_bytes: float) -> ChatConfig:
     raise SystemExit(f"--gigabytes {wanted_bytes / 1e9:g} is more than a whole checkpoint")
 
 
-def run_measurement(way: str, file: Path, dtype: str) -> dict[str, float]:
+def run_measurement(way: str, file: Path, dtype: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--measure", way, "--file", str(file), "--dtype", dtype]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_root(), os.environ.get("PYTHONPATH")]))}
     finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    measured: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return measured
 
 
-def measure(way: str, file: Path, dtype: torch.dtype) -> dict[str, float | str]:
+def measure(way: str, file: Path, dtype: torch.dtype) -> dict[str, Any]:
     """Load in this process and tell what it took; nothing else must have been loaded in it."""
     ways: dict[str, Callable[[], nn.Module]] = {
         "plain": lambda: load_plainly(file, dtype),
@@ -181,7 +182,7 @@ def evict(file: Path) -> None:
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def print_table(rows: list[dict[str, float]]) -> None:
+def print_table(rows: list[dict[str, Any]]) -> None:
     print(
         f"{'way':<8} {'dtype':<8} {'weights':>10} {'load':>9} {'read':>9} {'peak':>16} {'anonymous':>16} {'in use':>7}"
     )
