@@ -7,15 +7,14 @@ the job's own record and events, so a watcher sees each event once and in order.
 
 import asyncio
 import logging
-from collections import deque
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import redis.asyncio
 
-from models.jobs import ChatJob, Event, Job, Kind, decode_event, encode
-from service.errors import BusUnavailable, JobFailed, JobLost, QueueFull
+from models.jobs import ChatJob, Job, Kind, encode
+from service.errors import BusUnavailable, JobFailed, QueueFull
 from service.link import BlockingReader, Link
 from service.metrics import Metrics
 from service.record import (
@@ -24,12 +23,11 @@ from service.record import (
     JobRecord,
     SweepCounts,
     TurnAppend,
-    decode_ending,
     encode_ending,
     read_record,
 )
-from service.redelivery import Differs, Given
 from service.settings import Settings
+from service.watch import Watch, lost
 
 __all__ = ["Bus", "Ending", "JobRecord", "SweepCounts", "TurnAppend", "Watch"]
 
@@ -39,9 +37,6 @@ _KINDS: tuple[Kind, ...] = ("chat", "paint")
 _BLOCK_S = 1.0
 _INBOX_EXPIRY_S = 60.0
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
-_FOLLOW_S = (
-    10.0  # a watcher that heard nothing for this long looks into the record, should its inbox have lost something
-)
 _UNGATED_PATIENCE_S = 30.0  # for screening a result, before another process tries
 _SWEEP_LIMIT = 100
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -124,7 +119,7 @@ class Bus:
             "submit", kind, job.job_id, data, pixels, intent, busy_key, _ms(deadline_s), _ms(_DEADLINE_GRACE_S)
         )
         if before is None:
-            raise _lost(job.job_id)
+            raise lost(job.job_id)
         if before != b"reserved":
             raise JobFailed(f"job {job.job_id} was {before.decode()} before it could be queued")
 
@@ -141,7 +136,7 @@ class Bus:
         reply = await self._link.step("finish", job_id, self.process_id, ending.state, data, *_turn_arguments(turn))
         self._unsubmitted.pop(job_id, None)
         if reply is None:
-            raise _lost(job_id)
+            raise lost(job_id)
         before, kind = reply
         if before == b"ended":
             return False
@@ -256,115 +251,6 @@ class Bus:
             self._all_have_missed()
 
 
-class Watch:
-    """Async context manager and iterator over one job's events, ended by its Ending.
-
-    Events come in order, each once, and without what an earlier delivery has said already. Past the job's deadline the
-    watch cancels it. Raises JobLost when Redis forgot the job, BusUnavailable when it is away past the deadline.
-    """
-
-    def __init__(self, bus: Bus, job_id: str, has_missed: bool) -> None:
-        self.job_id = job_id
-        self.deadline: float | None = None  # of the event loop's clock
-        self._bus = bus
-        self._behind = has_missed
-        self._inbox: deque[tuple[bytes, bytes, bool]] = deque()  # position, payload, read from the record
-        self._awake = asyncio.Event()
-        self._last = (0, 0)  # fencing token and number of the last event seen
-        self._given = Given()
-        self._ended = False
-
-    async def __aenter__(self) -> Self:
-        self._bus.enter(self)
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        self._bus.leave(self)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    def put(self, position: bytes, payload: bytes) -> None:
-        self._inbox.append((position, payload, False))
-        self._awake.set()
-
-    def has_missed(self) -> None:
-        self._behind = True
-        self._awake.set()
-
-    async def __anext__(self) -> Event | Ending:
-        if self._ended:
-            raise StopAsyncIteration
-        while True:
-            while self._inbox:
-                event = await self._take(*self._inbox.popleft())
-                if event is not None:
-                    return event
-            if self._behind:
-                await self._catch_up()
-            else:
-                await self._wait()
-
-    async def _take(self, position: bytes, payload: bytes, from_record: bool) -> Event | Ending | None:
-        if not payload:  # a pointer: too large for an inbox
-            self._behind = True
-            return None
-        if position == b"end":
-            self._ended = True
-            return decode_ending(payload)
-        token, number = map(int, position.split(b"-"))
-        last_token, last_number = self._last
-        if (token, number) <= self._last:
-            return None
-        if not from_record and number != (last_number + 1 if token == last_token else 1):
-            self._behind = True  # something between was missed; the record has both
-            return None
-        self._last = (token, number)
-        try:
-            return self._given.only_new(token, decode_event(payload))
-        except Differs as difference:
-            message = f"job {self.job_id} was restarted and did not repeat itself: {difference}"
-            await self._bus.finish(self.job_id, Ending("failed", "job_failed", message))
-            self._behind = True  # should something else have ended it first
-            return None
-
-    async def _catch_up(self) -> None:
-        self._behind = False
-        try:
-            reply = await self._bus.follow(self.job_id, *self._last)
-        except BusUnavailable:
-            self._behind = True
-            if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
-                raise
-            await asyncio.sleep(_BACKOFF_S[2])
-            return
-        if reply is None:
-            raise _lost(self.job_id)
-        state, left_ms, events, position, result, ending = reply
-        if self.deadline is None and left_ms >= 0:
-            self.deadline = asyncio.get_running_loop().time() + left_ms / 1000
-        read = [(event_id, fields[1], True) for event_id, fields in events]
-        if result:
-            read.append((position, result, True))
-        if ending:
-            read.append((b"end", ending, True))
-        self._inbox.extendleft(reversed(read))
-
-    async def _wait(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._awake.clear()
-        until = loop.time() + _FOLLOW_S
-        if self.deadline is not None:
-            until = min(until, self.deadline)
-        try:
-            async with asyncio.timeout_at(until):
-                await self._awake.wait()
-        except TimeoutError:
-            self._behind = True
-            if self.deadline is not None and loop.time() >= self.deadline:
-                await self._bus.cancel(self.job_id, "deadline_exceeded")
-
-
 def _turn_arguments(turn: TurnAppend | None) -> list[Any]:
     if turn is None:
         return ["", "0", b"", 0, 0]
@@ -377,10 +263,6 @@ def _turn_arguments(turn: TurnAppend | None) -> list[Any]:
         turn.ttl_s * 1000,
         *fields,
     ]
-
-
-def _lost(job_id: str) -> JobLost:
-    return JobLost(f"job {job_id} is unknown: it is past its retention time, or the server lost its data")
 
 
 def _ms(duration_s: float) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import redis.asyncio
@@ -43,6 +43,14 @@ class Delivery:
             self.last_state, self.last = "failed", encode_ending(Ending("failed", event.code, event.message))
         else:
             self.unsent.append(encode(event))
+
+
+class Published(NamedTuple):
+    """Deliveries that are lost (fenced off, or ended by others), that have ended, and that Redis did not take."""
+
+    lost: list[Delivery]
+    ended: list[Delivery]
+    unsent: list[Delivery]
 
 
 class Leases:
@@ -111,8 +119,8 @@ class Leases:
         kept = await self._link.step("renew", self._kind, self._consumer, *arguments)
         return [one for one, is_kept in zip(deliveries, kept, strict=True) if not is_kept]
 
-    async def publish(self, deliveries: Iterable[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
-        """Send what waits in each. Returns those that are lost (fenced off or ended) and those to be sent again."""
+    async def publish(self, deliveries: Iterable[Delivery]) -> Published:
+        """Send what waits in each; what is added meanwhile waits for the next call."""
         sent = [(one, len(one.unsent), one.last_state) for one in deliveries]
         replies = await self._link.steps(
             [
@@ -120,21 +128,21 @@ class Leases:
                 for one, count, last_state in sent
             ]
         )
-        lost, again = [], []
+        published = Published([], [], [])
         for (one, count, last_state), reply in zip(sent, replies, strict=True):
             if isinstance(reply, BusUnavailable):
-                again.append(one)
+                published.unsent.append(one)
             elif isinstance(reply, BaseException):
                 raise reply
             elif not reply:
                 self._metrics.count("events_fenced_total", count + bool(last_state), model=self._kind)
-                lost.append(one)
+                published.lost.append(one)
             else:
                 del one.unsent[:count]
                 one.next_number += count
-                if one.unsent or one.last_state != last_state:
-                    again.append(one)
-        return lost, again
+                if last_state:
+                    published.ended.append(one)
+        return published
 
     async def give_back(self, delivery: Delivery, is_counted: bool, alone: bool) -> None:
         """Leave a job to whoever wants it, at once. `is_counted`: it counts as one of its deliveries."""

@@ -1,7 +1,7 @@
-"""The worker role: one process, one model, jobs from the bus.
+"""The worker role: one process, one model; its life from loading to leaving.
 
-The asyncio side talks to Redis and one thread owns the engine (`engine_thread`). Jobs are pulled only while the engine
-has room; leases are renewed only while its steps make progress; what it says goes out under a fencing token.
+The asyncio side talks to Redis and one thread owns the engine (`engine_thread`); `job_flow` moves the jobs between the
+two. Leases are renewed only while the engine's steps make progress.
 """
 
 import asyncio
@@ -16,27 +16,17 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 import redis.asyncio
 import uvloop
 from redis.exceptions import RedisError
 
-from models.jobs import (
-    ChatJob,
-    Engine,
-    EngineConfig,
-    Failed,
-    Generated,
-    Job,
-    Kind,
-    ModelDescription,
-    StateComputed,
-)
-from service.device import Device, empty_device_cache, resident_bytes
+from models.jobs import Engine, EngineConfig, Job, Kind, ModelDescription
+from service.device import Device, resident_bytes
 from service.engine_thread import EngineThread, TokenEvent
 from service.errors import BusUnavailable
 from service.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
-from service.leases import Delivery, Leases
+from service.job_flow import JobFlow
+from service.leases import Leases
 from service.link import Link, open_redis
 from service.metrics import Metrics
 from service.settings import Settings
@@ -48,8 +38,8 @@ _log = logging.getLogger(__name__)
 EXIT_FAILED = 1
 EXIT_STALLED = 70
 
-_BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
-_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_BACKOFF_S = 1.0
+_TIDY_S = 60.0
 _MAX_FAILED_STEPS = 3  # in a row: then the process is not to be trusted any more
 _LEAVE_S = 1.0  # for the last words to Redis
 
@@ -98,24 +88,17 @@ class Worker:
         self._started_s = time.time()
 
         self._model: ModelDescription | None = None
-        self._vision_cache: VisionCache | None = None
+        self._flow: JobFlow | None = None  # once the model is loaded
         self._device: Device | None = None
-        self._capacity = 0  # as the engine last said
-        self._admitting = 0  # handed to the engine, which has not answered yet
         self._failed_steps = 0
-        self._in_hand: dict[str, Delivery] = {}  # until their last event is published
-        self._in_engine: set[str] = set()
-        self._unpublished: dict[str, Delivery] = {}
 
         self._loaded = asyncio.Event()
-        self._stopping = asyncio.Event()  # no more pulling
-        self._is_leaving = False  # no more waiting either
-        self._changed = asyncio.Event()  # room, or fewer jobs in hand
-        self._has_unpublished = asyncio.Event()
+        self._stopping = asyncio.Event()  # no more jobs
+        self._leaving = asyncio.Event()  # no more waiting either
         self._has_news = asyncio.Event()  # for the next heartbeat
         self._exit_code = 0
         self._pulling: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> tuple[int, bool]:
         """Returns the exit code and whether the engine's thread has ended."""
@@ -128,20 +111,20 @@ class Worker:
             _log.error("cannot listen for metrics: %s", error)
             return EXIT_FAILED, True
         self._thread.start()
-        for duty in (self._heartbeats, self._cancellations, self._release_predecessor, self._serve_jobs):
+        for duty in (self._heartbeats, self._release_predecessor, self._serve_jobs):
             self._in_background(duty())
         await self._stopping.wait()
-        if self._loaded.is_set() and not self._is_leaving:
-            await self._drain()
+        if self._flow is not None and not self._leaving.is_set():
+            await self._drain(self._flow)
         await self._leave()
-        return self._exit_code, self._thread.stop(0.5 if self._loaded.is_set() else 0.0)
+        return self._exit_code, self._thread.stop(0.5 if self._flow is not None else 0.0)
 
     # What the engine's thread tells ---------------------------------------------------------------------------------
 
     def on_loaded(self, engine: Engine, load_s: float) -> None:
         self._model = engine.description
-        self._capacity = engine.capacity
-        self._vision_cache = VisionCache(self._link, self._settings, engine.description)
+        vision_cache = VisionCache(self._link, self._settings, engine.description)
+        self._flow = JobFlow(self._leases, self._thread, vision_cache, self._in_background, engine.capacity)
         self._device = Device(engine.description.device)
         self._metrics.set("model_load_seconds", load_s, model=self._kind)
         _log.info("loaded %s on %s in %.1f s", self._model.name, self._model.device, load_s)
@@ -155,48 +138,21 @@ class Worker:
         self._stop_with(EXIT_FAILED)
 
     def on_state_wanted(self, job: Job, token: int, key: str) -> None:
-        self._in_background(self._bring_state(job, token, key))
+        if self._flow is not None:
+            self._flow.on_state_wanted(job, token, key)
 
     def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None:
-        self._capacity = capacity
-        self._admitting -= admitted
-        self._failed_steps = 0 if events else self._failed_steps
-        for job_id, token, event in events:
-            if isinstance(event, StateComputed):
-                self._in_background(self._store_state(event))
-                continue
-            delivery = self._in_hand.get(job_id)
-            if delivery is None or delivery.token != token:  # of a delivery that was lost meanwhile
-                continue
-            if isinstance(event, Generated | Failed):
-                self._in_engine.discard(job_id)
-            delivery.add(event)
-            self._unpublished[job_id] = delivery
-        self._has_unpublished.set()
-        self._changed.set()
+        if self._flow is not None:
+            self._failed_steps = 0 if events else self._failed_steps
+            self._flow.on_events(events, capacity, admitted)
 
     def on_step_failed(self, error: Exception, job_ids: list[str], capacity: int) -> None:
-        self._capacity = capacity
         self._failed_steps += 1
-        is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if is_memory:
-            empty_device_cache()
-        reason = "the device ran out of memory" if is_memory else f"{type(error).__name__}: {error}"
-        for job_id in job_ids:
-            self._in_engine.discard(job_id)
-            delivery = self._in_hand.get(job_id)
-            if delivery is None:
-                continue
-            if len(job_ids) == 1:  # nothing else can have been the cause
-                delivery.add(Failed(code="job_failed", message=f"job {job_id} failed: {reason}"))
-                self._unpublished[job_id] = delivery
-            else:
-                self._drop(delivery)
-                self._in_background(self._give_back(delivery, is_counted=True, alone=True))
-        self._has_unpublished.set()
-        self._changed.set()
-        if self._failed_steps >= _MAX_FAILED_STEPS or "CUDA error" in str(error):
-            _log.error("the engine is broken, leaving: %s", reason)
+        is_broken = self._failed_steps >= _MAX_FAILED_STEPS or "CUDA error" in str(error)
+        if self._flow is not None:
+            self._flow.on_step_failed(error, job_ids, capacity, is_broken)
+        if is_broken:
+            _log.error("the engine is broken, leaving")
             self._exit_code = EXIT_FAILED
             self._stopping.set()
 
@@ -204,83 +160,19 @@ class Worker:
 
     async def _serve_jobs(self) -> None:
         await self._loaded.wait()
-        self._pulling = self._in_background(self._pull())
-        for duty in (self._publish, self._keep_leases):
-            self._in_background(duty())
-
-    async def _pull(self) -> None:
-        failures = 0
-        next_recovery_s = 0.0
-        while not self._stopping.is_set():
-            self._changed.clear()
-            room = self._room()
-            if room <= 0:
-                await self._changed.wait()
-                continue
-            try:
-                taken: list[Delivery] = []
-                if self._leases.must_empty or time.monotonic() >= next_recovery_s:
-                    taken = await self._leases.recover(room, len(self._in_engine))
-                    next_recovery_s = time.monotonic() + _BLOCK_S
-                if not taken and not self._leases.must_empty:
-                    taken = await self._leases.take(room, len(self._in_engine), _BLOCK_S)
-                failures = 0
-            except BusUnavailable as error:
-                if failures == 0:
-                    _log.warning("cannot take jobs: %s", error.message)
-                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-                failures += 1
-                continue
-            for delivery in taken:
-                if self._stopping.is_set():
-                    await self._give_back(delivery, is_counted=False)
-                else:
-                    self._start(delivery)
-
-    def _room(self) -> int:
-        if any(self._in_hand[job_id].alone for job_id in self._in_engine):
-            return 0
-        if self._leases.must_empty and self._in_engine:
-            return 0
-        return self._capacity - self._admitting
-
-    def _start(self, delivery: Delivery) -> None:
-        self._in_hand[delivery.job_id] = delivery
-        self._in_engine.add(delivery.job_id)
-        self._admitting += 1
-        self._thread.admit(delivery.job, delivery.token)
-
-    async def _publish(self) -> None:
-        failures = 0
-        while True:
-            await self._has_unpublished.wait()
-            self._has_unpublished.clear()
-            deliveries, self._unpublished = list(self._unpublished.values()), {}
-            lost, again = await self._leases.publish(deliveries)
-            for delivery in lost:
-                self._cancel(delivery)
-            for delivery in deliveries:
-                if delivery.last_state and delivery not in again:
-                    self._drop(delivery)
-            if not again:
-                failures = 0
-                continue
-            self._unpublished = {one.job_id: one for one in again if one.job_id in self._in_hand} | self._unpublished
-            self._has_unpublished.set()
-            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-            failures += 1
-
-    async def _keep_leases(self) -> None:
+        assert self._flow is not None
+        self._pulling = self._in_background(self._flow.pull())
+        self._in_background(self._flow.publish())
+        self._in_background(self._flow.hear_cancellations(self._client))
         next_tidy_s = 0.0
         while True:
             await asyncio.sleep(self._settings.lease_renew_s)
             if self._is_stalled():
                 continue
             with suppress(BusUnavailable):
-                for delivery in await self._leases.renew(list(self._in_hand.values())):
-                    self._cancel(delivery)
+                await self._flow.keep_leases()
                 if time.monotonic() >= next_tidy_s:
-                    next_tidy_s = time.monotonic() + 60.0
+                    next_tidy_s = time.monotonic() + _TIDY_S
                     await self._leases.tidy_consumers()
 
     async def _heartbeats(self) -> None:
@@ -297,20 +189,6 @@ class Worker:
                 async with asyncio.timeout(min(self._settings.heartbeat_s, self._settings.stall_s / 2)):
                     await self._has_news.wait()
 
-    async def _cancellations(self) -> None:
-        """Hears of cancelled jobs at once; the next publish or renewal would tell as well."""
-        while True:
-            try:
-                async with self._client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe("cancelled")
-                    while True:
-                        message = await pubsub.get_message(timeout=1.0)
-                        delivery = self._in_hand.get(message["data"].decode()) if message else None
-                        if delivery is not None and not delivery.last_state:
-                            self._cancel(delivery)
-            except (RedisError, OSError, TimeoutError):
-                await asyncio.sleep(_BACKOFF_S[-1])
-
     async def _release_predecessor(self) -> None:
         while self._predecessor:
             try:
@@ -319,73 +197,35 @@ class Worker:
                 _log.info("%s left %d jobs behind", self._predecessor, released)
                 return
             except BusUnavailable:
-                await asyncio.sleep(_BACKOFF_S[-1])
-
-    async def _bring_state(self, job: Job, token: int, key: str) -> None:
-        data = b""
-        with suppress(BusUnavailable):  # then it is computed
-            assert self._vision_cache is not None
-            data = await self._vision_cache.get(key)
-        delivery = self._in_hand.get(job.job_id)
-        if delivery is None or delivery.token != token:  # cancelled meanwhile
-            self._admitting -= 1
-            self._changed.set()
-            return
-        if data and isinstance(job, ChatJob):
-            job = msgspec.structs.replace(job, vision_state=data)
-        self._thread.admit(job, token, has_looked=True)
-
-    async def _store_state(self, state: StateComputed) -> None:
-        with suppress(BusUnavailable):  # then the next one computes it again
-            assert self._vision_cache is not None
-            await self._vision_cache.put(state.key, state.data)
+                await asyncio.sleep(_BACKOFF_S)
 
     # Ends -----------------------------------------------------------------------------------------------------------
 
-    def _cancel(self, delivery: Delivery) -> None:
-        if delivery.job_id in self._in_engine:
-            self._thread.cancel(delivery.job_id)
-        self._drop(delivery)
-
-    def _drop(self, delivery: Delivery) -> None:
-        if self._in_hand.get(delivery.job_id) is delivery:
-            del self._in_hand[delivery.job_id]
-            self._unpublished.pop(delivery.job_id, None)
-        self._in_engine.discard(delivery.job_id)
-        self._changed.set()
-
-    async def _give_back(self, delivery: Delivery, is_counted: bool, alone: bool = False) -> None:
-        with suppress(BusUnavailable):  # then its lease runs out
-            await self._leases.give_back(delivery, is_counted, alone)
-
     def _on_signal(self) -> None:
-        self._is_leaving = self._stopping.is_set()  # the second one
+        if self._stopping.is_set():  # the second one
+            self._leaving.set()
         self._stopping.set()
-        self._changed.set()
         self._has_news.set()
 
     def _stop_with(self, code: int) -> None:
         self._exit_code = code
-        self._is_leaving = True
+        self._leaving.set()
         self._stopping.set()
-        self._changed.set()
 
-    async def _drain(self) -> None:
+    async def _drain(self, flow: JobFlow) -> None:
         """Finish what is in hand within the time given; leave the rest to others."""
-        _log.info("stopping: %d jobs in hand", len(self._in_hand))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_s):
-                while self._in_hand and not self._is_leaving:
-                    self._changed.clear()
-                    await self._changed.wait()
-                if self._pulling is not None and not self._is_leaving:
-                    await asyncio.wait([self._pulling])
-        leftovers = list(self._in_hand.values())
-        for delivery in leftovers:
-            self._thread.cancel(delivery.job_id)
-        await asyncio.gather(*(self._give_back(one, is_counted=False) for one in leftovers))
-        if leftovers:
-            _log.info("gave %d jobs back", len(leftovers))
+        _log.info("stopping: %d jobs in hand", len(flow))
+        flow.stop_pulling()
+
+        async def finish() -> None:
+            await flow.finished()
+            if self._pulling is not None:
+                await asyncio.wait([self._pulling])
+
+        waiting = [self._in_background(finish()), self._in_background(self._leaving.wait())]
+        await asyncio.wait(waiting, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        if num_leftovers := await flow.give_all_back():
+            _log.info("gave %d jobs back", num_leftovers)
 
     async def _leave(self) -> None:
         for task in list(self._background):
@@ -400,13 +240,13 @@ class Worker:
         await self._leases.close()
         await self._link.close()
 
-    def _in_background(self, duty: Coroutine[Any, Any, Any]) -> "asyncio.Task[None]":
+    def _in_background(self, duty: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.create_task(duty)
         self._background.add(task)
         task.add_done_callback(self._on_done)
         return task
 
-    def _on_done(self, task: "asyncio.Task[None]") -> None:
+    def _on_done(self, task: "asyncio.Task[Any]") -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("the worker is broken, leaving", exc_info=error)
@@ -434,8 +274,8 @@ class Worker:
             pid=os.getpid(),
             started_s=self._started_s,
             model=self._model,
-            jobs=len(self._in_hand),
-            capacity=self._capacity,
+            jobs=len(self._flow) if self._flow is not None else 0,
+            capacity=self._flow.capacity if self._flow is not None else 0,
             step_age_s=self._thread.step_age_s,
             metrics_url=self._server.url,
             resident_bytes=resident_bytes(),
@@ -446,7 +286,7 @@ class Worker:
 
     def _render_metrics(self) -> bytes:
         model = self._kind
-        self._metrics.set("jobs_in_hand", len(self._in_hand), model=model)
+        self._metrics.set("jobs_in_hand", len(self._flow) if self._flow is not None else 0, model=model)
         self._metrics.set("worker_resident_memory_bytes", resident_bytes(), model=model)
         use = self._device.read() if self._device is not None else None
         if use is not None and self._device is not None:

@@ -32,7 +32,7 @@ async def take_one(worker: Leases) -> Delivery:
 
 async def generate(worker: Leases, delivery: Delivery, answer: str = "answer") -> None:
     delivery.add(generated(answer))
-    assert await worker.publish([delivery]) == ([], [])
+    assert await worker.publish([delivery]) == ([], [delivery], [])
 
 
 async def test_slots_are_exact_across_processes(redis_url: str) -> None:
@@ -265,7 +265,7 @@ async def test_a_failed_job_says_why(api: ApiSide, settings: Settings) -> None:
         await api.bus.submit(ChatJob(job_id="a", question="x"), b"")
         delivery = await take_one(worker)
         delivery.add(Failed(code="generation_failed", message="NaN"))
-        assert await worker.publish([delivery]) == ([], [])
+        assert await worker.publish([delivery]) == ([], [delivery], [])
         assert [event async for event in watch] == [Ending("failed", "generation_failed", "NaN")]
     await api.check_accounting(accepted=1, failed=1)
 

@@ -45,7 +45,7 @@ async def test_a_renewed_lease_is_kept_and_an_old_one_is_lost(redis_url: str, ap
 
     delivery.add(Delta(token_ids=[1], text="late", offset_chars=0))
     delivery.add(generated("late"))
-    assert await first.publish([delivery]) == ([delivery], [])
+    assert await first.publish([delivery]) == ([delivery], [], [])
     assert await first.renew([delivery]) == [delivery]
     await generate(second, taken)
     record = await api.bus.record(taken.job_id)
@@ -80,12 +80,12 @@ async def test_publishing_again_changes_nothing(api: ApiSide, settings: Settings
     for delta in deltas:
         delivery.add(delta)
     sent_before = list(delivery.unsent)
-    assert await worker.publish([delivery]) == ([], [])
+    assert await worker.publish([delivery]) == ([], [], [])
     delivery.unsent, delivery.next_number = sent_before, 1
     delivery.add(generated("xxx"))
-    assert await worker.publish([delivery]) == ([], [])
+    assert await worker.publish([delivery]) == ([], [delivery], [])
     delivery.unsent, delivery.next_number = sent_before, 1
-    assert await worker.publish([delivery]) == ([], [])
+    assert await worker.publish([delivery]) == ([], [delivery], [])
     assert await api.redis.xlen(f"events:{job_id}") == 3
     async with api.bus.watch(job_id) as watch:
         events = [await anext(watch) for _ in range(4)]
@@ -112,7 +112,7 @@ async def test_given_back_jobs_go_to_the_next_at_once(api: ApiSide, settings: Se
     await first.give_back(held[1], is_counted=True, alone=True)
     await api.link.send("XREADGROUP", "GROUP", "workers", "first", "COUNT", 1, "STREAMS", "jobs:chat", ">")
     assert await first.release("first") == 1  # read, and never claimed
-    assert await first.publish(held) == (held, [])  # fenced off
+    assert await first.publish(held) == (held, [], [])  # fenced off
 
     [one] = await second.recover(1, 0)
     assert one.job_id == job_ids[0] and not one.alone

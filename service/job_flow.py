@@ -1,0 +1,239 @@
+"""Jobs on their way through a worker: from the bus into the engine's thread, and their events back."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from models.jobs import ChatJob, Failed, Generated, Job, StateComputed
+from service.device import empty_device_cache
+from service.engine_thread import EngineThread, TokenEvent
+from service.errors import BusUnavailable
+from service.leases import Delivery, Leases
+from service.vision_cache import VisionCache
+
+_log = logging.getLogger(__name__)
+
+_BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
+_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+class JobFlow:
+    """What one worker has in hand. Everything here runs on the event loop.
+
+    Args:
+        spawn: runs a coroutine beside the others; its failure ends the worker.
+        capacity: how many jobs the engine takes before it has any.
+    """
+
+    def __init__(
+        self, leases: Leases, thread: EngineThread, vision_cache: VisionCache, spawn: Spawn, capacity: int
+    ) -> None:
+        self._leases = leases
+        self._thread = thread
+        self._vision_cache = vision_cache
+        self._spawn = spawn
+        self.capacity = capacity  # as the engine last said
+        self._admitting = 0  # handed to the engine, which has not answered yet
+        self._in_hand: dict[str, Delivery] = {}  # until their last event is published
+        self._in_engine: set[str] = set()
+        self._unpublished: dict[str, Delivery] = {}
+        self._is_pulling = True
+        self._changed = asyncio.Event()  # room, or fewer jobs in hand
+        self._has_unpublished = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._in_hand)
+
+    # What the engine's thread tells ---------------------------------------------------------------------------------
+
+    def on_state_wanted(self, job: Job, token: int, key: str) -> None:
+        self._spawn(self._bring_state(job, token, key))
+
+    def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None:
+        self.capacity = capacity
+        self._admitting -= admitted
+        for job_id, token, event in events:
+            if isinstance(event, StateComputed):
+                self._spawn(self._store_state(event))
+                continue
+            delivery = self._in_hand.get(job_id)
+            if delivery is None or delivery.token != token:  # of a delivery that was lost meanwhile
+                continue
+            if isinstance(event, Generated | Failed):
+                self._in_engine.discard(job_id)
+            delivery.add(event)
+            self._unpublished[job_id] = delivery
+        self._has_unpublished.set()
+        self._changed.set()
+
+    def on_step_failed(self, error: Exception, job_ids: list[str], capacity: int, is_broken: bool) -> None:
+        """A step raised and the engine dropped its jobs: they are tried again, each alone; one that was alone fails.
+
+        Args:
+            is_broken: the process cannot go on, so no job may be blamed.
+        """
+        self.capacity = capacity
+        is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if is_memory:
+            empty_device_cache()
+        reason = "the device ran out of memory" if is_memory else f"{type(error).__name__}: {error}"
+        for job_id in job_ids:
+            self._in_engine.discard(job_id)
+            delivery = self._in_hand.get(job_id)
+            if delivery is None:
+                continue
+            if len(job_ids) == 1 and not is_broken:
+                delivery.add(Failed(code="job_failed", message=f"job {job_id} failed: {reason}"))
+                self._unpublished[job_id] = delivery
+            else:
+                self._drop(delivery)
+                self._spawn(self._give_back(delivery, is_counted=True, alone=True))
+        self._has_unpublished.set()
+        self._changed.set()
+
+    # Duties ---------------------------------------------------------------------------------------------------------
+
+    async def pull(self) -> None:
+        """Take jobs while the engine has room, until `stop_pulling`."""
+        failures = 0
+        next_recovery_s = 0.0
+        while self._is_pulling:
+            self._changed.clear()
+            room = self._room()
+            if room <= 0:
+                await self._changed.wait()
+                continue
+            try:
+                taken: list[Delivery] = []
+                if self._leases.must_empty or time.monotonic() >= next_recovery_s:
+                    taken = await self._leases.recover(room, len(self._in_engine))
+                    next_recovery_s = time.monotonic() + _BLOCK_S
+                if not taken and not self._leases.must_empty:
+                    taken = await self._leases.take(room, len(self._in_engine), _BLOCK_S)
+                failures = 0
+            except BusUnavailable as error:
+                if failures == 0:
+                    _log.warning("cannot take jobs: %s", error.message)
+                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                failures += 1
+                continue
+            for delivery in taken:
+                if self._is_pulling:
+                    self._start(delivery)
+                else:
+                    await self._give_back(delivery, is_counted=False)
+
+    def _room(self) -> int:
+        if any(self._in_hand[job_id].alone for job_id in self._in_engine):
+            return 0
+        if self._leases.must_empty and self._in_engine:
+            return 0
+        return self.capacity - self._admitting
+
+    def _start(self, delivery: Delivery) -> None:
+        self._in_hand[delivery.job_id] = delivery
+        self._in_engine.add(delivery.job_id)
+        self._admitting += 1
+        self._thread.admit(delivery.job, delivery.token)
+
+    async def publish(self) -> None:
+        """Send what the engine says; what Redis does not take now is kept and sent again."""
+        failures = 0
+        while True:
+            await self._has_unpublished.wait()
+            self._has_unpublished.clear()
+            deliveries, self._unpublished = list(self._unpublished.values()), {}
+            published = await self._leases.publish(deliveries)
+            for delivery in published.lost:
+                self._cancel(delivery)
+            for delivery in published.ended:
+                self._drop(delivery)
+            if not published.unsent:
+                failures = 0
+                continue
+            unsent = {one.job_id: one for one in published.unsent if self._in_hand.get(one.job_id) is one}
+            self._unpublished = unsent | self._unpublished
+            self._has_unpublished.set()
+            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+            failures += 1
+
+    async def keep_leases(self) -> None:
+        """One renewal. Raises BusUnavailable."""
+        for delivery in await self._leases.renew(list(self._in_hand.values())):
+            self._cancel(delivery)
+
+    async def hear_cancellations(self, client: "redis.asyncio.Redis") -> None:
+        """Hears of cancelled jobs at once; the next publish or renewal would tell as well."""
+        while True:
+            try:
+                async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe("cancelled")
+                    while True:
+                        message = await pubsub.get_message(timeout=1.0)
+                        delivery = self._in_hand.get(message["data"].decode()) if message else None
+                        if delivery is not None and not delivery.last_state:
+                            self._cancel(delivery)
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(_BACKOFF_S[-1])
+
+    async def _bring_state(self, job: Job, token: int, key: str) -> None:
+        data = b""
+        with suppress(BusUnavailable):  # then it is computed
+            data = await self._vision_cache.get(key)
+        delivery = self._in_hand.get(job.job_id)
+        if delivery is None or delivery.token != token:  # cancelled meanwhile
+            self._admitting -= 1
+            self._changed.set()
+            return
+        if data and isinstance(job, ChatJob):
+            job = msgspec.structs.replace(job, vision_state=data)
+        self._thread.admit(job, token, has_looked=True)
+
+    async def _store_state(self, state: StateComputed) -> None:
+        with suppress(BusUnavailable):  # then the next one computes it again
+            await self._vision_cache.put(state.key, state.data)
+
+    # Ends -----------------------------------------------------------------------------------------------------------
+
+    def stop_pulling(self) -> None:
+        self._is_pulling = False
+        self._changed.set()
+
+    async def finished(self) -> None:
+        """Wait until nothing is in hand."""
+        while self._in_hand:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def give_all_back(self) -> int:
+        """Leave what is in hand to others, at once and not counted as a delivery; how many there were."""
+        leftovers = list(self._in_hand.values())
+        for delivery in leftovers:
+            self._thread.cancel(delivery.job_id)
+        await asyncio.gather(*(self._give_back(one, is_counted=False) for one in leftovers))
+        return len(leftovers)
+
+    def _cancel(self, delivery: Delivery) -> None:
+        if delivery.job_id in self._in_engine:
+            self._thread.cancel(delivery.job_id)
+        self._drop(delivery)
+
+    def _drop(self, delivery: Delivery) -> None:
+        if self._in_hand.get(delivery.job_id) is delivery:
+            del self._in_hand[delivery.job_id]
+            self._unpublished.pop(delivery.job_id, None)
+        self._in_engine.discard(delivery.job_id)
+        self._changed.set()
+
+    async def _give_back(self, delivery: Delivery, is_counted: bool, alone: bool = False) -> None:
+        with suppress(BusUnavailable):  # then its lease runs out
+            await self._leases.give_back(delivery, is_counted, alone)

@@ -1,0 +1,129 @@
+"""One job's events as one waiting request sees them."""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+from models.jobs import Event, decode_event
+from service.errors import BusUnavailable, JobLost
+from service.record import Ending, decode_ending
+from service.redelivery import Differs, Given
+
+if TYPE_CHECKING:  # the bus makes watches
+    from service.bus import Bus
+
+_FOLLOW_S = 10.0  # after hearing nothing for this long it looks into the record: its inbox may have lost something
+_RETRY_S = 0.2
+
+
+class Watch:
+    """Async context manager and iterator over one job's events, ended by its Ending.
+
+    Events come in order, each once, and without what an earlier delivery has said already. Past the job's deadline the
+    watch cancels it. Raises JobLost when Redis forgot the job, BusUnavailable when it is away past the deadline.
+    """
+
+    def __init__(self, bus: "Bus", job_id: str, has_missed: bool) -> None:
+        self.job_id = job_id
+        self.deadline: float | None = None  # of the event loop's clock
+        self._bus = bus
+        self._behind = has_missed
+        self._inbox: deque[tuple[bytes, bytes, bool]] = deque()  # position, payload, read from the record
+        self._awake = asyncio.Event()
+        self._last = (0, 0)  # fencing token and number of the last event seen
+        self._given = Given()
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        self._bus.enter(self)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._bus.leave(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def put(self, position: bytes, payload: bytes) -> None:
+        self._inbox.append((position, payload, False))
+        self._awake.set()
+
+    def has_missed(self) -> None:
+        self._behind = True
+        self._awake.set()
+
+    async def __anext__(self) -> Event | Ending:
+        if self._ended:
+            raise StopAsyncIteration
+        while True:
+            while self._inbox:
+                event = await self._take(*self._inbox.popleft())
+                if event is not None:
+                    return event
+            if self._behind:
+                await self._catch_up()
+            else:
+                await self._wait()
+
+    async def _take(self, position: bytes, payload: bytes, from_record: bool) -> Event | Ending | None:
+        if not payload:  # a pointer: too large for an inbox
+            self._behind = True
+            return None
+        if position == b"end":
+            self._ended = True
+            return decode_ending(payload)
+        token, number = map(int, position.split(b"-"))
+        last_token, last_number = self._last
+        if (token, number) <= self._last:
+            return None
+        if not from_record and number != (last_number + 1 if token == last_token else 1):
+            self._behind = True  # something between was missed; the record has both
+            return None
+        self._last = (token, number)
+        try:
+            return self._given.only_new(token, decode_event(payload))
+        except Differs as difference:
+            message = f"job {self.job_id} was restarted and did not repeat itself: {difference}"
+            await self._bus.finish(self.job_id, Ending("failed", "job_failed", message))
+            self._behind = True  # should something else have ended it first
+            return None
+
+    async def _catch_up(self) -> None:
+        self._behind = False
+        try:
+            reply = await self._bus.follow(self.job_id, *self._last)
+        except BusUnavailable:
+            self._behind = True
+            if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
+                raise
+            await asyncio.sleep(_RETRY_S)
+            return
+        if reply is None:
+            raise lost(self.job_id)
+        state, left_ms, events, position, result, ending = reply
+        if self.deadline is None and left_ms >= 0:
+            self.deadline = asyncio.get_running_loop().time() + left_ms / 1000
+        read = [(event_id, fields[1], True) for event_id, fields in events]
+        if result:
+            read.append((position, result, True))
+        if ending:
+            read.append((b"end", ending, True))
+        self._inbox.extendleft(reversed(read))
+
+    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._awake.clear()
+        until = loop.time() + _FOLLOW_S
+        if self.deadline is not None:
+            until = min(until, self.deadline)
+        try:
+            async with asyncio.timeout_at(until):
+                await self._awake.wait()
+        except TimeoutError:
+            self._behind = True
+            if self.deadline is not None and loop.time() >= self.deadline:
+                await self._bus.cancel(self.job_id, "deadline_exceeded")
+
+
+def lost(job_id: str) -> JobLost:
+    return JobLost(f"job {job_id} is unknown: it is past its retention time, or the server lost its data")
