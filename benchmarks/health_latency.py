@@ -11,12 +11,12 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.parse
 import urllib.request
@@ -73,18 +73,17 @@ def disturbed(url: str) -> Iterator[None]:
     workers = _get(f"{url}/health/ready")["models"]["chat"]["workers"]
     hung_pid = _pid_of(workers[0]["id"])
     body = json.dumps({"prompt": "a slow river", "num_inference_steps": 1000}).encode()
-    request = urllib.request.Request(f"{url}/paint", body, {"Content-Type": "application/json"})
-    paint = threading.Thread(target=lambda: urllib.request.urlopen(request, timeout=900).read())
+    paint = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc)
     os.kill(hung_pid, signal.SIGSTOP)
-    paint.start()
-    time.sleep(1)
     try:
+        paint.request("POST", "/paint", body, {"Content-Type": "application/json"})
+        time.sleep(1)
         yield
-        if not paint.is_alive():
+        if select.select([paint.sock], [], [], 0)[0]:
             raise SystemExit("the paint was over before the measurement: nothing was disturbed")
     finally:
+        paint.close()  # the client leaves, and the job ends within a step
         os.kill(hung_pid, signal.SIGCONT)
-        paint.join()
 
 
 def _pid_of(worker_id: str) -> int:
