@@ -124,9 +124,7 @@ class Link:
             self._exchanging = None
 
     async def _round_trip(self, batch: list[tuple[Command, "asyncio.Future[Any]"]]) -> None:
-        if self._connection is None:
-            self._connection = await _connect(self._pool)
-        connection = self._connection
+        self._connection = connection = await _usable(self._connection, self._pool)
         packed = b"".join([pack_command(command) for command, _ in batch])  # type: ignore[arg-type]  # any length
         await connection.send_packed_command(packed, check_health=False)
         unknown_script = []
@@ -169,8 +167,7 @@ class BlockingReader:
         """
         try:
             async with asyncio.timeout(block_s + CALL_TIMEOUT_S):
-                if self._connection is None:
-                    self._connection = await _connect(self._pool)
+                self._connection = await _usable(self._connection, self._pool)
                 await self._connection.send_command(*command, check_health=False)
                 return await self._connection.read_response()
         except ResponseError as error:
@@ -188,7 +185,13 @@ class BlockingReader:
             await connection.disconnect(nowait=True)
 
 
-async def _connect(pool: Any) -> Any:
+async def _usable(connection: Any, pool: Any) -> Any:
+    """The connection, or a new one where the server has closed it since the last exchange."""
+    if connection is not None:
+        reader = getattr(connection, "_reader", None)
+        if reader is not None and not reader.at_eof():
+            return connection
+        await connection.disconnect(nowait=True)
     connection = pool.make_connection()
     async with asyncio.timeout(CONNECT_TIMEOUT_S):
         await connection.connect()

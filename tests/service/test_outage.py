@@ -115,6 +115,15 @@ async def test_redis_is_full(api: ApiSide, start_worker: StartWorker, engine_log
     await api.check_accounting(accepted=2, done=1, cancelled=1)
 
 
+async def test_a_connection_that_the_server_closed_is_replaced(own_server: EmbeddedServer, api: ApiSide) -> None:
+    """An idle link must not fail its first call after a restart."""
+    assert await api.link.send("PING") == b"PONG"
+    own_server.stop()
+    own_server.start()
+    await asyncio.sleep(0.1)
+    assert await api.link.send("PING") == b"PONG"
+
+
 async def test_redis_hangs(own_server: EmbeddedServer, api: ApiSide, start_worker: StartWorker) -> None:
     await api.ready(start_worker())
     assert own_server.process is not None
