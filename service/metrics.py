@@ -48,7 +48,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("jobs", "gauge", "api", "Jobs by accounting state; accepted is the sum of the others and of those in work.",
            ("model", "state")),
     Metric("worker_heartbeat_age_seconds", "gauge", "api", "Since a worker's last heartbeat.", ("model", "worker")),
-    Metric("worker_restarts", "gauge", "api", "Workers started in a dead one's place.", ("model",)),
+    Metric("worker_restarts_total", "counter", "api", "Workers started in a dead one's place.", ("model",)),
     Metric("process_resident_memory_bytes", "gauge", "api", "Resident memory of the API process."),
     # Worker: jobs
     Metric("request_queue_time_seconds", "histogram", "worker", "From the queue to the engine.", ("model",), _WAIT_S),
@@ -127,9 +127,15 @@ class Metrics:
         (family.labels(**labels) if labels else family).inc(amount)
 
     def set(self, name: str, value: float, **labels: str) -> None:
+        """A gauge's value, or a counter's that is kept in Redis and only read here."""
         family = self._families[name]
-        assert isinstance(family, Gauge)
-        (family.labels(**labels) if labels else family).set(value)
+        series = family.labels(**labels) if labels else family
+        if isinstance(series, Counter):
+            series.reset()
+            series.inc(value)
+        else:
+            assert isinstance(series, Gauge)
+            series.set(value)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         family = self._families[name]

@@ -20,8 +20,8 @@ async def metrics(request: Request, scope: Annotated[Literal["all", "api"], Quer
     """The Prometheus text format. Workers' samples carry the label `worker`.
 
     A Prometheus that scrapes each worker's own port asks the API for `?scope=api`, which leaves the workers out: then
-    no sample is counted twice. `viscpm_queue_depth`, `viscpm_jobs` and `viscpm_worker_restarts` describe the shared
-    state and are the same in every API process: aggregate them with `max`.
+    no sample is counted twice. `viscpm_queue_depth`, `viscpm_jobs` and `viscpm_worker_restarts_total` describe the
+    shared state and are the same in every API process: aggregate them with `max`.
     """
     state = state_of(request)
     await _refresh(state)
@@ -41,11 +41,11 @@ async def _refresh(state: ApiState) -> None:
     try:
         shared = await registry.shared_state()
     except BusUnavailable:
-        for name in ("queue_depth", "jobs", "worker_restarts"):
+        for name in ("queue_depth", "jobs", "worker_restarts_total"):
             metrics.forget(name)  # better absent than old
         return
     for kind in state.settings.models:
         metrics.set("queue_depth", shared.depth[kind], model=kind)
-        metrics.set("worker_restarts", shared.restarts.get(kind, 0), model=kind)
+        metrics.set("worker_restarts_total", shared.restarts.get(kind, 0), model=kind)
         for name in ("accepted", "done", "refused", "failed", "cancelled"):
             metrics.set("jobs", shared.jobs.get((kind, name), 0), model=kind, state=name)

@@ -67,7 +67,7 @@ def test_a_killed_worker_costs_no_answer(tree: Tree) -> None:
     assert answer.json()["answer"] == undisturbed["answer"]
     assert answer.json()["usage"] == undisturbed["usage"]
     wait_for(lambda: len(tree.processes("worker chat")) == 2, what="a worker in the dead one's place")
-    wait_for(lambda: tree.metric("viscpm_worker_restarts", model="chat") == 1, what="the restart in the metrics")
+    wait_for(lambda: tree.metric("viscpm_worker_restarts_total", model="chat") == 1, what="the restart in the metrics")
     assert tree.metric("viscpm_jobs_recovered_total", model="chat") >= 1
 
 
