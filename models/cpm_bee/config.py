@@ -45,10 +45,8 @@ class CPMBeeConfig:
                 raise ValueError(f"CPM-Bee's {name} is {getattr(self, name)}; it must be at least 1")
         if self.dim_model % 2:
             raise ValueError(f"CPM-Bee's dim_model is {self.dim_model}; the rotary embedding needs an even width")
-        if self.num_position_buckets < 4 or self.num_position_buckets % 4:
-            raise ValueError(
-                f"CPM-Bee's num_position_buckets is {self.num_position_buckets}; it must be a multiple of 4"
-            )
+        if self.num_position_buckets < 4:
+            raise ValueError(f"CPM-Bee's num_position_buckets is {self.num_position_buckets}; it must be at least 4")
         if self.max_distance <= self.num_position_buckets // 4:
             raise ValueError(
                 f"CPM-Bee's max_distance is {self.max_distance}; with {self.num_position_buckets} position "

@@ -24,7 +24,7 @@ def test_a_missing_size_is_named(config: CPMBeeConfig) -> None:
     [
         ({"num_layers": 0}, "num_layers is 0"),
         ({"dim_model": 33}, "dim_model is 33.*even"),
-        ({"num_position_buckets": 6}, "num_position_buckets is 6.*multiple of 4"),
+        ({"num_position_buckets": 3}, "num_position_buckets is 3.*at least 4"),
         ({"max_distance": 4}, "max_distance is 4.*over 4"),
     ],
 )

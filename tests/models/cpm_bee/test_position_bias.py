@@ -30,7 +30,7 @@ def bucket(distance: int, num_buckets: int, max_distance: int) -> int:
     return (half if distance > 0 else 0) + far
 
 
-@pytest.mark.parametrize(("num_buckets", "max_distance"), [(16, 40), (256, 2048), (32, 100)])
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(16, 40), (256, 2048), (32, 100), (90, 512), (7, 20)])
 def test_buckets_of_distances(num_buckets: int, max_distance: int) -> None:
     distances = range(-max_distance - 50, max_distance + 51)
     expected = [bucket(distance, num_buckets, max_distance) for distance in distances]
