@@ -115,6 +115,8 @@ def check_incremental(fixtures: Fixtures, report: Report) -> None:
         batch = pack_case(fixtures, loaded, case)
         report.exact(f"{name} prompt_length", batch.ids.shape[1], case["prompt_length"])
         report.exact(f"{name} answer_segment", batch.predict_segments[0][0][0], case["answer_segment"])
+        report.exact(f"{name} ext_table_ids", batch.extension_ids.tolist(), case["ext_table_ids"])
+        report.exact(f"{name} ext_table_sub", batch.extension_subs.tolist(), case["ext_table_sub"])
         embeds = loaded.model.embed_prompt(batch, features_of(fixtures, loaded.model, [case["image"]]))
         report.difference(f"{name} inputs_embeds", embeds[0], stored["inputs_embeds"], limits.hidden)
 
