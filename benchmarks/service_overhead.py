@@ -174,8 +174,8 @@ def compare(point: str, ours: list[Row], theirs: list[Row]) -> dict[str, float]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="measured time of each point and round")
-    parser.add_argument("--rounds", type=int, default=3, help="the servers take turns; medians are shown")
+    parser.add_argument("--seconds", type=float, default=3.0, help="measured time of each point and round")
+    parser.add_argument("--rounds", type=int, default=5, help="the servers take turns; medians are shown")
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
     parser.add_argument("--routes", nargs="+", choices=ROUTES, default=list(ROUTES))
     parser.add_argument("--max-jobs", type=int, default=16, help="jobs that our worker has in progress at once")

@@ -18,6 +18,7 @@ from service.link import Link
 from service.record import TurnAppend
 from service.schemas import ConversationResponse, ConversationTurn
 from service.settings import Settings
+from service.vision_cache import forget_state, picture_key
 
 # Marks the conversation busy and returns it; false: unknown; 0: busy. ARGV: key, job id, busy ms, ttl ms.
 _OPEN = b"""
@@ -130,11 +131,18 @@ class Conversations:
         )
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
-        """Forget it, its turns and its pixels; a turn in work is not kept. Raises ConversationNotFound."""
+        """Forget it, its turns, its pixels and their vision states; a turn in work is not kept.
+
+        Raises ConversationNotFound.
+        """
         key = conversation_key(tenant, conversation_id)
-        if not await self._link.send("DEL", key):
+        meta, deleted = await self._gather(("HGET", key, "meta"), ("DEL", key))
+        if not deleted:
             raise _not_found(conversation_id)
         await self._link.send("DEL", f"{key}:turns", f"{key}:pixels", f"{key}:busy")
+        sha256 = _meta_decoder.decode(meta).image_sha256
+        if sha256:  # another conversation about the same picture computes its state again
+            await forget_state(self._link, picture_key(tenant, sha256))
 
     def append(self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None) -> TurnAppend:
         """The turn that the bus writes with the job's ending; with a conversation's first, `begun`."""

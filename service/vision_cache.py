@@ -1,34 +1,42 @@
 """Vision states in Redis, shared by the chat workers: an LRU with its own byte budget and a time to live.
 
-A state is found only under the model that computed it (fingerprint and dtype) and its key, which holds the tenant's
-salt and the digest of the pixels.
+A state's key names the model that computed it (fingerprint and dtype, put there by the engine), then the tenant's salt
+and the digest of the pixels (`picture_key`).
 """
 
-from models.jobs import ModelDescription
+import hashlib
+
 from service.link import Link
 from service.settings import Settings
+
+_PREFIX = "vision:"
 
 
 class VisionCache:
     """Every call raises BusUnavailable when Redis does not serve it."""
 
-    def __init__(self, link: Link, settings: Settings, model: ModelDescription) -> None:
+    def __init__(self, link: Link, settings: Settings) -> None:
         self._link = link
-        self._prefix = f"vision:{model.fingerprint}:{model.dtype}:"
         self._budget_bytes = settings.vision_cache_bytes
         self._ttl_ms = settings.vision_cache_ttl_s * 1000
 
     async def get(self, state_key: str) -> bytes:
         """The state, empty when there is none."""
-        data: bytes | None = await self._link.step("state_get", self._prefix + state_key, self._ttl_ms)
+        data: bytes | None = await self._link.step("state_get", _PREFIX + state_key, self._ttl_ms)
         return data or b""
 
     async def put(self, state_key: str, data: bytes) -> None:
         """Store a state; those used longest ago make room for it."""
         if len(data) <= self._budget_bytes:
-            await self._link.step("state_put", self._prefix + state_key, data, self._budget_bytes, self._ttl_ms)
+            await self._link.step("state_put", _PREFIX + state_key, data, self._budget_bytes, self._ttl_ms)
 
 
-async def forget_state(link: Link, state_key: str) -> None:
-    """Remove a picture's state under every model. Raises BusUnavailable."""
-    await link.step("state_forget", ":" + state_key)
+def picture_key(tenant: str, pixels_sha256: str) -> str:
+    """Names a tenant's picture under any model; the salt keeps tenants apart without naming them."""
+    salt = hashlib.sha256(f"tenant:{tenant}".encode()).hexdigest()[:16]
+    return f"{salt}:{pixels_sha256}"
+
+
+async def forget_state(link: Link, key: str) -> None:
+    """Remove the states of a `picture_key` under every model. Raises BusUnavailable."""
+    await link.step("state_forget", ":" + key)

@@ -123,7 +123,7 @@ class Worker:
 
     def on_loaded(self, engine: Engine, load_s: float) -> None:
         self._model = engine.description
-        vision_cache = VisionCache(self._link, self._settings, engine.description)
+        vision_cache = VisionCache(self._link, self._settings)
         self._flow = JobFlow(self._leases, self._thread, vision_cache, self._in_background, engine.capacity)
         self._device = Device(engine.description.device)
         self._metrics.set("model_load_seconds", load_s, model=self._kind)

@@ -1,7 +1,6 @@
 """POST /chat: a question about a picture."""
 
 import asyncio
-import hashlib
 import secrets
 
 from fastapi import APIRouter, Request
@@ -19,6 +18,7 @@ from service.routes.answers import accepted, answered, chat_events
 from service.schemas import ChatDelta, ChatRequest, ChatResponse
 from service.sse import EventStream
 from service.state import ApiState, state_of, tenant_of
+from service.vision_cache import picture_key
 
 router = APIRouter(tags=["chat"])
 
@@ -111,7 +111,7 @@ def _job(
         history=[] if opened is None else opened.history(),
         pixels=rgb,
         image_size_px=side_px,
-        state_key=f"{_salt(tenant)}:{sha256}" if rgb else "",
+        state_key=picture_key(tenant, sha256) if rgb else "",
         generation=asked.generation(),
         seed=secrets.randbits(31) if asked.seed is None else asked.seed,
         stream=asked.stream,
@@ -143,8 +143,3 @@ def _intent(
         begun=begun,
         untrained=model.untrained,
     )
-
-
-def _salt(tenant: str) -> str:
-    """Keeps the vision states of tenants apart without naming them."""
-    return hashlib.sha256(f"tenant:{tenant}".encode()).hexdigest()[:16]

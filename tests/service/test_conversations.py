@@ -14,7 +14,9 @@ from service.conversations import (
     new_conversation_id,
 )
 from service.errors import ConversationBusy, ConversationNotFound
+from service.link import Link
 from service.settings import Settings
+from service.vision_cache import VisionCache, picture_key
 
 META = ConversationMeta(created=1, model="m", fingerprint="f", image_sha256="ab", image_size_px=2)
 PIXELS = bytes(range(12))
@@ -91,8 +93,12 @@ async def test_an_ended_or_forgotten_job_does_not(
 async def test_deleting_leaves_nothing(client: "redis.asyncio.Redis", conversations: Conversations) -> None:
     await begin(client, conversations)
     await conversations.open("a", "1", "job-1")
+    link = Link(client)
+    states = VisionCache(link, Settings())
+    await states.put("f:float32:" + picture_key("a", META.image_sha256), b"state")
     await conversations.delete("a", "1")
-    assert await client.keys("conversation:*") == []
+    await link.close()
+    assert await client.keys("conversation:*") == await client.keys("vision:*") == []
     with pytest.raises(ConversationNotFound):
         await conversations.delete("a", "1")
 

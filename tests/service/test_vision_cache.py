@@ -6,12 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from models.jobs import ModelDescription
 from service.link import Link
 from service.settings import Settings
-from service.vision_cache import VisionCache, forget_state
-
-MODEL = ModelDescription(kind="chat", name="tiny", fingerprint="f1", dtype="float32")
+from service.vision_cache import VisionCache, forget_state, picture_key
 
 
 @pytest.fixture
@@ -21,8 +18,8 @@ async def link(client: "redis.asyncio.Redis") -> AsyncIterator[Link]:
     await opened.close()
 
 
-def cache(link: Link, budget_bytes: int = 1000, ttl_s: int = 60, model: ModelDescription = MODEL) -> VisionCache:
-    return VisionCache(link, Settings(vision_cache_bytes=budget_bytes, vision_cache_ttl_s=ttl_s), model)
+def cache(link: Link, budget_bytes: int = 1000, ttl_s: int = 60) -> VisionCache:
+    return VisionCache(link, Settings(vision_cache_bytes=budget_bytes, vision_cache_ttl_s=ttl_s))
 
 
 async def stored_bytes(client: "redis.asyncio.Redis") -> int:
@@ -59,17 +56,17 @@ async def test_states_expire_and_leave_the_books(link: Link, client: "redis.asyn
     assert await stored_bytes(client) == 100
 
 
-async def test_a_state_belongs_to_its_model_and_tenant(link: Link, client: "redis.asyncio.Redis") -> None:
+async def test_a_picture_is_forgotten_under_every_model_of_its_tenant_alone(
+    link: Link, client: "redis.asyncio.Redis"
+) -> None:
     states = cache(link)
-    half = ModelDescription(kind="chat", name="tiny", fingerprint="f1", dtype="float16")
-    await states.put("tenant1:digest", b"1")
-    assert await cache(link, model=half).get("tenant1:digest") == b""
-    assert await states.get("tenant2:digest") == b""
-    await cache(link, model=half).put("tenant1:digest", b"2")
-    await states.put("tenant2:digest", b"3")
-    await forget_state(link, "tenant1:digest")
-    assert await states.get("tenant1:digest") == await cache(link, model=half).get("tenant1:digest") == b""
-    assert await states.get("tenant2:digest") == b"3"
+    ours, theirs = picture_key("us", "digest"), picture_key("them", "digest")
+    assert ours != theirs
+    keys = [f"f1:float32:{ours}", f"f1:float16:{ours}", f"f1:float32:{theirs}"]
+    for number, key in enumerate(keys):
+        await states.put(key, b"%d" % number)
+    await forget_state(link, ours)
+    assert [await states.get(key) for key in keys] == [b"", b"", b"2"]
     assert await stored_bytes(client) == 1
 
 
