@@ -150,6 +150,18 @@ class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class InvalidSize(InvalidRequest):
+    """400: a picture of these sides cannot be painted."""
+
+    code = "invalid_size"
+
+
+class RerankerNotConfigured(InvalidRequest):
+    """400: reranking was asked for and no reranker's weights are configured."""
+
+    code = "reranker_not_configured"
+
+
 class ContentRefused(InvalidRequest):
     """400: a screen refused what was sent in, or every painted candidate. Carries the verdict."""
 

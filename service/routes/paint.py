@@ -13,7 +13,7 @@ from service.bodies import read_json
 from service.completion import PaintIntent, encode_intent
 from service.conversations import unix_time_s
 from service.documentation import PAINT_BODY, documented
-from service.errors import InvalidRequest, NotAcceptable
+from service.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
 from service.routes.answers import accepted, answered, paint_events, picture
 from service.schemas import PaintRequest, PaintResponse, PictureFormat
 from service.sse import EventStream
@@ -89,16 +89,18 @@ def _shape(asked: PaintRequest, model: ModelDescription) -> tuple[int, int]:
     limit_px = max(_MAX_SIDE_PX, model.picture_size_px)
     for side_px in sides:
         if side_px % multiple or side_px > limit_px:
-            raise InvalidRequest(
+            raise InvalidSize(
                 f"size: sides must be multiples of {multiple} up to {limit_px}, got {asked.size}", param="size"
             )
     return sides
 
 
 def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
-    """The job, still without its id. Raises InvalidRequest where the model cannot do it."""
+    """The job, still without its id. Raises InvalidSize, RerankerNotConfigured where the model cannot do it."""
     if asked.rerank is True and not model.reranker:
-        raise InvalidRequest("rerank: this service has no reranker configured (VISCPM_PAINT_RERANKER)", param="rerank")
+        raise RerankerNotConfigured(
+            "rerank: this service has no reranker configured (VISCPM_PAINT_RERANKER)", param="rerank"
+        )
     reranks = bool(model.reranker) and asked.rerank is not False
     width_px, height_px = _shape(asked, model)
     return PaintJob(

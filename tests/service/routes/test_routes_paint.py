@@ -67,9 +67,6 @@ async def test_what_accept_cannot_have_is_406_and_takes_no_slot(service: Service
 
 async def test_what_the_model_cannot_do_is_refused_before_a_slot(service: Service) -> None:
     for fields, param in (
-        ({"rerank": True}, "rerank"),
-        ({"size": "60x60"}, "size"),
-        ({"size": "2048x64"}, "size"),
         ({"size": "big"}, "size"),
         ({"n": 3, "candidates": 2}, None),
         ({"partial_images": 1}, None),
@@ -81,6 +78,13 @@ async def test_what_the_model_cannot_do_is_refused_before_a_slot(service: Servic
     ):
         response = await service.client.post("/paint", json={"prompt": "x", **fields})
         assert_error(response, 400, "invalid_request", param)
+    for fields, code, param in (
+        ({"rerank": True}, "reranker_not_configured", "rerank"),
+        ({"size": "60x60"}, "invalid_size", "size"),
+        ({"size": "2048x64"}, "invalid_size", "size"),
+    ):
+        response = await service.client.post("/paint", json={"prompt": "x", **fields})
+        assert_error(response, 400, code, param)
     assert await service.accounting() == {}
 
 
