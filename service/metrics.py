@@ -1,4 +1,4 @@
-"""Every metric of the service in one table: its kind, its role, its labels and its help; units end the names.
+"""Every metric of the service in one table: its kind, whose it is, its labels and its help; units end the names.
 
 A role exports only its own families, so that an API process and its workers can be shown in one scrape without a
 family appearing twice. Names and buckets follow vLLM's, with the prefix `viscpm_` (docs/architecture.md).
@@ -6,9 +6,17 @@ family appearing twice. Names and buckets follow vLLM's, with the prefix `viscpm
 
 from typing import Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 Role = Literal["api", "worker"]
+Owner = Literal["api", "worker", "chat", "paint"]  # worker: the workers of either model
 MetricKind = Literal["counter", "gauge", "histogram"]
 
 PREFIX = "viscpm_"
@@ -25,7 +33,7 @@ _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 class Metric(NamedTuple):
     name: str  # without the prefix
     kind: MetricKind
-    role: Role
+    owner: Owner
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -58,23 +66,23 @@ METRICS: tuple[Metric, ...] = (
     Metric("events_fenced_total", "counter", "worker", "Events refused: the job had ended or moved on.", ("model",)),
     Metric("jobs_in_hand", "gauge", "worker", "Jobs that this worker runs now.", ("model",)),
     # Worker: chat
-    Metric("vision_cache_queries_total", "counter", "worker", "Vision states looked for.", ("model",)),
-    Metric("vision_cache_hits_total", "counter", "worker", "Vision states found.", ("model",)),
-    Metric("vision_tower_runs_total", "counter", "worker", "Pictures encoded by the vision tower.", ("model",)),
-    Metric("vision_tower_seconds", "histogram", "worker", "One run of the vision tower.", ("model",), _STEP_S),
-    Metric("request_prefill_time_seconds", "histogram", "worker", "Prefill of one prompt.", ("model",), _STEP_S),
-    Metric("inter_token_latency_seconds", "histogram", "worker", "One decode step.", ("model",), _STEP_S),
+    Metric("vision_cache_queries_total", "counter", "chat", "Vision states looked for.", ("model",)),
+    Metric("vision_cache_hits_total", "counter", "chat", "Vision states found.", ("model",)),
+    Metric("vision_tower_runs_total", "counter", "chat", "Pictures encoded by the vision tower.", ("model",)),
+    Metric("vision_tower_seconds", "histogram", "chat", "One run of the vision tower.", ("model",), _STEP_S),
+    Metric("request_prefill_time_seconds", "histogram", "chat", "Prefill of one prompt.", ("model",), _STEP_S),
+    Metric("inter_token_latency_seconds", "histogram", "chat", "One decode step.", ("model",), _STEP_S),
     Metric("prompt_tokens_total", "counter", "worker", "Prompt tokens read.", ("model",)),
-    Metric("generation_tokens_total", "counter", "worker", "Tokens generated.", ("model",)),
+    Metric("generation_tokens_total", "counter", "chat", "Tokens generated.", ("model",)),
     Metric("request_prompt_tokens", "histogram", "worker", "Prompt tokens of one request.", ("model",), _TOKENS),
-    Metric("request_generation_tokens", "histogram", "worker", "Tokens of one answer.", ("model",), _TOKENS),
+    Metric("request_generation_tokens", "histogram", "chat", "Tokens of one answer.", ("model",), _TOKENS),
     # Worker: paint
-    Metric("text_encode_seconds", "histogram", "worker", "Prompt to conditioning.", ("model",), _STEP_S),
-    Metric("paint_step_seconds", "histogram", "worker", "One denoising step.", ("model",), _STEP_S),
-    Metric("paint_steps_total", "counter", "worker", "Denoising steps done.", ("model",)),
-    Metric("vae_decode_seconds", "histogram", "worker", "Latents to pictures.", ("model",), _STEP_S),
-    Metric("rerank_seconds", "histogram", "worker", "Scoring one request's candidates.", ("model",), _STEP_S),
-    Metric("pictures_total", "counter", "worker", "Pictures painted.", ("model",)),
+    Metric("text_encode_seconds", "histogram", "paint", "Prompt to conditioning.", ("model",), _STEP_S),
+    Metric("paint_step_seconds", "histogram", "paint", "One denoising step.", ("model",), _STEP_S),
+    Metric("paint_steps_total", "counter", "paint", "Denoising steps done.", ("model",)),
+    Metric("vae_decode_seconds", "histogram", "paint", "Latents to pictures.", ("model",), _STEP_S),
+    Metric("rerank_seconds", "histogram", "paint", "Scoring one request's candidates.", ("model",), _STEP_S),
+    Metric("pictures_total", "counter", "paint", "Pictures painted.", ("model",)),
     # Worker: the process and its device
     Metric("model_load_seconds", "gauge", "worker", "Time that loading the model took.", ("model",)),
     Metric("worker_resident_memory_bytes", "gauge", "worker", "Resident memory of the worker process.", ("model",)),
@@ -107,19 +115,20 @@ class Metrics:
     """The families of one role, in a registry of their own; safe to use from several threads.
 
     Args:
-        model: `model` of a worker's families, so that all of them show from the first scrape on.
+        model: what a worker serves; all its series show from the first scrape on.
     """
 
     def __init__(self, role: Role, model: str = "") -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, read by nobody
         self.registry = CollectorRegistry()
         self._model = model
+        metrics = [metric for metric in METRICS if metric.owner in (role, model)]
         self._families: dict[str, Counter | Gauge | Histogram] = {
-            metric.name: _family(metric, self.registry) for metric in METRICS if metric.role == role
+            metric.name: _family(metric, self.registry) for metric in metrics
         }
-        if model:
-            for metric in METRICS:
-                if metric.role == role and metric.labels == ("model",):
-                    self._families[metric.name].labels(model=model)
+        for metric in metrics:
+            if model and metric.labels == ("model",):
+                self._families[metric.name].labels(model=model)
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         family = self._families[name]

@@ -32,19 +32,25 @@ def role_page(role: str) -> str:
 
 
 def test_an_engines_measures_move_their_metrics() -> None:
-    metrics = Metrics("worker", "chat")
-    for name in OBSERVED:
-        metrics.observe_engine(name, 3)
-    page = metrics.render().decode()
+    owners = {metric.name: metric.owner for metric in METRICS}
+    pages = {}
+    for model in ("chat", "paint"):
+        metrics = Metrics("worker", model)
+        for name, moved in OBSERVED.items():
+            if {owners[metric] for metric in moved} <= {"worker", model}:
+                metrics.observe_engine(name, 3)
+        pages[model] = metrics.render().decode()
     for line in (
         'viscpm_vision_tower_runs_total{model="chat"} 1.0',
         'viscpm_vision_tower_seconds_sum{model="chat"} 3.0',
         'viscpm_generation_tokens_total{model="chat"} 3.0',
-        'viscpm_paint_steps_total{model="chat"} 1.0',
-        'viscpm_pictures_total{model="chat"} 3.0',
         'viscpm_request_prefill_time_seconds_count{model="chat"} 1.0',
+        'viscpm_prompt_tokens_total{model="chat"} 3.0',
     ):
-        assert line in page
+        assert line in pages["chat"]
+    for line in ('viscpm_paint_steps_total{model="paint"} 1.0', 'viscpm_pictures_total{model="paint"} 3.0'):
+        assert line in pages["paint"]
+    assert "paint" not in pages["chat"] and "vision" not in pages["paint"] and "_created" not in pages["chat"]
     with pytest.raises(KeyError):
         metrics.observe_engine("not in the table", 1)
 
