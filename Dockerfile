@@ -37,8 +37,7 @@ FROM base AS worker
 COPY --from=build-worker /app /app
 USER 10001
 ENV VISCPM_WORKER_METRICS_HOST=0.0.0.0 VISCPM_WORKER_METRICS_PORT=9100 \
-    VISCPM_CHAT_CHECKPOINT=/models/chat VISCPM_CHAT_DTYPE=float16 \
-    VISCPM_PAINT_CHECKPOINT=/models/paint VISCPM_PAINT_DTYPE=float16
+    VISCPM_CHAT_CHECKPOINT=/models/chat VISCPM_PAINT_CHECKPOINT=/models/paint
 EXPOSE 9100
 # Loading 20 GB from a cold disk takes minutes
 HEALTHCHECK --interval=5s --timeout=3s --start-period=600s --retries=3 \

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.jobs import Kind
 
-Dtype = Literal["float32", "float16", "bfloat16"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 _MIB = 2**20
 
@@ -37,14 +37,14 @@ class Settings(BaseSettings):
     chat_checkpoint: str = ""
     chat_vocab: str = ""
     chat_device: str = "cpu"
-    chat_dtype: Dtype = "float32"
+    chat_dtype: Dtype = "auto"
     chat_max_jobs: int = Field(4, ge=1, le=64)
     chat_workers: int = Field(1, ge=0, le=64)
     chat_engine: str = "models.chat.engine:create_engine"
     paint_checkpoint: str = ""
     paint_vocab: str = ""
     paint_device: str = "cpu"
-    paint_dtype: Dtype = "float32"
+    paint_dtype: Dtype = "auto"
     paint_max_jobs: int = Field(1, ge=1, le=16)
     paint_workers: int = Field(1, ge=0, le=64)
     paint_engine: str = "models.paint.engine:create_engine"

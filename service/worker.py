@@ -29,7 +29,7 @@ from service.job_flow import JobFlow
 from service.leases import Leases
 from service.link import Link, open_redis
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import Dtype, Settings
 from service.vision_cache import VisionCache
 from service.worker_http import WorkerServer
 
@@ -315,7 +315,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
             checkpoint=settings.chat_checkpoint,
             vocabulary=settings.chat_vocab,
             device=settings.chat_device,
-            dtype=settings.chat_dtype,
+            dtype=_dtype(settings.chat_dtype, settings.chat_device),
             max_jobs=settings.chat_max_jobs,
         )
     return EngineConfig(
@@ -323,9 +323,16 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
         checkpoint=settings.paint_checkpoint,
         vocabulary=settings.paint_vocab,
         device=settings.paint_device,
-        dtype=settings.paint_dtype,
+        dtype=_dtype(settings.paint_dtype, settings.paint_device),
         vae=settings.paint_vae,
         reranker=settings.paint_reranker,
         steps_offset=settings.paint_steps_offset,
         max_jobs=settings.paint_max_jobs,
     )
+
+
+def _dtype(configured: Dtype, device: str) -> str:
+    """`auto`: as published on a GPU, and what processors compute well elsewhere."""
+    if configured != "auto":
+        return configured
+    return "float16" if device.startswith("cuda") else "float32"

@@ -7,8 +7,12 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from models.jobs import Delta, Generated, PaintResult, Progress
+import pytest
+
+from models.jobs import Delta, Generated, Kind, PaintResult, Progress
 from service.heartbeat import last_model
+from service.settings import read_settings
+from service.worker import engine_config
 from tests.service.engines import PREVIEW
 from tests.service.tree import ApiSide, WorkerProcess, eventually, log_lines, quick_settings
 
@@ -292,3 +296,14 @@ async def has_in_hand(api: ApiSide, count: int) -> bool:
 
 async def is_without_workers(api: ApiSide) -> bool:
     return await api.workers() == []
+
+
+@pytest.mark.parametrize(
+    ("device", "configured", "dtype"),
+    [("cpu", "auto", "float32"), ("cuda:1", "auto", "float16"), ("cuda", "bfloat16", "bfloat16")],
+)
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+def test_the_dtype_follows_the_device(kind: Kind, device: str, configured: str, dtype: str) -> None:
+    settings = read_settings(**{f"{kind}_device": device, f"{kind}_dtype": configured})
+    config = engine_config(kind, settings)
+    assert (config.kind, config.device, config.dtype) == (kind, device, dtype)
