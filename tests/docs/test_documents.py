@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from service.errors import codes_of
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +17,14 @@ def test_every_variable_is_documented_with_its_default() -> None:
         for name, field in Settings.model_fields.items()
     }
     assert documented == defined
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    rows = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    documented = {int(status): codes for statuses, codes in rows for status in statuses.split(",")}
+    for status in range(400, 600):
+        for code in codes_of(status):
+            assert f"`{code}`" in documented[status], f"docs/api.md lacks {code}, {status}"
 
 
 def _as_written(default: object) -> str:
