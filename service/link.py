@@ -206,9 +206,12 @@ def _refusal(error: ResponseError) -> Exception:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
+    """In words that may reach a client: without addresses."""
+    if isinstance(error, TimeoutError):
         return f"no reply within {CALL_TIMEOUT_S:g} s"
-    return str(error) or type(error).__name__
+    if isinstance(error, RedisConnectionError | OSError):
+        return "no connection"
+    return type(error).__name__
 
 
 __all__ = ["BlockingReader", "Link", "RedisConnectionError", "open_redis"]
