@@ -21,10 +21,8 @@ import torch
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
 
-MODULES = ("text", "language", "vision", "checkpoints", "chat", "paint")
+MODULES = ("text", "language", "vision", "checkpoints", "chat", "paint", "finetune")
 NOT_NUMBERS = ("README.md", "files.json")
-# Training steps, gradients and losses of fine-tuning: there is no trainer here to check.
-WITHOUT_A_CHECK = ("finetune.json", "finetune.safetensors")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -95,8 +93,6 @@ def compare_file_list(fixtures: Fixtures, checks: Iterable[Check], skipped: list
     for name in sorted(present):
         if name in skipped:
             report.note(name, "skipped")
-        elif name in WITHOUT_A_CHECK:
-            report.note(name, "no check: fine-tuning")
         elif not matches_any(name, (*expected, *NOT_NUMBERS)):
             report.line(name, "unknown", "checked", False)
 

@@ -1,0 +1,119 @@
+"""One fine-tuning step of Chat against the reference: its batch, loss, logits and gradients (SPEC §9)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.chat.model import ChatModel
+from models.chat.prompt import chat_tree
+from models.checkpoint import published_name
+from models.cpm_bee.data_tree import ANSWER_KEY, DataTree
+from models.cpm_bee.packing import PackedBatch, pack_training
+from models.cpm_bee.tokenizer import escape
+from models.parity.fixtures import Fixtures
+from models.parity.language import load_model
+from models.parity.report import Report
+from models.parity.vision import resize
+from models.vision.preprocess import normalise
+
+LOSS_LIMIT = 1e-5  # relative
+LOGITS_LIMIT = 1e-3
+GRADIENT_LIMIT = 1e-4  # relative to the largest entry of each
+NORM_LIMIT = 1e-4
+NORM_FLOOR = 1e-3  # of the largest norm: smaller ones are rounding to a good part
+FROZEN = "vpm.beit3.vision_embed."  # by the release's recipe
+IMAGE_MARK = "<image>"
+
+
+def check_step(fixtures: Fixtures, report: Report) -> None:
+    """The first round of every conversation, duplicate extension columns as in the original (SPEC §11.15, §11.16)."""
+    if not fixtures.is_full_precision:
+        report.note("finetune", "float32 only")
+        return
+    described, expected = fixtures.json("finetune.json"), fixtures.tensors("finetune.safetensors")
+    loaded = load_model(fixtures, torch.float32)
+    model, num_queries = loaded.model, loaded.config.num_query_tokens
+    samples = [first_round(conversation, num_queries) for conversation in described["conversations"]]
+    batch, targets = pack_training(samples, loaded.tokenizer, described["max_len"], duplicates=True)
+    check_batch(report, batch, targets, expected)
+
+    pixels = resize(fixtures, f"images/image{described['image']}.png", loaded.config.image_size_px)[None]
+    pixels = normalise(pixels.to(fixtures.device)).expand(len(samples), -1, -1, -1)
+    parameters = trained_parameters(model)
+    batch, targets = batch.to(fixtures.device), targets.to(fixtures.device)
+    hidden = model.llm(batch, model.embed_prompt(batch, list(model.image_features(pixels))))
+    extension_rows = model.llm.extension_rows(batch.extension_ids, batch.extension_subs)
+    loss = model.llm.loss(hidden, targets, extension_rows)
+    loss.backward()
+
+    report.number("finetune loss", loss.item(), described["loss"], LOSS_LIMIT)
+    logits = model.llm.logits(hidden[targets >= 0], extension_rows)
+    report.difference("finetune logits_at_targets", logits, expected["logits_at_targets"], LOGITS_LIMIT)
+    check_gradients(report, parameters, described, expected)
+
+
+def first_round(conversation: Sequence[dict[str, str]], num_queries: int) -> DataTree:
+    """The data tree of a conversation's first question and answer."""
+    question, answer = conversation[0]["value"], conversation[1]["value"]
+    tree = chat_tree(question.replace(IMAGE_MARK, "").strip(), "", num_queries)
+    return {**tree, ANSWER_KEY: escape(answer)}
+
+
+def trained_parameters(model: ChatModel) -> dict[str, Tensor]:
+    """Published name -> parameter, made to take a gradient."""
+    named: dict[str, Tensor] = {published_name("chat", name): parameter for name, parameter in model.named_parameters()}
+    trained = {name: parameter for name, parameter in named.items() if not name.startswith(FROZEN)}
+    for parameter in trained.values():
+        parameter.requires_grad_(True)
+    return trained
+
+
+def check_batch(report: Report, batch: PackedBatch, targets: Tensor, expected: dict[str, Tensor]) -> None:
+    """Every integer of the collated batch."""
+    arrays = {
+        "input_ids": batch.ids,
+        "input_id_subs": batch.subs,
+        "context": batch.contexts,
+        "segment_ids": batch.segments,
+        "num_segments": batch.num_segments,
+        "segment_rel_offset": batch.segment_rel_offsets,
+        "sample_ids": batch.samples,
+        "span": batch.spans,
+        "length": batch.lengths,
+        "ext_table_ids": batch.extension_ids,
+        "ext_table_sub": batch.extension_subs,
+        "image_bound": torch.tensor(batch.image_bounds),
+        "target": targets,
+    }
+    for name, got in arrays.items():
+        report.exact(f"finetune {name}", got.tolist(), expected[name].tolist())
+    width = min(batch.segment_rel.shape[1], expected["segment_rel"].shape[1])  # as wide as each is padded
+    relations = batch.segment_rel[:, :width].tolist()
+    report.exact("finetune segment_rel", relations, expected["segment_rel"][:, :width].tolist())
+
+
+def check_gradients(
+    report: Report, parameters: dict[str, Tensor], described: dict[str, Any], expected: dict[str, Tensor]
+) -> None:
+    """The norm of every gradient, whole ones where they are stored, and none where there is none."""
+    # A module that the answer does not depend on has gradient zero in the original and none here.
+    gradients = {name: tensor.grad for name, tensor in parameters.items() if tensor.grad is not None}
+    norms = {name: gradient.norm().item() for name, gradient in gradients.items()}
+    stored = {name: norm for name, norm in described["grad_norm"].items() if norm > 0}
+    report.exact(
+        "finetune parameters with a gradient", sorted(name for name in norms if norms[name] > 0), sorted(stored)
+    )
+    report.exact("finetune frozen", sorted(set(gradients) & set(described["parameters_without_gradient"])), [])
+    floor = max(stored.values()) * NORM_FLOOR
+    off = torch.tensor([(norms.get(name, 0.0) - norm) / max(norm, floor) for name, norm in stored.items()])
+    report.difference(f"finetune {len(stored)} gradient norms, relative", off, torch.zeros_like(off), NORM_LIMIT)
+    for name, gradient in expected.items():
+        if name.startswith("grad."):
+            got = gradients[name.removeprefix("grad.")]
+            report.difference(f"finetune {name}", got, gradient, GRADIENT_LIMIT, relative=True)
+
+
+CHECKS: dict[str, Callable[[Fixtures, Report], None]] = {"finetune.safetensors": check_step}
+COVERS: dict[str, tuple[str, ...]] = {"finetune.safetensors": ("finetune.json", "finetune.safetensors")}
