@@ -264,7 +264,7 @@ async def test_load_failure_is_one_clear_line(redis_url: str, start_worker: Star
 async def test_vision_states_are_shared_between_workers(api: ApiSide, start_worker: StartWorker) -> None:
     first = start_worker()
     await api.ready(first)
-    assert not (await api.request("echo a", state_key="tenant:digest")).events[-1].result.vision_cached  # type: ignore
+    assert not (await api.request("echo a", state_key="tenant:digest")).events[-1].result.vision_cached  # type: ignore[union-attr]
     first.kill()
     await api.ready(start_worker())
     again = await api.request("echo b", state_key="tenant:digest")
