@@ -1,4 +1,4 @@
-"""`viscpm`: serve, the single roles, two small clients, and the checkpoint tools."""
+"""`viscpm`: serve, the single roles, two small clients, and the tools for checkpoints."""
 
 import argparse
 import asyncio
@@ -18,13 +18,15 @@ from service.settings import Settings, SettingsError, read_settings
 
 # Flags that set a setting: they win over its variable
 _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level")
+# Commands with parsers of their own, which take torch
+_MODEL_COMMANDS = {"checkpoint": "models.checkpoint_cli", "evaluate": "models.evaluate.cli"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0, 1 for what failed, 2 for wrong flags or settings."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["checkpoint"]:  # its own parser, which takes torch
-        code: int = importlib.import_module("models.checkpoint_cli").main(arguments[1:])
+    if arguments[:1] and arguments[0] in _MODEL_COMMANDS:
+        code: int = importlib.import_module(_MODEL_COMMANDS[arguments[0]]).main(arguments[1:])
         return code
     options = _parser().parse_args(arguments)
     overrides = {name: value for name in _SETTING_FLAGS if (value := getattr(options, name, None)) is not None}
@@ -166,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_url(paint)
 
     roles.add_parser("checkpoint", help="fetch, convert, inspect checkpoints: see `viscpm checkpoint --help`")
+    roles.add_parser("evaluate", help="measure a checkpoint: see `viscpm evaluate --help`")
     return parser
 
 
