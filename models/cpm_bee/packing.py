@@ -14,7 +14,16 @@ from torch import Tensor
 from models.cpm_bee.data_tree import ANSWER_KEY, DataTree, PackedSequence, pack_tree
 from models.cpm_bee.tokenizer import Tokenizer
 
-__all__ = ["PackedBatch", "PromptTooLong", "collate_chat", "pack_chat", "pack_paint", "pack_training", "pack_tree"]
+__all__ = [
+    "PackedBatch",
+    "PromptTooLong",
+    "collate_chat",
+    "collate_training",
+    "pack_chat",
+    "pack_paint",
+    "pack_training",
+    "pack_tree",
+]
 
 IGNORED_TARGET = -100
 DUMMY_EXTENSION = (0, 1)  # (id, sub) of the one column where a batch of full forwards has no extension words
@@ -135,11 +144,18 @@ def pack_training(
     for sequence in sequences:
         if len(sequence) > max_len:
             raise PromptTooLong(len(sequence), max_len)
+    return collate_training(sequences, tokenizer, max_len, duplicates)
+
+
+def collate_training(
+    sequences: Sequence[PackedSequence], tokenizer: Tokenizer, length: int = 0, duplicates: bool = False
+) -> tuple[PackedBatch, Tensor]:
+    """Batch and targets (B, L) of packed samples; L is `length` or that of the longest (SPEC §9)."""
     occurrences = _occurrences(sequences)
     columns = occurrences if duplicates else list(dict.fromkeys(occurrences))
     places = list(range(len(columns))) if duplicates else [columns.index(word) for word in occurrences]
-    batch = _collate(sequences, "right", columns or [DUMMY_EXTENSION], max_len)
-    return batch, _targets(sequences, tokenizer, max_len, places)
+    batch = _collate(sequences, "right", columns or [DUMMY_EXTENSION], length)
+    return batch, _targets(sequences, tokenizer, batch.ids.shape[1], places)
 
 
 def number_answers(answers: str | DataTree) -> str | DataTree:

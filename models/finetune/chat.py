@@ -1,0 +1,128 @@
+"""The Chat task: conversations about pictures, the answers' tokens as targets (SPEC §9)."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.chat.model import ChatModel
+from models.checkpoint import published_name
+from models.checkpoint_files import VOCABULARY_FILE
+from models.conversion import write_folder
+from models.cpm_bee.packing import IGNORED_TARGET
+from models.cpm_bee.tokenizer import Tokenizer
+from models.finetune.chat_batch import ChatBatch, collate_conversations
+from models.finetune.examples import ConversationSource
+from models.finetune.task import Position, Task
+from models.vision.preprocess import normalise
+
+# Of the image expert's last layer only keys and values reach the queries, and its final norm reaches nothing.
+_UNREACHED_IN_LAST_LAYER = ("attention.output_norm", "attention.output", "feed_forward_norm", "feed_forward")
+_LLM = "llm."
+_PATCHES = ("vision_encoder.patch_embedding.", "vision_encoder.class_token")
+_IMAGE_EXPERT = ("image_expert.", "vision_encoder.image_")
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """What of a Chat model is trained, and how fast; the defaults are the release's recipe (SPEC §9)."""
+
+    tune_vision: bool = True  # the image expert; the query expert, the queries and the projector always are
+    tune_llm: bool = True
+    tune_patches: bool = False
+    lr: float = 1e-5
+    llm_lr: float = 1e-5
+    max_len: int = 512
+    export_dtype: torch.dtype = torch.float16
+
+
+class ChatTask(Task[ChatBatch]):
+    """Trains a ChatModel in float32 on a source of conversations."""
+
+    model: ChatModel
+
+    def __init__(
+        self,
+        model: ChatModel,
+        tokenizer: Tokenizer,
+        vocabulary: Path,
+        source: ConversationSource,
+        settings: ChatSettings,
+    ) -> None:
+        self.model, self.source, self.settings = model, source, settings
+        self._config = model.config
+        self._tokenizer, self._vocabulary = tokenizer, vocabulary
+        choose_trained(model, settings.tune_vision, settings.tune_llm, settings.tune_patches)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        groups: dict[str, list[nn.Parameter]] = {"vision": [], "llm": []}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                groups["llm" if name.startswith(_LLM) else "vision"].append(parameter)
+        rates = {"vision": self.settings.lr, "llm": self.settings.llm_lr}
+        return [{"name": name, "params": found, "lr": rates[name]} for name, found in groups.items() if found]
+
+    def num_examples(self) -> int:
+        return len(self.source)
+
+    def collate(self, positions: Sequence[Position]) -> ChatBatch:
+        conversations = [self.source.conversation(position.index, position.epoch) for position in positions]
+        return collate_conversations(
+            conversations,
+            self._tokenizer,
+            self._config.num_query_tokens,
+            self._config.image_size_px,
+            self.settings.max_len,
+        )
+
+    def loss(self, batch: ChatBatch) -> tuple[Tensor, Tensor]:
+        hidden_at_targets, extension_rows = read_rows(self.model, batch)
+        targets = batch.targets[batch.targets != IGNORED_TARGET]
+        logits = self.model.llm.logits(hidden_at_targets, extension_rows)  # (T, V + E)
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+        return loss, torch.tensor(targets.numel(), device=loss.device)
+
+    def export(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        tensors = {
+            published_name("chat", name): tensor.to(self.settings.export_dtype) for name, tensor in weights.items()
+        }
+        shutil.copyfile(self._vocabulary, folder / VOCABULARY_FILE)
+        write_folder(folder, "chat", self._config, tensors, untrained=False)
+
+
+def read_rows(model: ChatModel, batch: ChatBatch) -> tuple[Tensor, Tensor]:
+    """Hidden states (T, D) that predict the T targets, row by row, and the extension words' rows (E, D)."""
+    features = model.image_features(normalise(batch.pixels))  # (N, Q, D)
+    embeds = model.llm.embed(batch.rows.ids, batch.rows.subs)  # (R, L, D)
+    states = features[batch.pictures].flatten(0, 1).to(embeds.dtype)  # (P * Q, D)
+    embeds = embeds.flatten(0, 1).index_copy(0, batch.places, states).view_as(embeds)
+    hidden = model.llm(batch.rows, embeds)
+    if not len(batch.pictures):
+        # With several processes every one of them has to give the tower a gradient, be it 0.
+        hidden = hidden + features.sum() * 0
+    extension_rows = model.llm.extension_rows(batch.rows.extension_ids, batch.rows.extension_subs)
+    return hidden[batch.targets != IGNORED_TARGET], extension_rows
+
+
+def choose_trained(model: ChatModel, tune_vision: bool, tune_llm: bool, tune_patches: bool) -> None:
+    """Set `requires_grad` as the release does (SPEC §9).
+
+    Parameters that the loss does not reach are left out: they have gradient 0 in the release, where weight decay
+    shrinks them, and nothing that the model says depends on them.
+    """
+    last = f"vision_encoder.layers.{model.config.vision.num_layers - 1}.image_expert."
+    unreached = (*(last + part for part in _UNREACHED_IN_LAST_LAYER), "vision_encoder.image_norm.")
+    for name, parameter in model.named_parameters():
+        is_trained = True
+        if name.startswith(_LLM):
+            is_trained = tune_llm
+        elif name.startswith(_PATCHES):
+            is_trained = tune_patches
+        elif any(part in name for part in _IMAGE_EXPERT):
+            is_trained = tune_vision and not name.startswith(unreached)
+        parameter.requires_grad_(is_trained)

@@ -1,0 +1,52 @@
+"""The model that a run begins with: a checkpoint's, or random weights of the sizes in a file."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.chat.config import ChatConfig
+from models.chat.model import ChatModel
+from models.checkpoint import load_chat
+from models.checkpoint_files import VOCABULARY_FILE, find_vocabulary, read_config
+from models.cpm_bee.tokenizer import Tokenizer
+from models.random_weights import random_chat
+from models.tensor_files import CheckpointError, tensor_file
+
+SMALL_STD = 0.02
+
+
+def chat_from_checkpoint(path: Path, vocabulary: Path | None) -> tuple[ChatModel, Tokenizer, Path]:
+    """Model in float32, tokenizer and vocabulary file of a checkpoint. Raises CheckpointError."""
+    file = find_vocabulary(tensor_file(path), vocabulary)
+    loaded = load_chat(path, file, dtype=torch.float32)
+    return loaded.model, loaded.tokenizer, file
+
+
+def chat_from_sizes(config: Path, vocabulary: Path, seed: int) -> tuple[ChatModel, Tokenizer, Path]:
+    """Random weights for training from scratch; `vocab_size` may be left out of the file.
+
+    Raises:
+        CheckpointError: the files cannot be used.
+    """
+    fields = dict(read_config(config))
+    try:
+        tokenizer = Tokenizer(vocabulary)
+        fields["llm"] = {"vocab_size": tokenizer.vocab_size, **fields["llm"]}
+        sizes = ChatConfig.from_published(fields)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{config} and {vocabulary}: no usable sizes and {VOCABULARY_FILE}: {error}") from error
+    if sizes.llm.vocab_size != tokenizer.vocab_size:
+        raise CheckpointError(f"{vocabulary}: {tokenizer.vocab_size} entries, {config} wants {sizes.llm.vocab_size}")
+    model = random_chat(sizes, "cpu", torch.float32, seed)
+    soften(model, seed)
+    return model, tokenizer, vocabulary
+
+
+def soften(model: ChatModel, seed: int) -> None:
+    """Draw anew, and small, what is added to something that has a scale of its own: positions, queries, position biases."""
+    generator = torch.Generator().manual_seed(seed)
+    vision = model.vision_encoder
+    tables = (vision.class_token, vision.image_positions, vision.query_positions, model.query_tokens)
+    for parameter in (*tables, model.llm.position_bias.weight):
+        nn.init.normal_(parameter, std=SMALL_STD, generator=generator)
