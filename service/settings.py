@@ -1,6 +1,7 @@
 """Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
 
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,8 +11,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from models.jobs import Kind
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 _MIB = 2**20
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
 
 
 class SettingsError(Exception):
@@ -62,8 +65,14 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(2048, ge=1)
     body_timeout_s: float = Field(30.0, gt=0)
     decode_threads: int = Field(2, ge=1, le=32)
+    decode_limit_s: float = Field(20.0, gt=0)  # CPU time for one picture
     fetch_images: bool = False  # http(s) URLs in `image`
     fetch_timeout_s: float = Field(10.0, gt=0)
+    fetch_ports: Annotated[tuple[Port, ...], NoDecode] = (80, 443)
+    fetch_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # with all below them; empty: any
+    fetch_denied_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    fetch_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()  # besides public ones
+    fetch_denied_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
 
     # Jobs
     chat_deadline_s: float = Field(300.0, gt=0)
@@ -91,12 +100,28 @@ class Settings(BaseSettings):
     # The reference's variable for low-memory inference, such as "12g"
     cuda_memory_cpmbee_max: str = Field("", validation_alias="CUDA_MEMORY_CPMBEE_MAX")
 
-    @field_validator("models", mode="before")
+    @field_validator(
+        "models",
+        "fetch_ports",
+        "fetch_allowed_hosts",
+        "fetch_denied_hosts",
+        "fetch_allowed_networks",
+        "fetch_denied_networks",
+        mode="before",
+    )
     @classmethod
-    def _split_models(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+    @field_validator("fetch_allowed_hosts", "fetch_denied_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host: lower-case ASCII without scheme, port or wildcard is allowed")
+        return hosts
 
     @field_validator("cuda_memory_cpmbee_max")
     @classmethod

@@ -29,7 +29,7 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 
 def _as_written(default: object) -> str:
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(map(str, default))
     if isinstance(default, bool):
         return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)
