@@ -23,6 +23,7 @@ class Command:
 
 COMMANDS = {
     "emoji": Command("models.evaluate.emoji", "answers and paintings of an emoji checkpoint, by kind and language"),
+    "llava": Command("models.evaluate.llava_cli", "LLaVA-bench: answers, judgements and the paper's table"),
     "train-classifier": Command("models.evaluate.classifier", "train the network that names paintings independently"),
 }
 

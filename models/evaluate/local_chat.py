@@ -1,0 +1,60 @@
+"""A Chat checkpoint on this machine that answers LLaVA-bench's questions in batches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from models.chat.vocabulary import NonFiniteLogits
+from models.checkpoint import LoadedChat
+from models.cpm_bee.folding import fold_scalings
+from models.evaluate.asking import Talk, ask
+from models.evaluate.errors import EvaluationError
+from models.evaluate.llava import Reply
+from models.finetune.examples import Pixels
+from models.jobs import ChatGeneration, JobRejected
+
+
+class LocalChat:
+    """A loaded checkpoint, whose scalings it folds, and the settings of its search; 1 beam is greedy."""
+
+    def __init__(self, loaded: LoadedChat, generation: ChatGeneration) -> None:
+        fold_scalings(loaded.model.llm)
+        self.fingerprint = loaded.fingerprint
+        self._loaded = loaded
+        self._generation = generation
+
+    def reply(self, texts: Sequence[str], pictures: Sequence[Path]) -> list[Reply]:
+        """One answer a question, each about its own picture.
+
+        Raises:
+            EvaluationError: a picture that cannot be read, a question too long, or weights that give NaN.
+        """
+        side_px = self._loaded.config.image_size_px
+        talks = [Talk(read_pixels(file, side_px), (text,)) for text, file in zip(texts, pictures, strict=True)]
+        try:
+            answers = ask(self._loaded, talks, self._generation)
+        except (JobRejected, NonFiniteLogits) as error:
+            raise EvaluationError(f"questions {list(texts)}: {error}") from error
+        metadata = {"fingerprint": self.fingerprint, "untrained": self._loaded.untrained}
+        return [Reply(answer, metadata) for (answer,) in answers]
+
+
+def read_pixels(file: Path, side_px: int) -> Pixels:
+    """A picture file as the tower's square (SPEC §5): (S, S, 3) uint8, upright, RGB, bicubic.
+
+    Raises:
+        EvaluationError: not a picture.
+    """
+    resized = read_picture(file).resize((side_px, side_px), Image.Resampling.BICUBIC)
+    return np.array(resized)
+
+
+def read_picture(file: Path) -> Image.Image:
+    """A picture file upright and in RGB. Raises EvaluationError for anything else."""
+    try:
+        with Image.open(file) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except OSError as error:  # Pillow's own for an unknown format is one
+        raise EvaluationError(f"{file}: cannot be read as a picture: {error}") from None
