@@ -16,7 +16,7 @@ from models.checkpoint_files import VOCABULARY_FILE
 from models.conversion import write_folder
 from models.cpm_bee.packing import IGNORED_TARGET
 from models.cpm_bee.tokenizer import Tokenizer
-from models.finetune.chat_batch import ChatBatch, collate_conversations
+from models.finetune.chat_batch import ChatBatch, RowGroup, collate_conversations
 from models.finetune.examples import ConversationSource
 from models.finetune.task import Position, Task
 from models.vision.preprocess import normalise
@@ -81,9 +81,7 @@ class ChatTask(Task[ChatBatch]):
         )
 
     def loss(self, batch: ChatBatch) -> tuple[Tensor, Tensor]:
-        hidden_at_targets, extension_rows = read_rows(self.model, batch)
-        targets = batch.targets[batch.targets != IGNORED_TARGET]
-        logits = self.model.llm.logits(hidden_at_targets, extension_rows)  # (T, V + E)
+        logits, targets = answer_logits(self.model, batch)
         loss = F.cross_entropy(logits.float(), targets, reduction="sum")
         return loss, torch.tensor(targets.numel(), device=loss.device)
 
@@ -95,18 +93,26 @@ class ChatTask(Task[ChatBatch]):
         write_folder(folder, "chat", self._config, tensors, untrained=False)
 
 
-def read_rows(model: ChatModel, batch: ChatBatch) -> tuple[Tensor, Tensor]:
-    """Hidden states (T, D) that predict the T targets, row by row, and the extension words' rows (E, D)."""
+def answer_logits(model: ChatModel, batch: ChatBatch) -> tuple[Tensor, Tensor]:
+    """Logits (T, V + E) at the places of the T targets, and these targets (T,): id or extension column."""
     features = model.image_features(normalise(batch.pixels))  # (N, Q, D)
-    embeds = model.llm.embed(batch.rows.ids, batch.rows.subs)  # (R, L, D)
-    states = features[batch.pictures].flatten(0, 1).to(embeds.dtype)  # (P * Q, D)
-    embeds = embeds.flatten(0, 1).index_copy(0, batch.places, states).view_as(embeds)
-    hidden = model.llm(batch.rows, embeds)
-    if not len(batch.pictures):
-        # With several processes every one of them has to give the tower a gradient, be it 0.
-        hidden = hidden + features.sum() * 0
-    extension_rows = model.llm.extension_rows(batch.rows.extension_ids, batch.rows.extension_subs)
-    return hidden[batch.targets != IGNORED_TARGET], extension_rows
+    hidden, targets = [], []
+    for group in batch.groups:
+        is_target = group.targets != IGNORED_TARGET
+        hidden.append(_read(model, group, features)[is_target])
+        targets.append(group.targets[is_target])
+    rows = batch.groups[0].rows
+    extension_rows = model.llm.extension_rows(rows.extension_ids, rows.extension_subs)
+    return model.llm.logits(torch.cat(hidden), extension_rows), torch.cat(targets)
+
+
+def _read(model: ChatModel, group: RowGroup, features: Tensor) -> Tensor:
+    """Hidden states (G, L, D) of a group's rows, their placeholders filled from the pictures' features (N, Q, D)."""
+    embeds = model.llm.embed(group.rows.ids, group.rows.subs)
+    states = features[group.pictures].flatten(0, 1).to(embeds.dtype)  # (P * Q, D)
+    embeds = embeds.flatten(0, 1).index_copy(0, group.places, states).view_as(embeds)
+    hidden: Tensor = model.llm(group.rows, embeds)
+    return hidden
 
 
 def choose_trained(model: ChatModel, tune_vision: bool, tune_llm: bool, tune_patches: bool) -> None:

@@ -1,42 +1,54 @@
 """Conversations as one batch of rows: a row for every round, with the earlier rounds as its context (SPEC §3.1, §9)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.chat.prompt import chat_tree, turn_text
-from models.cpm_bee.data_tree import ANSWER_KEY, DataTree
-from models.cpm_bee.packing import PackedBatch, collate_training, pack_tree
+from models.cpm_bee.data_tree import ANSWER_KEY, DataTree, PackedSequence
+from models.cpm_bee.packing import IGNORED_TARGET, PackedBatch, collate_training, pack_tree
 from models.cpm_bee.tokenizer import Tokenizer, escape
-from models.finetune.examples import Conversation
+from models.finetune.examples import Conversation, Pixels
 
-# Stands in where nothing fits: every process takes part in every step
-_EMPTY: DataTree = {**chat_tree("", "", 0), ANSWER_KEY: ""}
+MAX_GROUPS = 3
+MIN_ROWS_OF_GROUP = 16
+# Stands in where nothing fits, since every process takes part in every step.
+_EMPTY: DataTree = chat_tree("", "", 0)
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """G rows of L tokens, padded to the longest of them; a batch is cut into groups so as to compute less padding."""
+
+    rows: PackedBatch
+    targets: Tensor  # (G, L)
+    pictures: Tensor  # (P,) number of the picture of every row that has one
+    places: Tensor  # (P * Q,) where their placeholders are, counted through all rows' tokens
+
+    def to(self, device: torch.device) -> "RowGroup":
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
+        return RowGroup(**moved)
 
 
 @dataclass(frozen=True)
 class ChatBatch:
-    """R rows of L tokens about N pictures; a picture is encoded once for all its rows."""
+    """Rows about N pictures; a picture is encoded once for all its rows."""
 
-    rows: PackedBatch
-    targets: Tensor  # (R, L)
-    pixels: Tensor  # (N, S, S, 3) uint8; black where there is no picture at all
-    pictures: Tensor  # (P,) number of the picture of every row that has one
-    places: Tensor  # (P * Q,) where their placeholders are, counted through all rows' tokens
+    groups: tuple[RowGroup, ...]
+    pixels: Tensor  # (N, S, S, 3) uint8; a black one where there is no picture at all
     num_skipped: int  # rounds that were too long
 
     def to(self, device: torch.device) -> "ChatBatch":
-        return replace(
-            self,
-            rows=self.rows.to(device),
-            targets=self.targets.to(device),
-            pixels=self.pixels.to(device),
-            pictures=self.pictures.to(device),
-            places=self.places.to(device),
-        )
+        return replace(self, groups=tuple(group.to(device) for group in self.groups), pixels=self.pixels.to(device))
+
+
+@dataclass(frozen=True)
+class _Row:
+    sequence: PackedSequence
+    picture: int | None
 
 
 def round_trees(conversation: Conversation, num_image_tokens: int) -> Iterator[DataTree]:
@@ -61,35 +73,63 @@ def collate_conversations(
     """Pack all rounds of all conversations; those of more than `max_len` tokens are left out and counted.
 
     Args:
-        duplicates, length: as for `collate_training`; the reference's, for comparison.
+        duplicates, length: as for `collate_training`; a length is given where the batch is compared to another's.
     """
-    sequences, row_pictures, pixels, num_skipped = [], [], [], 0
+    rows: list[_Row] = []
+    pixels: list[Pixels] = []
+    num_rounds = 0
     for conversation in conversations:
-        for tree in round_trees(conversation, num_image_tokens):
-            sequence = pack_tree(tree, tokenizer)
-            if len(sequence) > max_len:
-                num_skipped += 1
-                continue
-            sequences.append(sequence)
-            row_pictures.append(None if conversation.pixels is None else len(pixels))
+        picture = None
         if conversation.pixels is not None:
+            picture = len(pixels)
             pixels.append(conversation.pixels)
-    is_empty = not sequences
-    rows, targets = collate_training(sequences or [pack_tree(_EMPTY, tokenizer)], tokenizer, length, duplicates)
-    if is_empty:
-        targets.fill_(-100)
-    padded_length = rows.ids.shape[1]
-    places = [
-        torch.arange(start, end) + row * padded_length
-        for row, bounds in enumerate(rows.image_bounds)
-        for start, end in bounds
-    ]
+        for tree in round_trees(conversation, num_image_tokens):
+            num_rounds += 1
+            sequence = pack_tree(tree, tokenizer)
+            if len(sequence) <= max_len:
+                rows.append(_Row(sequence, picture))
     black = np.zeros((image_size_px, image_size_px, 3), np.uint8)
     return ChatBatch(
-        rows=rows,
-        targets=targets,
+        groups=tuple(_groups(rows, tokenizer, duplicates, length)),
         pixels=torch.from_numpy(np.stack(pixels or [black])),
-        pictures=torch.tensor([picture for picture in row_pictures if picture is not None], dtype=torch.int64),
-        places=torch.cat(places) if places else torch.zeros(0, dtype=torch.int64),
-        num_skipped=num_skipped,
+        num_skipped=num_rounds - len(rows),
     )
+
+
+def _groups(rows: list[_Row], tokenizer: Tokenizer, duplicates: bool, length: int) -> Iterator[RowGroup]:
+    """All rows collated as one batch, so that they share its extension columns, and cut by their lengths."""
+    num_groups = 1 if length else min(MAX_GROUPS, max(1, len(rows) // MIN_ROWS_OF_GROUP))
+    if num_groups > 1:
+        rows = sorted(rows, key=lambda row: len(row.sequence))
+    sequences = [row.sequence for row in rows] or [pack_tree(_EMPTY, tokenizer)]
+    batch, targets = collate_training(sequences, tokenizer, length, duplicates)
+    if not rows:
+        targets = torch.full_like(targets, IGNORED_TARGET)
+    for group in range(num_groups):
+        first, end = (len(sequences) * bound // num_groups for bound in (group, group + 1))
+        width = max(length, *map(len, sequences[first:end]), 0)
+        part = _cut(batch, first, end, width)
+        places = [
+            torch.arange(start, stop) + row * width
+            for row, bounds in enumerate(part.image_bounds)
+            for start, stop in bounds
+        ]
+        pictures = [row.picture for row in rows[first:end] if row.picture is not None]
+        yield RowGroup(
+            rows=part,
+            targets=targets[first:end, :width],
+            pictures=torch.tensor(pictures, dtype=torch.int64),
+            places=torch.cat([torch.zeros(0, dtype=torch.int64), *places]),
+        )
+
+
+def _cut(batch: PackedBatch, first: int, end: int, width: int) -> PackedBatch:
+    """Some rows of a batch, without the padding that only the others need."""
+    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    shared = ("extension_ids", "extension_subs", "padding")
+    for name, value in values.items():
+        if name not in shared:
+            rows = value[first:end]
+            is_per_token = isinstance(rows, Tensor) and rows.ndim == 2 and name != "segment_rel"
+            values[name] = rows[:, :width] if is_per_token else rows
+    return PackedBatch(**values)

@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -87,7 +87,7 @@ def _cut(file: Path, step: int) -> None:
         _rewrite(file, _columns(file), kept)
 
 
-def _rewrite(file: Path, columns: list[str], rows: list[Mapping[str, Any]]) -> None:
+def _rewrite(file: Path, columns: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
     partial = file.with_name(file.name + ".partial")
     with partial.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.DictWriter(opened, columns)

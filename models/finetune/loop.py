@@ -135,10 +135,11 @@ class _Run:
                     numbers = {name: float(value) for name, value in values.items()}
                     log.steps(completed, {**numbers, "epoch": self.order.epoch(completed), "step_s": per_step_s})
                     bar.set_postfix(loss=f"{numbers['loss']:.4f}")
+                    left = _duration((num_steps - completed) * per_step_s)
                     logger.info(
                         "step %d of %d, loss %.4f, %.3f s a step, %s left",
-                        completed, num_steps, numbers["loss"], per_step_s, _duration((num_steps - completed) * per_step_s),
-                    )  # fmt: skip
+                        *(completed, num_steps, numbers["loss"], per_step_s, left),
+                    )
                 is_last = completed == num_steps
                 if settings.validate_every and (completed % settings.validate_every == 0 or is_last):
                     self._validate(completed, log)

@@ -37,8 +37,7 @@ class ExampleOrder:
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._permutations:
             # A step may straddle two epochs, and accumulated parts go back and forth between them.
-            self._permutations = {
-                known: self._permutations[known] for known in self._permutations if known == epoch - 1
-            }
+            last = {known: order for known, order in self._permutations.items() if known == epoch - 1}
+            self._permutations = last
             self._permutations[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.num_examples)
         return self._permutations[epoch]

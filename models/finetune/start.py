@@ -44,7 +44,7 @@ def chat_from_sizes(config: Path, vocabulary: Path, seed: int) -> tuple[ChatMode
 
 
 def soften(model: ChatModel, seed: int) -> None:
-    """Draw anew, and small, what is added to something that has a scale of its own: positions, queries, position biases."""
+    """Draw anew, and small, what is added to something with a scale of its own: positions, queries, position biases."""
     generator = torch.Generator().manual_seed(seed)
     vision = model.vision_encoder
     tables = (vision.class_token, vision.image_positions, vision.query_positions, model.query_tokens)
