@@ -65,7 +65,7 @@ def _chat(options: argparse.Namespace) -> None:
         model, tokenizer, vocabulary = chat_from_sizes(options.init, options.vocabulary, options.seed)
     else:
         model, tokenizer, vocabulary = chat_from_checkpoint(options.checkpoint, options.vocabulary)
-    source = conversation_source(options.data, options.images, model.config.image_size_px, options.seed)
+    source = conversation_source(options.data, options.images, model.config.image_size_px, options.seed, options.easy)
     settings = ChatSettings(
         tune_vision=options.tune_vision,
         tune_llm=options.tune_llm,
@@ -113,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--vocabulary", type=Path, metavar="FILE", help="vocab.txt (default: beside the checkpoint)")
     chat.add_argument("--data", required=True, metavar="FILE|emoji", help="JSON in LLaVA's layout, or composed emoji")
     chat.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures that the JSON names")
+    chat.add_argument(
+        "--easy", type=float, default=0.0, metavar="SHARE", help="of emoji that stand alone and large (0)"
+    )
     switch = argparse.BooleanOptionalAction
     chat.add_argument("--tune-vision", action=switch, default=True, help="train the tower's image expert (yes)")
     chat.add_argument("--tune-llm", action=switch, default=True, help="train the language model (yes)")

@@ -1,21 +1,31 @@
-"""Sources by the names that the command line knows."""
+"""Sources of conversations by the names that the command line knows."""
 
 from pathlib import Path
 
 from models.finetune.examples import ConversationSource
 
 EMOJI = "emoji"
-NUM_EMOJI_EXAMPLES = 1_000_000  # of an epoch: scenes do not come twice
-EMOJI_CHAT_STYLES = ("twemoji", "noto")
+NUM_EMOJI_EXAMPLES = 1_000_000  # of an epoch; those of the next are others
+VALIDATION_SEED = 500_009  # apart from the seeds of training and of evaluation
 
 
-def conversation_source(data: str, images: Path | None, image_size_px: int, seed: int) -> ConversationSource:
-    """The source called `emoji`, or a file in LLaVA's layout.
+def emoji_talks(image_size_px: int, seed: int, easy: float) -> ConversationSource:
+    """Talks about composed scenes of the box's names, in the two drawing styles of training.
 
-    Raises:
-        ValueError: the file holds no conversations.
+    Args:
+        easy: share of examples with one large emoji on a plain ground, of which the name is asked alone.
     """
     from models.emoji.names import emoji_names
-    from models.emoji.sources import EmojiTalks
+    from models.emoji.sources import TRAINING_SEED, EmojiTalks
 
-    return EmojiTalks(emoji_names(), EMOJI_CHAT_STYLES, image_size_px, seed, NUM_EMOJI_EXAMPLES)
+    styles = ("twemoji", "noto")
+    return EmojiTalks(emoji_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, easy)
+
+
+def conversation_source(
+    data: str, images: Path | None, image_size_px: int, seed: int, easy: float
+) -> ConversationSource:
+    """The source called `emoji`."""
+    if data == EMOJI:
+        return emoji_talks(image_size_px, seed, easy)
+    raise ValueError(f"--data {data}: not known; {EMOJI} is")
