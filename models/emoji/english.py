@@ -28,7 +28,7 @@ _BARE = frozenset(
     .split("|")
 )
 _THE = frozenset({"milky way", "Statue of Liberty", "kaaba", "sun"})
-_A_BEFORE_VOWEL = ("euro", "ewe", "one-", "unicorn", "uni")
+_A_BEFORE_VOWEL = ("euro", "ewe", "one-", "uni")
 _AN_BEFORE_CONSONANT = ("hourglass", "x-ray")
 
 

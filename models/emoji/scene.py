@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -206,7 +206,7 @@ def _visible_colour(rng: np.random.Generator, studio: Studio, objects: tuple[Pla
     return _choice(rng, shown or COLOURS)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _visible_shares(drawings: Drawings, code: str) -> dict[str, float]:
     """For each colour, the share of the drawing's pixels that differ from it clearly."""
     pixels = np.asarray(drawings.drawing(code).resize((32, 32), Image.Resampling.BOX), dtype=np.float32)

@@ -25,6 +25,7 @@ _FIRST: Mapping[Layout, tuple[tuple[str, float], ...]] = {
     "count": (("count", 0.6), ("name", 0.25), ("category", 0.1), ("colour", 0.05)),
 }
 _THIRD_ROUND_SHARE = 0.4
+_CASUAL_SHARE = 0.25
 _NUMBERS = (("one", "一"), ("two", "两"), ("three", "三"), ("four", "四"))
 
 
@@ -39,7 +40,8 @@ def talk(rng: np.random.Generator, scene: Scene) -> tuple[Round, ...]:
     for _ in range(1 + int(rng.random() < _THIRD_ROUND_SHARE)):
         if rng.random() < 0.5 or not unused:
             language = "zh" if language == "en" else "en"
-            rounds.append(Round(_choice(rng, TRANSLATE[language]), answer(language), "translate", language))
+            request = _casual(rng, _choice(rng, TRANSLATE[language]))
+            rounds.append(Round(request, answer(language), "translate", language))
             continue
         question = unused.pop(int(rng.integers(len(unused))))
         if question in ("follow_left", "follow_right"):
@@ -96,7 +98,7 @@ class _Facts:
     ) -> Round:
         wording = _choice(rng, QUESTIONS[question][language])
         text = wording.format(is_the=definite_phrase(subject), zh=subject.zh) if question == "where" else wording
-        return Round(text, answer(language), _KIND_OF_QUESTION.get(question, question), language)
+        return Round(_casual(rng, text), answer(language), _KIND_OF_QUESTION.get(question, question), language)
 
     def _colour(self, language: Tongue) -> str:
         colour = self.scene.ground.colour
@@ -148,6 +150,16 @@ def _follow_ups(question: str, scene: Scene) -> list[str]:
         "category": ["follow_colour"],
         "count": ["follow_category", "follow_colour"],
     }.get(question, [])
+
+
+def _casual(rng: np.random.Generator, text: str) -> str:
+    """A question as people type it in haste, now and then: small first letter, no mark at its end."""
+    if rng.random() >= _CASUAL_SHARE:
+        return text
+    at = rng.random()
+    if at < 0.67:
+        text = text[:-1] if text[-1] in "?？.。" else text
+    return text if at < 0.33 else text[0].lower() + text[1:]
 
 
 def _choice(rng: np.random.Generator, items: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The vocabulary of a model that knows emoji: an entry for each whole name, for the words around them, for characters."""
+"""The vocabulary of a model that knows emoji: entries for whole names, for the words around them, for characters."""
 
 import re
 import string
@@ -14,13 +14,13 @@ _SPECIAL = ("<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", 
 _LAST = "<eod>"
 _KEYS = ("image", "context", "question", "caption", "objects", "User", "AI")  # of data trees, and of turns in them
 _CHINESE_PUNCTUATION = "，。！？：；、（）《》“”‘’…—·"
-_ANSWER_TEXTS = (
-    "On the left. On the right. One. Two. Three. Four. a red apple and an onion on a background, the sun, A An The",
-)
+_ANSWER_TEXTS = ("On the left", "On the right", "One", "Two", "Three", "Four", "a on a and the an on an", "An", "The")
 _CHINESE_WORDS = tuple(
-    "背景上的 以及 在左边 在右边 左边 右边 左侧 右侧 一个 两个 三个 四个 几个 多少个 什么 颜色 背景 图片 图里 图中 类别 "
-    "哪一类 哪个 哪里 哪边 属于 东西 这是 它是 这张 这个 请问 说出 描述 一下 看到 名字 在哪 还是 那是 怎么说 "
-    "用英文 用英语 用中文 用汉语 英文 英语 中文 汉语 翻译成 说一遍 数一数 一共 呢？".split()
+    """
+    背景上的 以及 在左边 在右边 左边 右边 左侧 右侧 一个 两个 三个 四个 几个 多少个 什么 颜色 背景 图片 图里 图中 类别
+    哪一类 哪个 哪里 哪边 属于 东西 这是 它是 这张 这个 请问 说出 描述 一下 看到 名字 在哪 还是 那是 怎么说
+    英文 英语 中文 汉语 翻译成 说一遍 数一数 一共 的图片 画一个
+    """.split()
 )
 _WORD = re.compile(r" ?[A-Za-zñ]+(?:'[a-z]+)?")
 
@@ -53,7 +53,8 @@ def _name_entries(names: Sequence[EmojiName]) -> Iterator[str]:
 def _english_words(names: Sequence[EmojiName]) -> Iterator[str]:
     """The words of wordings, answers and names, with the space before them where they have one."""
     for text in (*_wordings(), *_ANSWER_TEXTS):
-        yield from _WORD.findall(re.sub(r"\{\w+\}", "", text))
+        for spelled in (text, text[0].lower() + text[1:], text[0].upper() + text[1:]):
+            yield from _WORD.findall(re.sub(r"\{\w+\}", "", spelled))
     for group in GROUPS.values():
         yield from _WORD.findall(group.en[0].upper() + group.en[1:])
     for colour in COLOURS:
