@@ -11,6 +11,7 @@ import torch
 
 from models.finetune.chat import ChatSettings, ChatTask
 from models.finetune.loop import RunSettings, train
+from models.finetune.paint_cli import add_paint_commands
 from models.finetune.schedule import Schedule
 from models.finetune.sources import conversation_source
 from models.finetune.start import chat_from_checkpoint, chat_from_sizes
@@ -125,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--export-dtype", choices=_DTYPES, default="float16")
     add_run_flags(chat)
     chat.set_defaults(run=_chat)
+    add_paint_commands(commands, add_run_flags, run_settings)
     return parser
 
 
