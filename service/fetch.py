@@ -1,94 +1,160 @@
-"""Pictures from http(s) URLs: one GET to a checked public address.
+"""Pictures from http(s) URLs: GET requests to checked addresses.
 
-Covered: scheme and port, every resolved address must be globally routable, the checked address is the one dialled,
-no redirects, cookies, credentials or proxies, a byte cap while reading, one deadline for all of it.
+Covered: strict URLs, ports, allowed and denied hosts; names looked up once for each request, all their addresses
+checked, a checked one dialled; redirects checked alike, at most 3, none from https to http; TLS verified against the
+name; no credentials, cookies, proxies or compression; a byte cap while reading, one deadline for all of it.
+Loaded only where fetching is on.
 """
 
 import asyncio
-import ipaddress
 import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import cache
+from typing import cast
 
-import httpx
+import httpcore
 
+from service.addresses import AddressPolicy
 from service.errors import BlockedUrl, ImageFetchFailed
+from service.pinned_connection import PinnedBackend, Traffic
+from service.settings import Settings
+from service.urls import Target, is_below, parse, redirected
 
-_PORTS = {"http": 80, "https": 443}
-_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+MAX_REDIRECTS = 3
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_DIALLED = 3  # of the addresses of one name
+_LOOKUP_THREADS = 4
+
+Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 
-async def fetch(url: str, max_bytes: int, timeout_s: float) -> bytes:
-    """The body behind a URL.
+class Fetcher:
+    """Fetches pictures as the settings allow.
 
-    Raises:
-        BlockedUrl: a URL that the service does not connect to.
-        ImageFetchFailed: its server did not give a body of at most `max_bytes` within `timeout_s`.
+    Args:
+        resolve: addresses of a name; absent: the system's resolver, in threads of its own, as it may hang.
+        tls: of https; absent: certificates are verified against the system's and certifi's authorities.
     """
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _get(_parse(url), max_bytes)
-    except TimeoutError:
-        raise ImageFetchFailed(f"image: the URL's server took longer than {timeout_s:g} s", param="image") from None
-    except httpx.HTTPError as error:
-        raise ImageFetchFailed(f"image: the URL could not be read ({type(error).__name__})", param="image") from None
 
+    def __init__(self, settings: Settings, resolve: Resolver | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self._settings = settings
+        self._policy = AddressPolicy(settings.fetch_allowed_networks, settings.fetch_denied_networks)
+        self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookups")
+        self.resolve = resolve or self._look_up
+        self._tls = tls
 
-def is_public(address: str) -> bool:
-    """Whether an address is reachable by anyone, mapped and translated forms included."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if any(parsed in network for network in _NAT64) or parsed.sixtofour or parsed.teredo:
-            return False
-        if parsed.ipv4_mapped is not None:
-            return is_public(str(parsed.ipv4_mapped))
-    return parsed.is_global and not parsed.is_multicast
+    async def fetch(self, url: str) -> bytes:
+        """The body behind a URL.
 
+        Raises:
+            BlockedUrl: a URL that the service does not connect to, itself or after a redirect.
+            ImageFetchFailed: its server gave no body within the limits of size and time.
+        """
+        timeout_s = self._settings.fetch_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._follow(parse(url))
+        except TimeoutError:
+            raise ImageFetchFailed(f"image: the URL took longer than {timeout_s:g} s to fetch", param="image") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+            raise ImageFetchFailed(
+                f"image: the URL could not be read ({type(error).__name__})", param="image"
+            ) from None
 
-def _parse(url: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise BlockedUrl("image: not a URL", param="image") from None
-    if parsed.scheme not in _PORTS or not parsed.host:
-        raise BlockedUrl("image: only http and https URLs are fetched", param="image")
-    if parsed.port not in (None, _PORTS[parsed.scheme]):
-        raise BlockedUrl(f"image: port {parsed.port} is not fetched from; only 80 and 443", param="image")
-    if parsed.userinfo:
-        raise BlockedUrl("image: a URL with credentials is not fetched", param="image")
-    return parsed
+    def close(self) -> None:
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
+    async def _follow(self, target: Target) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await self._get(target, await self._addresses(target))
+            if not isinstance(answer, Target):
+                return answer
+            target = answer
+        raise ImageFetchFailed(f"image: the URL redirects more than {MAX_REDIRECTS} times", param="image")
 
-async def _get(url: httpx.URL, max_bytes: int) -> bytes:
-    address = await _resolve(url.host, _PORTS[url.scheme])
-    async with (
-        httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=None) as client,
-        client.stream(
-            "GET",
-            url.copy_with(host=address),
-            # identity: a compressed body could grow past the cap in one read
-            headers={"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"},
-            extensions={"sni_hostname": url.host},
-        ) as response,
-    ):
-        if response.status_code != httpx.codes.OK:
-            raise ImageFetchFailed(f"image: the URL's server answered {response.status_code}", param="image")
+    async def _addresses(self, target: Target) -> list[str]:
+        """Addresses that may be dialled for a target: all that its host has, or none.
+
+        Raises BlockedUrl. A name that does not exist is refused in the same words as one that leads inside: who asks
+        must not learn which names there are.
+        """
+        settings = self._settings
+        if target.port not in settings.fetch_ports:
+            allowed = ", ".join(map(str, settings.fetch_ports))
+            raise BlockedUrl(f"image: port {target.port} is not fetched from; allowed: {allowed}", param="image")
+        is_listed = not settings.fetch_allowed_hosts or is_below(target.host, settings.fetch_allowed_hosts)
+        if not is_listed or is_below(target.host, settings.fetch_denied_hosts):
+            raise BlockedUrl("image: pictures are not fetched from the URL's host", param="image")
+        addresses = [target.host]
+        if not target.is_address:
+            try:
+                addresses = await self.resolve(target.host, target.port)
+            except (OSError, UnicodeError):
+                addresses = []
+        if not addresses or not all(map(self._policy.allows, addresses)):
+            raise BlockedUrl("image: the URL does not lead to a public address", param="image")
+        return addresses[:_MAX_DIALLED]
+
+    async def _get(self, target: Target, addresses: list[str]) -> bytes | Target:
+        """The body, or where the answer redirects to."""
+        tls = None
+        if target.scheme == "https":
+            tls = self._tls or await asyncio.get_running_loop().run_in_executor(self._lookups, _authorities)
+        host, traffic = target.host.encode("ascii"), Traffic()
+        connection = httpcore.AsyncHTTPConnection(
+            httpcore.Origin(target.scheme.encode("ascii"), host, target.port),
+            ssl_context=tls,
+            network_backend=PinnedBackend(addresses, traffic),
+        )
+        url = httpcore.URL(scheme=target.scheme, host=host, port=target.port, target=target.path)
+        headers: dict[bytes | str, bytes | str] = {
+            "Host": target.authority,
+            "User-Agent": "viscpm-service",
+            "Accept": "image/*",
+            "Accept-Encoding": "identity",  # a compressed body could grow past the cap in one read
+            "Connection": "close",
+        }
+        async with aclosing(connection), connection.stream("GET", url, headers=headers) as response:
+            fields = {name.lower(): value for name, value in response.headers}
+            if response.status in _REDIRECTS and b"location" in fields:
+                return redirected(target, fields[b"location"])
+            self._check(response.status, fields)
+            return await self._body(response, traffic)
+
+    def _check(self, status: int, fields: dict[bytes, bytes]) -> None:
+        if status != 200:
+            raise ImageFetchFailed(f"image: the URL's server answered {status}", param="image")
+        if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise ImageFetchFailed("image: the URL's server answered with a compressed body unasked", param="image")
+        declared = fields.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self._settings.max_body_bytes:
+            raise self._too_long()
+
+    async def _body(self, response: httpcore.Response, traffic: Traffic) -> bytes:
         data = bytearray()
-        async for piece in response.aiter_raw():
+        async for piece in response.aiter_stream():
             data += piece
-            if len(data) > max_bytes:
-                raise ImageFetchFailed(f"image: the URL holds more than the {max_bytes} bytes allowed", param="image")
+            traffic.body_bytes = len(data)
+            if len(data) > self._settings.max_body_bytes:
+                raise self._too_long()
         return bytes(data)
 
+    def _too_long(self) -> ImageFetchFailed:
+        return ImageFetchFailed(
+            f"image: the URL holds more than the {self._settings.max_body_bytes} bytes allowed", param="image"
+        )
 
-async def _resolve(host: str, port: int) -> str:
-    """The first address of a host, all of which must be public."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise ImageFetchFailed("image: the URL's host is not known", param="image") from None
-    addresses = [str(entry[4][0]) for entry in found]
-    if not addresses or not all(is_public(address) for address in addresses):
-        raise BlockedUrl("image: the URL does not lead to a public address", param="image")
-    return addresses[0]
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._lookups, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )
+        return list(dict.fromkeys(cast(str, entry[4][0]) for entry in found))
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Read once, in a thread: it takes some 30 ms."""
+    return httpcore.default_ssl_context()

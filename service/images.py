@@ -2,51 +2,30 @@
 
 A picture is held in full only inside one decode, in a pool of `decode_threads`; what leaves is the model's size.
 Base64 is RFC 4648 §4 to the letter: the standard alphabet, complete padding, no white space.
-Covered: byte cap (the body's), formats by content, pixel cap before anything is rastered, first frame only, EXIF
-rotation, metadata left behind, 16-bit scaled to 8, alpha dropped, CMYK and palettes converted (SPEC §5).
+Covered elsewhere: URLs (service/fetch.py), formats and sizes (service/containers.py), pixels (service/decoding.py).
 """
 
 import asyncio
 import binascii
 import hashlib
-import io
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-# The plugins register with Pillow on import; named here so that no other format's decoder is ever loaded.
-from PIL import (  # noqa: F401
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
-
-from service.errors import ImageFetchDisabled, ImageTooLarge, InvalidBase64, InvalidImage, ServiceError
-from service.fetch import fetch
+from service.decoding import encode, to_pixels
+from service.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
 from service.metrics import Metrics
 from service.settings import Settings
 
+if TYPE_CHECKING:  # an HTTP client that most installations do without
+    from service.fetch import Fetcher
+
 _T = TypeVar("_T")
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-
+_URL_START = re.compile(r"[a-z][a-z0-9+.-]{0,15}://", re.IGNORECASE)  # of any scheme; no base64 looks like it
 _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
 _BASE64_PIECE_CHARS = 1 << 20  # a multiple of 4; between pieces the interpreter can run other threads
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Pixels(NamedTuple):
@@ -64,6 +43,7 @@ class ImageIntake:
         self._settings = settings
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="images")
+        self.fetcher = _fetcher(settings) if settings.fetch_images else None
         self.decodes = 0
 
     async def pixels(self, source: str | bytes, side_px: int) -> Pixels:
@@ -78,7 +58,7 @@ class ImageIntake:
             ImageFetchDisabled, BlockedUrl, ImageFetchFailed: a URL that is not, may not be or could not be fetched.
         """
         try:
-            if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
+            if isinstance(source, str) and _URL_START.match(source):
                 source = await self._fetch(source)
             return await self._run(self._decode, source, side_px)
         except ServiceError as error:
@@ -90,14 +70,14 @@ class ImageIntake:
         """A painted PNG in the format asked for, in the pool."""
         if output_format == "png":
             return png
-        return await self._run(_encode, png, output_format, quality)
+        return await self._run(encode, png, output_format, quality)
 
     async def _fetch(self, url: str) -> bytes:
-        if not self._settings.fetch_images:
+        if self.fetcher is None:
             raise ImageFetchDisabled(
                 "fetching pictures from URLs is off here (VISCPM_FETCH_IMAGES); send base64 instead", param="image"
             )
-        return await fetch(url, self._settings.max_body_bytes, self._settings.fetch_timeout_s)
+        return await self.fetcher.fetch(url)
 
     async def _run(self, function: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
@@ -105,11 +85,19 @@ class ImageIntake:
     def _decode(self, source: str | bytes, side_px: int) -> Pixels:
         self.decodes += 1
         data = decode_base64(source) if isinstance(source, str) else source
-        rgb = to_pixels(data, side_px, self._settings.max_image_px)
+        rgb = to_pixels(data, side_px, self._settings.max_image_px, self._settings.decode_limit_s)
         return Pixels(rgb, side_px, hashlib.sha256(rgb).hexdigest())
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self.fetcher is not None:
+            self.fetcher.close()
+
+
+def _fetcher(settings: Settings) -> "Fetcher":
+    from service.fetch import Fetcher
+
+    return Fetcher(settings)
 
 
 def decode_base64(text: str) -> bytearray:
@@ -148,59 +136,3 @@ def decode_base64(text: str) -> bytearray:
                 param="image",
             ) from None
     return data
-
-
-def to_pixels(data: bytes | bytearray, side_px: int, max_image_px: int) -> bytes:
-    """Encoded picture → RGB bytes of a square of `side_px`.
-
-    Raises:
-        InvalidImage: not one of FORMATS, or broken.
-        ImageTooLarge: more than `max_image_px` pixels; found in the header, before anything is rastered.
-    """
-    Image.MAX_IMAGE_PIXELS = None  # the cap below is the one that counts; Pillow's own only warns at first
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > max_image_px:
-                raise ImageTooLarge(
-                    f"image: {width}×{height} is {width * height} pixels, at most {max_image_px} are allowed",
-                    param="image",
-                )
-            picture.load()
-            resized = _to_rgb(picture).resize((side_px, side_px), Image.Resampling.BICUBIC)
-            return resized.tobytes()
-    except ImageTooLarge:
-        raise
-    except UnidentifiedImageError:
-        raise InvalidImage(
-            f"image: not a picture of a known format; allowed: {', '.join(FORMATS)}", param="image"
-        ) from None
-    except Exception as error:  # the decoders raise nearly anything on hostile bytes
-        raise InvalidImage(
-            f"image: cannot be decoded, it is broken or cut off ({type(error).__name__})", param="image"
-        ) from error
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Upright 8-bit RGB of the first frame."""
-    turn = _TURNS.get(_orientation(picture))
-    upright = picture if turn is None else picture.transpose(turn)
-    if upright.mode.startswith("I"):
-        # 16-bit grey: convert alone would clip at 255
-        upright = upright.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
-    return upright.convert("RGB")
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 where the metadata are broken, which does not break the picture."""
-    try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:
-        return 1
-
-
-def _encode(png: bytes, output_format: str, quality: int) -> bytes:
-    target = io.BytesIO()
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
-        picture.convert("RGB").save(target, output_format.upper(), quality=max(1, quality))
-    return target.getvalue()

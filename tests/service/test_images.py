@@ -17,7 +17,8 @@ from service.errors import (
     InvalidImage,
     ServiceError,
 )
-from service.images import ImageIntake, decode_base64, to_pixels
+from service.decoding import to_pixels
+from service.images import ImageIntake, decode_base64
 from service.settings import Settings
 
 SIDE_PX = 16
@@ -234,8 +235,9 @@ def test_large_base64_is_decoded_in_pieces() -> None:
 
 async def test_urls_are_not_fetched_unless_asked_for() -> None:
     intake = ImageIntake(Settings())
-    with pytest.raises(ImageFetchDisabled, match="VISCPM_FETCH_IMAGES"):
-        await intake.pixels("HTTPS://example.org/a.png", SIDE_PX)
+    for url in ("HTTPS://example.org/a.png", "file:///etc/passwd"):
+        with pytest.raises(ImageFetchDisabled, match="VISCPM_FETCH_IMAGES"):
+            await intake.pixels(url, SIDE_PX)
     assert intake.decodes == 0
     intake.close()
 

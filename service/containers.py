@@ -1,0 +1,228 @@
+"""Picture files taken apart before any decoder sees them: the format by content, the size, the first frame alone.
+
+Covered: PNG, JPEG, WebP, GIF and BMP. What goes on to the decoder has no metadata (EXIF, XMP, colour profiles, text,
+comments, thumbnails), no later frames and nothing behind the picture, so none of these can cost memory or time there;
+EXIF orientation is read here. Structures that take a decoder long for few bytes are refused: JPEGs of very many
+scans, run-length coded BMPs, floods of small parts.
+Not covered: whether the compressed data are sound; the decoder finds that out within the size known here.
+Sources: PNG (W3C, third edition), JPEG (ITU T.81), WebP (RFC 9649), GIF89a, BITMAPINFOHEADER.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from service.errors import InvalidImage
+from service.exif import orientation
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+MAX_JPEG_SCANS = 32  # encoders write about 10; each costs a pass over all pixels, and may take a few bytes
+_MAX_PARTS = 65_536  # chunks, segments or blocks walked over
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # tRNS not: alpha is dropped
+
+_JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_KEPT = _JPEG_START_OF_FRAME | {0xC4, 0xCC, 0xDB, 0xDD, 0xE0, 0xEE}  # tables, JFIF, and Adobe's colour transform
+_JPEG_STANDALONE = frozenset(range(0xD0, 0xD8)) | {0x01}
+
+_WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM")
+_WEBP_DROPPED_FLAGS = 0x20 | 0x08 | 0x04  # profile, EXIF, XMP
+
+_BMP_UNCOMPRESSED = (0, 3, 6)  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
+
+
+class Frame(NamedTuple):
+    """The first frame of a picture, as a file of its own."""
+
+    format: str
+    width_px: int
+    height_px: int
+    orientation: int  # EXIF's, 1 to 8
+    data: bytes | bytearray
+
+
+def first_frame(data: bytes | bytearray) -> Frame:
+    """Raises InvalidImage: of no known format, cut off, or of a structure that is refused."""
+    read = _reader(bytes(data[:16]))
+    if read is None:
+        raise InvalidImage(f"image: not a picture of a known format; allowed: {', '.join(FORMATS)}", param="image")
+    try:
+        frame = read(data)
+    except (struct.error, IndexError):
+        raise _broken("cut off") from None
+    if frame.width_px < 1 or frame.height_px < 1:
+        raise _broken("without pixels")
+    return frame
+
+
+def _reader(start: bytes) -> Callable[[bytes | bytearray], Frame] | None:
+    if start.startswith(_PNG_SIGNATURE):
+        return _png
+    if start.startswith(b"\xff\xd8\xff"):
+        return _jpeg
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return _webp
+    if start.startswith((b"GIF87a", b"GIF89a")):
+        return _gif
+    return _bmp if start.startswith(b"BM") else None
+
+
+def _png(data: bytes | bytearray) -> Frame:
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = [_PNG_SIGNATURE]
+    position, turn = len(_PNG_SIGNATURE), 1
+    width_px, height_px = 0, 0
+    for _ in range(_MAX_PARTS):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise _broken("cut off")
+        if (kind == b"IHDR") != (len(kept) == 1):
+            raise _broken("without its header in front")
+        if kind == b"IHDR":
+            width_px, height_px = struct.unpack_from(">II", data, position + 8)
+        elif kind == b"eXIf":
+            turn = orientation(view[position + 8 : end - 4])
+        if kind in _PNG_KEPT:
+            kept.append(view[position:end])
+        if kind == b"IEND":
+            return Frame("PNG", width_px, height_px, turn, b"".join(kept))
+        position = end
+    raise _broken(f"of more than {_MAX_PARTS} chunks")
+
+
+def _jpeg(data: bytes | bytearray) -> Frame:
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = [b"\xff\xd8"]
+    position, turn = 2, 1
+    width_px, height_px = 0, 0
+    for _ in range(_MAX_PARTS):
+        position = data.find(b"\xff", position)  # decoders pass over what lies between segments, and so is it here
+        if position < 0:
+            raise _broken("cut off")
+        marker = data[position + 1]
+        if marker in (0x00, 0xFF) or marker in _JPEG_STANDALONE:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker in (0xD8, 0xD9):
+            raise _broken("without a frame")
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        end = position + 2 + length
+        if length < 2 or end > len(data):
+            raise _broken("cut off")
+        if marker in _JPEG_START_OF_FRAME:
+            if width_px:
+                raise _broken("with a second frame header")
+            height_px, width_px = struct.unpack_from(">HH", data, position + 5)
+        elif marker == 0xE1 and data.startswith(b"Exif\0\0", position + 4):
+            turn = orientation(view[position + 4 : end])
+        elif marker == 0xDA:
+            kept.append(_scans(view, data, position))
+            return Frame("JPEG", width_px, height_px, turn, b"".join(kept))
+        if marker in _JPEG_KEPT:
+            kept.append(view[position:end])
+        position = end
+    raise _broken(f"of more than {_MAX_PARTS} segments")
+
+
+def _scans(view: memoryview, data: bytes | bytearray, start: int) -> memoryview:
+    """From the first scan to the end of the picture, which is not the end of the file where another follows."""
+    end = data.find(b"\xff\xd9", start)
+    end = len(data) if end < 0 else end + 2
+    scans = data.count(b"\xff\xda", start, end)  # 0xFF is escaped inside of a scan
+    if scans > MAX_JPEG_SCANS:
+        raise _broken(f"of {scans} scans, at most {MAX_JPEG_SCANS} are allowed")
+    return view[start:end]
+
+
+def _webp(data: bytes | bytearray) -> Frame:
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = []
+    size: tuple[int, int] | None = None
+    position, turn, has_animated_frame = 12, 1, False
+    file_end = min(len(data), 8 + int.from_bytes(data[4:8], "little"))
+    for _ in range(_MAX_PARTS):
+        if position + 8 > file_end:
+            break
+        kind, length = struct.unpack_from("<4sI", data, position)
+        start, end = position + 8, position + 8 + length
+        if end > file_end:
+            raise _broken("cut off")
+        size = size or _webp_size(kind, data, start)
+        if kind == b"VP8X":
+            flags = bytes([data[start] & ~_WEBP_DROPPED_FLAGS])
+            kept += [view[position:start], flags, view[start + 1 : end]]
+        elif kind in _WEBP_KEPT or (kind == b"ANMF" and not has_animated_frame):
+            has_animated_frame = has_animated_frame or kind == b"ANMF"
+            kept.append(view[position:end])
+            if length % 2:
+                kept.append(b"\0")
+        elif kind == b"EXIF":
+            turn = orientation(view[start:end])
+        position = end + length % 2
+    else:
+        raise _broken(f"of more than {_MAX_PARTS} chunks")
+    if size is None:
+        raise _broken("without a frame")
+    body = b"".join(kept)
+    return Frame("WEBP", *size, turn, b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body)
+
+
+def _webp_size(kind: bytes, data: bytes | bytearray, start: int) -> tuple[int, int] | None:
+    """(width, height) that a chunk tells, where it is one that does."""
+    if kind == b"VP8X":
+        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, start + 4)
+        return (low_width | high_width << 16) + 1, (low_height | high_height << 16) + 1
+    if kind == b"VP8 ":
+        width_px, height_px = struct.unpack_from("<HH", data, start + 6)
+        return width_px & 0x3FFF, height_px & 0x3FFF
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, start + 1)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return None
+
+
+def _gif(data: bytes | bytearray) -> Frame:
+    screen_width_px, screen_height_px, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    kept = [bytes(data[:position])]
+    parts = 0
+    while data[position] == 0x21:
+        start, label = position, data[position + 1]
+        position += 2
+        while data[position]:
+            position += 1 + data[position]
+            parts += 1
+            if parts > _MAX_PARTS:
+                raise _broken(f"of more than {_MAX_PARTS} blocks before its first frame")
+        position += 1
+        if label == 0xF9:  # the frame's transparent colour: what it does not cover has this one
+            kept.append(bytes(data[start:position]))
+    if data[position] != 0x2C:
+        raise _broken("without a frame")
+    left_px, top_px, width_px, height_px = struct.unpack_from("<HHHH", data, position + 1)
+    width_px, height_px = max(screen_width_px, left_px + width_px), max(screen_height_px, top_px + height_px)
+    kept.append(bytes(memoryview(data)[position:]))
+    return Frame("GIF", width_px, height_px, 1, b"".join(kept))
+
+
+def _bmp(data: bytes | bytearray) -> Frame:
+    pixels_start, header_bytes = struct.unpack_from("<II", data, 10)
+    compression = 0
+    if header_bytes == 12:
+        width_px, height_px, _, bits = struct.unpack_from("<HHHH", data, 18)
+    else:
+        width_px, height_px, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression not in _BMP_UNCOMPRESSED:
+        raise _broken("BMP with compression, which is not read")
+    height_px = abs(height_px)
+    row_bytes = (width_px * bits + 31) // 32 * 4
+    if pixels_start + row_bytes * height_px > len(data):
+        raise _broken("cut off")
+    return Frame("BMP", width_px, height_px, 1, data)
+
+
+def _broken(what: str) -> InvalidImage:
+    return InvalidImage(f"image: cannot be decoded, it is {what}", param="image")

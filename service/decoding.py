@@ -1,0 +1,114 @@
+"""From the bytes of a picture to the model's input pixels, within bounds of memory and of CPU time.
+
+Runs in threads: the decoders let go of the interpreter while they work, so that requests go on meanwhile (the longest
+pause is the copy of a WebP's pixels, which has a lower cap for that). A thread cannot be stopped from outside, so it
+stops itself: size and structure are known before a decoder starts, and it is out of time when it asks for more bytes.
+Pixels: 8 bits a channel (16-bit grey rounded, 16-bit colour cut), alpha dropped, palettes and CMYK converted; colour
+profiles are not applied, as in the reference (SPEC §5).
+"""
+
+import io
+import time
+
+# The plugins register with Pillow on import; named here so that no other format's decoder is ever loaded.
+from PIL import (  # noqa: F401
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from service.containers import Frame, first_frame
+from service.errors import ImageTooLarge, InvalidImage, ServiceError
+
+MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a side
+MAX_WEBP_PX = 25_000_000  # its decoder holds four copies, and copies one of them without letting go
+
+_GREY = ("1", "L", "LA")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Image.MAX_IMAGE_PIXELS = None  # the caps below are the ones that count; Pillow's own only warns at first
+
+
+def to_pixels(data: bytes | bytearray, side_px: int, max_image_px: int, limit_s: float = 20.0) -> bytes:
+    """Encoded picture → RGB bytes of a square of `side_px`.
+
+    Args:
+        limit_s: CPU time of this thread.
+
+    Raises:
+        InvalidImage: not one of FORMATS, broken, or out of time.
+        ImageTooLarge: more pixels than allowed; found in the header, before anything is rastered.
+    """
+    frame = first_frame(data)
+    _check_size(frame, max_image_px)
+    try:
+        with Image.open(_TimedBytes(frame.data, limit_s), formats=(frame.format,)) as picture:
+            if picture.size != (frame.width_px, frame.height_px):
+                raise InvalidImage("image: cannot be decoded, its headers tell different sizes", param="image")
+            picture.load()
+            upright = _upright(picture, frame.orientation)
+            return upright.resize((side_px, side_px), Image.Resampling.BICUBIC).convert("RGB").tobytes()
+    except ServiceError:
+        raise
+    except Exception as error:  # the decoders raise nearly anything on hostile bytes
+        raise InvalidImage(
+            f"image: cannot be decoded, it is broken or cut off ({type(error).__name__})", param="image"
+        ) from error
+
+
+def encode(png: bytes, output_format: str, quality: int) -> bytes:
+    """A painted PNG as jpeg or webp."""
+    target = io.BytesIO()
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
+        picture.convert("RGB").save(target, output_format.upper(), quality=max(1, quality))
+    return target.getvalue()
+
+
+class _TimedBytes(io.BytesIO):
+    """A file that ends the decoding which reads it once the thread has used its time."""
+
+    def __init__(self, data: bytes | bytearray, limit_s: float) -> None:
+        super().__init__(data)
+        self._limit_s = limit_s
+        self._ends_s = time.thread_time() + limit_s
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.thread_time() > self._ends_s:
+            raise InvalidImage(f"image: decoding takes more than the {self._limit_s:g} s allowed", param="image")
+        return super().read(size)
+
+
+def _check_size(frame: Frame, max_image_px: int) -> None:
+    width_px, height_px = frame.width_px, frame.height_px
+    if frame.format == "WEBP":
+        max_image_px = min(max_image_px, MAX_WEBP_PX)
+    if width_px * height_px > max_image_px:
+        raise ImageTooLarge(
+            f"image: {width_px}×{height_px} is {width_px * height_px} pixels, at most {max_image_px} are allowed",
+            param="image",
+        )
+    if max(width_px, height_px) > MAX_SIDE_PX:
+        raise ImageTooLarge(
+            f"image: {width_px}×{height_px} has a side of more than {MAX_SIDE_PX} pixels", param="image"
+        )
+
+
+def _upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """8-bit grey or RGB, turned as the camera was held."""
+    turn = _TURNS.get(orientation)
+    upright = picture if turn is None else picture.transpose(turn)
+    if upright.mode.startswith("I"):
+        # 16-bit grey: convert alone would clip at 255
+        return upright.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    return upright.convert("L" if upright.mode in _GREY else "RGB")

@@ -1,0 +1,112 @@
+"""URLs of pictures, read strictly: one notation for each host, no credentials, nothing that two readers read apart."""
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+import httpx
+
+from service.errors import BlockedUrl
+
+MAX_URL_CHARS = 4096
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_URL = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f-\x9f\\\ud800-\udfff]|\s")  # dropped, turned or refused, depending on who reads
+_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]@:%]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes resolvers read the host as an IPv4 address
+_OTHER_DOTS = re.compile("[。．｡]")  # which internationalised names may have for a full stop
+
+
+class Target(NamedTuple):
+    """Where to send a request, and what to ask for there."""
+
+    scheme: str
+    host: str  # lower-case ASCII: a name or an address, IPv6 without brackets
+    port: int
+    path: bytes  # with the query; percent-encoded
+
+    @property
+    def authority(self) -> str:
+        """As the Host header wants it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def is_address(self) -> bool:
+        return ":" in self.host or self.host[-1].isdigit()  # no name ends in a number, see below
+
+
+def parse(text: str) -> Target:
+    """Raises BlockedUrl: not an http(s) URL, or one that could be read in more than one way."""
+    if len(text) > MAX_URL_CHARS:
+        raise _blocked(f"the URL has {len(text)} characters, at most {MAX_URL_CHARS} are allowed")
+    match = _URL.fullmatch(text)
+    if match is None:
+        raise _blocked("only http and https URLs are fetched")
+    if _AMBIGUOUS.search(text):
+        raise _blocked("the URL has white space, a control character or a backslash; percent-encode it")
+    scheme, authority = match[1].lower(), match[2]
+    if "@" in authority:
+        raise _blocked("a URL with credentials is not fetched")
+    parts = _AUTHORITY.fullmatch(authority)
+    if parts is None:
+        raise _blocked("the URL has no readable host")
+    host = _address(parts[1]) if parts[1] else _name(parts[2])
+    try:
+        path = httpx.URL(f"http://host{match[3]}").raw_path
+    except (httpx.InvalidURL, UnicodeError, ValueError):
+        raise _blocked("the URL's path is not readable") from None
+    return Target(scheme, host, int(parts[3]) if parts[3] else _DEFAULT_PORTS[scheme], path)
+
+
+def redirected(target: Target, location: bytes) -> Target:
+    """Where a `Location` leads. Raises BlockedUrl, also where it leads from https to http."""
+    origin = httpx.URL(f"{target.scheme}://{target.authority}").copy_with(raw_path=target.path)
+    try:
+        text = location.decode("ascii")
+        joined = text if _URL.match(text) else str(origin.join(text))
+    except (httpx.InvalidURL, UnicodeError, ValueError):
+        raise _blocked("the URL redirects to something that is not a URL") from None
+    following = parse(joined.partition("#")[0])
+    if (target.scheme, following.scheme) == ("https", "http"):
+        raise _blocked("the URL redirects from https to http")
+    return following
+
+
+def is_below(host: str, parents: tuple[str, ...]) -> bool:
+    """Whether a host is one of `parents` or belongs to one."""
+    return any(host == parent or host.endswith(f".{parent}") for parent in parents)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(IPv6Address(text))
+    except ValueError:
+        raise _blocked("the URL's host is not an IPv6 address") from None
+
+
+def _name(text: str) -> str:
+    """A name's ASCII form, or an IPv4 address in its one plain notation."""
+    host = text.lower()
+    if not host.isascii():
+        if _OTHER_DOTS.search(host):
+            raise _blocked("the URL's host has a full stop that is not ASCII")
+        try:
+            host = httpx.URL(f"http://{host}").raw_host.decode("ascii")  # IDNA 2008: nothing is folded into ASCII
+        except (httpx.InvalidURL, UnicodeError, ValueError):
+            raise _blocked("the URL's host is not an internationalised name") from None
+    labels = host.split(".")
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise _blocked("the URL's host is not a name: labels of a-z 0-9 - _ between single dots are allowed")
+    if _NUMBER.fullmatch(labels[-1]):
+        try:
+            return str(IPv4Address(host))
+        except ValueError:
+            raise _blocked("the URL's host is a number; an IPv4 address has four decimal parts") from None
+    return host
+
+
+def _blocked(message: str) -> BlockedUrl:
+    return BlockedUrl(f"image: {message}", param="image")
