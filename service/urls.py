@@ -65,7 +65,7 @@ def redirected(target: Target, location: bytes) -> Target:
     """Where a `Location` leads. Raises BlockedUrl, also where it leads from https to http."""
     origin = httpx.URL(f"{target.scheme}://{target.authority}").copy_with(raw_path=target.path)
     try:
-        text = location.decode("ascii")
+        text = location.decode()
         joined = text if _URL.match(text) else str(origin.join(text))
     except (httpx.InvalidURL, UnicodeError, ValueError):
         raise _blocked("the URL redirects to something that is not a URL") from None
