@@ -1,6 +1,5 @@
 """The Chat task: conversations about pictures, the answers' tokens as targets (SPEC §9)."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.chat.model import ChatModel
-from models.checkpoint import published_name
-from models.checkpoint_files import VOCABULARY_FILE
-from models.conversion import write_folder
 from models.cpm_bee.packing import IGNORED_TARGET
 from models.cpm_bee.tokenizer import Tokenizer
 from models.finetune.chat_batch import ChatBatch, RowGroup, collate_conversations
-from models.finetune.examples import ConversationSource
+from models.finetune.chat_validation import exact_matches
+from models.finetune.examples import Conversation, ConversationSource
+from models.finetune.export import export_chat
+from models.finetune.lora import LoraSettings, add_adapters, merged
+from models.finetune.recomputation import recompute
 from models.finetune.task import Position, Task
 from models.vision.preprocess import normalise
 
@@ -38,11 +38,20 @@ class ChatSettings:
     lr: float = 1e-5
     llm_lr: float = 1e-5
     max_len: int = 512
+    lora: LoraSettings | None = None  # then adapters alone are trained
+    is_recomputed: bool = False  # gradient checkpointing
+    validation_batch_size: int = 32
     export_dtype: torch.dtype = torch.float16
+    writes_published: bool = False  # a `.pt` file with its configurations, beside the converted folder
 
 
 class ChatTask(Task[ChatBatch]):
-    """Trains a ChatModel in float32 on a source of conversations."""
+    """Trains a ChatModel in float32 on a source of conversations.
+
+    Args:
+        vocabulary: the tokenizer's file, which goes with the outcome.
+        validation: held-out examples; None for none.
+    """
 
     model: ChatModel
 
@@ -53,11 +62,18 @@ class ChatTask(Task[ChatBatch]):
         vocabulary: Path,
         source: ConversationSource,
         settings: ChatSettings,
+        validation: ConversationSource | None = None,
     ) -> None:
-        self.model, self.source, self.settings = model, source, settings
+        self.model, self.source, self.validation, self.settings = model, source, validation, settings
         self._config = model.config
         self._tokenizer, self._vocabulary = tokenizer, vocabulary
+        self._counts = {"skipped_rounds": 0, "skipped_conversations": 0}
         choose_trained(model, settings.tune_vision, settings.tune_llm, settings.tune_patches)
+        if settings.lora is not None:
+            model.requires_grad_(False)
+            add_adapters(model, settings.lora)
+        if settings.is_recomputed:
+            recompute([*model.llm.layers, *model.vision_encoder.layers])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups: dict[str, list[nn.Parameter]] = {"vision": [], "llm": []}
@@ -71,7 +87,9 @@ class ChatTask(Task[ChatBatch]):
         return len(self.source)
 
     def collate(self, positions: Sequence[Position]) -> ChatBatch:
-        conversations = [self.source.conversation(position.index, position.epoch) for position in positions]
+        return self._collate([self.source.conversation(position.index, position.epoch) for position in positions])
+
+    def _collate(self, conversations: Sequence[Conversation]) -> ChatBatch:
         return collate_conversations(
             conversations,
             self._tokenizer,
@@ -81,16 +99,40 @@ class ChatTask(Task[ChatBatch]):
         )
 
     def loss(self, batch: ChatBatch) -> tuple[Tensor, Tensor]:
+        self._counts["skipped_rounds"] += batch.num_skipped_rounds
+        self._counts["skipped_conversations"] += batch.num_skipped_conversations
         logits, targets = answer_logits(self.model, batch)
         loss = F.cross_entropy(logits.float(), targets, reduction="sum")
         return loss, torch.tensor(targets.numel(), device=loss.device)
 
+    def counts(self) -> dict[str, float]:
+        return dict(self._counts)
+
+    def validate(self) -> dict[str, float]:
+        if self.validation is None:
+            return {}
+        conversations = [self.validation.conversation(index, 0) for index in range(len(self.validation))]
+        size = self.settings.validation_batch_size
+        device = self.model.query_tokens.device
+        sums = torch.zeros(2, device=device)
+        for start in range(0, len(conversations), size):
+            batch = self._collate(conversations[start : start + size]).to(device)
+            logits, targets = answer_logits(self.model, batch)
+            loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+            sums += torch.stack([loss, torch.tensor(float(targets.numel()), device=device)])
+        total, count = sums.tolist()
+        matches = exact_matches(self.model, self._tokenizer, conversations)
+        return {"loss": total / max(count, 1), **matches}
+
     def export(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        tensors = {
-            published_name("chat", name): tensor.to(self.settings.export_dtype) for name, tensor in weights.items()
-        }
-        shutil.copyfile(self._vocabulary, folder / VOCABULARY_FILE)
-        write_folder(folder, "chat", self._config, tensors, untrained=False)
+        export_chat(
+            folder,
+            self._config,
+            merged(self.model, weights),
+            self._vocabulary,
+            self.settings.export_dtype,
+            self.settings.writes_published,
+        )
 
 
 def answer_logits(model: ChatModel, batch: ChatBatch) -> tuple[Tensor, Tensor]:

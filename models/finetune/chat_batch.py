@@ -39,7 +39,8 @@ class ChatBatch:
 
     groups: tuple[RowGroup, ...]
     pixels: Tensor  # (N, S, S, 3) uint8; a black one where there is no picture at all
-    num_skipped: int  # rounds that were too long
+    num_skipped_rounds: int  # too long
+    num_skipped_conversations: int  # without a round: their pictures were of no use
 
     def to(self, device: torch.device) -> "ChatBatch":
         return replace(self, groups=tuple(group.to(device) for group in self.groups), pixels=self.pixels.to(device))
@@ -92,7 +93,8 @@ def collate_conversations(
     return ChatBatch(
         groups=tuple(_groups(rows, tokenizer, duplicates, length)),
         pixels=torch.from_numpy(np.stack(pixels or [black])),
-        num_skipped=num_rounds - len(rows),
+        num_skipped_rounds=num_rounds - len(rows),
+        num_skipped_conversations=sum(not conversation.rounds for conversation in conversations),
     )
 
 

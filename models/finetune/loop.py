@@ -2,9 +2,10 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from models.finetune.logs import RunLog
 from models.finetune.order import ExampleOrder
 from models.finetune.schedule import Schedule
-from models.finetune.state import load_state, save_state
+from models.finetune.state import StateError, keep_trained, load_state, save_state
 from models.finetune.task import Batch, MovableBatch, Task
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class RunSettings:
 
     output: Path
     schedule: Schedule
+    epochs: float = 5.0  # where the schedule has no number of steps
     seed: int = 0
     batch_size: int = 1  # of one process and one backward
     accumulation: int = 1  # backwards of an update
@@ -44,6 +46,7 @@ class RunSettings:
     log_every: int = 50
     loader_workers: int = 0
     resume: bool = False
+    export_only: Path | None = None  # a folder for the outcome of the newest saved state; nothing else is done
     identity: dict[str, Any] = field(default_factory=dict)  # what a resumed run has to agree in
 
 
@@ -77,20 +80,27 @@ def train(task: Task[Batch], settings: RunSettings) -> None:
     """Train to the schedule's last step, save, and export into `output/export`.
 
     Raises:
-        StateError: the folder holds a state of another run.
+        StateError: the folder holds a state of another run, or none where one is to be exported.
     """
-    accelerator = Accelerator(mixed_precision=settings.precision)
+    accelerator = Accelerator(mixed_precision=settings.precision or default_precision())
     run = _Run(task, settings, accelerator)
-    run.train()
-    weights = accelerator.get_state_dict(run.step_module)
-    if accelerator.is_main_process:
-        folder = settings.output / "export"
-        folder.mkdir(parents=True, exist_ok=True)
-        prefix = "model."
-        task.export(folder, {name.removeprefix(prefix): tensor.cpu() for name, tensor in weights.items()})
-        logger.info("exported to %s", folder)
+    if settings.export_only is None:
+        run.train()
+        run.export(settings.output / "export")
+    else:
+        if not run.restore():
+            raise StateError(f"{settings.output}: holds no saved state to export")
+        run.export(settings.export_only)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def default_precision() -> Precision:
+    """That of accelerate's configuration; without one the release's, where there is a GPU."""
+    configured = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if configured in ("no", "fp16", "bf16"):
+        return configured  # type: ignore[return-value]  # narrowed by the line above
+    return "fp16" if torch.cuda.is_available() else "no"
 
 
 class _Run:
@@ -107,17 +117,38 @@ class _Run:
         accelerator.register_for_checkpointing(*task.stateful())
         global_batch_size = settings.batch_size * settings.accumulation * accelerator.num_processes
         self.order = ExampleOrder(task.num_examples(), global_batch_size, settings.seed)
+        self.schedule = settings.schedule
+        if not self.schedule.num_steps:
+            num_steps = math.ceil(settings.epochs * task.num_examples() / global_batch_size)
+            self.schedule = replace(self.schedule, num_steps=num_steps)
+        trained = [parameter for group in groups for parameter in group["params"]]
         self._run_identity = {
             "seed": settings.seed,
             "global_batch_size": global_batch_size,
+            "num_processes": accelerator.num_processes,
             "num_examples": task.num_examples(),
+            "trained_tensors": len(trained),
             **settings.identity,
         }
+        keep_trained(accelerator, self.step_module)
+
+    def restore(self) -> int:
+        """Restore the newest saved state -> its step, 0 where there is none. Raises StateError."""
+        return load_state(self.accelerator, self.settings.output, self._run_identity)
+
+    def export(self, folder: Path) -> None:
+        """Gather the weights and have the task write them."""
+        weights = self.accelerator.get_state_dict(self.step_module)
+        if self.accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            prefix = "model."
+            self.task.export(folder, {name.removeprefix(prefix): tensor.cpu() for name, tensor in weights.items()})
+            logger.info("exported to %s", folder)
 
     def train(self) -> None:
         settings, accelerator = self.settings, self.accelerator
-        done = load_state(accelerator, settings.output, self._run_identity) if settings.resume else 0
-        num_steps = settings.schedule.num_steps
+        done = self.restore() if settings.resume else 0
+        num_steps = self.schedule.num_steps
         is_main = accelerator.is_main_process
         if is_main:
             logger.info("steps %d to %d, %d examples a step", done, num_steps, self.order.global_batch_size)
@@ -133,7 +164,8 @@ class _Run:
                 if log is not None and (completed % settings.log_every == 0 or completed == num_steps):
                     per_step_s = (perf_counter() - started_s) / (completed - done)
                     numbers = {name: float(value) for name, value in values.items()}
-                    log.steps(completed, {**numbers, "epoch": self.order.epoch(completed), "step_s": per_step_s})
+                    progress = {"epoch": self.order.epoch(completed), "step_s": per_step_s}
+                    log.steps(completed, {**numbers, **self.task.counts(), **progress})
                     bar.set_postfix(loss=f"{numbers['loss']:.4f}")
                     left = _duration((num_steps - completed) * per_step_s)
                     logger.info(
@@ -156,7 +188,7 @@ class _Run:
         """One update of the weights: the sum of all losses over the sum of all weights, of all processes."""
         settings, accelerator = self.settings, self.accelerator
         torch.manual_seed(settings.seed * 1_000_003 + step * accelerator.num_processes + accelerator.process_index)
-        share = settings.schedule.share(step)
+        share = self.schedule.share(step)
         for group, rate in zip(self.optimizer.param_groups, self._full_rates, strict=True):
             group["lr"] = rate * share
         self.step_module.train()

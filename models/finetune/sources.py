@@ -1,31 +1,97 @@
-"""Sources of conversations by the names that the command line knows."""
+"""Sources of conversations by the names that the command line knows: composed emoji, or a file in LLaVA's layout."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from models.finetune.examples import ConversationSource
+from models.finetune.examples import Conversation, ConversationSource
+from models.finetune.llava import LlavaTalks
 
 EMOJI = "emoji"
 NUM_EMOJI_EXAMPLES = 1_000_000  # of an epoch; those of the next are others
 VALIDATION_SEED = 500_009  # apart from the seeds of training and of evaluation
 
 
-def emoji_talks(image_size_px: int, seed: int, easy: float) -> ConversationSource:
-    """Talks about composed scenes of the box's names, in the two drawing styles of training.
+@dataclass(frozen=True)
+class DataSettings:
+    """What conversations are learnt from."""
 
-    Args:
-        easy: share of examples with one large emoji on a plain ground, of which the name is asked alone.
+    data: str  # a file, or `emoji`
+    images: Path | None = None
+    seed: int = 0
+    easy: float = 0.0  # share of emoji that stand alone, large, and of which the name is asked alone
+    replay: float = 0.0  # share of emoji talks among the file's
+    is_augmented: bool = True
+    min_side_px: int = 128
+    num_validation: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some examples of a source, as a source."""
+
+    source: ConversationSource
+    indices: range
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def conversation(self, index: int, epoch: int) -> Conversation:
+        return self.source.conversation(self.indices[index], epoch)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A source, and in every epoch `num_replayed` examples of another, others each time."""
+
+    source: ConversationSource
+    replayed: ConversationSource
+    num_replayed: int
+
+    def __len__(self) -> int:
+        return len(self.source) + self.num_replayed
+
+    def conversation(self, index: int, epoch: int) -> Conversation:
+        if index < len(self.source):
+            return self.source.conversation(index, epoch)
+        count = epoch * self.num_replayed + index - len(self.source)
+        replayed_epoch, replayed_index = divmod(count, len(self.replayed))
+        return self.replayed.conversation(replayed_index, replayed_epoch)
+
+
+def conversation_sources(
+    settings: DataSettings, image_size_px: int
+) -> tuple[ConversationSource, ConversationSource | None]:
+    """What is learnt from, and what is validated on: of a file the last `num_validation` conversations.
+
+    Raises:
+        ValueError: the data cannot be used.
     """
+    num_validation = settings.num_validation
+    if settings.data == EMOJI:
+        training = emoji_talks(image_size_px, settings.seed, settings.easy)
+        validation = Part(emoji_talks(image_size_px, settings.seed + VALIDATION_SEED, 0.0), range(num_validation))
+        return training, validation if num_validation else None
+    if not 0 <= settings.replay < 1:
+        raise ValueError(f"the share of replayed examples is {settings.replay}; it must be 0 or more and under 1")
+    file = Path(settings.data)
+    talks = LlavaTalks.read(
+        file, settings.images, image_size_px, settings.seed, settings.is_augmented, settings.min_side_px
+    )
+    num_training = len(talks) - num_validation
+    if num_training < 1:
+        raise ValueError(f"{file}: {len(talks)} conversations, of which {num_validation} are to be validated on")
+    source: ConversationSource = Part(talks, range(num_training))
+    if settings.replay:
+        num_replayed = round(num_training * settings.replay / (1 - settings.replay))
+        source = Mixed(source, emoji_talks(image_size_px, settings.seed, 0.0), num_replayed)
+    return source, Part(talks.unchanged(), range(num_training, len(talks))) if num_validation else None
+
+
+def emoji_talks(image_size_px: int, seed: int, easy: float) -> ConversationSource:
+    """Talks about composed scenes of the box's names, in the two drawing styles of training."""
+    from models.emoji.drawings import Style
     from models.emoji.names import emoji_names
     from models.emoji.sources import TRAINING_SEED, EmojiTalks
 
-    styles = ("twemoji", "noto")
+    styles: tuple[Style, ...] = ("twemoji", "noto")
     return EmojiTalks(emoji_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, easy)
-
-
-def conversation_source(
-    data: str, images: Path | None, image_size_px: int, seed: int, easy: float
-) -> ConversationSource:
-    """The source called `emoji`."""
-    if data == EMOJI:
-        return emoji_talks(image_size_px, seed, easy)
-    raise ValueError(f"--data {data}: not known; {EMOJI} is")

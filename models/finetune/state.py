@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor, nn
 
 NUM_KEPT = 2
 STATES_FOLDER = "states"
@@ -75,8 +76,19 @@ def load_state(accelerator: Accelerator, run_folder: Path, run: Mapping[str, Any
     for name, value in run.items():
         if saved.get(name, value) != value:
             raise StateError(f"{folder}: saved by a run with {name} {saved[name]}, resumed with {value}")
-    accelerator.load_state(str(folder))
+    accelerator.load_state(str(folder), strict=False)  # what is not trained is not in there
     return step
+
+
+def keep_trained(accelerator: Accelerator, module: nn.Module) -> None:
+    """Have states leave out frozen parameters, which a run has from where it began; FSDP's shards hold all."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+
+    def leave_out(modules: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+        for number, tensors in enumerate(weights):
+            weights[number] = {name: tensor for name, tensor in tensors.items() if name not in frozen}
+
+    accelerator.register_save_state_pre_hook(leave_out)
 
 
 def _sync(folder: Path) -> None:

@@ -65,6 +65,10 @@ class Task(ABC, Generic[Batch]):
         """Measures on held-out examples, in eval mode and without gradients; run by every process."""
         return {}
 
+    def counts(self) -> dict[str, float]:
+        """What this process counted since it started, for the log (examples that were left out)."""
+        return {}
+
     def after_step(self) -> None:
         """Called after every update (a moving average of the weights)."""
 

@@ -1,0 +1,39 @@
+"""How well a Chat model in training does on held-out conversations: its loss, and its answers where they are short."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from models.chat.model import ChatModel
+from models.checkpoint import LoadedChat
+from models.cpm_bee.tokenizer import Tokenizer
+from models.evaluate.asking import Talk, ask
+from models.finetune.examples import Conversation
+from models.jobs import ChatGeneration
+
+MAX_ANSWER_TOKENS = 32
+
+
+def exact_matches(model: ChatModel, tokenizer: Tokenizer, conversations: Sequence[Conversation]) -> dict[str, float]:
+    """Share of greedy answers equal to the letter, by kind and language, of the rounds that have a kind.
+
+    As with users, a follow-up's history holds the model's own answers.
+    """
+    asked = [
+        (talk, Talk(talk.pixels, tuple(turn.question for turn in talk.rounds)))
+        for talk in conversations
+        if talk.pixels is not None and any(turn.kind for turn in talk.rounds)
+    ]
+    if not asked:
+        return {}
+    chat = LoadedChat(model, tokenizer, model.config, fingerprint="", untrained=False)
+    generation = ChatGeneration(num_beams=1, max_new_tokens=MAX_ANSWER_TOKENS)
+    answers = ask(chat, [talk for _, talk in asked], generation)
+    right: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for (talk, _), given in zip(asked, answers, strict=True):
+        for turn, answer in zip(talk.rounds, given, strict=True):
+            if turn.kind:
+                for name in ("exact", f"exact_{turn.kind}_{turn.language}"):
+                    total[name] += 1
+                    right[name] += answer == turn.answer
+    return {name: right[name] / count for name, count in sorted(total.items())}

@@ -1,0 +1,64 @@
+"""Low-rank adapters of linear layers, put in by peft and merged into the weights at export."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+ADAPTER = "default"
+Parts = Literal["llm", "tower", "both"]
+
+# The linears of every layer, by the end of their names: of CPM-Bee's blocks and of both experts of the tower.
+_LLM_LINEARS = r"llm\.layers\.\d+\.(attention\.(query|key|value|output)|feed_forward\.(gate|up|down))"
+_TOWER_LINEARS = (
+    r"vision_encoder\.layers\.\d+\.(image|query)_expert\.(attention\.(query|key|value|output)|feed_forward\.(up|down))"
+)
+_LINEARS: dict[Parts, str] = {
+    "llm": _LLM_LINEARS,
+    "tower": _TOWER_LINEARS,
+    "both": f"({_LLM_LINEARS}|{_TOWER_LINEARS})",
+}
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Adapters of rank `rank`, whose product counts alpha / rank."""
+
+    rank: int
+    alpha: int
+    parts: Parts = "llm"
+
+
+def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
+    """Put adapters that change nothing yet beside the linears, in place; drawn from torch's own generator."""
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=_LINEARS[settings.parts], lora_dropout=0.0
+    )
+    inject_adapter_in_model(config, model, ADAPTER)
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter is an adapter's, by its name."""
+    return ".lora_" in name
+
+
+def merged(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the model without adapters whose outputs are those of the one with them.
+
+    Args:
+        model: tells where adapters are.
+        weights: its whole state by name, on the CPU.
+    """
+    result = {name: tensor for name, tensor in weights.items() if not is_adapter(name)}
+    for name, layer in model.named_modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        up, down = (weights[f"{name}.lora_{side}.{ADAPTER}.weight"] for side in "BA")
+        base = result.pop(f"{name}.base_layer.weight")
+        result[f"{name}.weight"] = base + layer.scaling[ADAPTER] * (up @ down)
+        if f"{name}.base_layer.bias" in result:
+            result[f"{name}.bias"] = result.pop(f"{name}.base_layer.bias")
+    return result
