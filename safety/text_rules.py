@@ -1,0 +1,161 @@
+"""The text screen in the box: packaged word lists and our reviewed rules, in English and Chinese.
+
+Covered: terms and verb-with-object patterns of the rule files and lists, in any of the spellings that
+`text_normalise.py` undoes; both languages in one text; phrases that only look unsafe.
+Not covered: meaning. Irony, stories told around a harm, euphemisms that are not listed, other languages, and what
+several harmless messages ask together pass.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ahocorasick_rs import AhoCorasick
+
+from safety.rule_files import Rule, RuleBook, read_rules
+from safety.text_lists import read_lists
+from safety.text_normalise import fold, readings, separate
+
+NAME = "rules"
+_MIN_COVERED = 0.8
+_Span = tuple[int, int]
+_Positions = dict[int, list[_Span]]
+
+
+class _Compiled(NamedTuple):
+    """A rule with its sets as numbers."""
+
+    rule: Rule
+    sets: tuple[int, ...]
+    unless: int
+
+
+class TextRules:
+    """Finds what rules and lists call unsafe. Made once; safe to use from several threads.
+
+    Attributes:
+        categories: those that are judged at all.
+        version: changes whenever a rule, a list or the list's package does.
+    """
+
+    def __init__(self, book: RuleBook) -> None:
+        self.categories = book.categories
+        self.version = _digest(book)
+        numbers = {name: number for number, name in enumerate(book.words)}
+        owners: dict[str, set[int]] = defaultdict(set)
+        for name, terms in book.words.items():
+            for term in terms:
+                owners[_pattern(term)].add(numbers[name])
+        self._allow = len(numbers)
+        for phrase in book.allowed:
+            owners[_pattern(phrase)].add(self._allow)
+        owners.pop("", None)
+        self._owners = [tuple(sorted(sets)) for sets in owners.values()]
+        self._automaton = AhoCorasick(list(owners), store_patterns=False)
+        self._by_last: dict[int, list[_Compiled]] = defaultdict(list)
+        for rule in book.rules:
+            sets = tuple(numbers[name] for name in rule.sets)
+            self._by_last[sets[-1]].append(_Compiled(rule, sets, numbers[rule.unless] if rule.unless else -1))
+        latin = {pattern.strip(): None for pattern in owners if pattern.isascii()}
+        self._written = [word for word in latin if len(word) > 1]
+        self._run_together = AhoCorasick([word.replace(" ", "") for word in self._written], store_patterns=False)
+        self._none = dict.fromkeys(book.categories, 0.0)
+
+    def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """For each text the score, 0 to 1, of every category that is judged."""
+        return [self._score(text) for text in texts]
+
+    def found(self, text: str) -> list[Rule]:
+        """The rules that a text breaks, each once."""
+        broken: dict[str, Rule] = {}
+        for reading in readings(text, self._split):
+            for rule in self._broken(reading):
+                broken[rule.name] = rule
+        return list(broken.values())
+
+    def _score(self, text: str) -> dict[str, float]:
+        scores = self._none.copy()
+        for reading in readings(text, self._split):
+            for rule in self._broken(reading):
+                scores[rule.category] = max(scores[rule.category], rule.score)
+        return scores
+
+    def _broken(self, reading: str) -> Iterable[Rule]:
+        matches = self._automaton.find_matches_as_indexes(reading, overlapping=True)
+        if not matches:
+            return
+        positions = self._positions(matches)
+        for last in list(positions):
+            for rule, sets, unless in self._by_last.get(last, ()):
+                if unless not in positions and _follow(rule, sets, positions):
+                    yield rule
+
+    def _positions(self, matches: list[tuple[int, int, int]]) -> _Positions:
+        """Where each set is found, but for what lies inside an allowed phrase."""
+        allow, owners = self._allow, self._owners
+        safe = [(start, end) for number, start, end in matches if owners[number][-1] == allow]
+        positions: _Positions = {}
+        for number, start, end in matches:
+            if safe and any(first <= start and end <= last for first, last in safe):
+                continue
+            for name in owners[number]:
+                positions.setdefault(name, []).append((start, end))
+        return positions
+
+    def _split(self, letters: str) -> str:
+        """Words out of letters that were written one by one; the letters as they are where few words are known."""
+        words = self._longest_words(letters)
+        covered = sum(len(word) for word in words)
+        return " ".join(words) if covered >= _MIN_COVERED * len(letters) else letters
+
+    def _longest_words(self, letters: str) -> list[str]:
+        """The longest known word at each place, left to right."""
+        longest: dict[int, tuple[int, str]] = {}
+        for number, start, end in self._run_together.find_matches_as_indexes(letters, overlapping=True):
+            longest[start] = max(longest.get(start, (0, "")), (end, self._written[number]))
+        words, place = [], 0
+        for start in sorted(longest):
+            if start >= place:
+                place, word = longest[start]
+                words.append(word)
+        return words
+
+
+def load_text_rules() -> TextRules:
+    """The rules and lists in the box."""
+    return TextRules(read_lists(read_rules()))
+
+
+def _follow(rule: Rule, sets: tuple[int, ...], positions: _Positions) -> bool:
+    """True where the sets are found one after the other as the rule wants them."""
+    if any(name not in positions for name in sets):
+        return False
+    spans = positions[sets[0]]
+    for name, gap, either_side in zip(sets[1:], rule.gaps, rule.either_side, strict=True):
+        # Neighbouring Latin words share the space between them.
+        spans = [
+            (start, end)
+            for start, end in positions[name]
+            if any(
+                -1 <= start - before_end <= gap or (either_side and -1 <= before_start - end <= gap)
+                for before_start, before_end in spans
+            )
+        ]
+        if not spans:
+            return False
+    return True
+
+
+def _pattern(term: str) -> str:
+    """A term as it stands in a reading: Latin words between spaces, Han characters wherever they are."""
+    words = separate(fold(term)).strip()
+    if not words:
+        return ""
+    return (" " if words[0].isascii() else "") + words + (" " if words[-1].isascii() else "")
+
+
+def _digest(book: RuleBook) -> str:
+    content = json.dumps([book.words, [rule.__dict__ for rule in book.rules], book.allowed], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
