@@ -18,6 +18,7 @@ from service.completion import Completion
 from service.conversations import Conversations
 from service.documentation import describe
 from service.images import ImageIntake
+from service.labels import Labels
 from service.link import open_redis
 from service.malloc import bound_allocator
 from service.metrics import Metrics
@@ -75,6 +76,8 @@ async def _start(stack: AsyncExitStack, settings: Settings, screens: Screens, ap
     stack.push_async_callback(redis.aclose)
     images = ImageIntake(settings, api_metrics)
     stack.callback(images.close)
+    labels = Labels(settings, f"VisCPM service {VERSION}")
+    stack.callback(labels.close)
     conversations_store = Conversations(redis, settings)
     stack.push_async_callback(conversations_store.close)
     process_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -85,7 +88,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, screens: Screens, ap
     def count(verdict: Verdict) -> None:
         api_metrics.count("safety_decisions_total", stage=verdict.stage, verdict=verdict.decision)
 
-    gate = Gate(bus, screens, Completion(conversations_store, images), count)
+    gate = Gate(bus, screens, Completion(conversations_store, labels), count)
     if gate.is_open:
         _log.warning("there are no safety screens: everything passes")
     registry = Registry(redis, settings)
@@ -94,6 +97,6 @@ async def _start(stack: AsyncExitStack, settings: Settings, screens: Screens, ap
     sweeper = Sweeper(bus.sweep, gate, settings.sweep_s)
     sweeper.start()
     stack.push_async_callback(sweeper.close)
-    state = ApiState(settings, api_metrics, gate, registry, conversations_store, images)
+    state = ApiState(settings, api_metrics, gate, registry, conversations_store, images, labels)
     stack.push_async_callback(state.close)
     return state

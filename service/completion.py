@@ -24,7 +24,7 @@ from safety.contents import Inputs, Passed, Result, Step, Text
 from safety.verdict import Picture, Stage, Verdict
 from service.conversations import ConversationMeta, Conversations, StoredTurn
 from service.errors import Cancelled, ContentRefused, Deadline, from_code
-from service.images import ImageIntake
+from service.labels import Labels, Origin
 from service.record import Ending, TurnAppend
 from service.schemas import (
     Answer,
@@ -39,6 +39,7 @@ from service.schemas import (
     PictureFormat,
     milliseconds,
 )
+from service.visible_label import Language
 
 
 class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
@@ -65,6 +66,12 @@ class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):
     quality: int
     seed: int
     untrained: bool = False
+    fingerprint: str = ""  # of the model's weights
+    request_id: str = ""
+    language: Language = "zh"  # of the prompt
+
+    def origin(self, job_id: str) -> Origin:
+        return Origin(job_id, self.created, self.model, self.fingerprint, self.request_id, self.language)
 
 
 Intent = ChatIntent | PaintIntent
@@ -98,9 +105,9 @@ def answer_of(ending: Ending, kind: Kind, job_id: str) -> Answer:
 class Completion:
     """What the gate asks about jobs and results (safety.contents.Contents)."""
 
-    def __init__(self, conversations: Conversations, images: ImageIntake) -> None:
+    def __init__(self, conversations: Conversations, labels: Labels) -> None:
         self._conversations = conversations
-        self._images = images
+        self._labels = labels
 
     def inputs(self, job: Job) -> Inputs:
         if isinstance(job, ChatJob):
@@ -167,9 +174,10 @@ class Completion:
         assert passed.result is not None
         result = passed.result.generated
         assert isinstance(result, PaintResult)
-        pictures = []
-        for candidate in (result.candidates[index] for index in passed.chosen):
-            data = await self._images.encode(candidate.png, intent.output_format, intent.quality)
+        origin, pictures = intent.origin(job_id), []
+        for number, index in enumerate(passed.chosen, start=1):
+            candidate = result.candidates[index]
+            data = await self._labels.picture(candidate.png, origin, number, intent.output_format, intent.quality)
             pictures.append(PaintedPicture(b64_json=data, seed=candidate.seed, score=candidate.score))
         answer = PaintResponse(
             id=job_id,

@@ -33,6 +33,7 @@ class RequestContext:
             return
         began = time.perf_counter()
         request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
         status = 0
         counted = False
 

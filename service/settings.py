@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from models.jobs import Kind
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+MetadataKind = Literal["text", "xmp", "exif", "aigc"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 _MIB = 2**20
@@ -74,6 +75,11 @@ class Settings(BaseSettings):
     fetch_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()  # besides public ones
     fetch_denied_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
 
+    # Labels on what is painted
+    label_metadata: Annotated[tuple[MetadataKind, ...], NoDecode] = ("text", "xmp", "exif", "aigc")
+    label_visible: Literal["off", "auto", "zh", "en"] = "off"  # auto: by the prompt's language
+    label_producer: str = Field("VisCPM", pattern=r'^[^\x00-\x1f\x7f-\x9f"\\]{1,64}$')  # AIGC's ContentProducer
+
     # Jobs
     chat_deadline_s: float = Field(300.0, gt=0)
     paint_deadline_s: float = Field(600.0, gt=0)
@@ -102,6 +108,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "models",
+        "label_metadata",
         "fetch_ports",
         "fetch_allowed_hosts",
         "fetch_denied_hosts",

@@ -12,6 +12,7 @@ from safety.gate import Gate
 from service.conversations import Conversations
 from service.errors import Draining
 from service.images import ImageIntake
+from service.labels import Labels
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
@@ -31,6 +32,7 @@ class ApiState:
     registry: Registry
     conversations: Conversations
     images: ImageIntake
+    labels: Labels
     is_draining: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -62,6 +64,12 @@ class ApiState:
 def state_of(request: Request) -> ApiState:
     state: ApiState = request.app.state.api
     return state
+
+
+def request_id_of(request: Request) -> str:
+    """As the answer's `x-request-id` tells."""
+    request_id: str = request.state.request_id
+    return request_id
 
 
 def tenant_of(request: Request) -> str:

@@ -10,6 +10,7 @@ from models.jobs import Kind
 from safety.contents import Step, Text
 from safety.gate import GatedWatch
 from service.completion import answer_of
+from service.labels import Labels, Origin
 from service.metrics import Metrics
 from service.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
 from service.sse import event
@@ -75,9 +76,9 @@ def _piece(begin: ChatDelta, text: str, end_chars: int) -> bytes:
     return event(msgspec.structs.replace(begin, delta=text, offset=end_chars - len(text)), event_id=str(end_chars))
 
 
-async def paint_events(watch: GatedWatch, job_id: str, created: int) -> AsyncIterator[bytes]:
-    """Progress, previews, then one event for each finished picture (CONVENTIONS §2)."""
-    previews = 0
+async def paint_events(watch: GatedWatch, origin: Origin, labels: Labels) -> AsyncIterator[bytes]:
+    """Progress, labelled previews, then one event for each finished picture (CONVENTIONS §2)."""
+    job_id, previews = origin.job_id, 0
     async with watch:
         async for part in watch:
             if isinstance(part, Text):
@@ -87,8 +88,9 @@ async def paint_events(watch: GatedWatch, job_id: str, created: int) -> AsyncIte
                     {"type": _PROGRESS, "id": job_id, "step": part.step, "total_steps": part.total_steps}, _PROGRESS
                 )
                 if part.preview_png:
-                    preview = {"b64_json": part.preview_png, "partial_image_index": previews, "output_format": "png"}
-                    yield event({"type": _PARTIAL, "id": job_id, "created_at": created, **preview}, _PARTIAL)
+                    png = await labels.preview(part.preview_png, origin, previews + 1)
+                    preview = {"b64_json": png, "partial_image_index": previews, "output_format": "png"}
+                    yield event({"type": _PARTIAL, "id": job_id, "created_at": origin.created, **preview}, _PARTIAL)
                     previews += 1
                 continue
             answer = answer_of(part, "paint", job_id)

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response
 
 from safety.contents import Status
-from service.completion import ChatIntent, answer_of, decode_intent
+from service.completion import ChatIntent, PaintIntent, answer_of, decode_intent
 from service.documentation import documented
 from service.errors import InvalidRequest, JobNotFound, ServiceError, body
+from service.labels import Origin
 from service.routes.answers import answered, chat_events, paint_events
 from service.schemas import MAX_ID_CHARS, ChatDelta, ChatResponse, ErrorDetail, JobResponse
 from service.sse import EventStream
@@ -36,7 +37,7 @@ async def get_events(
     state = state_of(request)
     watch = state.gate.watch(job_id, status.intent)
     if status.kind == "paint":
-        return EventStream(paint_events(watch, job_id, status.created_ms // 1000))
+        return EventStream(paint_events(watch, _origin(job_id, status), state.labels))
     after_chars = _characters(last_event_id)
     began_s = asyncio.get_running_loop().time()
     return EventStream(chat_events(watch, _begin(job_id, status), state.metrics, began_s, after_chars))
@@ -79,6 +80,12 @@ def _begin(job_id: str, status: Status) -> ChatDelta:
         assert isinstance(intent, ChatIntent)
         begin.model, begin.conversation_id = intent.model, intent.conversation_id
     return begin
+
+
+def _origin(job_id: str, status: Status) -> Origin:
+    """Of the previews; their model is not known any more once the job has ended."""
+    intent = decode_intent(status.intent) if status.intent else None
+    return intent.origin(job_id) if isinstance(intent, PaintIntent) else Origin(job_id, status.created_ms // 1000)
 
 
 def _characters(last_event_id: str | None) -> int:

@@ -17,7 +17,8 @@ from service.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
 from service.routes.answers import accepted, answered, paint_events, picture
 from service.schemas import PaintRequest, PaintResponse, PictureFormat
 from service.sse import EventStream
-from service.state import state_of, tenant_of
+from service.state import request_id_of, state_of, tenant_of
+from service.visible_label import language_of
 
 router = APIRouter(tags=["paint"])
 
@@ -52,6 +53,9 @@ async def paint(request: Request) -> Response:
             quality=asked.output_compression,
             seed=job.seed,
             untrained=model.untrained,
+            fingerprint=model.fingerprint,
+            request_id=request_id_of(request),
+            language=language_of(asked.prompt),
         )
         stored = encode_intent(intent)
         if not asked.stream and not wants_async(request):
@@ -62,7 +66,7 @@ async def paint(request: Request) -> Response:
     if wants_async(request):
         slot.finish_in_background(stored)
         return accepted(slot.job_id, "paint", intent.created)
-    return EventStream(paint_events(slot.watch(stored), slot.job_id, intent.created), slot.cancel)
+    return EventStream(paint_events(slot.watch(stored), intent.origin(slot.job_id), state.labels), slot.cancel)
 
 
 def _output_format(asked: PaintRequest, media: str) -> PictureFormat:
