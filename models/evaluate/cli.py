@@ -24,6 +24,7 @@ class Command:
 COMMANDS = {
     "emoji": Command("models.evaluate.emoji", "answers and paintings of an emoji checkpoint, by kind and language"),
     "llava": Command("models.evaluate.llava_cli", "LLaVA-bench: answers, judgements and the paper's table"),
+    "pictures": Command("models.evaluate.pictures_cli", "zero-shot FID and CLIP score of a Paint model"),
     "train-classifier": Command("models.evaluate.classifier", "train the network that names paintings independently"),
 }
 

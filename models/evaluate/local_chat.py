@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoint import LoadedChat
@@ -12,6 +12,7 @@ from models.cpm_bee.folding import fold_scalings
 from models.evaluate.asking import Talk, ask
 from models.evaluate.errors import EvaluationError
 from models.evaluate.llava import Reply
+from models.evaluate.picture_files import read_picture
 from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, JobRejected
 
@@ -49,12 +50,3 @@ def read_pixels(file: Path, side_px: int) -> Pixels:
     """
     resized = read_picture(file).resize((side_px, side_px), Image.Resampling.BICUBIC)
     return np.array(resized)
-
-
-def read_picture(file: Path) -> Image.Image:
-    """A picture file upright and in RGB. Raises EvaluationError for anything else."""
-    try:
-        with Image.open(file) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except OSError as error:  # Pillow's own for an unknown format is one
-        raise EvaluationError(f"{file}: cannot be read as a picture: {error}") from None
