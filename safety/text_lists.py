@@ -7,6 +7,7 @@ words with an everyday meaning score low and count only where the threshold is l
 """
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import replace
 from importlib.metadata import distribution
@@ -20,6 +21,7 @@ from safety.rule_files import RULES_DIR, Rule, RuleBook, RuleError
 
 LISTS_DIR = RULES_DIR / "lists"
 EVERYDAY_SCORE = 0.4
+_PLAIN_WORD = re.compile(r"[\w '-]+")
 
 
 def read_lists(book: RuleBook, folder: Path = LISTS_DIR) -> RuleBook:
@@ -50,12 +52,16 @@ def _packaged_words(package: str, file: str) -> list[str]:
 
 
 def _sorted(review: dict[str, Any], listed: list[str]) -> dict[tuple[str, float], list[str]]:
-    """A list's words by category and score. One letter or character alone says nothing."""
+    """A list's words by category and score.
+
+    One letter or character alone says nothing, and of a word written with signs the signs fall away: `text_normalise.py`
+    reads those as the word that is meant.
+    """
     reviewed = {str(word): category for category, words in review["categories"].items() for word in words}
     everyday = {str(word) for word in review["everyday"]}
     sets: dict[tuple[str, float], list[str]] = defaultdict(list)
     for word in listed:
-        if len(word) > 1:
+        if len(word) > 1 and _PLAIN_WORD.fullmatch(word):
             category = reviewed.get(word, review["usual_category"])
             sets[category, EVERYDAY_SCORE if word in everyday else 1.0].append(word)
     return sets

@@ -38,7 +38,7 @@ _PARTED_HAN = re.compile(f"(?<=[{HAN}])(?:{_HAN_SIGNS})+(?=[{HAN}])")
 _LONE_HAN = re.compile(f"(?<![{HAN}])[{HAN}](?:[^\\w]{{1,3}}[{HAN}](?![{HAN}]))+")
 _PARTED_LATIN = re.compile(r"(?<=[a-z0-9])[*._\-|/~^+=#·•]+(?=[a-z0-9])")
 _LONE_LATIN = re.compile(f"(?<![a-z0-9])[a-z0-9](?:[^a-z0-9{HAN}]{{1,3}}[a-z0-9](?![a-z0-9])){{2,}}")
-_LEET_WORD = re.compile(r"[0-9@$!]*[a-z][a-z0-9@$!]*[a-z0-9$]|[0-9@$!]+[a-z]")
+_LEET_WORD = re.compile(r"(?<![a-z0-9@$!])(?=[0-9@$!]*[a-z])[a-z0-9@$!]*[a-z0-9@$]")
 _LEET_SIGN = re.compile(r"[0134578@$!]")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 _DISGUISED = re.compile(

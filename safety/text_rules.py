@@ -8,8 +8,10 @@ several harmless messages ask together pass.
 
 import hashlib
 import json
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
@@ -29,6 +31,7 @@ class _Compiled(NamedTuple):
 
     rule: Rule
     sets: tuple[int, ...]
+    needed: frozenset[int]
     unless: int
 
 
@@ -57,7 +60,8 @@ class TextRules:
         self._by_last: dict[int, list[_Compiled]] = defaultdict(list)
         for rule in book.rules:
             sets = tuple(numbers[name] for name in rule.sets)
-            self._by_last[sets[-1]].append(_Compiled(rule, sets, numbers[rule.unless] if rule.unless else -1))
+            unless = numbers[rule.unless] if rule.unless else -1
+            self._by_last[sets[-1]].append(_Compiled(rule, sets, frozenset(sets), unless))
         latin = {pattern.strip(): None for pattern in owners if pattern.isascii()}
         self._written = [word for word in latin if len(word) > 1]
         self._run_together = AhoCorasick([word.replace(" ", "") for word in self._written], store_patterns=False)
@@ -87,21 +91,21 @@ class TextRules:
         if not matches:
             return
         positions = self._positions(matches)
-        for last in list(positions):
-            for rule, sets, unless in self._by_last.get(last, ()):
-                if unless not in positions and _follow(rule, sets, positions):
-                    yield rule
+        for last in positions:
+            for compiled in self._by_last.get(last, ()):
+                is_lifted = compiled.unless in positions
+                if positions.keys() >= compiled.needed and not is_lifted and _follow(compiled, positions):
+                    yield compiled.rule
 
     def _positions(self, matches: list[tuple[int, int, int]]) -> _Positions:
         """Where each set is found, but for what lies inside an allowed phrase."""
         allow, owners = self._allow, self._owners
-        safe = [(start, end) for number, start, end in matches if owners[number][-1] == allow]
+        safe = _Cover([(start, end) for number, start, end in matches if owners[number][-1] == allow])
         positions: _Positions = {}
         for number, start, end in matches:
-            if safe and any(first <= start and end <= last for first, last in safe):
-                continue
-            for name in owners[number]:
-                positions.setdefault(name, []).append((start, end))
+            if not safe.holds(start, end):
+                for name in owners[number]:
+                    positions.setdefault(name, []).append((start, end))
         return positions
 
     def _split(self, letters: str) -> str:
@@ -128,24 +132,42 @@ def load_text_rules() -> TextRules:
     return TextRules(read_lists(read_rules()))
 
 
-def _follow(rule: Rule, sets: tuple[int, ...], positions: _Positions) -> bool:
-    """True where the sets are found one after the other as the rule wants them."""
-    if any(name not in positions for name in sets):
-        return False
+def _follow(compiled: _Compiled, positions: _Positions) -> bool:
+    """True where the sets, all found, come one after the other as the rule wants them."""
+    rule, sets, _, _ = compiled
+    if len(sets) == 1:
+        return True
     spans = positions[sets[0]]
     for name, gap, either_side in zip(sets[1:], rule.gaps, rule.either_side, strict=True):
+        starts, ends = (sorted(places) for places in zip(*spans, strict=True))
         # Neighbouring Latin words share the space between them.
         spans = [
             (start, end)
             for start, end in positions[name]
-            if any(
-                -1 <= start - before_end <= gap or (either_side and -1 <= before_start - end <= gap)
-                for before_start, before_end in spans
-            )
+            if _any_within(ends, start - gap, start + 1) or (either_side and _any_within(starts, end - 1, end + gap))
         ]
         if not spans:
             return False
     return True
+
+
+def _any_within(places: list[int], first: int, last: int) -> bool:
+    """True where one of the sorted places lies from first to last."""
+    place = bisect_left(places, first)
+    return place < len(places) and places[place] <= last
+
+
+class _Cover:
+    """Spans, to be asked whether one of them holds another."""
+
+    def __init__(self, spans: list[_Span]) -> None:
+        spans.sort()
+        self._starts = [start for start, _ in spans]
+        self._ends = list(accumulate((end for _, end in spans), max))
+
+    def holds(self, start: int, end: int) -> bool:
+        place = bisect_right(self._starts, start)
+        return place > 0 and self._ends[place - 1] >= end
 
 
 def _pattern(term: str) -> str:
