@@ -1,8 +1,9 @@
 """Text as the rules read it: lower-case words between single spaces, Han characters simplified, disguises undone.
 
 Covered: Unicode compatibility forms (full-width, mathematical and circled letters, radicals), case, invisible
-characters, diacritics, letters of other scripts that look Latin, traditional characters; and, as further readings
-beside the plain one, letters or characters parted by spaces or signs, digits and signs for letters, letters repeated.
+characters, diacritics, letters of other scripts that look Latin, traditional characters, Han characters parted by
+spaces or signs; and, as further readings beside the plain one, Latin letters parted by spaces or signs, digits and
+signs for letters, letters repeated.
 Not covered: words cut in two by a single space, homophones, split characters and pinyin (the rule files list the
 common ones), text drawn with signs, other scripts' languages, meaning.
 """
@@ -41,10 +42,10 @@ _LONE_LATIN = re.compile(f"(?<![a-z0-9])[a-z0-9](?:[^a-z0-9{HAN}]{{1,3}}[a-z0-9]
 _LEET_WORD = re.compile(r"(?<![a-z0-9@$!])(?=[0-9@$!]*[a-z])[a-z0-9@$!]*[a-z0-9@$]")
 _LEET_SIGN = re.compile(r"[0134578@$!]")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
-_DISGUISED = re.compile(
+_HAN_DISGUISED = re.compile(f"{_PARTED_HAN.pattern}|(?<![{HAN}])[{HAN}][^\\w]{{1,3}}[{HAN}](?![{HAN}])")
+_LATIN_DISGUISED = re.compile(
     f"{_PARTED_LATIN.pattern}|[a-z][0134578@$!]|[0134578@$!][a-z]|{_REPEATED.pattern}"
     f"|(?<![a-z0-9])[a-z0-9][^a-z0-9{HAN}]{{1,3}}[a-z0-9](?![a-z0-9])"
-    f"|{_PARTED_HAN.pattern}|(?<![{HAN}])[{HAN}][^\\w]{{1,3}}[{HAN}](?![{HAN}])"
 )
 _LEET = str.maketrans("034578@$", "oeastbas")
 _LEET_I = {ord("1"): "i", ord("!"): "i"}
@@ -66,14 +67,16 @@ def separate(folded: str) -> str:
 
 
 def readings(text: str, split: Callable[[str], str] = str) -> list[str]:
-    """The text as `separate` gives it, and where something looks disguised also with disguises undone.
+    """The text as `separate` gives it, Han characters rejoined, and where Latin letters look disguised also without.
 
     Args:
         split: parts a word that was written letter by letter, its spaces lost, into the words it holds.
     """
     folded = fold(text)
+    if not folded.isascii() and _HAN_DISGUISED.search(folded):
+        folded = _LONE_HAN.sub(lambda match: "".join(_WORDS.findall(match[0])), _PARTED_HAN.sub("", folded))
     read = [separate(folded)]
-    if _DISGUISED.search(folded):
+    if _LATIN_DISGUISED.search(folded):
         for ones in (_LEET_I, _LEET_L):
             reading = separate(_undisguise(folded, ones, split))
             if reading not in read:
@@ -89,8 +92,7 @@ def _undisguise(folded: str, ones: dict[int, str], split: Callable[[str], str]) 
     def joined(match: re.Match[str]) -> str:
         return split(_LEET_WORD.sub(plain, _NOT_WORD.sub("", match[0])))
 
-    text = _LONE_HAN.sub(lambda match: "".join(_WORDS.findall(match[0])), _PARTED_HAN.sub("", folded))
-    text = _PARTED_LATIN.sub("", _LONE_LATIN.sub(joined, text))
+    text = _PARTED_LATIN.sub("", _LONE_LATIN.sub(joined, folded))
     return _REPEATED.sub(r"\1", _LEET_WORD.sub(plain, text))
 
 
