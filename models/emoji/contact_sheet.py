@@ -21,7 +21,7 @@ _MARGIN_PX = 8
 _LINE_PX = 17
 _FONT_SIZE = 12
 _CHINESE_FONTS = ("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf")
-_COLOURS = 96  # of the file's palette
+_COLOURS = 256  # of the file's palette
 
 
 def contact_sheet(seed: int, styles: Sequence[Style] = ("twemoji", "noto")) -> Image.Image:

@@ -1,0 +1,33 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.emoji.export import export_llava
+from models.emoji.names import EmojiName
+from models.emoji.sources import EmojiTalks
+from models.finetune.llava import read_talks
+
+
+def test_exported_conversations_read_back_as_they_were(tmp_path: Path, names: tuple[EmojiName, ...]) -> None:
+    source = EmojiTalks(names, ("twemoji",), 48, 1, 10)
+    file = export_llava(source, tmp_path / "emoji", 3)
+    talks = list(read_talks(file))
+    assert len(talks) == 3
+    for index, talk in enumerate(talks):
+        conversation = source.conversation(index, 0)
+        assert talk.rounds == conversation.rounds
+        assert conversation.pixels is not None
+        np.testing.assert_array_equal(np.asarray(Image.open(file.parent / "images" / talk.image)), conversation.pixels)
+    assert "<image>" in json.loads(file.read_text(encoding="utf-8"))[0]["conversations"][0]["value"]
+
+
+def test_an_export_does_not_mix_with_an_older_one(tmp_path: Path, names: tuple[EmojiName, ...]) -> None:
+    source = EmojiTalks(names, ("twemoji",), 48, 1, 10)
+    export_llava(source, tmp_path, 1)
+    with pytest.raises(FileExistsError):
+        export_llava(source, tmp_path, 1)
+    with pytest.raises(ValueError, match="cannot export 11 conversations of a source that has 10"):
+        export_llava(source, tmp_path / "other", 11)

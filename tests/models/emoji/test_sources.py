@@ -1,0 +1,98 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from models.emoji.drawings import Style
+from models.emoji.names import EmojiName
+from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, EmojiPictures, EmojiTalks
+from models.finetune.examples import ConversationSource, PictureSource
+
+SIDE_PX = 48
+
+
+def talks(names: tuple[EmojiName, ...], styles: tuple[Style, ...], seed: int = 1, **options: float) -> EmojiTalks:
+    return EmojiTalks(names, styles, SIDE_PX, seed, 2 * len(names), **options)
+
+
+def test_an_example_is_a_function_of_seed_epoch_and_index(
+    names: tuple[EmojiName, ...], styles: tuple[Style, ...]
+) -> None:
+    one, again = talks(names, styles), talks(names, styles)
+    for index in (0, 5, 700):
+        for epoch in (0, 3):
+            expected, got = one.conversation(index, epoch), again.conversation(index, epoch)
+            assert expected.rounds == got.rounds
+            assert expected.pixels is not None and got.pixels is not None
+            np.testing.assert_array_equal(expected.pixels, got.pixels)
+    assert one.scene_and_rounds(4, 0) != one.scene_and_rounds(4, 1)
+    assert one.scene_and_rounds(4, 0) != talks(names, styles, seed=2).scene_and_rounds(4, 0)
+
+
+def test_pictures_are_functions_of_seed_epoch_and_index(names: tuple[EmojiName, ...]) -> None:
+    one, again = (EmojiPictures(names, ("twemoji",), SIDE_PX, 1, 900) for _ in range(2))
+    for index in (0, 5, 700):
+        expected, got = one.picture(index, 2), again.picture(index, 2)
+        assert expected.caption == got.caption
+        np.testing.assert_array_equal(expected.pixels, got.pixels)
+
+
+def test_compositions_that_are_judged_were_not_learnt(names: tuple[EmojiName, ...]) -> None:
+    learnt, judged = (talks(names, ("twemoji",), seed) for seed in (TRAINING_SEED, EVALUATION_SEED))
+    seen = {learnt.scene_and_rounds(index, epoch)[0] for index in range(150) for epoch in range(2)}
+    assert len(seen) == 300
+    assert not any(judged.scene_and_rounds(index, 0)[0] in seen for index in range(150))
+
+
+def test_every_name_leads_equally_often_across_epochs(names: tuple[EmojiName, ...]) -> None:
+    few = names[:50]
+    source = EmojiTalks(few, ("twemoji",), SIDE_PX, 1, 75)
+    leading: Counter[str] = Counter()
+    for epoch in range(2):
+        for index in range(len(source)):
+            scene, _ = source.scene_and_rounds(index, epoch)
+            if scene.layout != "pair":
+                leading[scene.objects[0].name.en] += 1
+    assert max(leading.values()) <= 3 and len(leading) > 40
+
+    pictures = EmojiPictures(few, ("twemoji",), SIDE_PX, 1, 50)
+    orders = [[pictures.picture(index, epoch).pixels.tobytes() for index in range(50)] for epoch in range(2)]
+    assert orders[0] != orders[1]
+
+
+def test_all_layouts_occur(names: tuple[EmojiName, ...], styles: tuple[Style, ...]) -> None:
+    source = talks(names, styles)
+    drawn = [source.scene_and_rounds(index, 0)[0] for index in range(400)]
+    shares = {layout: count / 400 for layout, count in Counter(scene.layout for scene in drawn).items()}
+    assert shares["single"] == pytest.approx(0.62, abs=0.07)
+    assert shares["pair"] == pytest.approx(0.22, abs=0.06)
+    assert {placed.style for scene in drawn for placed in scene.objects} == set(styles)
+
+
+def test_easy_examples_ask_for_the_name_of_one_large_emoji(names: tuple[EmojiName, ...]) -> None:
+    source = talks(names, ("twemoji",), easy=1.0)
+    for index in range(50):
+        scene, rounds = source.scene_and_rounds(index, 0)
+        assert len(scene.objects) == 1 and scene.objects[0].size >= 0.72
+        assert [asked.kind for asked in rounds] == ["name"]
+    mixed = talks(names, ("twemoji",), easy=0.5)
+    share = np.mean([len(mixed.scene_and_rounds(index, 0)[1]) == 1 for index in range(400)])
+    assert 0.4 < share < 0.6
+
+
+def test_sources_keep_to_the_contract(names: tuple[EmojiName, ...]) -> None:
+    conversations: ConversationSource = talks(names, ("twemoji",))
+    pictures: PictureSource = EmojiPictures(names, ("twemoji",), SIDE_PX, 1, 10)
+    assert (len(conversations), len(pictures)) == (2 * len(names), 10)
+    for pixels in (conversations.conversation(3, 0).pixels, pictures.picture(3, 0).pixels):
+        assert pixels is not None
+        assert pixels.shape == (SIDE_PX, SIDE_PX, 3) and pixels.dtype == np.uint8 and pixels.flags.writeable
+
+
+def test_arguments_that_make_no_examples_are_refused(names: tuple[EmojiName, ...]) -> None:
+    with pytest.raises(ValueError, match="talks need two names and one style, got 1 names and 1 styles"):
+        EmojiTalks(names[:1], ("twemoji",), SIDE_PX, 1, 10)
+    with pytest.raises(ValueError, match="easy is a share of examples, 0 to 1; got 2"):
+        EmojiTalks(names, ("twemoji",), SIDE_PX, 1, 10, easy=2)
+    with pytest.raises(ValueError, match="pictures need a name and a style, got 3 names and 0 styles"):
+        EmojiPictures(names[:3], (), SIDE_PX, 1, 10)

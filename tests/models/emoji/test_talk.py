@@ -1,0 +1,146 @@
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+
+from models.emoji.english import noun_phrase, sentence
+from models.emoji.names import GROUPS, EmojiName
+from models.emoji.scene import Scene, draw_scene
+from models.emoji.studio import Studio
+from models.emoji.talk import category_answer, name_answer, talk
+from models.emoji.wordings import QUESTIONS, TRANSLATE
+from models.finetune.examples import Round
+
+ENGLISH_NUMBERS = {"One.": 1, "Two.": 2, "Three.": 3, "Four.": 4}
+CHINESE_NUMBERS = {"一个。": 1, "两个。": 2, "三个。": 3, "四个。": 4}
+
+
+@pytest.fixture(scope="module")
+def talks(studio: Studio, names: tuple[EmojiName, ...]) -> list[tuple[Scene, tuple[Round, ...]]]:
+    rng = np.random.default_rng(2)
+    layouts = ("single", "pair", "count")
+    scenes = [draw_scene(rng, studio, names, names[i % len(names)], layouts[i % 3]) for i in range(1500)]
+    return [(scene, talk(rng, scene)) for scene in scenes]
+
+
+def is_answer_right(scene: Scene, asked: Round, about: EmojiName | None) -> bool:
+    """Whether the scene says so; `about` is what an earlier turn named, where that matters."""
+    english = asked.language == "en"
+    colour, objects = scene.ground.colour, [placed.name for placed in scene.objects]
+    if asked.kind in ("name", "side", "follow_side"):
+        return asked.answer in {name_answer(name, asked.language) for name in objects}  # type: ignore[arg-type]
+    if asked.kind == "scene":
+        return colour.en in asked.answer if english else asked.answer.startswith(f"{colour.zh}背景上的")
+    if asked.kind in ("colour", "follow_colour"):
+        return asked.answer == (sentence(colour.en) if english else f"{colour.zh}。")
+    if asked.kind in ("category", "follow_category"):
+        group = GROUPS[(about or objects[0]).group]
+        return asked.answer == (sentence(group.en) if english else f"{group.zh}。")
+    if asked.kind == "count":
+        return (ENGLISH_NUMBERS if english else CHINESE_NUMBERS)[asked.answer] == len(objects)
+    assert asked.kind == "where", asked
+    on_left = objects[0].en in asked.question or objects[0].zh in asked.question
+    return asked.answer == (f"On the {'left' if on_left else 'right'}." if english else f"在{'左右'[not on_left]}边。")
+
+
+def test_answers_say_what_the_scene_holds(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+    kinds: Counter[str] = Counter()
+    for scene, rounds in talks:
+        assert len(rounds) in (2, 3)
+        named = {name_answer(p.name, language): p.name for p in scene.objects for language in ("en", "zh")}  # type: ignore[arg-type]
+        about: EmojiName | None = None
+        for asked in rounds:
+            kinds[asked.kind] += 1
+            if asked.kind == "where":
+                about = next(
+                    p.name for p in scene.objects if p.name.zh in asked.question or p.name.en in asked.question
+                )
+            about = named.get(asked.answer, about)
+            if asked.kind != "translate":
+                assert is_answer_right(scene, asked, about), (scene, rounds)
+    assert set(kinds) == {
+        *("name", "scene", "category", "colour", "side", "where", "count"),
+        *("translate", "follow_category", "follow_colour", "follow_side"),
+    }
+    assert min(kinds.values()) > 40, kinds
+
+
+def test_left_and_right_are_where_they_are_drawn(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+    seen = 0
+    for scene, rounds in talks:
+        for asked in rounds:
+            if asked.kind in ("side", "follow_side"):
+                is_left = "left" in asked.question or "左" in asked.question
+                assert is_left != ("right" in asked.question or "右" in asked.question), asked
+                expected = scene.objects[0 if is_left else 1].name
+                assert asked.answer == name_answer(expected, asked.language)  # type: ignore[arg-type]
+                seen += 1
+    assert seen > 300
+
+
+def test_a_translation_is_the_answer_before_in_the_other_language(
+    talks: list[tuple[Scene, tuple[Round, ...]]], by_english: dict[str, EmojiName]
+) -> None:
+    pairs: dict[str, set[str]] = defaultdict(set)
+    for _, rounds in talks:
+        for before, asked in zip(rounds, rounds[1:], strict=False):
+            if asked.kind == "translate":
+                assert {before.language, asked.language} == {"en", "zh"}
+                both = (before, asked) if before.language == "en" else (asked, before)
+                pairs[both[0].answer].add(both[1].answer)
+    assert len(pairs) > 300
+    assert all(len(chinese) == 1 for chinese in pairs.values()), "one fact has one wording in each language"
+    assert pairs["Blue."] == {"蓝色。"}
+    apple = by_english["red apple"]
+    assert (name_answer(apple, "en"), name_answer(apple, "zh")) == ("A red apple.", "红苹果。")
+    assert (category_answer(apple, "en"), category_answer(apple, "zh")) == ("Food and drink.", "食物和饮料。")
+
+
+def test_a_follow_up_never_comes_first(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+    for _, rounds in talks:
+        assert not rounds[0].kind.startswith(("follow", "translate"))
+
+
+def test_no_question_comes_twice_in_a_talk(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+    for _, rounds in talks:
+        kinds = [asked.kind for asked in rounds if asked.kind != "translate"]
+        assert len(set(kinds)) == len(kinds), rounds
+
+
+def test_every_kind_has_six_wordings_and_more_in_each_language() -> None:
+    for kind, wordings in QUESTIONS.items():
+        for language in ("en", "zh"):
+            texts = wordings[language]  # type: ignore[index]
+            assert len(texts) >= 6 and len(set(texts)) == len(texts), (kind, language)
+    assert all(len(texts) >= 12 for texts in TRANSLATE.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "language", "wording"),
+    [
+        ("name", "en", "What is this?"),
+        ("scene", "en", "What is in the picture?"),
+        ("scene", "en", "What do you see?"),
+        ("colour", "en", "What colour is the background?"),
+        ("name", "zh", "这是什么？"),
+        ("scene", "zh", "图里有什么？"),
+        ("follow_category", "en", "And its category?"),
+    ],
+)
+def test_what_people_would_try_first_is_among_the_wordings(kind: str, language: str, wording: str) -> None:
+    assert wording in QUESTIONS[kind][language]  # type: ignore[index]
+
+
+def test_what_people_would_ask_next_is_among_the_wordings() -> None:
+    assert {"Say it in Chinese.", "用中文怎么说？"} <= set(TRANSLATE["zh"])
+    assert {"Say it in English.", "用英文怎么说？"} <= set(TRANSLATE["en"])
+
+
+def test_a_description_names_things_and_ground(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+    described = [(scene, rounds[0]) for scene, rounds in talks if rounds[0].kind == "scene"]
+    assert len(described) > 100
+    for scene, asked in described:
+        things = [placed.name for placed in scene.objects]
+        for name in things:
+            words = noun_phrase(name) if asked.language == "en" else name.zh
+            assert words in asked.answer or words[0].upper() + words[1:] in asked.answer
