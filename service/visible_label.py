@@ -93,7 +93,8 @@ def draw(picture: Image.Image, language: Language) -> None:
     text = TEXTS[language]
     height_px = character_height_px(picture.size, text)
     letters = _letters(text, height_px)
-    margin_px = min(round(_MARGIN * height_px), (picture.width - letters.width) // 2)
+    room_px = min(picture.width - letters.width, picture.height - letters.height)
+    margin_px = min(round(_MARGIN * height_px), room_px // 2)
     left, top = picture.width - letters.width - margin_px, picture.height - letters.height - margin_px
     box = (left, top, left + letters.width, top + letters.height)
     ground = picture.crop(box)
@@ -103,9 +104,10 @@ def draw(picture: Image.Image, language: Language) -> None:
 
 
 def character_height_px(size_px: tuple[int, int], text: str) -> int:
-    """At least a twentieth of the short side, which is always narrower than the picture."""
+    """At least a twentieth of the short side, at which the label always fits; larger where that is too small to read."""
+    width_px, height_px = size_px
     least_px = math.ceil(_LEAST_SHARE * min(size_px))
-    fitting_px = math.floor((size_px[0] - 1) / (_width(text) + 2 * _PADDING))
+    fitting_px = math.floor(min((width_px - 1) / (_width(text) + 2 * _PADDING), (height_px - 1) / (1 + 2 * _PADDING)))
     return max(least_px, min(_LEGIBLE_PX, fitting_px))
 
 

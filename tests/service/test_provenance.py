@@ -1,4 +1,4 @@
-"""What is written about a picture is read back by other readers: Pillow, an XML parser, and exiftool where there is one."""
+"""What is written about a picture is read back by other readers: Pillow, an XML parser, exiftool where there is one."""
 
 import io
 import json
