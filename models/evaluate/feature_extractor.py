@@ -74,8 +74,12 @@ def _scripted(file: Path, size_px: int) -> ScriptedFeatures:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the format stays that of the files there are
         module = ScriptedFeatures(torch.jit.load(file, map_location="cpu"))
-    with torch.inference_mode():
-        features = module(torch.zeros(2, 3, size_px, size_px, dtype=torch.uint8))
+    try:
+        with torch.inference_mode():
+            features = module(torch.zeros(2, 3, size_px, size_px, dtype=torch.uint8))
+    except RuntimeError as error:
+        line = str(error).strip().splitlines()[-1]
+        raise EvaluationError(f"{file}: cannot take pictures (2, 3, {size_px}, {size_px}) of uint8: {line}") from None
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
         got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise EvaluationError(f"{file}: features (2, N) are expected of two pictures, got {got}")
