@@ -38,14 +38,14 @@ _HAN_SIGNS = f"[^\\w{re.escape(_CLAUSE_SIGNS)}]|[._]"
 _PARTED_HAN = re.compile(f"(?<=[{HAN}])(?:{_HAN_SIGNS})+(?=[{HAN}])")
 _LONE_HAN = re.compile(f"(?<![{HAN}])[{HAN}](?:[^\\w]{{1,3}}[{HAN}](?![{HAN}]))+")
 _PARTED_LATIN = re.compile(r"(?<=[a-z0-9])[*._\-|/~^+=#·•]+(?=[a-z0-9])")
-_LONE_LATIN = re.compile(f"(?<![a-z0-9])[a-z0-9](?:[^a-z0-9{HAN}]{{1,3}}[a-z0-9](?![a-z0-9])){{2,}}")
+_LONE_LATIN = re.compile(f"(?<![a-z0-9])[a-z0-9](?:[^a-z0-9@$!{HAN}]{{1,3}}[a-z0-9](?![a-z0-9])){{2,}}")
 _LEET_WORD = re.compile(r"(?<![a-z0-9@$!])(?=[0-9@$!]*[a-z])[a-z0-9@$!]*[a-z0-9@$]")
 _LEET_SIGN = re.compile(r"[0134578@$!]")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 _HAN_DISGUISED = re.compile(f"{_PARTED_HAN.pattern}|(?<![{HAN}])[{HAN}][^\\w]{{1,3}}[{HAN}](?![{HAN}])")
 _LATIN_DISGUISED = re.compile(
     f"{_PARTED_LATIN.pattern}|[a-z][0134578@$!]|[0134578@$!][a-z]|{_REPEATED.pattern}"
-    f"|(?<![a-z0-9])[a-z0-9][^a-z0-9{HAN}]{{1,3}}[a-z0-9](?![a-z0-9])"
+    f"|(?<![a-z0-9])[a-z0-9][^a-z0-9@$!{HAN}]{{1,3}}[a-z0-9](?![a-z0-9])"
 )
 _LEET = str.maketrans("034578@$", "oeastbas")
 _LEET_I = {ord("1"): "i", ord("!"): "i"}

@@ -21,7 +21,9 @@ from safety.text_lists import read_lists
 from safety.text_normalise import fold, readings, separate
 
 NAME = "rules"
-_MIN_COVERED = 0.8
+# Of letters that stand alone, the part that known words must cover: "therapist" holds "rapist", and is known itself.
+_MIN_COVERED = 0.6
+_FUNCTION_WORDS = "a i the in of with on and to for is my her his at by an this that who it from are me you".split()
 _Span = tuple[int, int]
 _Positions = dict[int, list[_Span]]
 
@@ -62,9 +64,9 @@ class TextRules:
             sets = tuple(numbers[name] for name in rule.sets)
             unless = numbers[rule.unless] if rule.unless else -1
             self._by_last[sets[-1]].append(_Compiled(rule, sets, frozenset(sets), unless))
-        latin = {pattern.strip(): None for pattern in owners if pattern.isascii()}
-        self._written = [word for word in latin if len(word) > 1]
-        self._run_together = AhoCorasick([word.replace(" ", "") for word in self._written], store_patterns=False)
+        latin = (part for pattern in owners if pattern.isascii() for part in pattern.split())
+        words = {word.replace(" ", ""): None for word in latin if len(word) > 1} | dict.fromkeys(_FUNCTION_WORDS)
+        self._run_together = AhoCorasick(list(words), store_patterns=False)
         self._none = dict.fromkeys(book.categories, 0.0)
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
@@ -110,21 +112,16 @@ class TextRules:
 
     def _split(self, letters: str) -> str:
         """Words out of letters that were written one by one; the letters as they are where few words are known."""
-        words = self._longest_words(letters)
-        covered = sum(len(word) for word in words)
-        return " ".join(words) if covered >= _MIN_COVERED * len(letters) else letters
-
-    def _longest_words(self, letters: str) -> list[str]:
-        """The longest known word at each place, left to right."""
-        longest: dict[int, tuple[int, str]] = {}
+        starting: dict[int, list[int]] = defaultdict(list)
         for number, start, end in self._run_together.find_matches_as_indexes(letters, overlapping=True):
-            longest[start] = max(longest.get(start, (0, "")), (end, self._written[number]))
-        words, place = [], 0
-        for start in sorted(longest):
-            if start >= place:
-                place, word = longest[start]
-                words.append(word)
-        return words
+            starting[start].append(end)
+        # Few long words are likelier than many short ones: for each place the best sum of squared lengths from there
+        # on, and where the first of those words ends.
+        best, ends = [0] * (len(letters) + 1), [0] * len(letters)
+        for place in reversed(range(len(letters))):
+            options = [((end - place) ** 2 + best[end], end) for end in starting.get(place, ())]
+            best[place], ends[place] = max([*options, (best[place + 1], place)])
+        return _cut(letters, ends)
 
 
 def load_text_rules() -> TextRules:
@@ -168,6 +165,21 @@ class _Cover:
     def holds(self, start: int, end: int) -> bool:
         place = bisect_right(self._starts, start)
         return place > 0 and self._ends[place - 1] >= end
+
+
+def _cut(letters: str, ends: list[int]) -> str:
+    """Letters with spaces around the known words, where those cover enough; a word from i ends at `ends[i]` > i."""
+    parts, place, covered = [""], 0, 0
+    while place < len(letters):
+        end = ends[place]
+        if end > place:
+            parts += [letters[place:end], ""]
+            covered += end - place
+            place = end
+        else:
+            parts[-1] += letters[place]
+            place += 1
+    return " ".join(part for part in parts if part) if covered >= _MIN_COVERED * len(letters) else letters
 
 
 def _pattern(term: str) -> str:
