@@ -1,0 +1,80 @@
+"""Whether an answer says what was to be said.
+
+Two measures: `exact` is the expected answer to the letter; `correct` is the same statement once what carries no meaning
+is taken off both sides: width and case of letters, final punctuation, articles and measure words, and the few phrases
+that lead in a short answer ("It is ...", "这是..."). What is left must be equal as a whole, so an answer that holds
+the right word among others (a list of guesses, "green apple" for "apple", "not an apple") is wrong.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from models.finetune.examples import Language
+
+# Questions for a thing alone, where an answer may say more than was asked: what it lies on.
+NAME_KINDS = frozenset({"name", "translate"})
+
+_ENGLISH_LEAD = re.compile(
+    r"(?:(?:it|this|that|there)(?:'s| is)|(?:they|these|those|there) are|i(?: can)? see"
+    r"|the (?:picture|image) (?:shows|is of)|in the (?:picture|image)(?: there)? is|the background(?: colou?r)? is"
+    r"|the colou?r(?: of the background)? is|it is called|it is part of) "
+)
+_ENGLISH_ARTICLE = re.compile(r"\b(?:an?|the|some) ")
+_ENGLISH_GROUND = re.compile(r" on (?:an? )?[a-z]+ background$")
+_CHINESE_LEAD = re.compile(
+    r"(?:[这那它]们?(?:叫做?|就?是|属于)|(?:图片?|画面?)[里中上]?(?:画的)?[是有]|画的是|我?(?:能|可以)?看[到见]了?|背景(?:颜色)?是|有|是)"
+)
+_CHINESE_MEASURE = re.compile(r"一[个只条头匹辆架把朵棵片块杯碗张座艘件双本台部位名颗根支枚盒瓶份种栋]")
+_CHINESE_GROUND = re.compile(r"^[^的]{1,4}背景上?的")
+_FINAL_PUNCTUATION = ".!?。…~"
+_NUMBERS = {
+    **dict(zip(("zero", "one", "two", "three", "four", "five", "six"), "0123456", strict=True)),
+    **dict(zip("零一二三四五六", "0123456", strict=True)),
+    "两": "2",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    exact: bool
+    correct: bool
+
+
+def judge(answer: str, expected: str, kind: str, language: Language) -> Verdict:
+    """Holds one answer against the expected one."""
+    said, wanted = statement(answer, language), statement(expected, language)
+    if kind in NAME_KINDS and not ground(wanted, language):
+        said = said.removeprefix(ground(said, language)).removesuffix(ground(said, language))
+    return Verdict(exact=answer == expected, correct=said == wanted != "")
+
+
+def names(answer: str, name: str, language: Language) -> bool:
+    """Whether an answer names this thing and nothing else."""
+    return judge(answer, name, "name", language).correct
+
+
+def statement(text: str, language: Language) -> str:
+    """What a short text says, without what carries no meaning."""
+    text = normalise(text)
+    if language == "zh":
+        text = re.sub(r"\s+", "", text)
+        text = _CHINESE_LEAD.sub("", text, count=1) if _CHINESE_LEAD.match(text) else text
+        text = _CHINESE_MEASURE.sub("", text, count=1) if _CHINESE_MEASURE.match(text) else text
+    else:
+        lead = _ENGLISH_LEAD.match(text)
+        text = text[lead.end() :] if lead else text
+        text = _ENGLISH_ARTICLE.sub("", text)
+    return _NUMBERS.get(text, text)
+
+
+def normalise(text: str) -> str:
+    """Width, case, apostrophes, spaces and final punctuation made one."""
+    text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return " ".join(text.split()).rstrip(_FINAL_PUNCTUATION + " ")
+
+
+def ground(said: str, language: Language) -> str:
+    """The part of a statement that tells the background, "" if there is none."""
+    found = (_CHINESE_GROUND if language == "zh" else _ENGLISH_GROUND).search(said)
+    return found[0] if found else ""
