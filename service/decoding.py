@@ -67,14 +67,6 @@ def to_pixels(data: bytes | bytearray, side_px: int, max_image_px: int, limit_s:
         ) from error
 
 
-def encode(png: bytes, output_format: str, quality: int) -> bytes:
-    """A painted PNG as jpeg or webp."""
-    target = io.BytesIO()
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
-        picture.convert("RGB").save(target, output_format.upper(), quality=max(1, quality))
-    return target.getvalue()
-
-
 class _TimedBytes(io.BytesIO):
     """A file that ends the decoding which reads it once the thread has used its time."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from service.decoding import encode, to_pixels
+from service.decoding import to_pixels
 from service.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
 from service.metrics import Metrics
 from service.settings import Settings
@@ -65,12 +65,6 @@ class ImageIntake:
             if self._metrics is not None:
                 self._metrics.count("image_fetch_rejected_total", reason=error.code)
             raise
-
-    async def encode(self, png: bytes, output_format: str, quality: int) -> bytes:
-        """A painted PNG in the format asked for, in the pool."""
-        if output_format == "png":
-            return png
-        return await self._run(encode, png, output_format, quality)
 
     async def _fetch(self, url: str) -> bytes:
         if self.fetcher is None:

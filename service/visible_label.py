@@ -104,7 +104,7 @@ def draw(picture: Image.Image, language: Language) -> None:
 
 
 def character_height_px(size_px: tuple[int, int], text: str) -> int:
-    """At least a twentieth of the short side, at which the label always fits; larger where that is too small to read."""
+    """At least a twentieth of the short side, which always fits; more where that is too small to read."""
     width_px, height_px = size_px
     least_px = math.ceil(_LEAST_SHARE * min(size_px))
     fitting_px = math.floor(min((width_px - 1) / (_width(text) + 2 * _PADDING), (height_px - 1) / (1 + 2 * _PADDING)))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from service.labels import Labels, Origin
 from service.settings import Settings, SettingsError, read_settings
+from service.visible_label import Language
 
 AIGC = "{http://www.tc260.org.cn/ns/AIGC/1.0/}AIGC"
 SOURCE_TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
@@ -93,7 +94,7 @@ async def test_the_visible_label_comes_with_the_metadata(labels_of: Make, output
 
 
 async def test_the_visible_label_follows_the_prompt_or_the_setting(labels_of: Make) -> None:
-    async def painted(visible: str, language: str) -> bytes:
+    async def painted(visible: str, language: Language) -> bytes:
         origin = ORIGIN._replace(language=language)
         labels = labels_of(label_visible=visible, label_metadata=())
         return await labels.picture(picture_png(), origin, 1, "png", 100)
@@ -119,17 +120,18 @@ async def test_the_same_picture_gets_the_same_bytes_from_any_process(labels_of: 
     assert first == await labels_of(label_visible="auto").picture(picture_png(), ORIGIN, 1, "jpeg", 80)
 
 
-async def test_encoding_leaves_the_event_loop_free(labels_of: Make) -> None:
-    labels, loop_thread, threads = labels_of(decode_threads=1), threading.get_ident(), set()
-    encode = labels._encode
+async def test_encoding_leaves_the_event_loop_free(labels_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[int] = set()
+    save = Image.Image.save
 
-    def spied(*arguments: object) -> bytes:
+    def noting_save(self: Image.Image, *arguments: object, **options: object) -> None:
         threads.add(threading.get_ident())
-        return encode(*arguments)  # type: ignore[arg-type]
+        save(self, *arguments, **options)  # type: ignore[arg-type]
 
-    labels._encode = spied  # type: ignore[method-assign]
-    await asyncio.gather(*(labels.picture(picture_png(), ORIGIN, number, "jpeg", 80) for number in range(1, 5)))
-    assert len(threads) == 1 and loop_thread not in threads
+    png, labels = picture_png(), labels_of(decode_threads=1)
+    monkeypatch.setattr(Image.Image, "save", noting_save)
+    await asyncio.gather(*(labels.picture(png, ORIGIN, number, "jpeg", 80) for number in range(1, 5)))
+    assert len(threads) == 1 and threading.get_ident() not in threads
 
 
 async def test_metadata_cost_next_to_nothing(labels_of: Make) -> None:
