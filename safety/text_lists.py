@@ -54,8 +54,8 @@ def _packaged_words(package: str, file: str) -> list[str]:
 def _sorted(review: dict[str, Any], listed: list[str]) -> dict[tuple[str, float], list[str]]:
     """A list's words by category and score.
 
-    One letter or character alone says nothing, and of a word written with signs the signs fall away: `text_normalise.py`
-    reads those as the word that is meant.
+    One letter or character alone says nothing. A word written with signs is left out: its signs would fall away, and
+    `text_normalise.py` reads it as the word that is meant.
     """
     reviewed = {str(word): category for category, words in review["categories"].items() for word in words}
     everyday = {str(word) for word in review["everyday"]}

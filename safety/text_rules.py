@@ -113,7 +113,7 @@ class TextRules:
     def _split(self, letters: str) -> str:
         """Words out of letters that were written one by one; the letters as they are where few words are known."""
         starting: dict[int, list[int]] = defaultdict(list)
-        for number, start, end in self._run_together.find_matches_as_indexes(letters, overlapping=True):
+        for _, start, end in self._run_together.find_matches_as_indexes(letters, overlapping=True):
             starting[start].append(end)
         # Few long words are likelier than many short ones: for each place the best sum of squared lengths from there
         # on, and where the first of those words ends.

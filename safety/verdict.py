@@ -10,6 +10,17 @@ Stage = Literal["input_image", "question", "prompt", "negative_prompt", "answer"
 Decision = Literal["pass", "flag", "block"]
 
 
+TEXT_STAGES: tuple[Stage, ...] = ("question", "prompt", "negative_prompt", "answer")
+IMAGE_STAGES: tuple[Stage, ...] = ("input_image", "preview", "candidate")
+
+
+class Finding(NamedTuple):
+    """What one screen scored, 0 to 1, in each category that it judges."""
+
+    screen: str
+    scores: dict[str, float]
+
+
 class Picture(NamedTuple):
     """A picture to be screened. `rgb` is uint8, row-major, height × width × 3; `png` is the file."""
 
@@ -21,29 +32,45 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One screen's decision on one content. `scores` holds only categories that the screen can judge, 0 to 1."""
+    """The decision on one content.
+
+    Attributes:
+        scores: 0 to 1, only of categories that a screen judged.
+        model: the screens that ran, joined by `+`.
+        message: what the user is told of a blocked content.
+        found: the categories whose score is above their threshold; None: those of `scores` unless it passes.
+        language: of a text, as the screens were chosen by it; empty for pictures.
+        policy: version of the policy that decided.
+    """
 
     stage: Stage
     decision: Decision
     scores: dict[str, float] = field(default_factory=dict)
     model: str = ""
     message: str = ""
+    found: tuple[str, ...] | None = None
+    language: str = ""
+    policy: str = ""
 
     @property
     def is_blocked(self) -> bool:
         return self.decision == "block"
 
     def moderation(self) -> dict[str, object]:
-        """OpenAI's moderation result, with the stage added."""
-        applied = "image" if self.stage in ("input_image", "preview", "candidate") else "text"
+        """OpenAI's moderation result, with the stage added, and language and policy where known."""
+        applied = "image" if self.stage in IMAGE_STAGES else "text"
+        is_flagged = self.decision != "pass"
+        found = self.found if self.found is not None else tuple(self.scores) if is_flagged else ()
+        known = {"language": self.language, "policy": self.policy}
         return {
             "type": "moderation_result",
             "model": self.model,
             "stage": self.stage,
-            "flagged": self.decision != "pass",
-            "categories": {name: self.decision != "pass" for name in self.scores},
+            "flagged": is_flagged,
+            "categories": {name: name in found for name in self.scores},
             "category_scores": self.scores,
             "category_applied_input_types": {name: [applied] for name in self.scores},
+            **{name: value for name, value in known.items() if value},
         }
 
 
