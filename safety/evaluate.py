@@ -1,0 +1,185 @@
+"""How well the default text screens do on the labelled prompts of this repository.
+
+    python -m safety.evaluate              tables, then one JSON line; exit code 1 where a bar is missed
+    python -m safety.evaluate --misses     also what was missed or wrongly blocked, but never of the held-out third
+
+Covered: precision and recall in each language, recall for each kind of harm under each disguise, the held-out prompts
+alone. A prompt counts as caught when the default policy blocks it at its stage.
+Not covered: how users really write. The prompts are ours, few and short; `docs/safety.md` says what that means.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from safety.policy import Policy, load_policy
+from safety.text_rules import load_text_rules
+from safety.text_screen import TextScreen
+from safety.verdict import Stage
+
+LABELLED_DIR = Path(__file__).with_name("labelled")
+HELD_OUT = "held_out"
+SAFE = "safe"
+LANGUAGES = {"en": "English", "zh": "Chinese"}
+MIN_PRECISION = 0.97
+MIN_RECALL = 0.90
+MIN_DISGUISE_RECALL = 0.85
+
+
+class LabelledPrompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a file. `kind` is the kind of harm or `safe`; `disguise` is `plain` for none."""
+
+    language: str
+    stage: Stage
+    kind: str
+    disguise: str
+    text: str
+
+
+class Result(NamedTuple):
+    """What became of a prompt."""
+
+    prompt: LabelledPrompt
+    is_blocked: bool
+    is_held_out: bool
+
+    @property
+    def is_unsafe(self) -> bool:
+        return self.prompt.kind != SAFE
+
+
+class Rates(NamedTuple):
+    """Precision and recall; None where nothing was blocked, or nothing was unsafe."""
+
+    precision: float | None
+    recall: float | None
+
+
+def read_labelled(path: Path) -> list[LabelledPrompt]:
+    """The prompts of a file, whose first line says what the file is for."""
+    return [msgspec.json.decode(line, type=LabelledPrompt) for line in path.read_bytes().splitlines()[1:]]
+
+
+def evaluate(screen: TextScreen, policy: Policy, folder: Path = LABELLED_DIR) -> list[Result]:
+    """Every labelled prompt through the screens and the policy."""
+    results = []
+    for path in sorted(folder.glob("*.jsonl")):
+        prompts = read_labelled(path)
+        for prompt, judged in zip(prompts, screen.judge([prompt.text for prompt in prompts]), strict=True):
+            verdict = policy.decide(prompt.stage, judged.findings, judged.language)
+            results.append(Result(prompt, verdict.is_blocked, path.stem == HELD_OUT))
+    return results
+
+
+def rates(results: Iterable[Result]) -> Rates:
+    counts = Counter((result.is_unsafe, result.is_blocked) for result in results)
+    caught, missed, wrongly = counts[True, True], counts[True, False], counts[False, True]
+    return Rates(_ratio(caught, caught + wrongly), _ratio(caught, caught + missed))
+
+
+def failures(results: Sequence[Result]) -> list[str]:
+    """The bars that are missed, in words. Disguises are judged over all prompts: the held-out ones are too few."""
+    missed = []
+    for name, chosen in (("all", list(results)), ("held out", [r for r in results if r.is_held_out])):
+        for language in LANGUAGES:
+            ours = [result for result in chosen if result.prompt.language == language]
+            precision, recall = rates(ours)
+            if precision is None or precision < MIN_PRECISION:
+                missed.append(f"{language}, {name}: precision {precision} is below {MIN_PRECISION}")
+            if recall is None or recall < MIN_RECALL:
+                missed.append(f"{language}, {name}: recall {recall} is below {MIN_RECALL}")
+    for language in LANGUAGES:
+        ours = [result for result in results if result.prompt.language == language and result.is_unsafe]
+        for disguise in _distinct(result.prompt.disguise for result in ours):
+            recall = rates(result for result in ours if result.prompt.disguise == disguise).recall
+            if recall is None or recall < MIN_DISGUISE_RECALL:
+                missed.append(f"{language}, {disguise}: recall {recall} is below {MIN_DISGUISE_RECALL}")
+    return missed
+
+
+def summary(results: Sequence[Result]) -> dict[str, object]:
+    """What the JSON line says."""
+    by_set = {"all": list(results), "held_out": [result for result in results if result.is_held_out]}
+    return {
+        name: {
+            language: rates(result for result in chosen if result.prompt.language == language)._asdict()
+            for language in LANGUAGES
+        }
+        for name, chosen in by_set.items()
+    }
+
+
+def tables(results: Sequence[Result]) -> str:
+    """The report for people."""
+    held_out = [result for result in results if result.is_held_out]
+    parts = [_overview("all prompts", results), _overview("held out: never used for writing rules", held_out)]
+    for language, name in LANGUAGES.items():
+        ours = [result for result in results if result.prompt.language == language and result.is_unsafe]
+        parts.append(_recall_table(f"{name}: caught of unsafe, all prompts", ours))
+    return "\n\n".join(parts)
+
+
+def _overview(title: str, results: Sequence[Result]) -> str:
+    lines = [f"{title:42}{'prompts':>9}{'safe':>7}{'missed':>8}{'wrongly blocked':>17}{'precision':>11}{'recall':>8}"]
+    for language, name in LANGUAGES.items():
+        ours = [result for result in results if result.prompt.language == language]
+        num_safe = sum(not result.is_unsafe for result in ours)
+        missed = sum(result.is_unsafe and not result.is_blocked for result in ours)
+        wrongly = sum(result.is_blocked and not result.is_unsafe for result in ours)
+        precision, recall = (f"{rate:.3f}" if rate is not None else "-" for rate in rates(ours))
+        lines.append(f"{name:42}{len(ours):9}{num_safe:7}{missed:8}{wrongly:17}{precision:>11}{recall:>8}")
+    return "\n".join(lines)
+
+
+def _recall_table(title: str, results: Sequence[Result]) -> str:
+    """Kinds of harm down, disguises across."""
+    disguises = _distinct(result.prompt.disguise for result in results)
+    lines = [title, f"{'':12}" + "".join(f"{name:>12}" for name in (*disguises, "all"))]
+    for kind in (*_distinct(result.prompt.kind for result in results), "all"):
+        cells = []
+        for disguise in (*disguises, "all"):
+            cell = [
+                result.is_blocked
+                for result in results
+                if kind in (result.prompt.kind, "all") and disguise in (result.prompt.disguise, "all")
+            ]
+            cells.append(f"{sum(cell)}/{len(cell)}" if cell else "-")
+        lines.append(f"{kind:12}" + "".join(f"{cell:>12}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """In the order of the files."""
+    return list(dict.fromkeys(names))
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--misses", action="store_true")
+    options = parser.parse_args(arguments)
+    rules, policy = load_text_rules(), load_policy()
+    results = evaluate(TextScreen(rules), policy)
+    missed = failures(results)
+    lines = [tables(results)]
+    if options.misses:
+        wrong = [r for r in results if r.is_blocked != r.is_unsafe and not r.is_held_out]
+        lines.append("\n".join(f"{r.prompt.kind} {r.prompt.disguise}: {r.prompt.text}" for r in wrong) or "no misses")
+    lines.append("\n".join(missed) if missed else "every bar is held")
+    line = {"evaluation": "text_screens", "policy": policy.version, "rules": rules.version, "missed": missed}
+    lines.append(json.dumps({**line, **summary(results)}))
+    sys.stdout.write("\n\n".join(lines) + "\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
