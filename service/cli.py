@@ -19,7 +19,11 @@ from service.settings import Settings, SettingsError, read_settings
 # Flags that set a setting: they win over its variable
 _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level")
 # Commands with parsers of their own, which take torch
-_MODEL_COMMANDS = {"checkpoint": "models.checkpoint_cli", "evaluate": "models.evaluate.cli"}
+_MODEL_COMMANDS = {
+    "checkpoint": "models.checkpoint_cli",
+    "evaluate": "models.evaluate.cli",
+    "finetune": "models.finetune.cli",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -169,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
 
     roles.add_parser("checkpoint", help="fetch, convert, inspect checkpoints: see `viscpm checkpoint --help`")
     roles.add_parser("evaluate", help="measure a checkpoint: see `viscpm evaluate --help`")
+    roles.add_parser("finetune", help="train on your own data: see `viscpm finetune --help`")
     return parser
 
 

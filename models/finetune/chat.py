@@ -128,7 +128,7 @@ class ChatTask(Task[ChatBatch]):
         export_chat(
             folder,
             self._config,
-            merged(self.model, weights),
+            weights if self.settings.lora is None else merged(weights, self.settings.lora),
             self._vocabulary,
             self.settings.export_dtype,
             self.settings.writes_published,

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 ADAPTER = "default"
+_DOWN, _UP, _BASE = f".lora_A.{ADAPTER}.weight", f".lora_B.{ADAPTER}.weight", ".base_layer"
 Parts = Literal["llm", "tower", "both"]
 
 # The linears of every layer, by the end of their names: of CPM-Bee's blocks and of both experts of the tower.
@@ -34,6 +33,8 @@ class LoraSettings:
 
 def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
     """Put adapters that change nothing yet beside the linears, in place; drawn from torch's own generator."""
+    from peft import LoraConfig, inject_adapter_in_model  # takes as long to import as everything else together
+
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, target_modules=_LINEARS[settings.parts], lora_dropout=0.0
     )
@@ -45,20 +46,16 @@ def is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
-def merged(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def merged(weights: Mapping[str, Tensor], settings: LoraSettings) -> dict[str, Tensor]:
     """The weights of the model without adapters whose outputs are those of the one with them.
 
     Args:
-        model: tells where adapters are.
-        weights: its whole state by name, on the CPU.
+        weights: the whole state of the one with adapters, by name, on the CPU.
     """
-    result = {name: tensor for name, tensor in weights.items() if not is_adapter(name)}
-    for name, layer in model.named_modules():
-        if not isinstance(layer, LoraLayer):
-            continue
-        up, down = (weights[f"{name}.lora_{side}.{ADAPTER}.weight"] for side in "BA")
-        base = result.pop(f"{name}.base_layer.weight")
-        result[f"{name}.weight"] = base + layer.scaling[ADAPTER] * (up @ down)
-        if f"{name}.base_layer.bias" in result:
-            result[f"{name}.bias"] = result.pop(f"{name}.base_layer.bias")
+    result = {name.replace(_BASE, ""): tensor for name, tensor in weights.items() if not is_adapter(name)}
+    for name, down in weights.items():
+        if name.endswith(_DOWN):
+            linear = name.removesuffix(_DOWN)
+            product = weights[linear + _UP] @ down  # (out, rank) x (rank, in)
+            result[f"{linear}.weight"] = result[f"{linear}.weight"] + settings.alpha / settings.rank * product
     return result
