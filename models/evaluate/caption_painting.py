@@ -15,7 +15,7 @@ from typing import Any, Literal
 import httpx
 
 from models.evaluate.errors import EvaluationError
-from models.evaluate.http_calls import CallFailed, Retries, for_each, post
+from models.evaluate.http_calls import CallFailed, Outcome, Retries, for_each, post
 from models.evaluate.json_lines import Line, read_lines, read_object, write_whole
 from models.jobs import Engine, Failed, Generated, JobRejected, PaintJob, PaintResult
 
@@ -71,10 +71,11 @@ class Paintings:
             listed = ", ".join(f"{name} {found.get(name)!r} and not {self.about.get(name)!r}" for name in differing)
             raise EvaluationError(f"{folder}: was begun with {listed}; give another folder")
 
-    def missing(self) -> list[int]:
-        """Places of the captions that have no picture yet."""
+    def missing(self, part: tuple[int, int] = (1, 1)) -> list[int]:
+        """Places of the captions that have no picture yet; of every n-th alone for `part` k of n, counted from 1."""
         there = painted(self.folder, len(self.captions))
-        return [place for place in range(len(self.captions)) if place not in there]
+        first, step = part[0] - 1, part[1]
+        return [place for place in range(first, len(self.captions), step) if place not in there]
 
     def add(self, place: int, png: bytes) -> None:
         write_whole(self.folder / f"{place:0{DIGITS}}.png", png)
@@ -140,7 +141,7 @@ async def paint_by_service(
     Raises:
         CallFailed: what would go wrong with all of them.
     """
-    failures = []
+    outcome = Outcome()
     fixed = {name: value for name, value in asdict(settings).items() if name not in ("size_px", "seed", "rerank")}
     fixed |= {"size": f"{settings.size_px}x{settings.size_px}", "rerank": settings.rerank == "on"}
 
@@ -148,19 +149,16 @@ async def paint_by_service(
         body = {**fixed, "prompt": paintings.captions[place], "seed": settings.seed_of(place)}
         try:
             answer = await post(client, "/paint", body, retries)
-            png = base64.b64decode(answer["data"][0]["b64_json"])
+            paintings.add(place, base64.b64decode(answer["data"][0]["b64_json"]))
+            outcome.succeed()
         except CallFailed as error:
-            if error.is_fatal or not error.status:
-                raise
-            failures.append(f"caption {place}: {error}")
+            outcome.fail(f"caption {place}", error)
         except (KeyError, IndexError, TypeError, ValueError):
             raise CallFailed(f"{client.base_url} sent no picture: not this service?", 404) from None
-        else:
-            paintings.add(place, png)
         told(1)
 
     await for_each(places, paint, concurrency)
-    return failures
+    return outcome.failures
 
 
 def how_painted(folder: Path) -> Line:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -44,8 +44,33 @@ class CallFailed(EvaluationError):
 
     @property
     def is_fatal(self) -> bool:
-        """Other calls would be refused too: a wrong key, address or model."""
-        return self.status in (401, 403, 404, 405)
+        """Other calls would fail too: a wrong key, address or model, or nobody there."""
+        return self.status in (0, 401, 404, 405)
+
+
+@dataclass
+class Outcome:
+    """Many calls of which single ones may fail; where none succeeds, it is no single one's fault.
+
+    Args:
+        hopeless_after: failures before the first success that end it all.
+    """
+
+    hopeless_after: int = 10
+    failures: list[str] = field(default_factory=list)
+    successes: int = 0
+
+    def succeed(self) -> None:
+        self.successes += 1
+
+    def fail(self, what: str, error: CallFailed) -> None:
+        """Notes one that failed. Raises CallFailed where going on is for nothing."""
+        message = f"{what}: {error}"
+        if error.is_fatal:
+            raise CallFailed(message, error.status) from error
+        self.failures.append(message)
+        if not self.successes and len(self.failures) >= self.hopeless_after:
+            raise CallFailed(f"the first {len(self.failures)} calls all failed, the last one: {message}", error.status)
 
 
 async def post(client: httpx.AsyncClient, path: str, body: dict[str, Any], retries: Retries) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import httpx
 
 from models.evaluate.errors import EvaluationError
-from models.evaluate.http_calls import CallFailed, Retries, for_each, post
+from models.evaluate.http_calls import CallFailed, Outcome, Retries, for_each, post
 from models.evaluate.json_lines import Journal, Line, by_id, read_object
 from models.evaluate.llava import ANSWER_FIELDS, Question
 
@@ -74,12 +74,14 @@ class Judge:
 
     client: httpx.AsyncClient
     model: str
-    max_tokens: int
+    max_tokens: int | None  # of a judgement; None leaves it to the endpoint
     retries: Retries
 
     async def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The judge's text. Raises CallFailed."""
-        body = {"model": self.model, "messages": list(messages), "temperature": 0, "max_tokens": self.max_tokens}
+        body: dict[str, Any] = {"model": self.model, "messages": list(messages), "temperature": 0}
+        if self.max_tokens is not None:
+            body["max_tokens"] = self.max_tokens
         answer = await post(self.client, "chat/completions", body, self.retries)
         try:
             text = answer["choices"][0]["message"]["content"]
@@ -189,7 +191,7 @@ async def review(cases: Sequence[Case], judge: Judge, reviews: Reviews, concurre
     Raises:
         CallFailed: what would go wrong with all of them.
     """
-    failures = []
+    outcome = Outcome()
 
     async def settle(case: Case) -> None:
         try:
@@ -198,13 +200,12 @@ async def review(cases: Sequence[Case], judge: Judge, reviews: Reviews, concurre
                 content = await judge.ask(_messages(case, earlier))
                 # Appending waits for the disk, which is no wait beside the judge's.
                 reviews.journal.append(_line(case, judge.model, content, len(earlier) + 1))
+                outcome.succeed()
         except CallFailed as error:
-            if error.is_fatal:
-                raise
-            failures.append(f"question {case.question.id} ({case.order}): {error}")
+            outcome.fail(f"question {case.question.id} ({case.order})", error)
 
     await for_each([case for case in cases if not reviews.is_settled(case)], settle, concurrency)
-    return failures
+    return outcome.failures
 
 
 def _messages(case: Case, earlier: Sequence[Line]) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import httpx
 
 from models.evaluate.errors import EvaluationError
-from models.evaluate.http_calls import CallFailed, Retries, for_each, post
+from models.evaluate.http_calls import CallFailed, Outcome, Retries, for_each, post
 from models.evaluate.json_lines import Journal, by_id
 
 QUESTION_FIELDS = {"question_id": int, "image": str, "text": str, "category": str}
@@ -140,23 +140,31 @@ async def answer_by_service(
     answers: Answers,
     concurrency: int,
     retries: Retries,
-) -> None:
-    """Answers through POST /chat, each question in a talk of its own. Raises CallFailed naming the question."""
+) -> list[str]:
+    """Answers through POST /chat, each question in a talk of its own; returns what went wrong with single ones.
+
+    Raises:
+        CallFailed: what would go wrong with all of them.
+    """
+    outcome = Outcome()
 
     async def ask(question: Question) -> None:
         image = base64.b64encode(pictures[question.image].read_bytes()).decode()
         body = {"image": image, "question": question.text, **answers.settings}
         try:
             answer = await post(client, "/chat", body, retries)
+            if not isinstance(answer.get("answer"), str):
+                raise CallFailed(f"{client.base_url} sent no answer: not this service?", 404)
         except CallFailed as error:
-            raise CallFailed(f"question {question.id}: {error}", error.status) from None
-        if not isinstance(answer.get("answer"), str):
-            raise CallFailed(f"question {question.id}: {client.base_url} sent no answer: not this service?", 404)
+            outcome.fail(f"question {question.id}", error)
+            return
         kept = ("id", "model", "finish_reason", "usage", "seed", "untrained", "moderation")
         metadata = {name: answer[name] for name in kept if answer.get(name) is not None}
         answers.add(question, Reply(answer["answer"], metadata))
+        outcome.succeed()
 
     await for_each(questions, ask, concurrency)
+    return outcome.failures
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

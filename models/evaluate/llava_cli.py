@@ -46,8 +46,9 @@ def _answer(options: argparse.Namespace) -> int:
     questions = read_questions(options.questions)
     pictures = find_pictures(questions, options.images)
     settings = {name: getattr(options, name) for name in SETTINGS}
+    failures: list[str] = []
     if options.url:
-        answers = asyncio.run(_answer_by_service(options, questions, pictures, settings))
+        answers, failures = asyncio.run(_answer_by_service(options, questions, pictures, settings))
     else:
         chat = _load(options, ChatGeneration(**settings))
         answers = Answers(options.output, options.model_id or options.checkpoint.stem, settings, chat.fingerprint)
@@ -55,19 +56,21 @@ def _answer(options: argparse.Namespace) -> int:
         _tell(len(questions), len(missing), "answered")
         answer_locally(missing, pictures, chat, answers, options.batch_size)
     answers.finish(questions)
-    print(f"{options.output}: {len(answers.journal.lines)} answers of {answers.model_id}")
-    return 0
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    print(f"{options.output}: {len(answers.journal.lines)} of {len(questions)} answered by {answers.model_id}")
+    return 1 if failures else 0
 
 
 async def _answer_by_service(
     options: argparse.Namespace, questions: Sequence[Question], pictures: Mapping[str, Path], settings: dict[str, Any]
-) -> Answers:
+) -> tuple[Answers, list[str]]:
     async with open_client(options.url, api_key(options.api_key_env)) as client:
         answers = Answers(options.output, options.model_id or await served_model(client, "chat"), settings)
         missing = answers.missing(questions)
         _tell(len(questions), len(missing), "answered")
-        await answer_by_service(missing, pictures, client, answers, options.concurrency, Retries())
-    return answers
+        failures = await answer_by_service(missing, pictures, client, answers, options.concurrency, Retries())
+    return answers, failures
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -170,7 +173,9 @@ def _add_judge(parser: argparse.ArgumentParser) -> None:
         "--swap", action="store_true", help="judge in both orders, against a judge's liking for a place"
     )
     parser.add_argument("--concurrency", type=positive, default=4, metavar="N", help="requests at once (default: 4)")
-    parser.add_argument("--max-tokens", type=positive, default=1024, metavar="N", help="of a judgement (default: 1024)")
+    parser.add_argument(
+        "--max-tokens", type=positive, metavar="N", help="of a judgement (default: left to the endpoint)"
+    )
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:
@@ -196,10 +201,14 @@ def _file(parser: argparse.ArgumentParser, flag: str, help: str) -> None:
 
 
 def positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; a whole number from 1 on is expected")
-    return value
+    return _whole(text, 1)
+
+
+def natural(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r}; a whole number from {least} on is expected")
+    return int(text)

@@ -4,6 +4,7 @@
 import argparse
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,7 +29,7 @@ from models.evaluate.feature_extractor import load_extractor
 from models.evaluate.http_calls import Retries, open_client, served_model
 from models.evaluate.inception import WEIGHTS_FILE
 from models.evaluate.json_lines import write_whole
-from models.evaluate.llava_cli import api_key, positive
+from models.evaluate.llava_cli import api_key, natural, positive
 from models.evaluate.picture_files import list_pictures
 from models.evaluate.pictures import ClipScore, FrechetDistance, measure_painted, measure_real
 from models.jobs import EngineConfig, PaintJob
@@ -137,8 +138,8 @@ def _paint_here(options: argparse.Namespace, captions: Sequence[str]) -> list[st
         **asdict(settings),
     }
     paintings = Paintings(options.painted, captions, about)
-    missing = paintings.missing()
-    with _bar("painting", len(captions), len(captions) - len(missing)) as bar:
+    missing = paintings.missing(options.part)
+    with _bar("painting", len(missing)) as bar:
         return paint_locally(paintings, missing, settings, engine, bar.update)
 
 
@@ -150,8 +151,8 @@ async def _paint_by_service(options: argparse.Namespace, captions: Sequence[str]
         model = options.model_id or await served_model(client, "paint")
         about = {"model": model, "sampler": "the service's", **asdict(settings)}
         paintings = Paintings(options.painted, captions, about)
-        missing = paintings.missing()
-        with _bar("painting", len(captions), len(captions) - len(missing)) as bar:
+        missing = paintings.missing(options.part)
+        with _bar("painting", len(missing)) as bar:
             return await paint_by_service(
                 paintings, missing, settings, client, options.concurrency, Retries(), bar.update
             )
@@ -205,8 +206,15 @@ def _listed(failures: Sequence[str]) -> str:
     return "".join(f"\n  {failure}" for failure in failures[:_NAMED_AT_MOST])
 
 
-def _bar(what: str, total: int, done: int = 0) -> "tqdm[Any]":
-    return tqdm(desc=what, total=total, initial=done, unit="picture", file=sys.stderr)
+def _bar(what: str, total: int) -> "tqdm[Any]":
+    return tqdm(desc=what, total=total, unit="picture", file=sys.stderr)
+
+
+def _part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r}; 1/8 to 8/8, say, are expected")
+    return int(found[1]), int(found[2])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +235,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--size-px", type=positive, default=256, metavar="N", help="FID: side of all pictures (default: 256)")
     add("--device", default="cpu", help="of painting and measuring (default: cpu)")
     add("--batch-size", type=positive, default=32, metavar="N", help="pictures measured together (default: 32)")
-    add("--workers", type=int, default=0, metavar="N", help="processes that decode pictures (default: 0, none extra)")
+    add(
+        "--workers",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="processes that decode pictures (default: 0, none extra)",
+    )
     add("--json", action="store_true", help="JSON instead of the table")
     add("--output", type=Path, metavar="FILE", help="write the JSON there too")
     _add_painting(parser)
@@ -246,6 +260,7 @@ def _add_painting(parser: argparse.ArgumentParser) -> None:
     add("--negative-prompt", default="", metavar="TEXT")
     add("--rerank", choices=("on", "off"), default="off", help="keep the best of --candidates (default: off)")
     add("--candidates", type=positive, default=1, metavar="N", help="painted for each caption (default: 1)")
+    add("--part", type=_part, default=(1, 1), metavar="K/N", help="only every N-th caption: one of N runs side by side")
     add("--seed", type=int, default=0, help="of the first caption (default: 0)")
     add("--model-id", metavar="NAME", help="in the report (default: the checkpoint's or the served model's)")
     add("--vocabulary", type=Path, metavar="FILE", help="vocab.txt (default: beside the checkpoint)")

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 
 from models.evaluate.cli import main
 from models.evaluate.errors import EvaluationError
-from models.evaluate.http_calls import CallFailed, Retries, open_client, post, retry_after_s
+from models.evaluate.http_calls import CallFailed, Outcome, Retries, open_client, post, retry_after_s
 from models.evaluate.judge import ORDERS, REMINDER, SYSTEM_PROMPT, Order, parse_scores, read_cases
 from models.evaluate.llava import read_questions
 from models.evaluate.review_table import as_text, tabulate
@@ -185,10 +185,24 @@ async def test_waits_and_ends_of_calls(serve: Callable[[FastAPI], str]) -> None:
         with pytest.raises(CallFailed, match="without a JSON object"):
             await post(client, "chat/completions", {}, QUICK)
     async with open_client("http://127.0.0.1:9") as client:
-        with pytest.raises(CallFailed, match="ConnectError"):
+        with pytest.raises(CallFailed, match="ConnectError") as failed:
             await post(client, "chat", {}, QUICK)
+        assert failed.value.is_fatal
     with pytest.raises(EvaluationError, match="no address of a service"):
         open_client("localhost")
+
+
+def test_calls_that_all_fail_are_given_up() -> None:
+    refused = CallFailed("400", 400)
+    outcome = Outcome(hopeless_after=3)
+    outcome.fail("a", refused)
+    outcome.fail("b", refused)
+    with pytest.raises(CallFailed, match="the first 3 calls all failed, the last one: c: 400"):
+        outcome.fail("c", refused)
+    outcome = Outcome(hopeless_after=1)
+    outcome.succeed()
+    outcome.fail("d", refused)
+    assert outcome.failures == ["d: 400"]
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:

@@ -242,7 +242,9 @@ def test_a_refused_question_is_named(
         return JSONResponse({"error": {"message": "no such field", "code": "invalid_request"}}, 400)
 
     assert answer(questions, tmp_path / "a.jsonl", "--url", serve(app), "--model-id", "x", "--concurrency", "1") == 1
-    assert "question 0: " in (said := capsys.readouterr().err) and "400 no such field" in said
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[0] for line in said] == ["question 0", "question 1", "question 7"]
+    assert said[0].endswith("/chat refused: 400 no such field")
 
 
 def test_the_real_questions_are_read() -> None:
