@@ -71,7 +71,7 @@ def read_rules(folder: Path = RULES_DIR) -> RuleBook:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text("utf-8"))
+    content = yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
     known = {"category", "words", "rules", "allow"}
     if not isinstance(content, dict) or set(content) - known:
         raise RuleError(f"{path.name}: a rule file has the keys {', '.join(sorted(known))}, got {content!r:.80}")

@@ -32,7 +32,7 @@ def read_lists(book: RuleBook, folder: Path = LISTS_DIR) -> RuleBook:
     """
     words, rules, allowed = dict(book.words), list(book.rules), list(book.allowed)
     for path in sorted(folder.glob("*.yaml")):
-        review = yaml.safe_load(path.read_text("utf-8"))
+        review = yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
         sets = _sorted(review, _packaged_words(review["package"], review["file"]))
         for (category, score), terms in sets.items():
             if category not in CATEGORIES:

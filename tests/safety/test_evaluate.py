@@ -1,0 +1,77 @@
+"""The labelled prompts: that there are enough of them, and that the default screens hold the bars."""
+
+from collections import Counter
+
+import pytest
+
+from safety.evaluate import (
+    HELD_OUT,
+    LABELLED_DIR,
+    LabelledPrompt,
+    Result,
+    evaluate,
+    failures,
+    main,
+    rates,
+    read_labelled,
+    tables,
+)
+from safety.policy import load_policy
+from safety.text_rules import load_text_rules
+from safety.text_screen import TextScreen
+
+
+@pytest.fixture(scope="module")
+def results() -> list[Result]:
+    return evaluate(TextScreen(load_text_rules()), load_policy())
+
+
+def test_there_are_enough_prompts_of_every_sort(results: list[Result]) -> None:
+    for language in ("en", "zh"):
+        ours = [result for result in results if result.prompt.language == language]
+        held_out = sum(result.is_held_out for result in ours)
+        safe = sum(not result.is_unsafe for result in ours)
+        assert len(ours) >= 300 and safe >= len(ours) / 3 and held_out >= len(ours) / 3
+        kinds = Counter(result.prompt.kind for result in ours)
+        assert min(kinds.values()) >= 15 and len(kinds) == 9
+
+
+def test_the_held_out_prompts_are_no_others() -> None:
+    held_out = {prompt.text for prompt in read_labelled(LABELLED_DIR / f"{HELD_OUT}.jsonl")}
+    others = {prompt.text for prompt in read_labelled(LABELLED_DIR / "development.jsonl")}
+    assert not held_out & others
+
+
+def test_every_bar_is_held(results: list[Result]) -> None:
+    assert failures(results) == []
+
+
+def result(kind: str, is_blocked: bool, language: str = "en") -> Result:
+    return Result(LabelledPrompt(language, "prompt", kind, "plain", "text"), is_blocked, is_held_out=True)
+
+
+def test_rates_count_what_they_say() -> None:
+    results = [
+        result("drugs", True),
+        result("drugs", True),
+        result("drugs", False),
+        result("safe", True),
+        result("safe", False),
+    ]
+    assert rates(results) == (2 / 3, 2 / 3)
+    assert rates([]) == (None, None)
+
+
+def test_a_missed_bar_is_named() -> None:
+    good = [result("drugs", True, language) for language in ("en", "zh")]
+    assert failures(good) == []
+    bad = failures([*good, result("drugs", False), result("safe", True, "zh")])
+    assert any("en, all: recall 0.5" in line for line in bad) and any("zh, all: precision 0.5" in line for line in bad)
+    assert any("en, plain: recall" in line for line in bad)
+
+
+def test_the_report_says_what_was_measured(results: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert tables(results) in printed and "held out" in printed
+    assert printed.splitlines()[-1].startswith('{"evaluation": "text_screens"')
