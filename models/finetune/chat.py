@@ -87,15 +87,22 @@ class ChatTask(Task[ChatBatch]):
         return len(self.source)
 
     def collate(self, positions: Sequence[Position]) -> ChatBatch:
-        return self._collate([self.source.conversation(position.index, position.epoch) for position in positions])
+        return self.collate_conversations(
+            [self.source.conversation(position.index, position.epoch) for position in positions]
+        )
 
-    def _collate(self, conversations: Sequence[Conversation]) -> ChatBatch:
+    def collate_conversations(
+        self, conversations: Sequence[Conversation], duplicates: bool = False, length: int = 0
+    ) -> ChatBatch:
+        """A batch of whole conversations; the arguments are those of `chat_batch.collate_conversations`."""
         return collate_conversations(
             conversations,
             self._tokenizer,
             self._config.num_query_tokens,
             self._config.image_size_px,
             self.settings.max_len,
+            duplicates,
+            length,
         )
 
     def loss(self, batch: ChatBatch) -> tuple[Tensor, Tensor]:
@@ -116,7 +123,7 @@ class ChatTask(Task[ChatBatch]):
         device = self.model.query_tokens.device
         sums = torch.zeros(2, device=device)
         for start in range(0, len(conversations), size):
-            batch = self._collate(conversations[start : start + size]).to(device)
+            batch = self.collate_conversations(conversations[start : start + size]).to(device)
             logits, targets = answer_logits(self.model, batch)
             loss = F.cross_entropy(logits.float(), targets, reduction="sum")
             sums += torch.stack([loss, torch.tensor(float(targets.numel()), device=device)])

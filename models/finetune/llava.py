@@ -102,13 +102,13 @@ def read_talks(file: Path) -> Iterator[Talk]:
         raise ValueError(f"{file}: expected a list of conversations, got {type(records).__name__} of no records")
     for number, record in enumerate(records):
         try:
-            yield Talk(str(record.get("image") or ""), tuple(_rounds(record["conversations"])))
+            yield Talk(str(record.get("image") or ""), tuple(rounds_of(record["conversations"])))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: record {number} is no conversation in LLaVA's layout: {error!r}") from error
 
 
-def _rounds(turns: Sequence[Mapping[str, Any]]) -> Iterator[Round]:
-    """Questions with their answers; `kind` and `language` beside a question are kept."""
+def rounds_of(turns: Sequence[Mapping[str, Any]]) -> Iterator[Round]:
+    """Questions with their answers; `kind` and `language` beside a question are kept. Raises ValueError."""
     if not turns or len(turns) % 2:
         raise ValueError(f"{len(turns)} turns, expected pairs of human and gpt")
     for number, (asked, answered) in enumerate(zip(turns[::2], turns[1::2], strict=True)):

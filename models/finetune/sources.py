@@ -1,5 +1,6 @@
 """Sources of conversations by the names that the command line knows: composed emoji, or a file in LLaVA's layout."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,19 @@ class DataSettings:
     is_augmented: bool = True
     min_side_px: int = 128
     num_validation: int = 0
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Conversations that are at hand, as a source."""
+
+    conversations: Sequence[Conversation]
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def conversation(self, index: int, epoch: int) -> Conversation:
+        return self.conversations[index]
 
 
 @dataclass(frozen=True)

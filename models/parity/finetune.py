@@ -6,68 +6,56 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.chat.model import ChatModel
-from models.chat.prompt import chat_tree
 from models.checkpoint import published_name
-from models.cpm_bee.data_tree import ANSWER_KEY, DataTree
-from models.cpm_bee.packing import PackedBatch, pack_training
-from models.cpm_bee.tokenizer import escape
+from models.checkpoint_files import VOCABULARY_FILE
+from models.cpm_bee.packing import PackedBatch
+from models.finetune.chat import ChatSettings, ChatTask, answer_logits
+from models.finetune.examples import Conversation, Round
+from models.finetune.llava import rounds_of
+from models.finetune.sources import Listed
 from models.parity.fixtures import Fixtures
 from models.parity.language import load_model
 from models.parity.report import Report
 from models.parity.vision import resize
-from models.vision.preprocess import normalise
 
 LOSS_LIMIT = 1e-5  # relative
 LOGITS_LIMIT = 1e-3
 GRADIENT_LIMIT = 1e-4  # relative to the largest entry of each
 NORM_LIMIT = 1e-4
 NORM_FLOOR = 1e-3  # of the largest norm: smaller ones are rounding to a good part
-FROZEN = "vpm.beit3.vision_embed."  # by the release's recipe
-IMAGE_MARK = "<image>"
 
 
 def check_step(fixtures: Fixtures, report: Report) -> None:
-    """The first round of every conversation, duplicate extension columns as in the original (SPEC §11.15, §11.16)."""
+    """The trainer's own step: the first round of every conversation, duplicate extension columns as in the original.
+
+    Both are the original's faults (SPEC §11.15, §11.16).
+    """
     if not fixtures.is_full_precision:
         report.note("finetune", "float32 only")
         return
     described, expected = fixtures.json("finetune.json"), fixtures.tensors("finetune.safetensors")
     loaded = load_model(fixtures, torch.float32)
-    model, num_queries = loaded.model, loaded.config.num_query_tokens
-    samples = [first_round(conversation, num_queries) for conversation in described["conversations"]]
-    batch, targets = pack_training(samples, loaded.tokenizer, described["max_len"], duplicates=True)
-    check_batch(report, batch, targets, expected)
+    pixels = resize(fixtures, f"images/image{described['image']}.png", loaded.config.image_size_px)
+    conversations = [Conversation(pixels.cpu().numpy(), first_round(turns)) for turns in described["conversations"]]
+    vocabulary = fixtures.path(VOCABULARY_FILE)
+    task = ChatTask(loaded.model, loaded.tokenizer, vocabulary, Listed(conversations), ChatSettings())
+    batch = task.collate_conversations(conversations, duplicates=True, length=described["max_len"])
+    (group,) = batch.groups
+    check_batch(report, group.rows, group.targets, expected)
 
-    pixels = resize(fixtures, f"images/image{described['image']}.png", loaded.config.image_size_px)[None]
-    pixels = normalise(pixels.to(fixtures.device)).expand(len(samples), -1, -1, -1)
-    parameters = trained_parameters(model)
-    batch, targets = batch.to(fixtures.device), targets.to(fixtures.device)
-    hidden = model.llm(batch, model.embed_prompt(batch, list(model.image_features(pixels))))
-    extension_rows = model.llm.extension_rows(batch.extension_ids, batch.extension_subs)
-    loss = model.llm.loss(hidden, targets, extension_rows)
-    loss.backward()
-
-    report.number("finetune loss", loss.item(), described["loss"], LOSS_LIMIT)
-    logits = model.llm.logits(hidden[targets >= 0], extension_rows)
+    batch = batch.to(torch.device(fixtures.device))
+    loss, weight = task.loss(batch)
+    (loss / weight).backward()
+    report.number("finetune loss", (loss / weight).item(), described["loss"], LOSS_LIMIT)
+    logits, _ = answer_logits(loaded.model, batch)
     report.difference("finetune logits_at_targets", logits, expected["logits_at_targets"], LOGITS_LIMIT)
-    check_gradients(report, parameters, described, expected)
+    named = loaded.model.named_parameters()
+    check_gradients(report, {published_name("chat", name): tensor for name, tensor in named}, described, expected)
 
 
-def first_round(conversation: Sequence[dict[str, str]], num_queries: int) -> DataTree:
-    """The data tree of a conversation's first question and answer."""
-    question, answer = conversation[0]["value"], conversation[1]["value"]
-    tree = chat_tree(question.replace(IMAGE_MARK, "").strip(), "", num_queries)
-    return {**tree, ANSWER_KEY: escape(answer)}
-
-
-def trained_parameters(model: ChatModel) -> dict[str, Tensor]:
-    """Published name -> parameter, made to take a gradient."""
-    named: dict[str, Tensor] = {published_name("chat", name): parameter for name, parameter in model.named_parameters()}
-    trained = {name: parameter for name, parameter in named.items() if not name.startswith(FROZEN)}
-    for parameter in trained.values():
-        parameter.requires_grad_(True)
-    return trained
+def first_round(turns: Sequence[dict[str, str]]) -> tuple[Round, ...]:
+    """The first question and its answer, which is all that the reference learns of a conversation."""
+    return tuple(rounds_of(turns[:2]))
 
 
 def check_batch(report: Report, batch: PackedBatch, targets: Tensor, expected: dict[str, Tensor]) -> None:

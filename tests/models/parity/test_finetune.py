@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.finetune.examples import Round
 from models.parity.finetune import check_step, first_round
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
@@ -27,12 +28,7 @@ def test_the_first_round_is_what_is_learned() -> None:
         {"from": "gpt", "value": "x < y"},
         {"from": "human", "value": "Why?"},
     ]
-    assert first_round(conversation, 2) == {
-        "image": "<unk><unk>",
-        "context": "",
-        "question": "What is this?",
-        "<ans>": "x << y",
-    }
+    assert first_round(conversation) == (Round("What is this?", "x < y"),)
 
 
 @pytest.mark.skipif(not (WHOLE / "finetune.json").is_file(), reason="the trimmed copy holds no fine-tuning step")
