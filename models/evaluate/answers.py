@@ -12,25 +12,27 @@ from dataclasses import dataclass
 
 from models.finetune.examples import Language
 
-# Questions for a thing alone, where an answer may say more than was asked: what it lies on.
-NAME_KINDS = frozenset({"name", "translate"})
+# Questions for a thing, which an answer may say more about: what it lies on.
+NAME_KINDS = frozenset({"name", "side", "translate"})
 
 _ENGLISH_LEAD = re.compile(
-    r"(?:(?:it|this|that|there)(?:'s| is)|(?:they|these|those|there) are|i(?: can)? see"
-    r"|the (?:picture|image) (?:shows|is of)|in the (?:picture|image)(?: there)? is|the background(?: colou?r)? is"
-    r"|the colou?r(?: of the background)? is|it is called|it is part of) "
+    r"(?:(?:it|this|that|there)(?:'s| is)|(?:they|these|those|there) are|i(?: can)? see|it belongs to"
+    r"|the (?:picture|image) (?:shows|is of)|in the (?:picture|image)(?: there)? is"
+    r"|the (?:background|colou?r|category)(?: of the background)? is) "
 )
 _ENGLISH_ARTICLE = re.compile(r"\b(?:an?|the|some) ")
-_ENGLISH_GROUND = re.compile(r" on (?:an? )?[a-z]+ background$")
+_ENGLISH_GROUND = re.compile(r" on [a-z]+ background$")
+_ENGLISH_SIDE = re.compile(r"(?:on |at )?(left|right)(?: side)?")
 _CHINESE_LEAD = re.compile(
-    r"(?:[这那它]们?(?:叫做?|就?是|属于)|(?:图片?|画面?)[里中上]?(?:画的)?[是有]|画的是|我?(?:能|可以)?看[到见]了?|背景(?:颜色)?是|有|是)"
+    r"(?:[这那它]们?(?:叫做?|是|属于)|(?:图片?|画面?)[里中上](?:画的)?[是有]|画的是|我?看[到见]了?|背景(?:颜色)?是|一共有)"
 )
-_CHINESE_MEASURE = re.compile(r"一[个只条头匹辆架把朵棵片块杯碗张座艘件双本台部位名颗根支枚盒瓶份种栋]")
+_CHINESE_MEASURE = re.compile(r"一[个只条头匹辆架把朵棵座艘件台部位名颗根支](?=.)")
 _CHINESE_GROUND = re.compile(r"^[^的]{1,4}背景上?的")
+_CHINESE_SIDE = re.compile(r"在?(左|右)[边侧面]")
 _FINAL_PUNCTUATION = ".!?。…~"
 _NUMBERS = {
-    **dict(zip(("zero", "one", "two", "three", "four", "five", "six"), "0123456", strict=True)),
-    **dict(zip("零一二三四五六", "0123456", strict=True)),
+    **dict(zip(("one", "two", "three", "four", "five", "six"), "123456", strict=True)),
+    **dict(zip("一二三四五六", "123456", strict=True)),
     "两": "2",
 }
 
@@ -49,23 +51,19 @@ def judge(answer: str, expected: str, kind: str, language: Language) -> Verdict:
     return Verdict(exact=answer == expected, correct=said == wanted != "")
 
 
-def names(answer: str, name: str, language: Language) -> bool:
-    """Whether an answer names this thing and nothing else."""
-    return judge(answer, name, "name", language).correct
-
-
 def statement(text: str, language: Language) -> str:
     """What a short text says, without what carries no meaning."""
     text = normalise(text)
     if language == "zh":
         text = re.sub(r"\s+", "", text)
-        text = _CHINESE_LEAD.sub("", text, count=1) if _CHINESE_LEAD.match(text) else text
-        text = _CHINESE_MEASURE.sub("", text, count=1) if _CHINESE_MEASURE.match(text) else text
+        text = _without_lead(text, _CHINESE_LEAD)
+        text = _without_lead(text, _CHINESE_MEASURE).removesuffix("的")
+        text = text.removesuffix("个") if text.removesuffix("个") in _NUMBERS else text
+        side = _CHINESE_SIDE.fullmatch(text)
     else:
-        lead = _ENGLISH_LEAD.match(text)
-        text = text[lead.end() :] if lead else text
-        text = _ENGLISH_ARTICLE.sub("", text)
-    return _NUMBERS.get(text, text)
+        text = _ENGLISH_ARTICLE.sub("", _without_lead(text, _ENGLISH_LEAD))
+        side = _ENGLISH_SIDE.fullmatch(text)
+    return side[1] if side else _NUMBERS.get(text, text)
 
 
 def normalise(text: str) -> str:
@@ -78,3 +76,8 @@ def ground(said: str, language: Language) -> str:
     """The part of a statement that tells the background, "" if there is none."""
     found = (_CHINESE_GROUND if language == "zh" else _ENGLISH_GROUND).search(said)
     return found[0] if found else ""
+
+
+def _without_lead(text: str, lead: re.Pattern[str]) -> str:
+    found = lead.match(text)
+    return text[found.end() :] if found else text

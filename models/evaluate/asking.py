@@ -95,7 +95,7 @@ def ask(
     chat: LoadedChat,
     talks: Sequence[Talk],
     generation: ChatGeneration,
-    told: Callable[[int], None] = lambda count: None,
+    told: Callable[[int], object] = lambda count: None,
 ) -> list[list[str]]:
     """The model's answers to all questions of all talks, as users see them.
 

@@ -6,6 +6,7 @@ a painted picture, and its weights lie in the package so that an evaluation can 
 # ruff: noqa: T201 (a command line speaks by print)
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.emoji.drawings import Drawings, Style
+from models.emoji.drawings import Drawings, Style, shared_drawings
 from models.emoji.names import emoji_names
 from models.evaluate.errors import EvaluationError
 from models.finetune.examples import Pixels
@@ -29,7 +30,7 @@ FILE = Path(__file__).parent / "data" / "classifier.safetensors"
 
 STYLES: tuple[Style, ...] = ("twemoji", "noto")
 SEED = 20_250_731  # used for nothing else
-STEPS = 6000
+STEPS = 5000
 BATCH_SIZE = 64
 PEAK_LEARNING_RATE = 4e-3
 WARM_UP_STEPS = 300
@@ -40,6 +41,8 @@ _TOLD_EVERY = 100  # steps
 
 class Classifier(nn.Module):
     """(B, 3, 64, 64) in -1..1 -> logits (B, N) of the emoji in `codes`; 0.46 M parameters for 829 of them."""
+
+    side_px = SIDE_PX
 
     def __init__(self, codes: Sequence[str]) -> None:
         super().__init__()
@@ -87,11 +90,15 @@ def _convolution(channels: int, out_channels: int, kernel: int = 3, stride: int 
 
 def to_tensor(pictures: Sequence[Pixels]) -> Tensor:
     """uint8 pictures (S, S, 3) of any sides -> (B, 3, 64, 64) float32 in -1..1."""
-    resized = [
-        picture if picture.shape[0] == SIDE_PX else np.asarray(Image.fromarray(picture).resize((SIDE_PX, SIDE_PX)))
-        for picture in pictures
-    ]
-    return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    small = np.stack([resized(picture, SIDE_PX) for picture in pictures])
+    return torch.from_numpy(small).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def resized(picture: Pixels, side_px: int) -> Pixels:
+    """A picture at another side, bicubic as the service's own resizing."""
+    if picture.shape[0] == side_px:
+        return picture
+    return np.array(Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
 def write_classifier(classifier: Classifier, file: Path, recipe: dict[str, str]) -> None:
@@ -187,38 +194,80 @@ def _disturb(pictures: Tensor, uniform: Callable[..., Tensor]) -> Tensor:
 def learning_rate(step: int, steps: int) -> float:
     """Linear warm-up, then half a cosine to zero."""
     warm_up = min(1.0, (step + 1) / min(WARM_UP_STEPS, steps))
-    return PEAK_LEARNING_RATE * warm_up * 0.5 * (1 + np.cos(np.pi * step / steps))
+    return PEAK_LEARNING_RATE * warm_up * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def train(sprites: Sprites, codes: Sequence[str], steps: int, seed: int, batch_size: int = BATCH_SIZE) -> Classifier:
-    """Tells its loss and accuracy, and the time that is left, every hundred steps."""
-    torch.manual_seed(seed)  # of the initial weights
-    generator = torch.Generator().manual_seed(seed)
-    classifier = Classifier(codes).to(memory_format=torch.channels_last).train()  # a third faster on CPUs
-    optimiser = torch.optim.AdamW(classifier.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
-    started_s = time.perf_counter()
-    losses, hits = 0.0, 0
-    for step in range(steps):
-        pictures, labels = compose(sprites, batch_size, generator)
-        logits = classifier(pictures.contiguous(memory_format=torch.channels_last))
+class Training:
+    """One run, which goes on from its last saved step wherever it was stopped.
+
+    Args:
+        state_file: where the run keeps itself; it is removed at the end.
+    """
+
+    def __init__(self, codes: Sequence[str], steps: int, seed: int, state_file: Path) -> None:
+        torch.manual_seed(seed)  # of the initial weights
+        # Channels last is a third faster on CPUs.
+        self.classifier = Classifier(codes).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.step = 0
+        self._steps = steps
+        self._state_file = state_file
+        self._optimiser = torch.optim.AdamW(self.classifier.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._about = {"codes": list(codes), "steps": steps, "seed": seed}
+
+    def resume(self) -> None:
+        """Takes up a stopped run of the same kind; another's state is left alone and overwritten later."""
+        if not self._state_file.is_file():
+            return
+        state = torch.load(self._state_file, weights_only=True)
+        if state["about"] == self._about:
+            self.step = state["step"]
+            self.classifier.load_state_dict(state["classifier"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            self._generator.set_state(state["generator"])
+
+    def run(self, sprites: Sprites, batch_size: int = BATCH_SIZE) -> Classifier:
+        """To the last step; tells loss, accuracy and the time that is left every hundred steps."""
+        started_s, started_at = time.perf_counter(), self.step
+        losses, hits = 0.0, 0
+        while self.step < self._steps:
+            loss, right = self._learn(*compose(sprites, batch_size, self._generator))
+            losses, hits = losses + loss, hits + right
+            self.step += 1
+            if self.step % _TOLD_EVERY == 0:
+                left_s = (time.perf_counter() - started_s) / (self.step - started_at) * (self._steps - self.step)
+                print(
+                    f"step {self.step} of {self._steps}  loss {losses / _TOLD_EVERY:.3f}  "
+                    f"accuracy {hits / _TOLD_EVERY / batch_size:.3f}  {left_s / 60:.1f} min left",
+                    flush=True,
+                )
+                losses, hits = 0.0, 0
+                self._save()
+        self._state_file.unlink(missing_ok=True)
+        return self.classifier.eval()
+
+    def _learn(self, pictures: Tensor, labels: Tensor) -> tuple[float, int]:
+        """One step: its loss, and how many of the batch were right."""
+        logits = self.classifier(pictures.contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps)
-        optimiser.zero_grad()
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, self._steps)
+        self._optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
-        losses += loss.item()
-        hits += int((logits.argmax(1) == labels).sum())
-        if (step + 1) % _TOLD_EVERY == 0:
-            left_s = (time.perf_counter() - started_s) / (step + 1) * (steps - step - 1)
-            seen = _TOLD_EVERY * batch_size
-            print(
-                f"step {step + 1} of {steps}  loss {losses / _TOLD_EVERY:.3f}  accuracy {hits / seen:.3f}  "
-                f"{left_s / 60:.1f} min left",
-                flush=True,
-            )
-            losses, hits = 0.0, 0
-    return classifier.eval()
+        self._optimiser.step()
+        return loss.item(), int((logits.argmax(1) == labels).sum())
+
+    def _save(self) -> None:
+        state = {
+            "about": self._about,
+            "step": self.step,
+            "classifier": self.classifier.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+        partial = self._state_file.with_name(self._state_file.name + ".new")
+        torch.save(state, partial)
+        partial.rename(self._state_file)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -231,13 +280,14 @@ def run(options: argparse.Namespace) -> int:
     """Trains and writes; the defaults made the file in the package."""
     if options.steps < 1:
         raise EvaluationError(f"--steps is {options.steps}; at least 1 is needed")
-    started_s = time.perf_counter()
     codes = [name.code for name in emoji_names()]
-    sprites = Sprites.of(codes, [Drawings(style) for style in STYLES])
-    print(f"{len(codes)} names, {len(sprites.labels)} drawings")
-    classifier = train(sprites, codes, options.steps, options.seed)
-    minutes = f"{(time.perf_counter() - started_s) / 60:.1f}"
-    recipe = {"steps": str(options.steps), "seed": str(options.seed), "styles": " ".join(STYLES), "minutes": minutes}
+    sprites = Sprites.of(codes, [shared_drawings(style) for style in STYLES])
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    training = Training(codes, options.steps, options.seed, options.output.with_suffix(".state"))
+    training.resume()
+    print(f"{len(codes)} names, {len(sprites.labels)} drawings, {training.step} steps done", flush=True)
+    classifier = training.run(sprites)
+    recipe = {"steps": str(options.steps), "seed": str(options.seed), "styles": " ".join(STYLES)}
     write_classifier(classifier, options.output, recipe)
-    print(f"{options.output}  {options.output.stat().st_size:,} bytes, {minutes} min")
+    print(f"{options.output}  {options.output.stat().st_size:,} bytes")
     return 0

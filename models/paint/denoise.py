@@ -36,8 +36,8 @@ class Denoiser:
     Latents stay float32 whatever the UNet's dtype is; guidance and the sampler's arithmetic are float32 too.
 
     Args:
-        conditioning: (2, L, cross attention width); row 0 for the negative prompt, row 1 for the prompt.
-        num_candidates: n.
+        conditioning: (2P, L, cross attention width); rows of negative prompts, then those of the P prompts, 1 in a job.
+        num_candidates: of each prompt; n of all prompts, in their order.
         latent_size: height and width of the latents.
         generators: of the initial latents first, then of one noise tensor a step.
         latents: (n, C, height, width), to start from instead of drawn ones.
@@ -64,9 +64,9 @@ class Denoiser:
         self.scheduler = scheduler
         self.guidance_scale = guidance_scale
         self.generators = generators
-        # (2, L, W) -> (2n, L, W): all negative rows, then all conditional ones.
+        # (2P, L, W) -> (2n, L, W): all negative rows, then all conditional ones.
         self.conditioning = conditioning.to(unet.dtype).repeat_interleave(num_candidates, dim=0)
-        self.rows_per_call = 2 * num_candidates
+        self.rows_per_call = len(self.conditioning)
 
         scheduler.set_timesteps(num_inference_steps)
         self.timesteps: list[int] = scheduler.timesteps.tolist()
@@ -74,7 +74,7 @@ class Denoiser:
         self.num_steps_done = 0
 
         if latents is None:
-            shape = (num_candidates, unet.config.in_channels, *latent_size)
+            shape = (self.rows_per_call // 2, unet.config.in_channels, *latent_size)
             latents = randn_tensor(shape, generator=generators, device=conditioning.device, dtype=torch.float32)
         self.latents = latents * scheduler.init_noise_sigma  # (n, C, h, w)
         self.predicted_latents = self.latents  # what the last step takes the finished latents to be
