@@ -23,8 +23,10 @@ def _raw(field: bytes) -> bytes:
     return json.dumps(_SOUND).encode()[:-1] + b", " + field + b"}"
 
 
-def _crumbs() -> Iterator[bytes]:
-    yield from (b" " for _ in range(100_000))
+def _crumbs() -> Sent:
+    """Chunks in their framing, so that the sender is not the slow one."""
+    chunks = b"1\r\n \r\n" * 100_000 + b"0\r\n\r\n"
+    return Sent(chunks, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
 
 
 def _too_long() -> Iterator[bytes]:
@@ -59,13 +61,16 @@ _BODIES = {
     "a number as text": _json(seed="7"),
     "an unknown field": _json(__proto__={"is_admin": True}),
     "100,000 unknown fields": json.dumps({f"f{i}": i for i in range(100_000)}).encode(),
+    "an image of a million numbers": _json(image=[1] * 1_000_000),
+    "an image of a million arrays": _json(image=[[]] * 1_000_000),
+    "an image of 100,000 members": _json(image={f"m{i}": 1 for i in range(100_000)}),
+    "a million commas": b"," * 1_000_000,
     "a question of 100,000 emoji": _json(question="🦊" * 100_000),
     "a question of NUL": _json(question="a\0b"),
     "half of a surrogate pair": _raw(b'"conversation_id": "\\ud83d"'),
     "a question of half a pair": _json(question="X").replace(b'"X"', b'"\\ude00\\ud83d"'),
     "an empty question": _json(question=""),
     "no question": json.dumps({"image": _IMAGE}).encode(),
-    "no image": json.dumps({"question": QUESTION}).encode(),
     "a compressed body": gzip.compress(_json() + b" " * (16 << 20)),
     "raw control characters": _raw(b'"conversation_id": "\x01\x02"'),
     "comments": b"/* x */" + _json(),
@@ -104,10 +109,10 @@ JSON: list[Case] = [
         Case("bodies", name, lambda _, kind=kind: _typed(kind), 415, "unsupported_media_type")  # type: ignore[misc]
         for name, kind in _TYPES.items()
     ),
-    Case("bodies", "100,000 chunks of one byte", lambda _: Sent(_crumbs), 400, "invalid_request"),
+    Case("bodies", "100,000 chunks of one byte", lambda _: _crumbs(), 400, "invalid_request"),
     Case("bodies", "24 MB in chunks", lambda _: Sent(_too_long), 413, "content_too_large"),
     Case("bodies", "24 MB of white space", lambda _: Sent(b" " * (24 << 20)), 413, "content_too_large"),
-    Case("bodies", "a body that never ends", lambda _: Sent(_json(), stops_early=True), 408, "body_timeout"),
+    Case("bodies", "a body that never ends", lambda _: Sent(_json(), stops_early=True), 408, "body_timeout", "", True),
     Case("bodies", "a prompt of NUL", lambda _: Sent(b'{"prompt": "\\u0000"}', path="/paint"), 400, "invalid_request"),
     Case("bodies", "arrays 10,000 deep to paint", lambda _: Sent(b"[" * _DEPTH, path="/paint"), 400, "invalid_request"),
 ]
@@ -149,13 +154,12 @@ _FORMS = {
         _form(_QUESTION, content_type="multipart/form-data; boundary=" + "b" * 60_000),
         "invalid_request",
     ),
-    "no end": (_form(_QUESTION, _FILE, end=""), "invalid_request"),
+    "no end": (_form(_QUESTION, _FILE, end=""), ""),
     "an unknown charset": (
         _form(_QUESTION, content_type=f"multipart/form-data; boundary={_BOUNDARY}; charset=x"),
-        "invalid_request",
+        "",
     ),
-    "fields that are not utf-8": (_form(_part("question", b"\xff\xfe"), _FILE), "invalid_request"),
-    "no picture": (_form(_QUESTION), "invalid_request"),
+    "fields in another encoding": (_form(_part("question", b"\xff\xfe"), _FILE), ""),
     "an empty picture": (_form(_QUESTION, _part("image", b"", file_name="a.png")), "invalid_image"),
     "a picture of text": (
         _form(_QUESTION, _part("image", b"hello", "Content-Type: image/png", file_name="a.png")),

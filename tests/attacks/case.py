@@ -44,6 +44,7 @@ class Case:
         request: builds what is sent, anew for each round, so that no large body is kept.
         status, code: of the documented answer; code is empty for 200.
         needs: what the target must have for it.
+        is_slow: the target answers when a limit of time is over.
     """
 
     group: Group
@@ -52,6 +53,7 @@ class Case:
     status: int
     code: str
     needs: Literal["", "fetching", "origin"] = ""
+    is_slow: bool = False
 
     @property
     def id(self) -> str:

@@ -104,6 +104,7 @@ def _chain(handler: _Handler, query: dict[str, str]) -> None:
 
 _PICTURE = saved(photo(), "PNG")
 _MIB = bytes(1 << 20)
+_BOMB = gzip.compress(_MIB * 16)
 
 _ANSWERS: dict[str, Answer] = {
     "/picture": lambda handler, _: handler.whole(_PICTURE),
@@ -147,7 +148,7 @@ _ANSWERS: dict[str, Answer] = {
     "/chunk-size-of-junk": lambda handler, _: handler.send(
         _HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + _PICTURE
     ),
-    "/gzip": lambda handler, _: handler.whole(gzip.compress(_MIB * 16), b"Content-Encoding: gzip"),
+    "/gzip": lambda handler, _: handler.whole(_BOMB, b"Content-Encoding: gzip"),
     "/deflate": lambda handler, _: handler.whole(b"x", b"Content-Encoding: deflate"),
     "/gzip-unsaid": lambda handler, _: handler.whole(gzip.compress(_PICTURE)),
     "/html": lambda handler, _: handler.whole(b"<html><img src='http://127.0.0.1/'></html>"),
@@ -160,5 +161,4 @@ _ANSWERS: dict[str, Answer] = {
     "/silence": lambda handler, _: None,
     "/nonsense": lambda handler, _: handler.send(b"\x16\x03\x01\x02\x00 nonsense\r\n\r\n"),
     "/reset": lambda handler, _: handler.reset(),
-    "/old-protocol": lambda handler, _: handler.send(b"HTTP/0.9 200 OK\r\n\r\n" + _PICTURE),
 }

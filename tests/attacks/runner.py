@@ -4,7 +4,9 @@ import http.client
 import json
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -27,26 +29,37 @@ class Outcome(NamedTuple):
 
 
 def run(
-    cases: Iterable[Case], base_url: str, around: Surroundings, timeout_s: float = 120.0, is_fetching: bool = True
+    cases: Iterable[Case],
+    base_url: str,
+    around: Surroundings,
+    *,
+    clients: int = 1,
+    timeout_s: float = 120.0,
+    is_fetching: bool = True,
 ) -> Iterator[Outcome]:
-    """One round, one request at a time.
+    """One round.
 
     Args:
+        clients: requests at a time.
         is_fetching: whether the service fetches URLs; where not, all of them must be refused for that.
     """
-    for case in cases:
-        if case.needs == "origin" and not around.origin_url:
-            continue
-        if case.needs and not is_fetching:
-            case = Case(case.group, case.name, case.request, 400, "image_fetch_disabled")
-        began_s = time.monotonic()
-        try:
-            status, body = send(case.request(around), base_url, timeout_s)
-        except (OSError, http.client.HTTPException) as error:
-            yield Outcome(case, 0, type(error).__name__, time.monotonic() - began_s, "no answer")
-            continue
-        code, problem = judge(case, status, body)
-        yield Outcome(case, status, code, time.monotonic() - began_s, problem)
+    known = [case for case in cases if around.origin_url or case.needs != "origin"]
+    known.sort(key=lambda case: not case.is_slow)  # the others need not wait for them
+    if not is_fetching:
+        refused = {"status": 400, "code": "image_fetch_disabled"}
+        known = [replace(case, **refused) if case.needs else case for case in known]  # type: ignore[arg-type]
+    with ThreadPoolExecutor(clients) as pool:
+        yield from pool.map(lambda case: _attack(case, base_url, around, timeout_s), known)
+
+
+def _attack(case: Case, base_url: str, around: Surroundings, timeout_s: float) -> Outcome:
+    began_s = time.monotonic()
+    try:
+        status, body = send(case.request(around), base_url, timeout_s)
+    except (OSError, http.client.HTTPException) as error:
+        return Outcome(case, 0, type(error).__name__, time.monotonic() - began_s, "no answer")
+    code, problem = judge(case, status, body)
+    return Outcome(case, status, code, time.monotonic() - began_s, problem)
 
 
 def judge(case: Case, status: int, body: bytes) -> tuple[str, str]:

@@ -90,7 +90,6 @@ _NOTATIONS = {
     "a host as user": "http://example.org@127.0.0.1:{port}/",
     "an empty user": "http://@127.0.0.1:{port}/",
     "backslash before @": "http://example.org\\@127.0.0.1:{port}/",
-    "backslashes": "http:\\\\127.0.0.1:{port}\\",
     "fragment before @": "http://example.org#@127.0.0.1:{port}/../",
     "three slashes": "http:///127.0.0.1:{port}/",
     "no host": "http://:{port}/",

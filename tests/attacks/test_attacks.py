@@ -1,0 +1,128 @@
+"""The corpus against the real app: documented answers, nothing dialled that may not be, memory given back."""
+
+import asyncio
+import os
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import Settings
+from tests.attacks.case import Surroundings, asked
+from tests.attacks.runner import CASES, run, send
+from tests.attacks.target import ORIGIN_HOST, attacked, surroundings
+from tests.service.tree import WorkerProcess, quick_settings
+from tests.service.web import serving
+
+MAX_GROWTH_BYTES = 16 * 2**20
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.0/8 is this machine on Linux alone")
+
+_dialled: list[Any] | None = None  # addresses of outgoing connections, while a test listens
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and _dialled is not None:
+        _dialled.append(arguments[1])
+
+
+sys.addaudithook(_audit)  # for good: hooks cannot be taken away
+
+
+@pytest.fixture
+def dialled() -> Any:
+    global _dialled
+    _dialled = []
+    yield _dialled
+    _dialled = None
+
+
+def fetching(redis_url: str, *ports: int) -> Settings:
+    return quick_settings(
+        redis_url,
+        models=("chat",),
+        fetch_images=True,
+        fetch_ports=(80, 443, *ports),
+        fetch_allowed_networks=(ip_network(f"{ORIGIN_HOST}/32"),),
+        fetch_timeout_s=5.0,
+    )
+
+
+def test_the_corpus_is_large_and_every_attack_has_its_name() -> None:
+    assert len({case.id for case in CASES}) == len(CASES)
+    assert sum(400 <= case.status < 500 for case in CASES) >= 120
+
+
+@pytest.mark.timeout(1200)
+def test_every_attack_gets_its_documented_answer_and_memory_is_given_back(tmp_path: Path) -> None:
+    """VISCPM_TEST_ATTACK_ROUNDS=20 is the full run; benchmarks/attack_corpus.py prints its table."""
+    with attacked(tmp_path) as target:
+        before = target.resident_bytes()
+        for _ in range(int(os.environ.get("VISCPM_TEST_ATTACK_ROUNDS", "1"))):
+            wrong = [str(outcome) for outcome in run(CASES, target.url, target.around, clients=8) if outcome.problem]
+            assert not wrong, "\n".join(wrong)
+        assert target.resident_bytes() - before < MAX_GROWTH_BYTES
+        assert not target.canary.connections
+        assert target.hostile.requests > 0
+        said = (tmp_path / "target.log").read_text()
+        assert "Traceback" not in said, said
+
+
+async def test_nothing_is_dialled_that_may_not_be(redis_url: str, worker: WorkerProcess, dialled: list[Any]) -> None:
+    """Every connection that this process opens is known: the service's own server, the service, the origin."""
+    cases = [case for case in CASES if case.group in ("addresses", "urls", "redirects")]
+    with surroundings() as (hostile, canary):
+        async with serving(fetching(redis_url, canary.port, hostile.server_address[1])) as service:
+            await service.ready()
+            around = Surroundings(hostile.url, canary.port)
+            outcomes = await asyncio.to_thread(lambda: list(run(cases, service.url, around, clients=8)))
+        assert not [str(outcome) for outcome in outcomes if outcome.problem]
+        assert not canary.connections
+        assert hostile.requests > 20
+        hosts = {address if isinstance(address, str | bytes) else tuple(address[:2]) for address in dialled}
+        origin, own = (ORIGIN_HOST, hostile.server_address[1]), ("127.0.0.1", int(service.url.rpartition(":")[2]))
+        assert {origin, own} <= hosts
+        others = {host for host in hosts - {origin, own} if not _is_redis(host, redis_url)}
+        assert not others, f"also dialled: {others}"
+        async with serving(quick_settings(redis_url, models=("chat",))) as service:  # one that does not fetch at all
+            await service.ready()
+            some = cases[::9]
+            outcomes = await asyncio.to_thread(lambda: list(run(some, service.url, around, is_fetching=False)))
+        assert not [str(outcome) for outcome in outcomes if outcome.problem]
+
+
+def _is_redis(address: Any, redis_url: str) -> bool:
+    return str(address) in redis_url or (isinstance(address, tuple) and f"{address[0]}:{address[1]}" in redis_url)
+
+
+async def test_a_name_that_changes_its_address_is_dialled_where_it_was_checked(
+    redis_url: str, worker: WorkerProcess, dialled: list[Any]
+) -> None:
+    """DNS rebinding: the first answer may be dialled, all later ones are the loopback address of a listener."""
+    with surroundings() as (hostile, canary):
+        asked_for: list[str] = []
+
+        async def rebind(host: str, port: int) -> list[str]:
+            asked_for.append(host)
+            return [ORIGIN_HOST] if len(asked_for) == 1 else ["127.0.0.1"]
+
+        port = hostile.server_address[1]
+        async with serving(fetching(redis_url, canary.port, port)) as service:
+            await service.ready()
+            service.state.images.fetcher.resolve = rebind
+
+            def ask(path: str) -> tuple[int, bytes]:
+                return send(asked(f"http://pictures.example.org:{port}{path}"), service.url, 30.0)
+
+            status, _ = await asyncio.to_thread(ask, "/picture")
+            assert status == 200 and asked_for == ["pictures.example.org"]
+            status, body = await asyncio.to_thread(ask, "/picture")
+            assert status == 400 and b"blocked_url" in body
+            asked_for.clear()
+            away = f"/redirect?to=http://pictures.example.org:{canary.port}/"
+            status, body = await asyncio.to_thread(ask, away)
+            assert status == 400 and b"blocked_url" in body and len(asked_for) == 2
+        assert not canary.connections
+        assert ("127.0.0.1", canary.port) not in [tuple(one[:2]) for one in dialled if isinstance(one, tuple)]
