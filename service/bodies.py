@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import msgspec
 from pydantic import ValidationError
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -15,6 +16,9 @@ from service.settings import Settings
 _Body = TypeVar("_Body", bound=RequestBody)
 
 _MAX_FIELDS = 32
+_COMMAS_OF_FIELDS = 64  # that a JSON body has beside those of its texts
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 async def read_json(request: Request, model: type[_Body], settings: Settings) -> _Body:
@@ -54,10 +58,38 @@ async def read_chat(request: Request, settings: Settings) -> tuple[ChatRequest, 
 
 
 def _validated(model: type[_Body], body: bytes, settings: Settings) -> _Body:
+    """The checked request.
+
+    What is cheap to refuse is refused first: values by the million, or thousands of unknown fields, would keep the
+    validation, and with it every other request, busy for minutes.
+    """
+    limit = model.max_texts * max(settings.max_question_chars, settings.max_prompt_chars) + _COMMAS_OF_FIELDS
+    if _has_more_than(limit, b",", body):
+        raise InvalidRequest(f"body: has more than {limit} commas, which no sound request has")
+    try:
+        names = _members.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        if _has_more_than(_COMMAS_OF_FIELDS, b",", body):
+            raise InvalidRequest(f"body: not a JSON object: {error}") from None
+        names = {}  # a short one: validation finds out what is wrong, and in which field
+    unknown = [name for name in names if name not in model.model_fields]
+    if unknown:
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise InvalidRequest(f"{unknown[0][:80]}: unknown field{more}", param=unknown[0][:80])
     try:
         return model.model_validate_json(body, context=settings)
     except ValidationError as error:
         raise from_validation(error) from None
+
+
+def _has_more_than(limit: int, byte: bytes, body: bytes) -> bool:
+    """Counts by searching: base64 is passed over at the speed of memory."""
+    position = -1
+    for _ in range(limit + 1):
+        position = body.find(byte, position + 1)
+        if position < 0:
+            return False
+    return True
 
 
 async def _body(request: Request) -> bytes:

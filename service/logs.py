@@ -14,3 +14,4 @@ def configure_logging(level: str, role: str) -> None:
     )
     for chatty in ("httpx", "httpcore", "uvicorn", "asyncio"):  # they say what we say ourselves
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of what is answered with 400

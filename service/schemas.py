@@ -5,7 +5,7 @@ parsed). Answers are msgspec structs: one definition is what Redis keeps, what H
 """
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -31,6 +31,7 @@ class Request(BaseModel):
     """Base of the request bodies. The validation context is the Settings that hold the configurable limits."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    max_texts: ClassVar[int] = 2  # of free text in one request; bounds what is looked at before it is validated
 
 
 def _plain_text(value: str, limit_chars: int) -> str:
