@@ -1,11 +1,12 @@
 """How well the default text screens do on the labelled prompts of this repository.
 
     python -m safety.evaluate              tables, then one JSON line; exit code 1 where a bar is missed
-    python -m safety.evaluate --misses     also what was missed or wrongly blocked, but never of the held-out third
+    python -m safety.evaluate --misses     also what was missed or wrongly blocked, but never of held-out prompts
 
 Covered: precision and recall in each language, recall for each kind of harm under each disguise, the held-out prompts
-alone. A prompt counts as caught when the default policy blocks it at its stage.
-Not covered: how users really write. The prompts are ours, few and short; `docs/safety.md` says what that means.
+alone, and what words cannot tell. A prompt counts as caught when the default policy blocks it at its stage.
+Not covered: how users really write. The prompts are ours, few and short, and by the hand that wrote the rules: take
+the labelled set as a guard against going back, and the oblique prompts as the measure of what gets through.
 """
 
 import argparse
@@ -24,7 +25,16 @@ from safety.text_screen import TextScreen
 from safety.verdict import Stage
 
 LABELLED_DIR = Path(__file__).with_name("labelled")
+# The labelled set that bars are held on, its held-out third, and the prompts that show what words cannot tell.
+DEVELOPMENT = "development"
 HELD_OUT = "held_out"
+REPHRASED = "rephrased"
+OBLIQUE = "oblique"
+TITLES = {
+    HELD_OUT: "held out: never used for writing rules",
+    REPHRASED: "rephrased: rules were written after them",
+    OBLIQUE: "oblique: never used, no bar",
+}
 SAFE = "safe"
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 MIN_PRECISION = 0.97
@@ -47,7 +57,12 @@ class Result(NamedTuple):
 
     prompt: LabelledPrompt
     is_blocked: bool
-    is_held_out: bool
+    source: str
+
+    @property
+    def is_barred(self) -> bool:
+        """True for the labelled set that bars are held on."""
+        return self.source in (DEVELOPMENT, HELD_OUT)
 
     @property
     def is_unsafe(self) -> bool:
@@ -73,7 +88,7 @@ def evaluate(screen: TextScreen, policy: Policy, folder: Path = LABELLED_DIR) ->
         prompts = read_labelled(path)
         for prompt, judged in zip(prompts, screen.judge([prompt.text for prompt in prompts]), strict=True):
             verdict = policy.decide(prompt.stage, judged.findings, judged.language)
-            results.append(Result(prompt, verdict.is_blocked, path.stem == HELD_OUT))
+            results.append(Result(prompt, verdict.is_blocked, path.stem))
     return results
 
 
@@ -86,7 +101,8 @@ def rates(results: Iterable[Result]) -> Rates:
 def failures(results: Sequence[Result]) -> list[str]:
     """The bars that are missed, in words. Disguises are judged over all prompts: the held-out ones are too few."""
     missed = []
-    for name, chosen in (("all", list(results)), ("held out", [r for r in results if r.is_held_out])):
+    results = [result for result in results if result.is_barred]
+    for name, chosen in (("all", results), ("held out", [r for r in results if r.source == HELD_OUT])):
         for language in LANGUAGES:
             ours = [result for result in chosen if result.prompt.language == language]
             precision, recall = rates(ours)
@@ -105,7 +121,8 @@ def failures(results: Sequence[Result]) -> list[str]:
 
 def summary(results: Sequence[Result]) -> dict[str, object]:
     """What the JSON line says."""
-    by_set = {"all": list(results), "held_out": [result for result in results if result.is_held_out]}
+    by_set = {"labelled": [result for result in results if result.is_barred]}
+    by_set |= {source: [result for result in results if result.source == source] for source in TITLES}
     return {
         name: {
             language: rates(result for result in chosen if result.prompt.language == language)._asdict()
@@ -117,11 +134,12 @@ def summary(results: Sequence[Result]) -> dict[str, object]:
 
 def tables(results: Sequence[Result]) -> str:
     """The report for people."""
-    held_out = [result for result in results if result.is_held_out]
-    parts = [_overview("all prompts", results), _overview("held out: never used for writing rules", held_out)]
+    barred = [result for result in results if result.is_barred]
+    parts = [_overview("the labelled set", barred)]
+    parts += [_overview(title, [r for r in results if r.source == source]) for source, title in TITLES.items()]
     for language, name in LANGUAGES.items():
-        ours = [result for result in results if result.prompt.language == language and result.is_unsafe]
-        parts.append(_recall_table(f"{name}: caught of unsafe, all prompts", ours))
+        ours = [result for result in barred if result.prompt.language == language and result.is_unsafe]
+        parts.append(_recall_table(f"{name}: caught of unsafe, the labelled set", ours))
     return "\n\n".join(parts)
 
 
@@ -172,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missed = failures(results)
     lines = [tables(results)]
     if options.misses:
-        wrong = [r for r in results if r.is_blocked != r.is_unsafe and not r.is_held_out]
+        wrong = [r for r in results if r.is_blocked != r.is_unsafe and r.source not in (HELD_OUT, OBLIQUE)]
         lines.append("\n".join(f"{r.prompt.kind} {r.prompt.disguise}: {r.prompt.text}" for r in wrong) or "no misses")
     lines.append("\n".join(missed) if missed else "every bar is held")
     line = {"evaluation": "text_screens", "policy": policy.version, "rules": rules.version, "missed": missed}

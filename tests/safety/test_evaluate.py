@@ -5,8 +5,11 @@ from collections import Counter
 import pytest
 
 from safety.evaluate import (
+    DEVELOPMENT,
     HELD_OUT,
     LABELLED_DIR,
+    OBLIQUE,
+    REPHRASED,
     LabelledPrompt,
     Result,
     evaluate,
@@ -28,8 +31,8 @@ def results() -> list[Result]:
 
 def test_there_are_enough_prompts_of_every_sort(results: list[Result]) -> None:
     for language in ("en", "zh"):
-        ours = [result for result in results if result.prompt.language == language]
-        held_out = sum(result.is_held_out for result in ours)
+        ours = [result for result in results if result.prompt.language == language and result.is_barred]
+        held_out = sum(result.source == HELD_OUT for result in ours)
         safe = sum(not result.is_unsafe for result in ours)
         assert len(ours) >= 300 and safe >= len(ours) / 3 and held_out >= len(ours) / 3
         kinds = Counter(result.prompt.kind for result in ours)
@@ -37,9 +40,10 @@ def test_there_are_enough_prompts_of_every_sort(results: list[Result]) -> None:
 
 
 def test_the_held_out_prompts_are_no_others() -> None:
-    held_out = {prompt.text for prompt in read_labelled(LABELLED_DIR / f"{HELD_OUT}.jsonl")}
-    others = {prompt.text for prompt in read_labelled(LABELLED_DIR / "development.jsonl")}
-    assert not held_out & others
+    texts = {path.stem: {prompt.text for prompt in read_labelled(path)} for path in LABELLED_DIR.glob("*.jsonl")}
+    assert set(texts) == {DEVELOPMENT, HELD_OUT, REPHRASED, OBLIQUE}
+    for held_out in (HELD_OUT, OBLIQUE):
+        assert not any(texts[held_out] & texts[other] for other in texts if other != held_out)
 
 
 def test_every_bar_is_held(results: list[Result]) -> None:
@@ -47,7 +51,7 @@ def test_every_bar_is_held(results: list[Result]) -> None:
 
 
 def result(kind: str, is_blocked: bool, language: str = "en") -> Result:
-    return Result(LabelledPrompt(language, "prompt", kind, "plain", "text"), is_blocked, is_held_out=True)
+    return Result(LabelledPrompt(language, "prompt", kind, "plain", "text"), is_blocked, HELD_OUT)
 
 
 def test_rates_count_what_they_say() -> None:
