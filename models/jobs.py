@@ -11,7 +11,8 @@ import msgspec
 
 BUS_VERSION = 1
 
-Kind = Literal["chat", "paint"]
+Model = Literal["chat", "paint"]
+Kind = Literal["chat", "paint", "safety"]  # what a worker serves: a model, or the heavy screens of the safety gate
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -78,7 +79,21 @@ class PaintJob(Record, frozen=True, tag="paint"):
     raw_text: bool = False
 
 
-Job = ChatJob | PaintJob
+class SafetyJob(Record, frozen=True, tag="safety"):
+    """One content for the heavy screens: a picture or a text. `sha256` is its digest, the same for the same content.
+
+    `pixels` is RGB uint8, row-major, height × width × 3.
+    """
+
+    job_id: str
+    sha256: str
+    pixels: bytes = b""
+    width_px: int = 0
+    height_px: int = 0
+    text: str = ""
+
+
+Job = ChatJob | PaintJob | SafetyJob
 
 
 class Delta(Record, frozen=True, tag="delta"):
@@ -131,10 +146,23 @@ class PaintResult(Record, frozen=True, tag="paint_result"):
     decode_s: float = 0.0
 
 
+class ScreenFinding(Record, frozen=True):
+    """What one screen scored, 0 to 1, in each category that it judges."""
+
+    screen: str
+    scores: dict[str, float]
+
+
+class SafetyResult(Record, frozen=True, tag="safety_result"):
+    """Findings of every screen that there is for this kind of content."""
+
+    findings: list[ScreenFinding]
+
+
 class Generated(Record, frozen=True, tag="generated"):
     """The worker's last event: an unscreened result."""
 
-    result: ChatResult | PaintResult
+    result: ChatResult | PaintResult | SafetyResult
 
 
 class Failed(Record, frozen=True, tag="failed"):
@@ -170,18 +198,21 @@ class ModelDescription(Record, frozen=True):
     picture_size_px: int = 0  # paint: the default side
     picture_multiple_px: int = 0  # paint: sides are multiples of this
     reranker: str = ""  # paint: name of the configured reranker
+    screens: list[str] = []  # safety: names of the screens, as the policy knows them
 
 
 class EngineConfig(Record, frozen=True):
     """All that an engine is built from; filled from the settings by the worker role."""
 
     kind: Kind
-    checkpoint: str  # file or folder
+    checkpoint: str  # file or folder; safety: the image checker's folder, empty for the screens in the box
     vocabulary: str = ""  # vocab.txt, for a bare .pt/.bin
     device: str = "cpu"
     dtype: str = "float32"
     vae: str = ""  # paint: folder with config.json and weights, for a bare .pt
     reranker: str = ""  # paint: folder of a Chinese-CLIP
+    prompt_checker: str = ""  # safety: folder of the checker of Chinese prompts
+    prompt_checker_label: str = ""  # safety: its unsafe label
     steps_offset: Literal[0, 1] = 0  # paint: timesteps of the pinned (0) or of newer diffusers (1), SPEC §8.4
     max_jobs: int = 1  # jobs in progress at once
 
@@ -217,7 +248,7 @@ def _payload(data: bytes) -> memoryview:
 
 
 _encoder = msgspec.msgpack.Encoder()
-_job_decoder: msgspec.msgpack.Decoder[Job] = msgspec.msgpack.Decoder(ChatJob | PaintJob)
+_job_decoder: msgspec.msgpack.Decoder[Job] = msgspec.msgpack.Decoder(ChatJob | PaintJob | SafetyJob)
 _event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Delta | Progress | Generated | Failed)
 _description_decoder = msgspec.msgpack.Decoder(ModelDescription)
 

@@ -4,6 +4,7 @@ The gate knows no job, event or ending of ours: `Contents` shows it what is insi
 of that shape.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -50,13 +51,15 @@ class Result(NamedTuple):
 class Passed:
     """What may leave of a result: the answer, or the candidates of these indices; `blocked` is the verdict against it.
 
-    An answer that was blocked while it streamed has no result; `sent` is what had been sent of it.
+    An answer that was blocked while it streamed has no result; `sent` is what had been sent of it. `verdicts` are all
+    that were given on the result; none where the screens are open.
     """
 
     result: Result | None
     chosen: tuple[int, ...] = ()
     blocked: Verdict | None = None
     sent: str = ""
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class Status(NamedTuple):
@@ -106,6 +109,14 @@ class Bus(Protocol):
     async def ungated(self) -> list[str]: ...
 
 
+class Observer(Protocol):
+    """Told of everything that is judged, for metrics and the audit log."""
+
+    def judged(self, job_id: str, verdict: Verdict) -> None: ...
+
+    def failed(self, job_id: str, stage: Stage, error: Exception) -> None: ...
+
+
 class Contents(Protocol):
     """Shows the gate what jobs, events and results hold, and writes endings. One for the whole process."""
 
@@ -114,8 +125,14 @@ class Contents(Protocol):
     def part(self, event: Event) -> Text | Step | Result | None:
         """None: an ending."""
 
+    def screened(self, intent: bytes, verdicts: Sequence[Verdict]) -> bytes:
+        """The intent with the verdicts on the job's inputs noted in it."""
+
     def wanted(self, intent: bytes) -> int:
         """How many candidates are asked for."""
+
+    def language(self, intent: bytes) -> str:
+        """That the user is spoken to in."""
 
     def decode(self, generated: bytes) -> Event: ...
 

@@ -5,16 +5,18 @@ before it leaves; results that nobody waits for. A screen that fails lets nothin
 Not covered: what a screen fails to see, and what reaches Redis by other ways than this gate.
 """
 
+import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Self
 
-from safety.contents import Bus, Contents, Ending, Inputs, Job, Passed, Result, Status, Step, Text, Watch
+from safety.contents import Bus, Contents, Ending, Inputs, Job, Observer, Passed, Result, Status, Step, Text, Watch
 from safety.verdict import Picture, Screens, Stage, Verdict
 
 logger = logging.getLogger(__name__)
 
+_CONTEXT_CHARS = 200  # of what was sent, judged again with the next sentence: harm may span both
 # Where a sentence may end: Chinese marks anywhere, Western ones before white space, and line breaks.
 _SENTENCE_END = re.compile(r"[。！？；…]+[”’」』）]*|[.!?;]+[\"')]*(?=\s)|\n")
 
@@ -35,16 +37,14 @@ class Gate:
     """Holds the bus, alone, and lets through what the screens let pass.
 
     Args:
-        observe: told every verdict, for metrics.
+        observer: told every verdict, and where there was none.
     """
 
-    def __init__(
-        self, bus: Bus, screens: Screens, contents: Contents, observe: Callable[[Verdict], None] = lambda verdict: None
-    ) -> None:
+    def __init__(self, bus: Bus, screens: Screens, contents: Contents, observer: Observer | None = None) -> None:
         self._bus = bus
         self._screens = screens
         self._contents = contents
-        self._screening = Screening(screens, observe)
+        self._screening = Screening(screens, observer)
 
     @property
     def is_open(self) -> bool:
@@ -55,22 +55,32 @@ class Gate:
         """Take a slot; from here on the job ends exactly once."""
         await self._bus.reserve(kind, job_id, tenant)
 
-    async def submit(self, job: Job, intent: bytes, busy_key: str = "") -> None:
-        """Screen a job's inputs, then queue it.
+    async def judge(self, content_id: str, stage: Stage, content: str | Picture) -> Verdict:
+        """A verdict and nothing else: for who wants to know. Raises ScreenFailed, also where screens are open."""
+        if self._screens.are_open:
+            raise ScreenFailed("nothing is screened here: the safety gate is open")
+        if isinstance(content, str):
+            return await self._screening.text(content_id, stage, content)
+        return await self._screening.image(content_id, stage, content)
+
+    async def submit(self, job: Job, intent: bytes, busy_key: str = "") -> bytes:
+        """Screen a job's inputs, then queue it. Returns the intent as it is kept: with the verdicts on the inputs.
 
         Raises:
             Refused: an input is blocked. The job has ended as refused.
             ScreenFailed: a screen gave no verdict. The job has ended as failed.
         """
         if not self._screens.are_open:
-            await self._screen_inputs(job.job_id, self._contents.inputs(job))
+            verdicts = await self._screen_inputs(job.job_id, self._contents.inputs(job))
+            intent = self._contents.screened(intent, verdicts)
         await self._bus.submit(job, intent, busy_key)
+        return intent
 
     def watch(self, job_id: str, intent: bytes = b"") -> "GatedWatch":
         """What may leave of a job: Text, Step, and last its Ending. Enter it before `submit`.
 
         Args:
-            intent: as given to `submit`; empty where only the bus knows it.
+            intent: as `submit` returned it; empty where only the bus knows it.
         """
         return GatedWatch(self._bus.watch(job_id), self._bus, self._screening, self._contents, job_id, intent)
 
@@ -110,12 +120,15 @@ class Gate:
         """End a job that could not be submitted. False: it had ended."""
         return await self._bus.finish(job_id, self._contents.failure(code, message), None)
 
-    async def _screen_inputs(self, job_id: str, inputs: Inputs) -> None:
-        screening = self._screening
+    async def _screen_inputs(self, job_id: str, inputs: Inputs) -> list[Verdict]:
+        """Texts first: they take no time, and a blocked one spares the picture's screening."""
+        verdicts: list[Verdict] = []
         try:
-            verdicts = [await screening.text(stage, text) for stage, text in inputs.texts]
-            if inputs.picture is not None:
-                verdicts.append(await screening.image("input_image", inputs.picture))
+            for stage, text in inputs.texts:
+                verdicts.append(await self._screening.text(job_id, stage, text))
+            if inputs.picture is not None and not any(verdict.is_blocked for verdict in verdicts):
+                language = verdicts[0].language if verdicts else ""
+                verdicts.append(await self._screening.image(job_id, "input_image", inputs.picture, language))
         except ScreenFailed as error:
             await self.fail(job_id, "safety_unavailable", str(error))
             raise
@@ -123,50 +136,52 @@ class Gate:
             if verdict.is_blocked:
                 await self._bus.finish(job_id, self._contents.refusal(verdict), None)
                 raise Refused(verdict)
+        return verdicts
 
 
 class Screening:
     """Screens that fail in one way, and what may leave of a whole result."""
 
-    def __init__(self, screens: Screens, observe: Callable[[Verdict], None]) -> None:
+    def __init__(self, screens: Screens, observer: Observer | None) -> None:
         self._screens = screens
-        self._observe = observe
+        self._observer = observer
         self.is_open = screens.are_open
 
-    async def text(self, stage: Stage, text: str) -> Verdict:
+    async def text(self, job_id: str, stage: Stage, text: str) -> Verdict:
         """Raises ScreenFailed."""
-        return await self._told(stage, self._screens.text(stage, text))
+        return await self._told(job_id, stage, self._screens.text(stage, text))
 
-    async def image(self, stage: Stage, picture: Picture) -> Verdict:
+    async def image(self, job_id: str, stage: Stage, picture: Picture, language: str = "") -> Verdict:
         """Raises ScreenFailed."""
-        return await self._told(stage, self._screens.image(stage, picture))
+        return await self._told(job_id, stage, self._screens.image(stage, picture, language))
 
-    async def _told(self, stage: Stage, judging: Awaitable[Verdict]) -> Verdict:
+    async def _told(self, job_id: str, stage: Stage, judging: Awaitable[Verdict]) -> Verdict:
         try:
             verdict = await judging
         except Exception as error:
+            if self._observer is not None:
+                self._observer.failed(job_id, stage, error)
             raise ScreenFailed(f"the screen of the {stage} gave no verdict ({type(error).__name__})") from error
-        self._observe(verdict)
+        if self._observer is not None:
+            self._observer.judged(job_id, verdict)
         return verdict
 
-    async def result(self, result: Result, wanted: int, sent: str) -> Passed:
+    async def result(self, job_id: str, result: Result, wanted: int, sent: str, language: str) -> Passed:
         """Candidates are screened best first until as many pass as are wanted. Raises ScreenFailed."""
         if self.is_open:
             return Passed(result, tuple(range(min(wanted, len(result.candidates)))), sent=sent)
         if result.answer is not None:
-            verdict = await self.text("answer", result.answer)
-            return Passed(result, blocked=verdict if verdict.is_blocked else None, sent=sent)
+            verdict = await self.text(job_id, "answer", result.answer)
+            return Passed(result, blocked=verdict if verdict.is_blocked else None, sent=sent, verdicts=(verdict,))
         chosen: list[int] = []
-        blocked: Verdict | None = None
-        for index, png in enumerate(result.candidates):
-            if len(chosen) == wanted:
-                break
-            verdict = await self.image("candidate", Picture(png, "png"))
-            if verdict.is_blocked:
-                blocked = verdict
-            else:
-                chosen.append(index)
-        return Passed(result, tuple(chosen), None if chosen else blocked)
+        verdicts: list[Verdict] = []
+        while len(chosen) < wanted and len(verdicts) < len(result.candidates):
+            first = len(verdicts)
+            pictures = [Picture(png, "png") for png in result.candidates[first : first + wanted - len(chosen)]]
+            verdicts += await asyncio.gather(*(self.image(job_id, "candidate", one, language) for one in pictures))
+            chosen += [place for place in range(first, len(verdicts)) if not verdicts[place].is_blocked]
+        blocked = None if chosen or not verdicts else verdicts[-1]
+        return Passed(result, tuple(chosen), blocked, verdicts=tuple(verdicts))
 
 
 class GatedWatch:
@@ -183,7 +198,7 @@ class GatedWatch:
         self._screening = screening
         self._contents = contents
         self._job_id = job_id
-        self._intent = intent
+        self.intent = intent
         self._sent = ""
         self._held = ""
 
@@ -223,8 +238,8 @@ class GatedWatch:
                 continue
             if isinstance(screened, Verdict):
                 if await self._read_intent():  # else it has ended, and the watch brings its ending
-                    passed = Passed(None, blocked=screened, sent=self._sent)
-                    yield await _end(self._bus, self._contents, self._job_id, self._intent, passed)
+                    passed = Passed(None, blocked=screened, sent=self._sent, verdicts=(screened,))
+                    yield await _end(self._bus, self._contents, self._job_id, self.intent, passed)
                     return
                 continue
             if screened is not None:
@@ -237,14 +252,14 @@ class GatedWatch:
         if isinstance(part, Step):
             if not part.preview_png:
                 return part
-            verdict = await self._screening.image("preview", Picture(part.preview_png, "png"))
+            verdict = await self._screening.image(self._job_id, "preview", Picture(part.preview_png, "png"))
             return Step(part.step, part.total_steps) if verdict.is_blocked else part
         self._held += part.text
         ends = [match.end() for match in _SENTENCE_END.finditer(self._held)]
         if not ends:
             return None
         released, rest = self._held[: ends[-1]], self._held[ends[-1] :]
-        verdict = await self._screening.text("answer", released)
+        verdict = await self._screening.text(self._job_id, "answer", self._sent[-_CONTEXT_CHARS:] + released)
         if verdict.is_blocked:
             return verdict
         text = Text(released, len(self._sent))
@@ -254,10 +269,10 @@ class GatedWatch:
 
     async def _read_intent(self) -> bytes:
         """The job's intent; empty once it has ended."""
-        if not self._intent:
+        if not self.intent:
             record = await self._bus.record(self._job_id)
-            self._intent = b"" if record is None else record.intent
-        return self._intent
+            self.intent = b"" if record is None else record.intent
+        return self.intent
 
     async def _complete(self, result: Result) -> Ending | None:
         if not await self._read_intent():
@@ -267,7 +282,7 @@ class GatedWatch:
             self._screening,
             self._contents,
             job_id=self._job_id,
-            intent=self._intent,
+            intent=self.intent,
             result=result,
             sent=self._sent,
         )
@@ -281,7 +296,7 @@ async def _complete(
 ) -> Ending:
     """Screen a result and write its ending; the one that stands, where another process was first."""
     try:
-        passed = await screening.result(result, contents.wanted(intent), sent)
+        passed = await screening.result(job_id, result, contents.wanted(intent), sent, contents.language(intent))
     except ScreenFailed as error:
         ending = contents.failure("safety_unavailable", str(error))
         return ending if await bus.finish(job_id, ending, None) else await _standing(bus, job_id, ending)

@@ -41,6 +41,7 @@ class Verdict:
         found: the categories whose score is above their threshold; None: those of `scores` unless it passes.
         language: of a text, as the screens were chosen by it; empty for pictures.
         policy: version of the policy that decided.
+        sha256: of the content, which a log may keep where the content may not be kept.
     """
 
     stage: Stage
@@ -51,6 +52,7 @@ class Verdict:
     found: tuple[str, ...] | None = None
     language: str = ""
     policy: str = ""
+    sha256: str = ""
 
     @property
     def is_blocked(self) -> bool:
@@ -83,7 +85,8 @@ class Screens(Protocol):
 
     async def text(self, stage: Stage, text: str) -> Verdict: ...
 
-    async def image(self, stage: Stage, picture: Picture) -> Verdict: ...
+    async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
+        """`language`: that the user is spoken to in."""
 
 
 class OpenScreens:
@@ -94,5 +97,5 @@ class OpenScreens:
     async def text(self, stage: Stage, text: str) -> Verdict:
         return Verdict(stage, "pass")
 
-    async def image(self, stage: Stage, picture: Picture) -> Verdict:
+    async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
         return Verdict(stage, "pass")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from starlette.requests import Request
 
-from models.jobs import Job, Kind
+from models.jobs import Job, Model
 from safety.gate import GatedWatch, Refused, ScreenFailed
 from service.completion import answer_of, moderation_of
 from service.errors import (
@@ -30,20 +30,21 @@ _log = logging.getLogger(__name__)
 class Slot:
     """A granted slot and the job that will use it."""
 
-    def __init__(self, state: ApiState, kind: Kind, job_id: str) -> None:
+    def __init__(self, state: ApiState, kind: Model, job_id: str) -> None:
         self.job_id = job_id
         self.kind = kind
         self.is_queued = False
         self._is_client_gone = False
         self._state = state
+        self._intent = b""  # as it is kept, once the job is queued
 
     async def queue(self, job: Job, intent: bytes, busy_key: str = "") -> None:
         """Screen and submit the job. Raises ContentRefused, ScreenUnavailable, Cancelled, JobFailed, BusUnavailable."""
         try:
-            await self._state.gate.submit(job, intent, busy_key)
+            self._intent = await self._state.gate.submit(job, intent, busy_key)
         except Refused as refused:
             verdict = refused.verdict
-            moderation: dict[str, object] = {"moderation": {"input": moderation_of(verdict)}}
+            moderation: dict[str, object] = {"moderation": {"input": moderation_of([verdict])}}
             raise ContentRefused(str(refused), param=verdict.stage, extra=moderation) from None
         except ScreenFailed as failed:
             raise ScreenUnavailable(str(failed)) from failed
@@ -55,19 +56,20 @@ class Slot:
 
     async def answer(self, job: Job, intent: bytes, busy_key: str = "") -> Answer:
         """Queue the job and wait for its answer. Raises ServiceError where there is none."""
-        async with self._state.gate.watch(self.job_id, intent) as watch:
+        async with self._state.gate.watch(self.job_id) as watch:
             await self.queue(job, intent, busy_key)
+            watch.intent = self._intent
             return answer_of(await watch.ending(), self.kind, self.job_id)
 
-    def watch(self, intent: bytes) -> GatedWatch:
+    def watch(self) -> GatedWatch:
         """What comes of the queued job, from its beginning."""
-        return self._state.gate.watch(self.job_id, intent)
+        return self._state.gate.watch(self.job_id, self._intent)
 
-    def finish_in_background(self, intent: bytes) -> None:
+    def finish_in_background(self) -> None:
         """See the queued job to its ending without its client."""
 
         async def run() -> None:
-            async with self.watch(intent) as watch:
+            async with self.watch() as watch:
                 await watch.ending()
 
         self._state.spawn(run(), f"job {self.job_id}")
@@ -79,7 +81,7 @@ class Slot:
 
 
 @asynccontextmanager
-async def admitted(request: Request, state: ApiState, kind: Kind, tenant: str) -> AsyncIterator[Slot]:
+async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) -> AsyncIterator[Slot]:
     """A slot for one job; while inside, a client that goes away takes the job along.
 
     What is raised before the job is queued ends it as failed. Raises QueueFull at once, BusUnavailable.

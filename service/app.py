@@ -11,23 +11,26 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from safety.gate import Gate
-from safety.verdict import OpenScreens, Screens, Verdict
+from safety.verdict import OpenScreens, Screens
 from service import errors
+from service.audit import Audit
 from service.bus import Bus
 from service.completion import Completion
 from service.conversations import Conversations
 from service.documentation import describe
 from service.images import ImageIntake
 from service.labels import Labels
-from service.link import open_redis
+from service.link import Link, open_redis
 from service.malloc import bound_allocator
 from service.metrics import Metrics
 from service.middleware import BodyLimits, RequestContext
 from service.registry import Registry
-from service.routes import chat, conversations, health, jobs, metrics, paint
+from service.routes import chat, conversations, health, jobs, metrics, moderations, paint
+from service.screens import Rules, WorkerScreens
 from service.settings import Settings
 from service.state import ApiState
 from service.sweeper import Sweeper
+from service.verdict_cache import VerdictCache
 
 _log = logging.getLogger(__name__)
 
@@ -39,15 +42,20 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
     """The API over the Redis that the settings name.
 
     Args:
-        screens: of the safety gate; absent: open ones, which the log and /health/ready tell.
+        screens: of the safety gate; absent: those that the settings name, or open ones where they say so.
+
+    Raises:
+        PolicyError, AuditUnwritable: the safety policy or the audit file is not usable.
     """
     api_metrics = Metrics("api")
+    rules = Rules(settings) if screens is None and settings.safety == "on" else None
+    audit = Audit(api_metrics, settings.safety_audit_file)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bound_allocator()
         async with AsyncExitStack() as stack:
-            app.state.api = await _start(stack, settings, screens or OpenScreens(), api_metrics)
+            app.state.api = await _start(stack, settings, rules or screens, api_metrics, audit)
             yield
 
     app = FastAPI(
@@ -63,14 +71,16 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
-    for module in (chat, paint, conversations, jobs, health, metrics):
+    for module in (chat, paint, moderations, conversations, jobs, health, metrics):
         app.include_router(module.router)
     errors.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
 
 
-async def _start(stack: AsyncExitStack, settings: Settings, screens: Screens, api_metrics: Metrics) -> ApiState:
+async def _start(
+    stack: AsyncExitStack, settings: Settings, screens: Rules | Screens | None, api_metrics: Metrics, audit: Audit
+) -> ApiState:
     """Everything that runs beside the requests; closed in the reverse order by `stack`."""
     redis = open_redis(settings.redis_url)
     stack.push_async_callback(redis.aclose)
@@ -84,16 +94,18 @@ async def _start(stack: AsyncExitStack, settings: Settings, screens: Screens, ap
     bus = Bus(redis, settings, process_id, api_metrics)
     await bus.start()
     stack.push_async_callback(bus.close)
-
-    def count(verdict: Verdict) -> None:
-        api_metrics.count("safety_decisions_total", stage=verdict.stage, verdict=verdict.decision)
-
-    gate = Gate(bus, screens, Completion(conversations_store, labels), count)
-    if gate.is_open:
-        _log.warning("there are no safety screens: everything passes")
     registry = Registry(redis, settings)
     await registry.start()
     stack.push_async_callback(registry.close)
+    if isinstance(screens, Rules):
+        link = Link(redis)
+        stack.push_async_callback(link.close)
+        screens = WorkerScreens(screens, bus, VerdictCache(link, settings), registry, settings, api_metrics)
+        stack.push_async_callback(screens.close)
+    stack.callback(audit.close)
+    gate = Gate(bus, screens or OpenScreens(), Completion(conversations_store, labels), audit)
+    if gate.is_open:
+        _log.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")
     sweeper = Sweeper(bus.sweep, gate, settings.sweep_s)
     sweeper.start()
     stack.push_async_callback(sweeper.close)

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from models.jobs import Kind
+from models.jobs import Model
 
 SEED = 0
 
@@ -18,7 +18,7 @@ def box_folder(data_dir: Path) -> Path:
     return data_dir.absolute() / "checkpoints" / f"untrained-seed{SEED}"
 
 
-def box_checkpoint(data_dir: Path, kind: Kind) -> Path:
+def box_checkpoint(data_dir: Path, kind: Model) -> Path:
     return box_folder(data_dir) / kind
 
 

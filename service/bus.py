@@ -8,12 +8,12 @@ the job's own record and events, so a watcher sees each event once and in order.
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import redis.asyncio
 
-from models.jobs import ChatJob, Job, Kind, encode
+from models.jobs import Job, Kind, PaintJob, encode
 from service.errors import BusUnavailable, JobFailed, QueueFull
 from service.link import BlockingReader, Link
 from service.metrics import Metrics
@@ -33,7 +33,7 @@ __all__ = ["Bus", "Ending", "JobRecord", "SweepCounts", "TurnAppend", "Watch"]
 
 _log = logging.getLogger(__name__)
 
-_KINDS: tuple[Kind, ...] = ("chat", "paint")
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 _BLOCK_S = 1.0
 _INBOX_EXPIRY_S = 60.0
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
@@ -90,12 +90,12 @@ class Bus:
             job_id,
             self.process_id,
             tenant,
-            settings.queue_size,
+            settings.slots(kind),
             _ms(settings.slot_lease_s),
             settings.retention_s * 1000,
         )
         if not granted:
-            raise QueueFull(f"all {settings.queue_size} slots of {kind} are taken, try again later")
+            raise QueueFull(f"all {settings.slots(kind)} slots of {kind} are taken, try again later")
         self._unsubmitted[job_id] = kind
 
     async def submit(self, job: Job, intent: bytes, busy_key: str = "") -> None:
@@ -112,7 +112,7 @@ class Bus:
         for watch in self._watches.get(job.job_id, ()):
             watch.deadline = asyncio.get_running_loop().time() + deadline_s
         pixels = b""
-        if isinstance(job, ChatJob):  # stored once, for the worker and for the conversation that begins
+        if not isinstance(job, PaintJob):  # stored apart: for a conversation that begins, and not in dead letters
             pixels, job = job.pixels, msgspec.structs.replace(job, pixels=b"")
         data = encode(job)
         before = await self._link.step(

@@ -61,15 +61,21 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
     configure_logging(settings.log_level, "api")
     if not settings.redis_url:
         return _refuse("VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)")
+    from safety.policy import PolicyError
     from service.api_server import BindError, bind, run_api, url_of
     from service.app import create_app
+    from service.audit import AuditUnwritable
 
+    try:
+        app = create_app(settings)
+    except (PolicyError, AuditUnwritable) as error:
+        return _refuse(str(error))
     try:
         listener = bind(settings.host, settings.port) if options.fd is None else socket.socket(fileno=options.fd)
     except BindError as error:
         return _refuse(str(error), code=1)
     logging.getLogger(__name__).info("listening on %s", url_of(listener))
-    return run_api(create_app(settings), settings, listener)
+    return run_api(app, settings, listener)
 
 
 def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
@@ -147,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_log_level(api)
 
     worker = roles.add_parser("worker", help="one worker process")
-    worker.add_argument("kind", choices=get_args(Kind), metavar="KIND", help="chat or paint")
+    worker.add_argument("kind", choices=get_args(Kind), metavar="KIND", help="chat, paint or safety")
     worker.add_argument("--worker-id", default="", metavar="ID", help="unique name; made up when absent")
     worker.add_argument(
         "--predecessor", default="", metavar="ID", help="a dead worker whose jobs are taken over at once"

@@ -3,6 +3,7 @@
 What a completion needs of its request travels with the job as the intent, so that any API process can do it.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -18,9 +19,11 @@ from models.jobs import (
     PaintJob,
     PaintResult,
     Progress,
+    SafetyResult,
     decode_event,
 )
 from safety.contents import Inputs, Passed, Result, Step, Text
+from safety.language import language_of
 from safety.verdict import Picture, Stage, Verdict
 from service.conversations import ConversationMeta, Conversations, StoredTurn
 from service.errors import Cancelled, ContentRefused, Deadline, from_code
@@ -53,6 +56,7 @@ class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     seed: int
     begun: ConversationMeta | None = None
     untrained: bool = False
+    moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
 
 
 class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):
@@ -69,12 +73,17 @@ class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):
     fingerprint: str = ""  # of the model's weights
     request_id: str = ""
     language: Language = "zh"  # of the prompt
+    moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
 
     def origin(self, job_id: str) -> Origin:
         return Origin(job_id, self.created, self.model, self.fingerprint, self.request_id, self.language)
 
 
-Intent = ChatIntent | PaintIntent
+class SafetyIntent(msgspec.Struct, frozen=True, tag="safety"):
+    """Of a screening: nothing follows from it but the verdict that somebody waits for."""
+
+
+Intent = ChatIntent | PaintIntent | SafetyIntent
 
 CONTENT_FILTER: Literal["content_filter"] = "content_filter"  # code of a refused answer: 200, not an error
 
@@ -127,6 +136,8 @@ class Completion:
             return Step(event.step, event.total_steps, event.preview_png)
         if isinstance(event, Generated):
             result = event.result
+            if isinstance(result, SafetyResult):  # left by an API process that died
+                return Result(result)
             if isinstance(result, ChatResult):
                 return Result(result, answer=result.answer)
             return Result(result, candidates=tuple(candidate.png for candidate in result.candidates))
@@ -134,6 +145,16 @@ class Completion:
 
     def decode(self, generated: bytes) -> Event:
         return decode_event(generated)
+
+    def screened(self, intent: bytes, verdicts: Sequence[Verdict]) -> bytes:
+        decoded = decode_intent(intent)
+        return encode_intent(msgspec.structs.replace(decoded, moderation=moderation_of(verdicts)))
+
+    def language(self, intent: bytes) -> str:
+        decoded = decode_intent(intent)
+        if isinstance(decoded, ChatIntent):
+            return language_of(decoded.question)
+        return decoded.language if isinstance(decoded, PaintIntent) else ""
 
     def wanted(self, intent: bytes) -> int:
         decoded = decode_intent(intent)
@@ -143,11 +164,13 @@ class Completion:
         decoded = decode_intent(intent)
         if isinstance(decoded, ChatIntent):
             return self._chat(job_id, decoded, passed)
+        if isinstance(decoded, SafetyIntent):
+            return Ending("done"), None
         return await self._paint(job_id, decoded, passed), None
 
     def refusal(self, verdict: Verdict) -> Ending:
         message = verdict.message or f"the {verdict.stage.replace('_', ' ')} is not allowed here"
-        body = _encoder.encode({"input": moderation_of(verdict)})
+        body = _encoder.encode({"input": moderation_of([verdict])})
         return Ending("refused", "content_policy_violation", message, body)
 
     def failure(self, code: str, message: str) -> Ending:
@@ -158,10 +181,11 @@ class Completion:
         assert result is None or isinstance(result, ChatResult)
         if passed.blocked is not None:
             answer = _chat_answer(job_id, intent, result, passed.sent, CONTENT_FILTER)
-            answer.moderation = {"output": moderation_of(passed.blocked)}
+            answer.moderation = _moderation(intent, passed)
             return Ending("refused", CONTENT_FILTER, passed.blocked.message, _encoder.encode(answer)), None
         assert result is not None
         answer = _chat_answer(job_id, intent, result, result.answer, result.finish_reason)
+        answer.moderation = _moderation(intent, passed)
         turn = StoredTurn(intent.question, result.answer, result.answer_escaped, intent.created, result.finish_reason)
         append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun)
         return Ending("done", body=_encoder.encode(answer)), append
@@ -169,7 +193,7 @@ class Completion:
     async def _paint(self, job_id: str, intent: PaintIntent, passed: Passed) -> Ending:
         if passed.blocked is not None:
             message = passed.blocked.message or "no painted candidate may be shown"
-            body = _encoder.encode({"output": moderation_of(passed.blocked)})
+            body = _encoder.encode(_moderation(intent, passed))
             return Ending("refused", "content_policy_violation", message, body)
         assert passed.result is not None
         result = passed.result.generated
@@ -192,6 +216,7 @@ class Completion:
             seed=intent.seed,
             untrained=intent.untrained,
             timings=PaintTimings(denoise_ms=milliseconds(result.denoise_s), decode_ms=milliseconds(result.decode_s)),
+            moderation=_moderation(intent, passed),
         )
         return Ending("done", body=_encoder.encode(answer))
 
@@ -225,13 +250,28 @@ def _chat_answer(
     )
 
 
-def moderation_of(verdict: Verdict) -> dict[str, object]:
-    """A verdict as the API tells it (CONVENTIONS §1)."""
-    return {"type": "moderation_results", "model": verdict.model, "results": [verdict.moderation()]}
+def moderation_of(verdicts: Sequence[Verdict]) -> dict[str, object]:
+    """Verdicts as the API tells them (CONVENTIONS §1)."""
+    models = dict.fromkeys(model for verdict in verdicts for model in verdict.model.split("+"))
+    return {
+        "type": "moderation_results",
+        "model": "+".join(models),
+        "results": [verdict.moderation() for verdict in verdicts],
+    }
+
+
+def _moderation(intent: ChatIntent | PaintIntent, passed: Passed) -> dict[str, object] | None:
+    """Of inputs and output; None where nothing was judged."""
+    told: dict[str, object] = {}
+    if intent.moderation:
+        told["input"] = intent.moderation
+    if passed.verdicts:
+        told["output"] = moderation_of(passed.verdicts)
+    return told or None
 
 
 _encoder = msgspec.msgpack.Encoder()
-_intent_decoder: msgspec.msgpack.Decoder[Intent] = msgspec.msgpack.Decoder(ChatIntent | PaintIntent)
+_intent_decoder: msgspec.msgpack.Decoder[Intent] = msgspec.msgpack.Decoder(ChatIntent | PaintIntent | SafetyIntent)
 _chat_decoder = msgspec.msgpack.Decoder(ChatResponse)
 _paint_decoder = msgspec.msgpack.Decoder(PaintResponse)
 _dict_decoder = msgspec.msgpack.Decoder(dict[str, object])

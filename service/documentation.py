@@ -15,10 +15,11 @@ _ANSWERS = (
     schemas.PaintResponse,
     schemas.ConversationResponse,
     schemas.JobResponse,
+    schemas.ModerationResponse,
     schemas.ChatDelta,
     schemas.ErrorResponse,
 )
-_REQUESTS = (schemas.ChatRequest, schemas.PaintRequest)
+_REQUESTS = (schemas.ChatRequest, schemas.PaintRequest, schemas.ModerationRequest)
 
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)
@@ -42,6 +43,7 @@ CHAT_BODY = {
     },
 }
 PAINT_BODY = {"required": True, "content": {"application/json": {"schema": _reference("PaintRequest")}}}
+MODERATION_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ModerationRequest")}}}
 
 
 def documented(

@@ -8,7 +8,7 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from models.jobs import ChatJob, Event, Failed, Generated, Job, Kind, VersionMismatch, decode_job, encode
+from models.jobs import Event, Failed, Generated, Job, Kind, PaintJob, VersionMismatch, decode_job, encode
 from service.errors import BusUnavailable
 from service.link import BlockingReader, Link
 from service.metrics import Metrics
@@ -204,7 +204,7 @@ class Leases:
         self._metrics.count("jobs_started_total", model=model)
         try:
             job = decode_job(fields[3])
-            if pixels and isinstance(job, ChatJob):
+            if pixels and not isinstance(job, PaintJob):
                 job = msgspec.structs.replace(job, pixels=pixels)
             return [Delivery(job, token, bool(alone), entry)]
         except (VersionMismatch, msgspec.DecodeError) as error:

@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 Role = Literal["api", "worker"]
-Owner = Literal["api", "worker", "chat", "paint"]  # worker: the workers of either model
+Owner = Literal["api", "worker", "chat", "paint", "safety"]  # worker: the workers of every kind
 MetricKind = Literal["counter", "gauge", "histogram"]
 
 PREFIX = "viscpm_"
@@ -50,6 +50,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("queue_rejections_total", "counter", "api", "Requests refused before they had a slot.", ("model", "reason")),
     Metric("jobs_cancelled_total", "counter", "api", "Jobs cancelled, by where they were.", ("model", "where")),
     Metric("safety_decisions_total", "counter", "api", "Verdicts of the safety gate.", ("stage", "verdict")),
+    Metric("safety_found_total", "counter", "api", "Categories found above their threshold.", ("stage", "category")),
+    Metric("safety_failures_total", "counter", "api", "Contents without a verdict; none of them passed.", ("stage",)),
+    Metric("safety_latency_seconds", "histogram", "api", "One content's verdict.", ("stage",), _WAIT_S),
+    Metric("verdict_cache_queries_total", "counter", "api", "Pictures' findings looked for."),
+    Metric("verdict_cache_hits_total", "counter", "api", "Pictures' findings known, or already on their way."),
     Metric("image_fetch_rejected_total", "counter", "api", "Pictures not accepted, by reason.", ("reason",)),
     # API process: the shared state in Redis; the same in each API process, so aggregate with max
     Metric("queue_depth", "gauge", "api", "Slots taken: queued, running and unscreened jobs.", ("model",)),
@@ -83,6 +88,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("vae_decode_seconds", "histogram", "paint", "Latents to pictures.", ("model",), _STEP_S),
     Metric("rerank_seconds", "histogram", "paint", "Scoring one request's candidates.", ("model",), _STEP_S),
     Metric("pictures_total", "counter", "paint", "Pictures painted.", ("model",)),
+    # Worker: safety
+    Metric("safety_batch_seconds", "histogram", "safety", "All screens over one batch.", ("model",), _STEP_S),
+    Metric("safety_contents_total", "counter", "safety", "Contents judged by the screens.", ("model",)),
     # Worker: the process and its device
     Metric("model_load_seconds", "gauge", "worker", "Time that loading the model took.", ("model",)),
     Metric("worker_resident_memory_bytes", "gauge", "worker", "Resident memory of the worker process.", ("model",)),
@@ -107,6 +115,8 @@ OBSERVED: dict[str, tuple[str, ...]] = {
     "vae_decode_s": ("vae_decode_seconds",),
     "rerank_s": ("rerank_seconds",),
     "pictures": ("pictures_total",),
+    "screens_s": ("safety_batch_seconds",),
+    "contents_judged": ("safety_contents_total",),
 }
 # fmt: on
 

@@ -101,7 +101,7 @@ def read_record(fields: dict[bytes, bytes]) -> JobRecord:
     )
 
 
-_KINDS: dict[bytes, Kind] = {b"chat": "chat", b"paint": "paint"}
+_KINDS: dict[bytes, Kind] = {b"chat": "chat", b"paint": "paint", b"safety": "safety"}
 _STATES: dict[bytes, State] = {
     b"reserved": "reserved",
     b"queued": "queued",

@@ -30,7 +30,8 @@ class Registry:
 
     def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
         self._link = Link(redis)
-        self._kinds = settings.models
+        self._kinds = settings.kinds
+        self._served = settings.models
         self._refresh_s = min(1.0, settings.heartbeat_s / 2)
         self._workers: list[LiveWorker] = []
         self._models: dict[Kind, ModelDescription] = {}
@@ -67,8 +68,8 @@ class Registry:
 
         Raises BusUnavailable when Redis is away, ModelUnavailable when no worker of this kind lives.
         """
-        if kind not in self._kinds:
-            raise ModelUnavailable(f"{kind} is not served here (VISCPM_MODELS names {', '.join(self._kinds)})")
+        if kind not in self._served:
+            raise ModelUnavailable(f"{kind} is not served here (VISCPM_MODELS names {', '.join(self._served)})")
         if not self.workers(kind):
             if not self.is_fresh:
                 raise BusUnavailable("Redis does not answer")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.jobs import Kind
+from models.jobs import Kind, Model
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     api_processes: int = Field(1, ge=1, le=64)  # of `viscpm serve`; they share one port
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
-    models: Annotated[tuple[Kind, ...], NoDecode] = ("chat", "paint")
+    models: Annotated[tuple[Model, ...], NoDecode] = ("chat", "paint")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # Models. Empty checkpoint: `viscpm serve` uses the one in the box.
@@ -56,6 +56,20 @@ class Settings(BaseSettings):
     paint_reranker: str = ""
     paint_steps_offset: Literal[0, 1] = 0
     threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: torch decides
+
+    # Safety gate. Empty checkers: the image screens in the box, and rules alone for text.
+    safety: Literal["on", "off"] = "off"
+    safety_policy: str = ""  # YAML file; empty: safety/policy.yaml
+    safety_image_checker: str = ""  # folder of the release's CompVis checker
+    safety_prompt_checker: str = ""  # folder of the release's BERT classifier of Chinese prompts
+    safety_prompt_checker_label: str = Field("LABEL_1", min_length=1)  # its unsafe one
+    safety_device: str = "cpu"
+    safety_max_jobs: int = Field(16, ge=1, le=256)  # judged as one batch
+    safety_workers: int = Field(1, ge=0, le=64)
+    safety_engine: str = "service.safety_engine:create_engine"
+    safety_queue_size: int = Field(256, ge=1, le=100_000)
+    safety_deadline_s: float = Field(10.0, gt=0)  # for one verdict; then the answer is 503
+    safety_audit_file: str = ""  # JSON lines; empty: none
 
     # Admission and intake
     queue_size: int = Field(64, ge=1, le=100_000)  # slots of each model: queued and running jobs together
@@ -98,6 +112,8 @@ class Settings(BaseSettings):
     conversation_max_turns: int = Field(200, ge=1)
     vision_cache_bytes: int = Field(256 * _MIB, ge=0)
     vision_cache_ttl_s: int = Field(86_400, ge=1)
+    verdict_cache_bytes: int = Field(16 * _MIB, ge=0)
+    verdict_cache_ttl_s: int = Field(86_400, ge=1)
 
     # Metrics of a worker process; 0: a free port
     worker_metrics_host: str = "127.0.0.1"
@@ -157,8 +173,18 @@ class Settings(BaseSettings):
             )
         return self
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What workers are needed for."""
+        return (*self.models, "safety") if self.safety == "on" else self.models
+
     def deadline_s(self, kind: Kind) -> float:
-        return self.chat_deadline_s if kind == "chat" else self.paint_deadline_s
+        by_kind = {"chat": self.chat_deadline_s, "paint": self.paint_deadline_s, "safety": self.safety_deadline_s}
+        return by_kind[kind]
+
+    def slots(self, kind: Kind) -> int:
+        """How many jobs may be queued or running."""
+        return self.safety_queue_size if kind == "safety" else self.queue_size
 
 
 def read_settings(**overrides: object) -> Settings:

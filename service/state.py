@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from starlette.requests import Request
 
 from safety.gate import Gate
 from service.conversations import Conversations
-from service.errors import Draining
+from service.errors import Draining, QueueFull
 from service.images import ImageIntake
 from service.labels import Labels
 from service.metrics import Metrics
@@ -34,6 +35,7 @@ class ApiState:
     images: ImageIntake
     labels: Labels
     is_draining: bool = False
+    num_moderating: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def begin_drain(self) -> None:
@@ -43,6 +45,17 @@ class ApiState:
     def refuse_while_draining(self) -> None:
         if self.is_draining:
             raise Draining("this process is shutting down, ask again")
+
+    @contextmanager
+    def moderating(self) -> Iterator[None]:
+        """A place for one request to the screens alone, taken before a picture is decoded. Raises QueueFull."""
+        if self.num_moderating >= self.settings.queue_size:
+            raise QueueFull(f"{self.num_moderating} moderations are under way, try again later")
+        self.num_moderating += 1
+        try:
+            yield
+        finally:
+            self.num_moderating -= 1
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run beyond the request that asked for it."""

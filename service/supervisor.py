@@ -19,7 +19,7 @@ import httpx
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from models.jobs import Kind
+from models.jobs import Kind, Model
 from service.api_server import BindError, bind, url_of
 from service.box import SEED, box_checkpoint, box_folder
 from service.embedded import EmbeddedServer, EmbeddedServerError
@@ -131,7 +131,7 @@ class Supervisor:
         tree.cancel()
 
     async def _run_tree(self) -> None:
-        workers = sum(_worker_count(self._settings, kind) for kind in self._settings.models)
+        workers = sum(_worker_count(self._settings, kind) for kind in self._settings.kinds)
         if self._settings.worker_metrics_port and workers > 1:
             raise StartFailed(
                 f"VISCPM_WORKER_METRICS_PORT={self._settings.worker_metrics_port} is one port for {workers} workers: "
@@ -139,7 +139,8 @@ class Supervisor:
             )
         if not self._settings.threads and "OMP_NUM_THREADS" not in self._environment:
             # Left alone, each worker would take every core, and they would wait for one another
-            self._environment["VISCPM_THREADS"] = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
+            models = sum(_worker_count(self._settings, kind) for kind in self._settings.models)
+            self._environment["VISCPM_THREADS"] = str(max(1, (os.cpu_count() or 1) // max(1, models)))
         with bind(self._settings.host, self._settings.port) as listener:
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -150,8 +151,10 @@ class Supervisor:
                     for number in range(self._settings.api_processes):
                         self._apis.append(self._api(number, listener))
                         tasks.create_task(self._keep(self._apis[-1]))
+                    if self._settings.safety == "off":
+                        logger.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")
                     await self._prepare_checkpoints()
-                    for kind in self._settings.models:
+                    for kind in self._settings.kinds:
                         for number in range(_worker_count(self._settings, kind)):
                             self._workers.append(self._worker(kind, number))
                             tasks.create_task(self._keep(self._workers[-1], kind))
@@ -286,10 +289,11 @@ async def _ended(process: subprocess.Popen[bytes]) -> str:
 
 
 def _worker_count(settings: Settings, kind: Kind) -> int:
-    return settings.chat_workers if kind == "chat" else settings.paint_workers
+    by_kind = {"chat": settings.chat_workers, "paint": settings.paint_workers, "safety": settings.safety_workers}
+    return by_kind[kind]
 
 
-def _uses_box(settings: Settings, kind: Kind) -> bool:
+def _uses_box(settings: Settings, kind: Model) -> bool:
     """No checkpoint is named, and the engine is ours, which needs one."""
     checkpoint, engine = (
         (settings.chat_checkpoint, settings.chat_engine)

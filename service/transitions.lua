@@ -5,7 +5,7 @@
 --
 -- Keys: job:{id} hash, pixels:{id} string, events:{id} stream, slots:{kind} zset by expiry, jobs:{kind} stream with the group `workers`,
 -- dead:{kind} stream, ungated zset, inbox:{process} stream, api:{process}, worker:{id}, workers zset, model:{kind},
--- accounting hash, vision:… strings with vision-cache:{used,sizes,bytes}.
+-- accounting hash, vision:… and verdict:… strings with vision-cache:{used,sizes,bytes} and verdict-cache:….
 -- Time is the server's, so no other clock decides about a lease. One server holds all keys (no cluster).
 
 local GROUP = 'workers'
@@ -16,7 +16,7 @@ local INBOX_LENGTH = 16384
 local DEAD_LENGTH = 100
 local GATE_MS = 60000                  -- a finished result keeps its slot at least this long to be screened
 local PIXELS_MS = 600000               -- beyond the deadline, should nothing end the job
-local KINDS = {'chat', 'paint'}
+local KINDS = {'chat', 'paint', 'safety'}
 local ENDED = {done = true, refused = true, failed = true, cancelled = true}
 
 local function now_ms()
@@ -111,15 +111,14 @@ local function sweep_kind(kind, limit, swept)
   end
 end
 
--- Vision states: a cache with its own budget, since the server itself evicts nothing
-local USED, SIZES, TOTAL = 'vision-cache:used', 'vision-cache:sizes', 'vision-cache:bytes'
-
-local function forget_state(key)
-  local size = redis.call('HGET', SIZES, key)
+-- Caches (vision-cache, verdict-cache) with budgets of their own, since the server itself evicts nothing: when each of
+-- its keys was used last, their sizes, and the sum of those.
+local function forget_cached(cache, key)
+  local size = redis.call('HGET', cache .. ':sizes', key)
   redis.call('UNLINK', key)
-  redis.call('ZREM', USED, key)
-  redis.call('HDEL', SIZES, key)
-  if size then redis.call('DECRBY', TOTAL, size) end
+  redis.call('ZREM', cache .. ':used', key)
+  redis.call('HDEL', cache .. ':sizes', key)
+  if size then redis.call('DECRBY', cache .. ':bytes', size) end
 end
 
 -- API ---------------------------------------------------------------------------------------------------------------
@@ -357,41 +356,43 @@ function step.workers(forget_ms)
   return live
 end
 
--- Vision states -----------------------------------------------------------------------------------------------------
+-- Caches ------------------------------------------------------------------------------------------------------------
 
-function step.state_get(key, ttl_ms)
+function step.cache_get(cache, key, ttl_ms)
   local data = redis.call('GET', key)
   if data then
     redis.call('PEXPIRE', key, ttl_ms)
-    redis.call('ZADD', USED, 'XX', integer(now_ms()), key)
+    redis.call('ZADD', cache .. ':used', 'XX', integer(now_ms()), key)
   end
   return data
 end
 
--- Returns 0 for one that is larger than the whole budget.
-function step.state_put(key, data, budget_bytes, ttl_ms)
+-- `entry_bytes` is what an entry costs beyond its value. Returns 0 for one that is larger than the whole budget.
+function step.cache_put(cache, key, data, budget_bytes, ttl_ms, entry_bytes)
   budget_bytes = tonumber(budget_bytes)
-  forget_state(key)
-  for _, expired in ipairs(redis.call('ZRANGEBYSCORE', USED, '-inf', integer(now_ms() - ttl_ms))) do
-    forget_state(expired)
+  local size = #data + entry_bytes
+  forget_cached(cache, key)
+  local old = integer(now_ms() - ttl_ms)
+  for _, expired in ipairs(redis.call('ZRANGEBYSCORE', cache .. ':used', '-inf', old)) do
+    forget_cached(cache, expired)
   end
-  if #data > budget_bytes then return 0 end
-  while tonumber(redis.call('GET', TOTAL) or 0) + #data > budget_bytes do
-    forget_state(redis.call('ZRANGE', USED, 0, 0)[1])
+  if size > budget_bytes then return 0 end
+  while tonumber(redis.call('GET', cache .. ':bytes') or 0) + size > budget_bytes do
+    forget_cached(cache, redis.call('ZRANGE', cache .. ':used', 0, 0)[1])
   end
   redis.call('SET', key, data, 'PX', ttl_ms)
-  redis.call('ZADD', USED, integer(now_ms()), key)
-  redis.call('HSET', SIZES, key, #data)
-  redis.call('INCRBY', TOTAL, #data)
+  redis.call('ZADD', cache .. ':used', integer(now_ms()), key)
+  redis.call('HSET', cache .. ':sizes', key, integer(size))
+  redis.call('INCRBY', cache .. ':bytes', integer(size))
   return 1
 end
 
--- Forgets a state under every model: the keys end with `suffix`.
-function step.state_forget(suffix)
+-- Forgets a picture's state under every model: the keys end with `suffix`.
+function step.cache_forget(cache, suffix)
   local forgotten = 0
-  for _, key in ipairs(redis.call('ZRANGE', USED, 0, -1)) do
+  for _, key in ipairs(redis.call('ZRANGE', cache .. ':used', 0, -1)) do
     if string.sub(key, -#suffix) == suffix then
-      forget_state(key)
+      forget_cached(cache, key)
       forgotten = forgotten + 1
     end
   end

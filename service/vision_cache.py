@@ -9,6 +9,7 @@ import hashlib
 from service.link import Link
 from service.settings import Settings
 
+_CACHE = "vision-cache"
 _PREFIX = "vision:"
 
 
@@ -22,13 +23,13 @@ class VisionCache:
 
     async def get(self, state_key: str) -> bytes:
         """The state, empty when there is none."""
-        data: bytes | None = await self._link.step("state_get", _PREFIX + state_key, self._ttl_ms)
+        data: bytes | None = await self._link.step("cache_get", _CACHE, _PREFIX + state_key, self._ttl_ms)
         return data or b""
 
     async def put(self, state_key: str, data: bytes) -> None:
         """Store a state; those used longest ago make room for it."""
         if len(data) <= self._budget_bytes:
-            await self._link.step("state_put", _PREFIX + state_key, data, self._budget_bytes, self._ttl_ms)
+            await self._link.step("cache_put", _CACHE, _PREFIX + state_key, data, self._budget_bytes, self._ttl_ms, 0)
 
 
 def picture_key(tenant: str, pixels_sha256: str) -> str:
@@ -39,4 +40,4 @@ def picture_key(tenant: str, pixels_sha256: str) -> str:
 
 async def forget_state(link: Link, key: str) -> None:
     """Remove the states of a `picture_key` under every model. Raises BusUnavailable."""
-    await link.step("state_forget", ":" + key)
+    await link.step("cache_forget", _CACHE, ":" + key)

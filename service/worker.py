@@ -1,4 +1,4 @@
-"""The worker role: one process, one model; its life from loading to leaving.
+"""The worker role: one process, one model (or the screens of the safety gate); its life from loading to leaving.
 
 The asyncio side talks to Redis and one thread owns the engine (`engine_thread`); `job_flow` moves the jobs between the
 two. Leases are renewed only while the engine's steps make progress.
@@ -133,7 +133,7 @@ class Worker:
 
     def on_load_failed(self, error: BaseException) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
-        _log.error("cannot load the %s model: %s", self._kind, reason)
+        _log.error("cannot load the %s %s: %s", self._kind, "screens" if self._kind == "safety" else "model", reason)
         _log.debug("it failed here", exc_info=error)
         self._stop_with(EXIT_FAILED)
 
@@ -317,6 +317,15 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
             device=settings.chat_device,
             dtype=_dtype(settings.chat_dtype, settings.chat_device),
             max_jobs=settings.chat_max_jobs,
+        )
+    if kind == "safety":
+        return EngineConfig(
+            kind=kind,
+            checkpoint=settings.safety_image_checker,
+            prompt_checker=settings.safety_prompt_checker,
+            prompt_checker_label=settings.safety_prompt_checker_label,
+            device=settings.safety_device,
+            max_jobs=settings.safety_max_jobs,
         )
     return EngineConfig(
         kind=kind,

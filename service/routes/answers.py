@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from starlette.responses import Response
 
-from models.jobs import Kind
+from models.jobs import Model
 from safety.contents import Step, Text
 from safety.gate import GatedWatch
 from service.completion import answer_of
@@ -24,7 +24,7 @@ def answered(answer: object) -> Response:
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-def accepted(job_id: str, kind: Kind, created: int) -> Response:
+def accepted(job_id: str, kind: Model, created: int) -> Response:
     """202: the job goes on; its answer can be asked for at `Location`."""
     job = JobResponse(id=job_id, kind=kind, state="queued", created=created)
     headers = {"location": f"/jobs/{job_id}", "preference-applied": "respond-async"}

@@ -52,7 +52,7 @@ async def chat(request: Request) -> Response:
             return answered(await slot.answer(job, stored, busy))
         await slot.queue(job, stored, busy)
     if wants_async(request):
-        slot.finish_in_background(stored)
+        slot.finish_in_background()
         return accepted(slot.job_id, "chat", intent.created)
     begin = ChatDelta(
         id=slot.job_id,
@@ -62,7 +62,7 @@ async def chat(request: Request) -> Response:
         delta="",
         offset=0,
     )
-    return EventStream(chat_events(slot.watch(stored), begin, state.metrics, began_s), slot.cancel)
+    return EventStream(chat_events(slot.watch(), begin, state.metrics, began_s), slot.cancel)
 
 
 def _picture(asked: ChatRequest, upload: bytes | None) -> str | bytes | None:

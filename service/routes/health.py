@@ -75,6 +75,8 @@ def _report(state: ApiState) -> dict[str, Any]:
     registry = state.registry
     models = {kind: _model(state, kind) for kind in state.settings.models}
     down: list[str] = [kind for kind, model in models.items() if model["state"] != "ready"]
+    safety = {"safety": _model(state, "safety")} if "safety" in state.settings.kinds else {}
+    down += [kind for kind, worker in safety.items() if worker["state"] != "ready"]
     if not registry.is_fresh:
         down.insert(0, "redis")
     if state.is_draining:
@@ -87,6 +89,7 @@ def _report(state: ApiState) -> dict[str, Any]:
         "screens": "open" if state.gate.is_open else "closed",
         "untrained": any(model["untrained"] for model in models.values()),
         "models": models,
+        **safety,
     }
 
 

@@ -44,7 +44,7 @@ async def _refresh(state: ApiState) -> None:
         for name in ("queue_depth", "jobs", "worker_restarts_total"):
             metrics.forget(name)  # better absent than old
         return
-    for kind in state.settings.models:
+    for kind in state.settings.kinds:
         metrics.set("queue_depth", shared.depth[kind], model=kind)
         metrics.set("worker_restarts_total", shared.restarts.get(kind, 0), model=kind)
         for name in ("accepted", "done", "refused", "failed", "cancelled"):

@@ -64,9 +64,9 @@ async def paint(request: Request) -> Response:
             return answered(answer) if media == JSON else picture(answer)
         await slot.queue(job, stored)
     if wants_async(request):
-        slot.finish_in_background(stored)
+        slot.finish_in_background()
         return accepted(slot.job_id, "paint", intent.created)
-    return EventStream(paint_events(slot.watch(stored), intent.origin(slot.job_id), state.labels), slot.cancel)
+    return EventStream(paint_events(slot.watch(), intent.origin(slot.job_id), state.labels), slot.cancel)
 
 
 def _output_format(asked: PaintRequest, media: str) -> PictureFormat:

@@ -1,6 +1,6 @@
 """The gate with screens that judge, over a bus that remembers: nothing blocked gets in or out, on any way."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,11 +17,13 @@ class WordScreens:
 
     are_open: bool = False
     seen: list[tuple[str, Any]] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
 
     async def text(self, stage: Stage, text: str) -> Verdict:
         return self._judge(stage, text)
 
-    async def image(self, stage: Stage, picture: Picture) -> Verdict:
+    async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
+        self.languages.append(language)
         return self._judge(stage, picture.data.decode())
 
     def _judge(self, stage: Stage, content: str) -> Verdict:
@@ -121,8 +123,15 @@ class Contents:
     def part(self, event: Any) -> Any:
         return None if isinstance(event, Ending) else event
 
+    def screened(self, intent: bytes, verdicts: Sequence[Verdict]) -> bytes:
+        self.noted = verdicts
+        return intent
+
     def wanted(self, intent: bytes) -> int:
         return int(intent)
+
+    def language(self, intent: bytes) -> str:
+        return "zh"
 
     def decode(self, generated: bytes) -> Any:
         return Result("decoded", answer=generated.decode())

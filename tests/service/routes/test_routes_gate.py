@@ -21,7 +21,7 @@ class WordScreens:
             raise RuntimeError("crashed")
         return self._verdict(stage, "bad" in text or "w3" in text)
 
-    async def image(self, stage: Stage, picture: Picture) -> Verdict:
+    async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
         if picture.encoding == "rgb":
             return self._verdict(stage, picture.data[0] == 255)
         import io

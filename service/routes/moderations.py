@@ -1,0 +1,80 @@
+"""POST /v1/moderations: what the safety screens find, asked for by itself (CONVENTIONS §3)."""
+
+import secrets
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from safety.gate import ScreenFailed
+from safety.verdict import Picture, Verdict
+from service.bodies import read_json
+from service.documentation import MODERATION_BODY, documented
+from service.errors import ScreenUnavailable
+from service.routes.answers import answered
+from service.schemas import Moderation, ModerationRequest, ModerationResponse, TextPart
+from service.state import ApiState, state_of
+
+router = APIRouter(tags=["moderations"])
+
+_SIDE_PX = 224  # the pictures' side, as Chat gets them
+
+
+@router.post(
+    "/v1/moderations",
+    summary="Ask the safety screens",
+    **documented(ModerationResponse, body=MODERATION_BODY, statuses=(408, 413, 415, 422, 429, 503)),
+)
+async def moderations(request: Request) -> Response:
+    """Texts and pictures as the gate sees a question and its picture, in OpenAI's shape.
+
+    A list of texts gives a result for each, anything else one. Only categories that a screen judges are named: what is
+    not named was not looked for.
+    """
+    state = state_of(request)
+    state.refuse_while_draining()
+    asked = await read_json(request, ModerationRequest, state.settings)
+    moderation_id = f"modr-{secrets.token_urlsafe(18)}"
+    with state.moderating():
+        judged = [[await _text(state, moderation_id, text)] for text in asked.texts()]
+        if parts := asked.parts():
+            judged.append([])
+            for part in parts:
+                if isinstance(part, TextPart):
+                    judged[0].append(await _text(state, moderation_id, part.text))
+                else:
+                    judged[0].append(await _picture(state, moderation_id, part.image_url.url))
+    models = dict.fromkeys(model for verdicts in judged for one in verdicts for model in one.model.split("+"))
+    return answered(
+        ModerationResponse(id=moderation_id, model="+".join(models), results=[_merged(verdicts) for verdicts in judged])
+    )
+
+
+async def _text(state: ApiState, moderation_id: str, text: str) -> Verdict:
+    try:
+        return await state.gate.judge(moderation_id, "question", text)
+    except ScreenFailed as failed:
+        raise ScreenUnavailable(str(failed)) from failed
+
+
+async def _picture(state: ApiState, moderation_id: str, url: str) -> Verdict:
+    pixels = await state.images.pixels(url, _SIDE_PX)
+    picture = Picture(pixels.rgb, "rgb", pixels.side_px, pixels.side_px)
+    try:
+        return await state.gate.judge(moderation_id, "input_image", picture)
+    except ScreenFailed as failed:
+        raise ScreenUnavailable(str(failed)) from failed
+
+
+def _merged(verdicts: Sequence[Verdict]) -> Moderation:
+    """One result of all: found where it is found in one, with the highest score."""
+    merged = Moderation(flagged=any(one.decision != "pass" for one in verdicts))
+    for one in verdicts:
+        applied = "image" if one.stage == "input_image" else "text"
+        for category, score in one.scores.items():
+            merged.categories[category] = merged.categories.get(category, False) or category in (one.found or ())
+            merged.category_scores[category] = max(score, merged.category_scores.get(category, 0.0))
+            types = merged.category_applied_input_types.setdefault(category, [])
+            if applied not in types:
+                types.append(applied)
+    return merged

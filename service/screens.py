@@ -1,0 +1,165 @@
+"""The gate's screens as the API process has them: rules for text here, heavy screens in the safety workers.
+
+A picture is decoded here, made small and sent as a job with a deadline; findings are cached in Redis by content, and
+the same content is asked for once at a time. Whatever goes wrong on the way raises: the gate lets nothing pass then.
+"""
+
+import asyncio
+import hashlib
+import io
+import secrets
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin  # noqa: F401 - the plugin registers with Pillow on import
+
+from models.jobs import Generated, SafetyJob, SafetyResult, ScreenFinding
+from safety.image_screen import Pixels
+from safety.policy import Policy, load_policy
+from safety.text_rules import load_text_rules
+from safety.text_screen import TextScreen
+from safety.verdict import Finding, Picture, Stage, Verdict
+from service.bus import Bus, Ending
+from service.completion import SafetyIntent, encode_intent
+from service.errors import BusUnavailable
+from service.metrics import Metrics
+from service.registry import Registry
+from service.settings import Settings
+from service.verdict_cache import VerdictCache
+
+MAX_SIDE_PX = 512  # of a picture sent to the screens, which look at 224 to 256
+TENANT = "#safety"  # of screening jobs: none that a client can be
+
+_LONG_TEXT_CHARS = 1000  # beyond this the rules run in a thread, so that requests go on meanwhile
+_INTENT = encode_intent(SafetyIntent())
+
+
+class NoFindings(Exception):
+    """The safety workers gave none."""
+
+
+class Rules:
+    """What text is judged by in this process, and the policy; read once.
+
+    Raises:
+        PolicyError, RuleError: the policy or a rule file says something that cannot be meant.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.policy: Policy = load_policy(Path(settings.safety_policy) if settings.safety_policy else None)
+        self.text = TextScreen(load_text_rules())
+
+
+class WorkerScreens:
+    """The gate's screens (safety.verdict.Screens). Every call raises where there is no verdict."""
+
+    are_open = False
+
+    def __init__(
+        self, rules: Rules, bus: Bus, cache: VerdictCache, registry: Registry, settings: Settings, metrics: Metrics
+    ) -> None:
+        self._rules = rules
+        self._bus = bus
+        self._cache = cache
+        self._registry = registry
+        self._has_checker = bool(settings.safety_prompt_checker)
+        self._metrics = metrics
+        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="screens")
+        self._asked: dict[str, asyncio.Task[list[ScreenFinding]]] = {}  # by digest: one for all who wait
+
+    async def text(self, stage: Stage, text: str) -> Verdict:
+        with self._timed(stage):
+            if len(text) > _LONG_TEXT_CHARS:
+                [judged] = await self._in_thread(self._rules.text.judge, [text])
+            else:
+                [judged] = self._rules.text.judge([text])
+            findings = list(judged.findings)
+            sha256 = hashlib.sha256(text.encode()).hexdigest()
+            if self._has_checker and judged.language == "zh":
+                findings += await self._found(sha256, lambda: self._ask(sha256, text=text))
+            verdict = self._rules.policy.decide(stage, findings, judged.language)
+        return replace(verdict, sha256=sha256)
+
+    async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
+        with self._timed(stage):
+            sha256 = hashlib.sha256(picture.data).hexdigest()
+            findings = await self._found(sha256, lambda: self._ask_about(sha256, picture))
+            verdict = self._rules.policy.decide(stage, findings, language)
+        return replace(verdict, sha256=sha256)
+
+    async def close(self) -> None:
+        for task in self._asked.values():
+            task.cancel()
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _found(self, sha256: str, ask: Callable[[], Coroutine[Any, Any, list[ScreenFinding]]]) -> list[Finding]:
+        """Findings that are known, on their way, or asked for now."""
+        self._metrics.count("verdict_cache_queries_total")
+        task = self._asked.get(sha256)
+        if task is None:
+            task = self._asked[sha256] = asyncio.create_task(self._known_or(sha256, ask))
+            task.add_done_callback(lambda _: self._asked.pop(sha256, None))
+        else:
+            self._metrics.count("verdict_cache_hits_total")
+        found = await asyncio.shield(task)  # one who leaves does not take the others' verdict along
+        return [Finding(finding.screen, finding.scores) for finding in found]
+
+    async def _known_or(
+        self, sha256: str, ask: Callable[[], Coroutine[Any, Any, list[ScreenFinding]]]
+    ) -> list[ScreenFinding]:
+        workers = self._registry.model("safety")
+        version = "" if workers is None else f"{self._rules.policy.version}-{workers.fingerprint}"
+        if version and (known := await self._cache.get(version, sha256)) is not None:
+            self._metrics.count("verdict_cache_hits_total")
+            return known
+        findings = await ask()
+        if version:
+            with suppress(BusUnavailable):  # then the next one is judged again
+                await self._cache.put(version, sha256, findings)
+        return findings
+
+    async def _ask_about(self, sha256: str, picture: Picture) -> list[ScreenFinding]:
+        data, width_px, height_px = await self._in_thread(_small, picture)
+        return await self._ask(sha256, pixels=data, width_px=width_px, height_px=height_px)
+
+    async def _ask(self, sha256: str, **content: Any) -> list[ScreenFinding]:
+        """One job for the safety workers. Raises NoFindings past its deadline, and what the bus raises."""
+        job = SafetyJob(job_id=f"safety-{secrets.token_urlsafe(18)}", sha256=sha256, **content)
+        await self._bus.reserve("safety", job.job_id, TENANT)
+        async with self._bus.watch(job.job_id) as watch:
+            await self._bus.submit(job, _INTENT)
+            async for event in watch:
+                if isinstance(event, Generated) and isinstance(event.result, SafetyResult):
+                    with suppress(BusUnavailable):  # then a sweep ends it
+                        await self._bus.finish(job.job_id, Ending("done"))
+                    return event.result.findings
+                if isinstance(event, Ending):
+                    raise NoFindings(f"{event.code}: {event.message}")
+        raise NoFindings("the job ended without a word")
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    @contextmanager
+    def _timed(self, stage: Stage) -> Iterator[None]:
+        began_s = asyncio.get_running_loop().time()
+        yield
+        self._metrics.observe("safety_latency_seconds", asyncio.get_running_loop().time() - began_s, stage=stage)
+
+
+def _small(picture: Picture) -> Pixels:
+    """The decoded picture, at most MAX_SIDE_PX a side."""
+    if picture.encoding == "rgb":
+        pixels = Pixels(picture.data, picture.width_px, picture.height_px)
+        if max(picture.width_px, picture.height_px) <= MAX_SIDE_PX:
+            return pixels
+        image = pixels.image()
+    else:
+        image = Image.open(io.BytesIO(picture.data), formats=("PNG",)).convert("RGB")
+    image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BICUBIC)
+    return Pixels(image.tobytes(), image.width, image.height)

@@ -1,0 +1,45 @@
+"""What the screens found, in Redis, by the content's digest: an LRU with its own byte budget and a time to live.
+
+Findings are kept, not decisions: thresholds and stages are the policy's. A key still names the policy's version and
+the screens' weights, so that a changed service starts anew.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from models.jobs import ScreenFinding
+from service.link import Link
+from service.settings import Settings
+
+_CACHE = "verdict-cache"
+_ENTRY_BYTES = 600  # what Redis keeps beside a value: its key in three places
+
+
+class VerdictCache:
+    """Every call raises BusUnavailable when Redis does not serve it."""
+
+    def __init__(self, link: Link, settings: Settings) -> None:
+        self._link = link
+        self._budget_bytes = settings.verdict_cache_bytes
+        self._ttl_ms = settings.verdict_cache_ttl_s * 1000
+
+    async def get(self, version: str, sha256: str) -> list[ScreenFinding] | None:
+        data: bytes | None = await self._link.step("cache_get", _CACHE, _key(version, sha256), self._ttl_ms)
+        try:
+            return None if data is None else _decoder.decode(data)
+        except msgspec.DecodeError:  # of another version of this service
+            return None
+
+    async def put(self, version: str, sha256: str, findings: Sequence[ScreenFinding]) -> None:
+        """Store findings; those used longest ago make room for them."""
+        data, key = _encoder.encode(findings), _key(version, sha256)
+        await self._link.step("cache_put", _CACHE, key, data, self._budget_bytes, self._ttl_ms, _ENTRY_BYTES)
+
+
+def _key(version: str, sha256: str) -> str:
+    return f"verdict:{version}:{sha256}"
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[ScreenFinding])
