@@ -17,18 +17,6 @@ from models.finetune.task import Position, Task
 from models.random_weights import draw_weights
 from models.vision.preprocess import normalise
 
-LATENT_CHANNELS = 4
-# Factor 8 as the published VAE. Most of a step's time goes where the sides are largest, so there are few channels.
-BOX_VAE: Mapping[str, Any] = {
-    "block_out_channels": [16, 32, 64, 64],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "latent_channels": LATENT_CHANNELS,
-    "layers_per_block": 1,
-    "mid_block_add_attention": False,
-    "norm_num_groups": 8,
-    "sample_size": 96,
-}
 _FIRST_LOG_VARIANCE = -6.0
 _MEASURED_PICTURES = 512  # for the scaling factor
 _MEASURED_AT_ONCE = 16
@@ -80,7 +68,7 @@ class VAETask(Task[VAEBatch]):
         settings: VAESettings,
         pictures: Path | None = None,
     ) -> None:
-        self.model = model.requires_grad_(True).to(memory_format=torch.channels_last)
+        self.model = model.requires_grad_(True)
         self.source, self.seed, self.settings = source, seed, settings
         self._config = dict(model.config)
         self._factor = latent_px(model)
@@ -147,7 +135,7 @@ def random_vae(config: Mapping[str, Any], seed: int) -> AutoencoderKL:
     """
     vae = AutoencoderKL.from_config(dict(config))
     draw_weights(vae, seed)
-    channels = vae.config.latent_channels
+    channels = int(vae.config.latent_channels)
     nn.init.zeros_(vae.quant_conv.weight.data[channels:])
     nn.init.constant_(vae.quant_conv.bias.data[channels:], _FIRST_LOG_VARIANCE)
     return vae
