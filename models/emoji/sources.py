@@ -3,7 +3,9 @@
 Every example is a function of (seed, epoch, index) alone; each emoji leads as many of them as any other.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +27,45 @@ _TALKS, _PICTURES = 0, 1  # keep the two kinds of sources of one seed apart
 _LAYOUTS: tuple[tuple[Layout, float], ...] = (("single", 0.62), ("pair", 0.22), ("count", 0.16))
 
 
+@dataclass(frozen=True)
+class Curriculum:
+    """Few names and large drawings first: a tower of random weights learns nothing from hundreds of names at once.
+
+    Args:
+        doubling_epochs: after so many epochs there are twice the names, until there are all.
+        mixing_epochs: after so many more the share of easy examples has gone down to `easy`.
+        first_names: names to begin with.
+        easy: share of easy examples at last: one large emoji on a plain ground and one question, what it is.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    doubling_epochs: float
+    mixing_epochs: float
+    first_names: int = 16
+    easy: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.doubling_epochs, self.mixing_epochs) <= 0 or self.first_names < 2 or not 0 <= self.easy <= 1:
+            raise ValueError(f"a curriculum needs epochs, two names and a share of 0 to 1, got {self}")
+
+    def growing_epochs(self, num_names: int) -> float:
+        """Epochs until all of `num_names` are there."""
+        return self.doubling_epochs * math.log2(max(1.0, num_names / self.first_names))
+
+    def names_at(self, epoch: int, num_names: int) -> int:
+        return min(num_names, int(self.first_names * 2 ** min(epoch / self.doubling_epochs, 32)))
+
+    def freedom_at(self, epoch: int, num_names: int) -> float:
+        """Of easy scenes (`draw_easy_scene`): it comes with the names, and goes on while harder ones are mixed in."""
+        return min(1.0, epoch / (self.growing_epochs(num_names) + self.mixing_epochs))
+
+    def easy_at(self, epoch: int, num_names: int) -> float:
+        mixed = (epoch - self.growing_epochs(num_names)) / self.mixing_epochs
+        return 1 - (1 - self.easy) * min(1.0, max(0.0, mixed))
+
+
 class EmojiTalks:
     """Conversations about scenes (a ConversationSource).
 
@@ -32,10 +73,10 @@ class EmojiTalks:
         styles: drawing styles, mixed at random.
         side_px: side of the pictures.
         num_examples: length of an epoch; epochs go on where the last one ended.
-        easy: share of examples with one large emoji on a plain ground and one question, what it is.
+        curriculum: how examples grow harder by epochs; None for hard ones alone.
 
     Raises:
-        ValueError: no names or styles, or `easy` outside 0..1.
+        ValueError: no names or styles.
         DrawingError: a style is not installed.
     """
 
@@ -46,15 +87,16 @@ class EmojiTalks:
         side_px: int,
         seed: int,
         num_examples: int,
-        easy: float = 0.0,
+        curriculum: Curriculum | None = None,
     ) -> None:
         if len(names) < 2 or not styles:
             raise ValueError(f"talks need two names and one style, got {len(names)} names and {len(styles)} styles")
-        if not 0 <= easy <= 1:
-            raise ValueError(f"easy is a share of examples, 0 to 1; got {easy}")
         self.names = tuple(names)
         self._studio = Studio(styles)
-        self._side_px, self._seed, self._num_examples, self._easy = side_px, seed, num_examples, easy
+        self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
+        self._curriculum = curriculum
+        # Groups come to a curriculum mixed.
+        self._learnt_order = [self.names[i] for i in _order(seed, -1, len(self.names))] if curriculum else self.names
 
     def __len__(self) -> int:
         return self._num_examples
@@ -67,11 +109,14 @@ class EmojiTalks:
     def scene_and_rounds(self, index: int, epoch: int) -> tuple[Scene, tuple[Round, ...]]:
         """The example before it is drawn."""
         rng = np.random.default_rng((self._seed, _TALKS, epoch, index))
-        first = self.names[leading_name(self._seed, index + epoch * self._num_examples, len(self.names))]
-        if rng.random() < self._easy:
-            scene = draw_easy_scene(rng, self._studio, first)
+        names, curriculum = self._learnt_order, self._curriculum
+        if curriculum is not None:
+            names = names[: curriculum.names_at(epoch, len(self.names))]
+        first = names[leading_name(self._seed, index + epoch * self._num_examples, len(names))]
+        if curriculum is not None and rng.random() < curriculum.easy_at(epoch, len(self.names)):
+            scene = draw_easy_scene(rng, self._studio, first, curriculum.freedom_at(epoch, len(self.names)))
             return scene, name_talk(rng, scene)
-        scene = draw_scene(rng, self._studio, self.names, first, _layout(rng))
+        scene = draw_scene(rng, self._studio, names, first, _layout(rng))
         return scene, talk(rng, scene)
 
 
@@ -111,7 +156,7 @@ def leading_name(seed: int, position: int, num_names: int) -> int:
 
 @lru_cache(maxsize=8)
 def _order(seed: int, cycle: int, num_names: int) -> np.ndarray:
-    return np.random.default_rng((seed, cycle)).permutation(num_names)
+    return np.random.default_rng((seed, cycle + 1)).permutation(num_names)
 
 
 def _layout(rng: np.random.Generator) -> Layout:

@@ -8,7 +8,7 @@ from models.finetune.examples import Conversation, ConversationSource
 from models.finetune.llava import LlavaTalks
 
 EMOJI = "emoji"
-NUM_EMOJI_EXAMPLES = 1_000_000  # of an epoch; those of the next are others
+NUM_EMOJI_EXAMPLES = 4096  # of an epoch; those of the next are others
 VALIDATION_SEED = 500_009  # apart from the seeds of training and of evaluation
 
 
@@ -19,7 +19,7 @@ class DataSettings:
     data: str  # a file, or `emoji`
     images: Path | None = None
     seed: int = 0
-    easy: float = 0.0  # share of emoji that stand alone, large, and of which the name is asked alone
+    curriculum: tuple[float, float] | None = None  # epochs of emoji: until names double, until harder scenes are mixed
     replay: float = 0.0  # share of emoji talks among the file's
     is_augmented: bool = True
     min_side_px: int = 128
@@ -82,8 +82,8 @@ def conversation_sources(
     """
     num_validation = settings.num_validation
     if settings.data == EMOJI:
-        training = emoji_talks(image_size_px, settings.seed, settings.easy)
-        validation = Part(emoji_talks(image_size_px, settings.seed + VALIDATION_SEED, 0.0), range(num_validation))
+        training = emoji_talks(image_size_px, settings.seed, settings.curriculum)
+        validation = Part(emoji_talks(image_size_px, settings.seed + VALIDATION_SEED), range(num_validation))
         return training, validation if num_validation else None
     if not 0 <= settings.replay < 1:
         raise ValueError(f"the share of replayed examples is {settings.replay}; it must be 0 or more and under 1")
@@ -97,15 +97,20 @@ def conversation_sources(
     source: ConversationSource = Part(talks, range(num_training))
     if settings.replay:
         num_replayed = round(num_training * settings.replay / (1 - settings.replay))
-        source = Mixed(source, emoji_talks(image_size_px, settings.seed, 0.0), num_replayed)
+        source = Mixed(source, emoji_talks(image_size_px, settings.seed), num_replayed)
     return source, Part(talks.unchanged(), range(num_training, len(talks))) if num_validation else None
 
 
-def emoji_talks(image_size_px: int, seed: int, easy: float) -> ConversationSource:
-    """Talks about composed scenes of the box's names, in the two drawing styles of training."""
+def emoji_talks(image_size_px: int, seed: int, curriculum: tuple[float, float] | None = None) -> ConversationSource:
+    """Talks about composed scenes of the box's names, in the two drawing styles of training.
+
+    Args:
+        curriculum: `doubling_epochs` and `mixing_epochs` of a Curriculum.
+    """
     from models.emoji.drawings import Style
     from models.emoji.names import emoji_names
-    from models.emoji.sources import TRAINING_SEED, EmojiTalks
+    from models.emoji.sources import TRAINING_SEED, Curriculum, EmojiTalks
 
     styles: tuple[Style, ...] = ("twemoji", "noto")
-    return EmojiTalks(emoji_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, easy)
+    harder = Curriculum(*curriculum) if curriculum else None
+    return EmojiTalks(emoji_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, harder)

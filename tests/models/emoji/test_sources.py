@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 
 import numpy as np
@@ -5,14 +6,16 @@ import pytest
 
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
-from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, EmojiPictures, EmojiTalks
+from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, Curriculum, EmojiPictures, EmojiTalks
 from models.finetune.examples import ConversationSource, PictureSource
 
 SIDE_PX = 48
 
 
-def talks(names: tuple[EmojiName, ...], styles: tuple[Style, ...], seed: int = 1, **options: float) -> EmojiTalks:
-    return EmojiTalks(names, styles, SIDE_PX, seed, 2 * len(names), **options)
+def talks(
+    names: tuple[EmojiName, ...], styles: tuple[Style, ...], seed: int = 1, curriculum: Curriculum | None = None
+) -> EmojiTalks:
+    return EmojiTalks(names, styles, SIDE_PX, seed, 2 * len(names), curriculum)
 
 
 def test_an_example_is_a_function_of_seed_epoch_and_index(
@@ -69,15 +72,23 @@ def test_all_layouts_occur(names: tuple[EmojiName, ...], styles: tuple[Style, ..
     assert {placed.style for scene in drawn for placed in scene.objects} == set(styles)
 
 
-def test_easy_examples_ask_for_the_name_of_one_large_emoji(names: tuple[EmojiName, ...]) -> None:
-    source = talks(names, ("twemoji",), easy=1.0)
-    for index in range(50):
-        scene, rounds = source.scene_and_rounds(index, 0)
-        assert len(scene.objects) == 1 and scene.objects[0].size >= 0.72
-        assert [asked.kind for asked in rounds] == ["name"]
-    mixed = talks(names, ("twemoji",), easy=0.5)
-    share = np.mean([len(mixed.scene_and_rounds(index, 0)[1]) == 1 for index in range(400)])
-    assert 0.4 < share < 0.6
+def test_a_curriculum_begins_with_few_names_alone_and_ends_with_everything(names: tuple[EmojiName, ...]) -> None:
+    source = talks(names, ("twemoji",), curriculum=Curriculum(doubling_epochs=2, mixing_epochs=3, first_names=4))
+
+    def seen(epoch: int) -> tuple[set[str], float, set[tuple[float, float]]]:
+        drawn = [source.scene_and_rounds(index, epoch) for index in range(300)]
+        easy = [scene for scene, rounds in drawn if len(rounds) == 1]
+        leading = {scene.objects[0].name.en for scene in easy}
+        return leading, len(easy) / len(drawn), {scene.objects[0].centre for scene in easy}
+
+    first, share, centres = seen(0)
+    assert (len(first), share) == (4, 1.0)
+    assert centres == {(0.5, 0.5)}, "without freedom every scene is the same"
+    second, share, centres = seen(2)
+    assert len(second) == 8 and first < second and share == 1.0 and len(centres) > 100
+    grown = math.ceil(2 * math.log2(len(names) / 4))
+    assert len(seen(grown)[0]) > 150, "all names by now, each once in a while"
+    assert seen(grown + 3)[1] == pytest.approx(0.1, abs=0.06)
 
 
 def test_sources_keep_to_the_contract(names: tuple[EmojiName, ...]) -> None:
@@ -92,7 +103,7 @@ def test_sources_keep_to_the_contract(names: tuple[EmojiName, ...]) -> None:
 def test_arguments_that_make_no_examples_are_refused(names: tuple[EmojiName, ...]) -> None:
     with pytest.raises(ValueError, match="talks need two names and one style, got 1 names and 1 styles"):
         EmojiTalks(names[:1], ("twemoji",), SIDE_PX, 1, 10)
-    with pytest.raises(ValueError, match="easy is a share of examples, 0 to 1; got 2"):
-        EmojiTalks(names, ("twemoji",), SIDE_PX, 1, 10, easy=2)
+    with pytest.raises(ValueError, match="a curriculum needs epochs, two names and a share of 0 to 1, got"):
+        Curriculum(doubling_epochs=0, mixing_epochs=1)
     with pytest.raises(ValueError, match="pictures need a name and a style, got 3 names and 0 styles"):
         EmojiPictures(names[:3], (), SIDE_PX, 1, 10)
