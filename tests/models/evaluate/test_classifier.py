@@ -1,4 +1,4 @@
-"""The independent classifier: it learns, its file gives it back, and a stopped training goes on as if it had not been."""
+"""The independent classifier: it learns, its file gives it back, and a stopped training loses nothing."""
 
 from pathlib import Path
 
