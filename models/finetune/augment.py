@@ -32,7 +32,7 @@ def augment(picture: Image.Image, side_px: int, rng: np.random.Generator) -> Pix
     for operation in rng.choice(len(OPERATIONS), NUM_OPERATIONS):
         if rng.random() < OPERATION_PROBABILITY:
             changed = OPERATIONS[operation](changed, rng)
-    return np.asarray(changed)
+    return np.array(changed)
 
 
 def crop_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

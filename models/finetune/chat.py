@@ -16,7 +16,7 @@ from models.finetune.chat_batch import ChatBatch, RowGroup, collate_conversation
 from models.finetune.chat_validation import exact_matches
 from models.finetune.examples import Conversation, ConversationSource
 from models.finetune.export import export_chat
-from models.finetune.lora import LoraSettings, add_adapters, merged
+from models.finetune.lora import LoraSettings, add_adapters, is_adapter, merged
 from models.finetune.recomputation import recompute
 from models.finetune.task import Position, Task
 from models.vision.preprocess import normalise
@@ -70,8 +70,7 @@ class ChatTask(Task[ChatBatch]):
         self._counts = {"skipped_rounds": 0, "skipped_conversations": 0}
         choose_trained(model, settings.tune_vision, settings.tune_llm, settings.tune_patches)
         if settings.lora is not None:
-            model.requires_grad_(False)
-            add_adapters(model, settings.lora)
+            train_adapters(model, settings.lora)
         if settings.is_recomputed:
             recompute([*model.llm.layers, *model.vision_encoder.layers])
 
@@ -165,13 +164,11 @@ def _read(model: ChatModel, group: RowGroup, features: Tensor) -> Tensor:
 
 
 def choose_trained(model: ChatModel, tune_vision: bool, tune_llm: bool, tune_patches: bool) -> None:
-    """Set `requires_grad` as the release does (SPEC §9).
+    """Set `requires_grad` as the release does (SPEC §9), but for what the loss does not reach.
 
-    Parameters that the loss does not reach are left out: they have gradient 0 in the release, where weight decay
-    shrinks them, and nothing that the model says depends on them.
+    That has gradient 0 in the release, where weight decay shrinks it, and nothing that the model says depends on it.
     """
-    last = f"vision_encoder.layers.{model.config.vision.num_layers - 1}.image_expert."
-    unreached = (*(last + part for part in _UNREACHED_IN_LAST_LAYER), "vision_encoder.image_norm.")
+    unreached = _unreached(model)
     for name, parameter in model.named_parameters():
         is_trained = True
         if name.startswith(_LLM):
@@ -181,3 +178,18 @@ def choose_trained(model: ChatModel, tune_vision: bool, tune_llm: bool, tune_pat
         elif any(part in name for part in _IMAGE_EXPERT):
             is_trained = tune_vision and not name.startswith(unreached)
         parameter.requires_grad_(is_trained)
+
+
+def train_adapters(model: ChatModel, settings: LoraSettings) -> None:
+    """Put adapters in and train them alone, but for those that the loss does not reach."""
+    model.requires_grad_(False)
+    add_adapters(model, settings)
+    unreached = _unreached(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_adapter(name) and not name.startswith(unreached))
+
+
+def _unreached(model: ChatModel) -> tuple[str, ...]:
+    """How the names of parameters begin on which no answer depends."""
+    last = f"vision_encoder.layers.{model.config.vision.num_layers - 1}.image_expert."
+    return (*(last + part for part in _UNREACHED_IN_LAST_LAYER), "vision_encoder.image_norm.")

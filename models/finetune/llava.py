@@ -89,7 +89,7 @@ class LlavaTalks:
             return None
         if self.is_augmented:
             return augment(picture, self.side_px, rng)
-        return np.asarray(picture.resize((self.side_px, self.side_px), Image.Resampling.BICUBIC))
+        return np.array(picture.resize((self.side_px, self.side_px), Image.Resampling.BICUBIC))
 
 
 def read_talks(file: Path) -> Iterator[Talk]:

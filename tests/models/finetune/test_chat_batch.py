@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ def test_rows_cut_into_groups_have_the_loss_and_gradients_of_one_batch(
     conversations: list[Conversation], tokenizer: Tokenizer, model: ChatModel
 ) -> None:
     # Words that the vocabulary lacks: their columns are those of the whole batch, whatever the group.
-    odd = Conversation(conversations[0].pixels, (Round("猫?", "狗 and 猫 and 猫"),))
+    odd = Conversation(conversations[0].pixels, (Round("猫?", "狗 and 鸟 and 鸟"),))
     many = [*conversations, *conversations, odd]
     cut = collated(many, tokenizer)
     assert len(cut.groups) == 3
@@ -67,7 +68,7 @@ def test_rows_cut_into_groups_have_the_loss_and_gradients_of_one_batch(
 
     model.requires_grad_(True)
     model.llm.embedding.weight.grad = None
-    loss(model, cut).backward()
+    loss(model, cut).backward()  # type: ignore[no-untyped-call]
     assert model.query_tokens.grad is not None and model.query_tokens.grad.abs().max() > 0
 
 
@@ -85,7 +86,7 @@ def test_rounds_that_are_too_long_are_left_out_and_counted(
     assert (nothing.groups[0].targets == IGNORED_TARGET).all()
     model.requires_grad_(True)
     logits, targets = answer_logits(model, nothing)
-    F.cross_entropy(logits, targets, reduction="sum").backward()
+    F.cross_entropy(logits, targets, reduction="sum").backward()  # type: ignore[no-untyped-call]
     assert model.query_tokens.grad is not None and not model.query_tokens.grad.any()
 
 
@@ -103,7 +104,9 @@ def test_a_batch_sees_each_picture_in_its_own_rows(
         return answer_logits(model, batch)[0]
 
     with torch.no_grad():
-        given, black = first_logits(conversations[1].pixels), first_logits(conversations[1].pixels * 0)  # type: ignore[operator]
+        pixels = conversations[1].pixels
+        assert pixels is not None
+        given, black = first_logits(pixels), first_logits(np.zeros_like(pixels))
     differs = (given - black).abs().amax(dim=1) > 1e-4
     own = collated([conversations[2]], tokenizer)
     num_own = int((own.groups[0].targets != IGNORED_TARGET).sum())

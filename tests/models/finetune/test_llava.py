@@ -95,7 +95,7 @@ def test_each_operation_changes_a_picture_in_its_own_way() -> None:
     assert np.array_equal(changed[0], pixels)
     assert len({array.tobytes() for array in changed}) == len(OPERATIONS)
     assert all(array.shape == (24, 24, 3) for array in changed)
-    assert changed[1].min() == 0 and changed[1].max() == 255  # autocontrast
+    assert np.ptp(changed[1]) > 250 > np.ptp(pixels)  # autocontrast
     assert changed[3].mean() > pixels.mean()  # brightness
     assert augment(picture, 32, np.random.default_rng(3)).shape == (32, 32, 3)
 
