@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_api_loads_no_model_code() -> None:
-    heavy = ("torch", "transformers", "diffusers", "numpy", "models.chat", "models.paint", "models.cpm_bee")
+    heavy = ("torch", "transformers", "diffusers", "onnxruntime", "numpy", "models.chat", "models.paint", "models.vision")
     code = f"import sys, service.app; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

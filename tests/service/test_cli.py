@@ -59,7 +59,7 @@ def test_low_memory_mode_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_the_command_line_loads_no_torch() -> None:
     code = (
         "import sys, service.cli, service.supervisor, service.client, service.api_server\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers')))"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers', 'onnxruntime')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
