@@ -141,7 +141,10 @@ class PaintTask(Task[PaintBatch]):
 
     def after_step(self) -> None:
         if self._ema is not None:
-            self._ema.step(self._trained())
+            trained = self._trained()
+            if self._ema.shadow_params[0].device != trained[0].device:  # as a saved state leaves it
+                self._ema.to(trained[0].device)
+            self._ema.step(trained)
 
     def stateful(self) -> tuple[Stateful, ...]:
         # The loop asks when the parameters are where they stay.

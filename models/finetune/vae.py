@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
@@ -117,10 +118,10 @@ class VAETask(Task[VAEBatch]):
     def export(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """Configuration with the scaling factor, and weights, in diffusers' layout."""
         vae = AutoencoderKL.from_config(self._config)
-        vae.load_state_dict(dict(weights))
-        vae.to(self.settings.export_dtype)
-        vae.register_to_config(scaling_factor=1 / measured_latent_std(vae.float(), self.source))
-        vae.to(self.settings.export_dtype).save_pretrained(folder)
+        vae.load_state_dict({name: tensor.to(self.settings.export_dtype) for name, tensor in weights.items()})
+        vae.register_to_config(scaling_factor=1 / measured_latent_std(vae, self.source))
+        nn.Module.to(vae, self.settings.export_dtype)  # diffusers' own would warn of half precision
+        vae.save_pretrained(folder)
 
 
 def latent_px(vae: AutoencoderKL) -> int:
@@ -171,7 +172,9 @@ def measured_latent_std(vae: AutoencoderKL, source: PictureSource) -> float:
 
 
 def save_grid(rows: Sequence[Tensor], file: Path) -> None:
-    """Rows of pictures (n, S, S, 3) uint8 as one PNG file, which appears when it is complete."""
+    """Rows of pictures (n, S, S, 3) uint8 as one PNG file, which appears when it is complete; by the first process."""
+    if not PartialState().is_main_process:
+        return
     grid = torch.cat([torch.cat(list(row), dim=1) for row in rows])  # (rows * S, n * S, 3)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".partial")
