@@ -15,7 +15,8 @@ from tests.models.finetune.conftest import Data
 
 NUM_STEPS = 6
 FLAGS = ("--steps", str(NUM_STEPS), "--export-dtype", "float32", "--max-gradient-norm", "2")
-LAUNCH = ("--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
+# `--cpu` would start one process: several are started as for GPUs, and told to use the CPU.
+LAUNCH = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
 
 
 def losses(output: Path) -> list[float]:
@@ -24,9 +25,10 @@ def losses(output: Path) -> list[float]:
 
 def test_two_processes_learn_as_one_with_twice_the_batch(data: Data, tmp_path: Path) -> None:
     two, one, accumulated = (tmp_path / name for name in ("two", "one", "accumulated"))
-    command = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, "--main_process_port", "0"]
-    command += ["-m", "models.finetune.cli", *data.arguments(two, *FLAGS, "--batch-size", "3")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0", "-m", "models.finetune.cli"]
+    command += data.arguments(two, *FLAGS, "--batch-size", "3")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     assert main(data.arguments(one, *FLAGS, "--batch-size", "6")) == 0
