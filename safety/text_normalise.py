@@ -67,7 +67,7 @@ def separate(folded: str) -> str:
 
 
 def readings(text: str, split: Callable[[str], str] = str) -> list[str]:
-    """The text as `separate` gives it, Han characters rejoined, and where Latin letters look disguised also without.
+    """The text as `separate` gives it, Han characters rejoined; where Latin letters look disguised, also undisguised.
 
     Args:
         split: parts a word that was written letter by letter, its spaces lost, into the words it holds.
@@ -77,7 +77,7 @@ def readings(text: str, split: Callable[[str], str] = str) -> list[str]:
         folded = _LONE_HAN.sub(lambda match: "".join(_WORDS.findall(match[0])), _PARTED_HAN.sub("", folded))
     read = [separate(folded)]
     if _LATIN_DISGUISED.search(folded):
-        for ones in (_LEET_I, _LEET_L):
+        for ones in (_LEET_I, _LEET_L) if "1" in folded or "!" in folded else (_LEET_I,):
             reading = separate(_undisguise(folded, ones, split))
             if reading not in read:
                 read.append(reading)

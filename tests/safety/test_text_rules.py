@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from safety.rule_files import Rule, RuleBook
+from safety.rule_files import Rule, RuleBook, read_rules
 from safety.text_lists import EVERYDAY_SCORE, read_lists
+from safety.text_normalise import fold, separate
 from safety.text_rules import TextRules, load_text_rules
 
 THRESHOLD = 0.7
@@ -158,6 +159,18 @@ def test_time_grows_with_length_alone(rules: TextRules, piece: str) -> None:
     started_s = time.process_time()
     rules.scores([piece * (20_000 // len(piece))])
     assert time.process_time() - started_s < 3
+
+
+def test_no_word_rule_or_allowed_phrase_is_dead() -> None:
+    book = read_lists(read_rules())
+    assert {name for rule in book.rules for name in (*rule.sets, rule.unless)} - {""} == set(book.words)
+    assert len(book.allowed) == len(set(book.allowed))
+    terms = {spelled(term) for words in book.words.values() for term in words}
+    assert [phrase for phrase in book.allowed if not any(term in spelled(phrase) for term in terms)] == []
+
+
+def spelled(term: str) -> str:
+    return separate(fold(term)).strip()
 
 
 def test_no_text_makes_it_fail(rules: TextRules) -> None:
