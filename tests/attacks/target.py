@@ -21,9 +21,10 @@ from tests.attacks.origin import Origin
 
 ROOT = Path(__file__).parents[2]
 ORIGIN_HOST = "127.66.0.1"  # of this machine, and the one address that the target may fetch from
-_START_LIMIT_S = 60.0
+_START_LIMIT_S = 300.0  # a second of work; on a machine that is busy with other things, minutes
 
 LIMITS = {
+    "VISCPM_SAFETY": "off",  # nothing of this is screened: it never gets that far
     "VISCPM_FETCH_IMAGES": "true",
     "VISCPM_FETCH_ALLOWED_NETWORKS": f"{ORIGIN_HOST}/32",
     "VISCPM_FETCH_TIMEOUT_S": "3",

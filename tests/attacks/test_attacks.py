@@ -13,12 +13,15 @@ from service.settings import Settings
 from tests.attacks.case import Surroundings, asked
 from tests.attacks.runner import CASES, run, send
 from tests.attacks.target import ORIGIN_HOST, attacked, surroundings
-from tests.service.tree import WorkerProcess, quick_settings
-from tests.service.web import serving
+from tests.service.tree import WorkerProcess, eventually, quick_settings
+from tests.service.web import Service, serving
 
 MAX_GROWTH_BYTES = 16 * 2**20
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.0/8 is this machine on Linux alone")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.0/8 is this machine on Linux alone"),
+    pytest.mark.timeout(1200),  # some ten seconds of work, whatever else the machine does
+]
 
 _dialled: list[Any] | None = None  # addresses of outgoing connections, while a test listens
 
@@ -50,12 +53,18 @@ def fetching(redis_url: str, *ports: int) -> Settings:
     )
 
 
+async def until_ready(service: Service) -> None:
+    async def is_ready() -> bool:
+        return (await service.client.get("/health/ready")).status_code == 200
+
+    await eventually(is_ready, 300.0)
+
+
 def test_the_corpus_is_large_and_every_attack_has_its_name() -> None:
     assert len({case.id for case in CASES}) == len(CASES)
     assert sum(400 <= case.status < 500 for case in CASES) >= 120
 
 
-@pytest.mark.timeout(1200)
 def test_every_attack_gets_its_documented_answer_and_memory_is_given_back(tmp_path: Path) -> None:
     """VISCPM_TEST_ATTACK_ROUNDS=20 is the full run; benchmarks/attack_corpus.py prints its table."""
     with attacked(tmp_path) as target:
@@ -75,7 +84,7 @@ async def test_nothing_is_dialled_that_may_not_be(redis_url: str, worker: Worker
     cases = [case for case in CASES if case.group in ("addresses", "urls", "redirects")]
     with surroundings() as (hostile, canary):
         async with serving(fetching(redis_url, canary.port, hostile.server_address[1])) as service:
-            await service.ready()
+            await until_ready(service)
             around = Surroundings(hostile.url, canary.port)
             outcomes = await asyncio.to_thread(lambda: list(run(cases, service.url, around, clients=8)))
         assert not [str(outcome) for outcome in outcomes if outcome.problem]
@@ -87,7 +96,7 @@ async def test_nothing_is_dialled_that_may_not_be(redis_url: str, worker: Worker
         others = {host for host in hosts - {origin, own} if not _is_redis(host, redis_url)}
         assert not others, f"also dialled: {others}"
         async with serving(quick_settings(redis_url, models=("chat",))) as service:  # one that does not fetch at all
-            await service.ready()
+            await until_ready(service)
             some = cases[::9]
             outcomes = await asyncio.to_thread(lambda: list(run(some, service.url, around, is_fetching=False)))
         assert not [str(outcome) for outcome in outcomes if outcome.problem]
@@ -110,7 +119,7 @@ async def test_a_name_that_changes_its_address_is_dialled_where_it_was_checked(
 
         port = hostile.server_address[1]
         async with serving(fetching(redis_url, canary.port, port)) as service:
-            await service.ready()
+            await until_ready(service)
             service.state.images.fetcher.resolve = rebind
 
             def ask(path: str) -> tuple[int, bytes]:
