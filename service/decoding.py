@@ -26,7 +26,7 @@ from service.errors import ImageTooLarge, InvalidImage, ServiceError
 MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a side
 MAX_WEBP_PX = 25_000_000  # its decoder holds four copies, and copies one of them without letting go
 
-_GREY = ("1", "L", "LA")
+_GREY = ("1", "LA")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -100,6 +100,8 @@ def _upright(picture: Image.Image, orientation: int) -> Image.Image:
     """8-bit grey or RGB, turned as the camera was held."""
     turn = _TURNS.get(orientation)
     upright = picture if turn is None else picture.transpose(turn)
+    if upright.mode in ("RGB", "L"):  # a conversion would copy it
+        return upright
     if upright.mode.startswith("I"):
         # 16-bit grey: convert alone would clip at 255
         return upright.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
