@@ -83,7 +83,11 @@ def test_every_name_has_its_record_in_both_languages(found: dict[str, Any]) -> N
 
 
 def test_plots_are_pictures(found: dict[str, Any]) -> None:
-    sizes = {file.name: Image.open(file).size for file in found["folder"].glob("*.png")}
+    sizes = {}
+    for file in found["folder"].glob("*.png"):
+        with Image.open(file) as picture:
+            picture.load()
+            sizes[file.name] = picture.size
     assert set(sizes) == {
         "answers.png",
         "name_groups.png",
