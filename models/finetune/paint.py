@@ -12,6 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel, compute_snr
@@ -229,7 +230,7 @@ class PaintTask(Task[PaintBatch]):
             num_inference_steps=self.settings.sample_steps,
             guidance_scale=self.settings.guidance_scale,
         )
-        originals = torch.stack([torch.from_numpy(example.pixels) for example in examples])
+        originals = torch.from_numpy(np.stack([example.pixels for example in examples]))
         save_grid([originals, painted], folder / "samples.png")
 
 
