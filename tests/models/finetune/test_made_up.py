@@ -53,7 +53,7 @@ def test_adapters_teach_new_names_and_keep_the_old_answers(data: Data, tmp_path:
     first = tmp_path / "first.json"
     first.write_text(json.dumps(old))
     batch = ("--batch-size", "6", "--no-augment", "--export-dtype", "float32")
-    begun = data.arguments(tmp_path / "first", *batch, "--steps", "40", "--data", str(first))
+    begun = data.arguments(tmp_path / "first", *batch, "--steps", "100", "--data", str(first))
     assert main(begun) == 0
     known = conversations(first, data.images)
     assert share(tmp_path / "first" / "export", known) == 1
@@ -68,6 +68,6 @@ def test_adapters_teach_new_names_and_keep_the_old_answers(data: Data, tmp_path:
     both.write_text(json.dumps([*old, *new * 3]))
     arguments = ["chat", "--checkpoint", str(tmp_path / "first" / "export"), "--output", str(tmp_path / "second")]
     arguments += ["--data", str(both), "--images", str(data.images), "--min-side-px", "32", *batch]
-    arguments += ["--lora-rank", "8", "--lora-parts", "both", "--lr", "1e-2", "--warmup-steps", "4", "--steps", "60"]
+    arguments += ["--lora-rank", "8", "--lora-parts", "both", "--lr", "1e-2", "--warmup-steps", "4", "--steps", "120"]
     assert main(arguments) == 0
     assert share(tmp_path / "second" / "export", conversations(both, data.images)) == 1
