@@ -90,5 +90,5 @@ def test_plain_text_has_one_reading() -> None:
 @pytest.mark.parametrize("piece", ["1", "a1", "a ", "a.", "炸 ", "炸.", "!", "@a", "aa", "a\u0301", "1!$", "0 x "])
 def test_time_grows_with_length_alone(piece: str) -> None:
     started_s = time.process_time()
-    readings(piece * 50_000)
-    assert time.process_time() - started_s < 4
+    readings(piece * 10_000)
+    assert time.process_time() - started_s < 2
