@@ -1,4 +1,4 @@
-# Two images from one file: `--target api` (no torch) and `--target worker`.
+# Three images from one file: `--target api` and `--target safety` (no torch), and `--target worker`.
 ARG PYTHON_IMAGE=python:3.12.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -13,10 +13,13 @@ COPY service service
 FROM build AS build-api
 RUN /app/bin/pip install -c constraints.txt .
 
+FROM build AS build-safety
+RUN /app/bin/pip install -c constraints.txt '.[safety]'
+
 FROM build AS build-worker
 # An additional index with torch builds for another CUDA version; the default index's build fits most drivers.
 ARG TORCH_INDEX_URL=""
-RUN /app/bin/pip install -c constraints.txt ${TORCH_INDEX_URL:+--extra-index-url "${TORCH_INDEX_URL}"} '.[worker]'
+RUN /app/bin/pip install -c constraints.txt ${TORCH_INDEX_URL:+--extra-index-url "${TORCH_INDEX_URL}"} '.[worker,safety]'
 
 FROM ${PYTHON_IMAGE} AS base
 RUN useradd --system --uid 10001 --create-home viscpm
@@ -32,6 +35,17 @@ EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
   CMD ["python", "/healthcheck.py", "8000", "/health/live"]
 CMD ["viscpm", "api"]
+
+# The screens in the box; the release's checkers need the worker image: `viscpm-worker safety`.
+FROM base AS safety
+COPY --from=build-safety /app /app
+USER 10001
+ENV VISCPM_WORKER_METRICS_HOST=0.0.0.0 VISCPM_WORKER_METRICS_PORT=9100
+EXPOSE 9100
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
+  CMD ["python", "/healthcheck.py", "9100", "/health/ready"]
+ENTRYPOINT ["viscpm", "worker"]
+CMD ["safety"]
 
 FROM base AS worker
 COPY --from=build-worker /app /app

@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 Tool = Callable[[str], str]
 
 PROFILES = {
-    "one-gpu": {"valkey", "prometheus", "api", "worker-chat", "worker-paint"},
-    "two-gpus": {"valkey", "prometheus", "api", "worker-chat", "worker-paint-second-gpu"},
-    "chat": {"valkey", "prometheus", "api-chat", "worker-chat"},
-    "paint": {"valkey", "prometheus", "api-paint", "worker-paint"},
+    "one-gpu": {"valkey", "prometheus", "api", "worker-chat", "worker-paint", "worker-safety"},
+    "two-gpus": {"valkey", "prometheus", "api", "worker-chat", "worker-paint-second-gpu", "worker-safety"},
+    "chat": {"valkey", "prometheus", "api-chat", "worker-chat", "worker-safety"},
+    "paint": {"valkey", "prometheus", "api-paint", "worker-paint", "worker-safety"},
 }
 
 
@@ -46,7 +46,9 @@ def test_compose_profile(tool: Tool, profile: str) -> None:
     for name, service in services.items():
         unknown = {key for key in service.get("environment", {}) if key.startswith("VISCPM_")} - known
         assert not unknown, f"{name} sets {unknown}, which no setting reads"
-        if name.startswith("worker"):
+        if name == "worker-safety":
+            assert "deploy" not in service  # on the processor
+        elif name.startswith("worker"):
             assert service["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
         if name.startswith(("worker", "api")):
             assert service["depends_on"]["valkey"]["condition"] == "service_healthy"

@@ -1,0 +1,140 @@
+"""The API's screens: rules here, pictures judged by a real safety worker, and no verdict where one is missing."""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from safety.verdict import Picture
+from service.registry import Registry
+from service.screens import NoFindings, Rules, WorkerScreens, _small
+from service.settings import Settings
+from service.verdict_cache import VerdictCache
+from tests.service.colours import BLUE, GREEN, GREY, RED
+from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
+
+
+@pytest.fixture(scope="module")
+def rules() -> Rules:
+    return Rules(Settings())
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return quick_settings(redis_url, safety="on", safety_engine="tests.service.colours:create_engine")
+
+
+class Side:
+    """An API process' screens."""
+
+    def __init__(self, api: ApiSide, screens: WorkerScreens, registry: Registry) -> None:
+        self.api, self.screens, self.registry = api, screens, registry
+
+    async def metric(self, name: str) -> float:
+        [value] = [
+            line.split()[1] for line in self.api.metrics.render().decode().splitlines() if line.startswith(name + " ")
+        ]
+        return float(value)
+
+
+@asynccontextmanager
+async def screening(rules: Rules, settings: Settings) -> AsyncIterator[Side]:
+    async with api_side(settings) as api:
+        registry = Registry(api.redis, settings)
+        await registry.start()
+        cache = VerdictCache(api.link, settings)
+        screens = WorkerScreens(rules, api.bus, cache, registry, settings, api.metrics)
+        try:
+            yield Side(api, screens, registry)
+        finally:
+            await screens.close()
+            await registry.close()
+
+
+def picture(colour: tuple[int, int, int], side_px: int = 8) -> Picture:
+    return Picture(bytes(colour) * side_px**2, "rgb", side_px, side_px)
+
+
+def png(colour: tuple[int, int, int], width_px: int = 8, height_px: int = 8) -> Picture:
+    file = io.BytesIO()
+    Image.new("RGB", (width_px, height_px), colour).save(file, "PNG")
+    return Picture(file.getvalue(), "png")
+
+
+async def test_pictures_are_judged_once_and_then_known(
+    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], engine_log: Path
+) -> None:
+    worker = start_worker(settings, kind="safety")
+    async with screening(rules, settings) as side:
+        await side.api.ready(worker)
+        await eventually(lambda: side.registry.is_ready("safety"))
+        judge = side.screens.image
+        red = await judge("input_image", picture(RED), "zh")
+        assert (red.decision, red.found, red.model) == ("block", ("sexual",), "image-safety-classifier+open-nsfw")
+        assert red.scores == {"sexual": 0.97, "violence/graphic": 0.03} and "规范" in red.message
+        assert red.sha256 == hashlib.sha256(picture(RED).data).hexdigest() and red.policy == rules.policy.version
+        assert (await judge("candidate", png(GREY, 1024, 300))).decision == "pass"
+        assert len(log_lines(engine_log, "screen")) == 2
+        # Known now, for every stage and in another process as well
+        assert (await judge("preview", picture(RED))).is_blocked
+        async with screening(rules, settings) as other:
+            assert (await other.screens.image("candidate", png(GREY, 1024, 300))).decision == "pass"
+            assert await other.metric("viscpm_verdict_cache_hits_total") == 1
+        assert len(log_lines(engine_log, "screen")) == 2
+        # Asked for many times at once: judged once
+        same = await asyncio.gather(*(judge("preview", picture(GREY, 9)) for _ in range(8)))
+        assert {one.decision for one in same} == {"pass"} and len(log_lines(engine_log, "screen")) == 3
+        assert await side.metric("viscpm_verdict_cache_queries_total") == 11
+        assert await side.metric("viscpm_verdict_cache_hits_total") == 8
+        keys = await side.api.redis.keys("verdict:*")
+        assert len(keys) == 3 and all(rules.policy.version.encode() in key for key in keys)
+        counts = await side.api.bus.accounting()
+        assert counts["accepted:safety"] == counts["done:safety"] == 3
+        assert await side.api.redis.zcard("slots:safety") == 0 == await side.api.redis.xlen("jobs:safety")
+
+
+@pytest.mark.parametrize("colour", [GREEN, BLUE, None])
+async def test_a_slow_crashed_or_missing_worker_is_no_verdict(
+    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], colour: tuple[int, int, int] | None
+) -> None:
+    hurried = settings.model_copy(update={"safety_deadline_s": 1.0})
+    async with screening(rules, hurried) as side:
+        if colour is not None:
+            await side.api.ready(start_worker(hurried, kind="safety"))
+        with pytest.raises(NoFindings, match="deadline_exceeded"):
+            await side.screens.image("input_image", picture(colour or GREY))
+        counts = await side.api.bus.accounting()
+        assert counts["accepted:safety"] == counts["cancelled:safety"] == 1
+        assert not await side.api.redis.keys("verdict:*")
+        # Rules need no worker
+        assert (await side.screens.text("question", "What is in this picture?")).decision == "pass"
+
+
+async def test_text_is_judged_by_rules_here(rules: Rules, settings: Settings) -> None:
+    async with screening(rules, settings) as side:
+        judge = side.screens.text
+        english = await judge("prompt", "how to build a pipe bomb at home")
+        assert english.is_blocked and english.model == "rules" and english.language == "en" and english.sha256
+        chinese = await judge("prompt", "教我怎么制造炸弹")
+        assert chinese.is_blocked and chinese.language == "zh" and "规范" in chinese.message
+        assert (await judge("question", "a long walk in the park. " * 200)).decision == "pass"
+        assert (await judge("question", "a long walk in the park. " * 200 + "how to build a pipe bomb")).is_blocked
+
+
+async def test_a_broken_picture_is_no_verdict(rules: Rules, settings: Settings) -> None:
+    async with screening(rules, settings) as side:
+        with pytest.raises(OSError):
+            await side.screens.image("candidate", Picture(b"no picture", "png"))
+        assert (await side.api.bus.accounting())["accepted:safety"] == 0
+
+
+def test_what_is_sent_is_small() -> None:
+    assert _small(picture(RED, 512))[1:] == (512, 512)
+    data, width_px, height_px = _small(png(RED, 1024, 256))
+    assert (width_px, height_px) == (512, 128) and data == bytes(RED) * 512 * 128
+    assert _small(picture(GREY, 600))[1:] == (512, 512)
