@@ -27,10 +27,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.nn.init.constant_(checker.concept_embeds_weights, 2.0)  # beyond any cosine: nothing is flagged
     torch.nn.init.constant_(checker.special_care_embeds_weights, 2.0)
     with torch.no_grad():
-        pixels = torch.from_numpy(_by_hand(scene(300, 200)))[None]
-        embed = checker.visual_projection(checker.vision_model(pixels)[1])
-        checker.concept_embeds[3] = embed[0]  # a picture that is its fourth concept
-        checker.concept_embeds_weights[3] = 0.9999
+        pixels = torch.from_numpy(np.stack([_by_hand(scene(300, 200, seed)) for seed in (0, 1, 2)]))
+        embeds = checker.visual_projection(checker.vision_model(pixels)[1])
+        checker.concept_embeds[3] = embeds[0]  # one of the pictures is its fourth concept, the others are near it
+        others = torch.nn.functional.cosine_similarity(embeds[1:], embeds[:1]).max()
+        assert others < 0.99
+        checker.concept_embeds_weights[3] = (1 + others) / 2
     folder = tmp_path_factory.mktemp("compvis")
     checker.save_pretrained(folder)
     return folder
