@@ -27,23 +27,23 @@ help:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (the first time this takes minutes)"
-	@$(INSTALL) -e '.[serve,test]'
+	@$(INSTALL) -e '.[serve]'
 	@touch $@
 
 .venv/.installed-%: .venv/.installed
 	@$(INSTALL) -e '.[$*]'
 	@touch $@
 
-install: .venv/.installed
+install: .venv/.installed-test
 
 serve: .venv/.installed
 	@exec $(BIN)/viscpm serve $(ARGS)
 
 # One thread: the tests' models are small, and threads of several processes would wait for one another
-test: .venv/.installed
+test: .venv/.installed-test
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q $(ARGS)
 
-lint: .venv/.installed
+lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from models.finetune.examples import CaptionedPicture, PictureSource
 from models.finetune.sources import EMOJI, NUM_EMOJI_EXAMPLES, VALIDATION_SEED
 
-EMOJI_PAINT_STYLES = ("twemoji",)
+EMOJI_PAINT_STYLES: tuple[Literal["twemoji"], ...] = ("twemoji",)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 def recompute(layers: Iterable[nn.Module]) -> None:
     """Have these layers keep their inputs alone while they are trained; losses and gradients stay the same."""
     for layer in layers:
-        layer.forward = partial(_forward, layer, layer.forward)  # type: ignore[method-assign]
+        layer.forward = partial(_forward, layer, layer.forward)
 
 
 def _forward(layer: nn.Module, forward: Any, *arguments: Any) -> Any:
