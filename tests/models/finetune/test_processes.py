@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.checkpoint import load_chat
@@ -63,6 +64,7 @@ def test_a_run_logs_validates_and_exports_its_states(data: Data, tmp_path: Path)
     assert [event.value for event in events.Scalars("training/loss")] == pytest.approx([float(r["loss"]) for r in rows])
     assert len(events.Scalars("validation/loss")) == 2
 
+    AcceleratorState._reset_state(reset_partial_state=True)  # as in another process
     again = tmp_path / "again"
     assert main(data.arguments(tmp_path, *flags, "--export-only", str(again))) == 0
     assert load_chat(again).fingerprint == load_chat(tmp_path / "export").fingerprint
