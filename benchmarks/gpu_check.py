@@ -142,6 +142,7 @@ def _serve(kind: str, options: argparse.Namespace, bandwidth: float) -> list[Row
         f"VISCPM_{upper}_CHECKPOINT": "tiny" if options.tiny else "full",
         f"VISCPM_{upper}_DEVICE": options.device,
         f"VISCPM_{upper}_DTYPE": options.dtype,
+        "VISCPM_SAFETY": "off",  # its libraries are not carried along
     }
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"

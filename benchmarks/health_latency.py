@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 READY = "ready on "
+SERVICE = {"VISCPM_CHAT_WORKERS": "2", "VISCPM_SAFETY": "off"}
 
 
 def measure(url: str, count: int, interval_s: float) -> dict[str, float]:
@@ -51,7 +52,7 @@ def serving(data_dir: Path) -> Iterator[str]:
     log_path = data_dir / "serve.log"
     command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--data-dir", str(data_dir)]
     with open(log_path, "wb") as log:
-        process = subprocess.Popen(command, stderr=log, env={**_environment(), "VISCPM_CHAT_WORKERS": "2"})
+        process = subprocess.Popen(command, stderr=log, env={**_environment(), **SERVICE})
     try:
         while READY not in log_path.read_text(errors="replace"):
             if process.poll() is not None:

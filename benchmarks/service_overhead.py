@@ -81,6 +81,7 @@ def our_service(folder: Path, max_jobs: int) -> Iterator[str]:
             "VISCPM_CHAT_ENGINE": "benchmarks.echo_engine:create_engine",
             "VISCPM_CHAT_MAX_JOBS": str(max_jobs),
             "VISCPM_MODELS": "chat",
+            "VISCPM_SAFETY": "off",  # LitServe has no screens; gate_latency.py measures ours
             "VISCPM_LOG_LEVEL": "warning",
         }
         command = [sys.executable, "-m", "service.cli", "worker", "chat", "--worker-id", "echo"]

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: torch decides
 
     # Safety gate. Empty checkers: the image screens in the box, and rules alone for text.
-    safety: Literal["on", "off"] = "off"
+    safety: Literal["on", "off"] = "on"
     safety_policy: str = ""  # YAML file; empty: safety/policy.yaml
     safety_image_checker: str = ""  # folder of the release's CompVis checker
     safety_prompt_checker: str = ""  # folder of the release's BERT classifier of Chinese prompts

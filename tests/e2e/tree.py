@@ -29,7 +29,7 @@ FAST_LEASES = {
 
 
 class Tree:
-    """A running `viscpm serve`. Its environment has no VISCPM_ variable but those given."""
+    """A running `viscpm serve`. Its environment has no VISCPM_ variable but those given and an open safety gate."""
 
     def __init__(self, data_dir: Path, *flags: str, **variables: str) -> None:
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
@@ -37,7 +37,7 @@ class Tree:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--data-dir", str(data_dir), *flags],
-                env={**clean, "OMP_NUM_THREADS": "1", **variables},
+                env={**clean, "OMP_NUM_THREADS": "1", "VISCPM_SAFETY": "off", **variables},
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 stdout=log,

@@ -137,7 +137,8 @@ def _is_set(cell: object) -> bool:
 
 @contextmanager
 def api_process(settings: Settings, port: int, log: Path) -> Iterator[psutil.Process]:
-    environment = {f"VISCPM_{name.upper()}": str(getattr(settings, name)) for name in ("redis_url", "heartbeat_s")}
+    names = ("redis_url", "heartbeat_s", "safety")
+    environment = {f"VISCPM_{name.upper()}": str(getattr(settings, name)) for name in names}
     with log.open("w") as output:
         process = subprocess.Popen(
             tied([sys.executable, "-m", "service.cli", "api", "--port", str(port)]),

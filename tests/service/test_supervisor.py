@@ -62,4 +62,4 @@ async def test_one_metrics_port_for_several_workers_is_refused(
     settings = read_settings(data_dir=tmp_path, port=0, worker_metrics_port=9100)
     with caplog.at_level(logging.ERROR):
         assert await Supervisor(settings, {}).run() == 1
-    assert "VISCPM_WORKER_METRICS_PORT=9100 is one port for 2 workers" in caplog.text
+    assert "VISCPM_WORKER_METRICS_PORT=9100 is one port for 3 workers" in caplog.text

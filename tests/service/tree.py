@@ -34,6 +34,7 @@ QUICK: dict[str, object] = {
     "retention_s": 60,
     "chat_engine": "tests.service.engines:create_engine",
     "paint_engine": "tests.service.engines:create_engine",
+    "safety": "off",  # tests of the gate turn it on
 }
 
 

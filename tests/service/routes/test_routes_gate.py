@@ -1,6 +1,7 @@
 """The gate's verdicts over HTTP, with screens that judge by a word; and what another process left behind."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from safety.verdict import Picture, Stage, Verdict
 from service.settings import Settings
 from tests.service.painter import colour_of
 from tests.service.tree import ApiSide, eventually, log_lines
-from tests.service.web import assert_error, encoded, serving, sse_events
+from tests.service.web import Service, assert_error, encoded, serving, sse_events
 
 
 class WordScreens:
@@ -87,6 +88,51 @@ async def test_unsafe_candidates_are_replaced_by_the_next(settings: Settings) ->
         none = await service.client.post("/paint", json={"prompt": "x", "seed": 10, "candidates": 1})
         error = assert_error(none, 400, "content_policy_violation")
         assert error["moderation"]["output"]["results"][0]["stage"] == "candidate"
+
+
+async def test_a_flagged_answer_leaves_neither_polled_nor_resumed(settings: Settings) -> None:
+    async with serving(settings, WordScreens()) as service:
+        await service.ready()
+        job = await _in_background(service, "/chat", {"question": "stream 5"})
+        assert (job["state"], job["answer"]["finish_reason"]) == ("refused", "content_filter")
+        assert job["answer"]["answer"] == ""
+        for after in ({}, {"last-event-id": "2"}):
+            events = await service.client.get(f"/jobs/{job['id']}/events", headers=after)
+            assert "w0" not in events.text and "w3" not in events.text
+        assert await service.accounting() == {"refused": 1}
+
+
+async def test_what_is_painted_and_flagged_leaves_on_no_way(settings: Settings) -> None:
+    body = {"prompt": "paint 3", "seed": 10, "candidates": 1}
+    async with serving(settings, WordScreens()) as service:
+        await service.ready()
+        streamed = await service.client.post("/paint", json={**body, "stream": True, "partial_images": 2})
+        names = [name for name, _ in sse_events(streamed.text)]
+        assert names.count("image_generation.partial_image") == 1  # the first step's; the second's is even
+        assert "image_generation.completed" not in names and streamed.text.count("b64_json") == 1
+        assert "content_policy_violation" in streamed.text
+        for accept in ("application/json", "image/png"):
+            refused = await service.client.post("/paint", json=body, headers={"Accept": accept})
+            assert_error(refused, 400, "content_policy_violation")
+        job = await _in_background(service, "/paint", body)
+        assert (job["state"], job["error"]["code"]) == ("refused", "content_policy_violation")
+        resumed = await service.client.get(f"/jobs/{job['id']}/events")
+        assert "b64_json" not in resumed.text and "completed" not in resumed.text
+        assert await service.accounting() == {"refused": 4}
+
+
+async def _in_background(service: Service, path: str, body: dict[str, object]) -> dict[str, Any]:
+    """The job of a request that did not wait, once it has ended."""
+    accepted = await service.client.post(path, json=body, headers={"Prefer": "respond-async"})
+    assert accepted.status_code == 202
+    job: dict[str, Any] = {}
+
+    async def has_ended() -> bool:
+        job.update((await service.client.get(accepted.headers["location"])).json())
+        return job["state"] in ("done", "refused", "failed", "cancelled")
+
+    await eventually(has_ended)
+    return job
 
 
 async def test_what_a_dead_process_left_is_screened_and_ended_by_another(settings: Settings) -> None:
