@@ -80,13 +80,13 @@ class PaintJob(Record, frozen=True, tag="paint"):
 
 
 class SafetyJob(Record, frozen=True, tag="safety"):
-    """One content for the heavy screens: a picture or a text. `sha256` is its digest, the same for the same content.
+    """One content for the heavy screens: a picture or a text. `content_key` is the same for the same content alone.
 
     `pixels` is RGB uint8, row-major, height × width × 3.
     """
 
     job_id: str
-    sha256: str
+    content_key: str
     pixels: bytes = b""
     width_px: int = 0
     height_px: int = 0

@@ -92,7 +92,7 @@ class Bus:
             tenant,
             settings.slots(kind),
             _ms(settings.slot_lease_s),
-            settings.retention_s * 1000,
+            settings.retained_s(kind) * 1000,
         )
         if not granted:
             raise QueueFull(f"all {settings.slots(kind)} slots of {kind} are taken, try again later")

@@ -52,7 +52,7 @@ class ScreeningEngine:
         assert isinstance(job, SafetyJob)
         pixels = Pixels(job.pixels, job.width_px, job.height_px) if job.pixels else None
         try:
-            self._engine.admit(job.job_id, self._content(job.sha256, pixels, job.text))
+            self._engine.admit(job.job_id, self._content(job.content_key, pixels, job.text))
         except ValueError as error:
             raise JobRejected("safety_unavailable", str(error)) from error
 

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import io
 import secrets
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -80,14 +80,15 @@ class WorkerScreens:
             findings = list(judged.findings)
             sha256 = hashlib.sha256(text.encode()).hexdigest()
             if self._has_checker and judged.language == "zh":
-                findings += await self._found(sha256, lambda: self._ask(sha256, text=text))
+                findings += await self._found(f"{sha256}:text", text)
             verdict = self._rules.policy.decide(stage, findings, judged.language)
         return replace(verdict, sha256=sha256)
 
     async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
         with self._timed(stage):
             sha256 = hashlib.sha256(picture.data).hexdigest()
-            findings = await self._found(sha256, lambda: self._ask_about(sha256, picture))
+            key = f"{sha256}:{picture.encoding}:{picture.width_px}x{picture.height_px}"
+            findings = await self._found(key, picture)
             verdict = self._rules.policy.decide(stage, findings, language)
         return replace(verdict, sha256=sha256)
 
@@ -97,39 +98,44 @@ class WorkerScreens:
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _found(self, sha256: str, ask: Callable[[], Coroutine[Any, Any, list[ScreenFinding]]]) -> list[Finding]:
+    async def _found(self, key: str, content: Picture | str) -> list[Finding]:
         """Findings that are known, on their way, or asked for now."""
         self._metrics.count("verdict_cache_queries_total")
-        task = self._asked.get(sha256)
+        task = self._asked.get(key)
         if task is None:
-            task = self._asked[sha256] = asyncio.create_task(self._known_or(sha256, ask))
-            task.add_done_callback(lambda _: self._asked.pop(sha256, None))
+            task = self._asked[key] = asyncio.create_task(self._known_or_asked(key, content))
+            task.add_done_callback(lambda done: self._answered(key, done))
         else:
             self._metrics.count("verdict_cache_hits_total")
         found = await asyncio.shield(task)  # one who leaves does not take the others' verdict along
         return [Finding(finding.screen, finding.scores) for finding in found]
 
-    async def _known_or(
-        self, sha256: str, ask: Callable[[], Coroutine[Any, Any, list[ScreenFinding]]]
-    ) -> list[ScreenFinding]:
+    def _answered(self, key: str, task: "asyncio.Task[list[ScreenFinding]]") -> None:
+        self._asked.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen, also where all who waited have left
+
+    async def _known_or_asked(self, key: str, content: Picture | str) -> list[ScreenFinding]:
         workers = self._registry.model("safety")
         version = "" if workers is None else f"{self._rules.policy.version}-{workers.fingerprint}"
-        if version and (known := await self._cache.get(version, sha256)) is not None:
+        if version and (known := await self._cache.get(version, key)) is not None:
             self._metrics.count("verdict_cache_hits_total")
             return known
-        findings = await ask()
+        findings = await self._ask(await self._job(key, content))
         if version:
             with suppress(BusUnavailable):  # then the next one is judged again
-                await self._cache.put(version, sha256, findings)
+                await self._cache.put(version, key, findings)
         return findings
 
-    async def _ask_about(self, sha256: str, picture: Picture) -> list[ScreenFinding]:
-        data, width_px, height_px = await self._in_thread(_small, picture)
-        return await self._ask(sha256, pixels=data, width_px=width_px, height_px=height_px)
+    async def _job(self, key: str, content: Picture | str) -> SafetyJob:
+        job_id = f"safety-{secrets.token_urlsafe(18)}"
+        if isinstance(content, str):
+            return SafetyJob(job_id=job_id, content_key=key, text=content)
+        pixels, width_px, height_px = await self._in_thread(_small, content)
+        return SafetyJob(job_id=job_id, content_key=key, pixels=pixels, width_px=width_px, height_px=height_px)
 
-    async def _ask(self, sha256: str, **content: Any) -> list[ScreenFinding]:
-        """One job for the safety workers. Raises NoFindings past its deadline, and what the bus raises."""
-        job = SafetyJob(job_id=f"safety-{secrets.token_urlsafe(18)}", sha256=sha256, **content)
+    async def _ask(self, job: SafetyJob) -> list[ScreenFinding]:
+        """Have the safety workers do a job. Raises NoFindings past its deadline, and what the bus raises."""
         await self._bus.reserve("safety", job.job_id, TENANT)
         async with self._bus.watch(job.job_id) as watch:
             await self._bus.submit(job, _INTENT)

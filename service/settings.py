@@ -182,6 +182,10 @@ class Settings(BaseSettings):
         by_kind = {"chat": self.chat_deadline_s, "paint": self.paint_deadline_s, "safety": self.safety_deadline_s}
         return by_kind[kind]
 
+    def retained_s(self, kind: Kind) -> int:
+        """How long a finished job can be read; nobody comes back for a screening."""
+        return min(30, self.retention_s) if kind == "safety" else self.retention_s
+
     def slots(self, kind: Kind) -> int:
         """How many jobs may be queued or running."""
         return self.safety_queue_size if kind == "safety" else self.queue_size

@@ -24,21 +24,21 @@ class VerdictCache:
         self._budget_bytes = settings.verdict_cache_bytes
         self._ttl_ms = settings.verdict_cache_ttl_s * 1000
 
-    async def get(self, version: str, sha256: str) -> list[ScreenFinding] | None:
-        data: bytes | None = await self._link.step("cache_get", _CACHE, _key(version, sha256), self._ttl_ms)
+    async def get(self, version: str, content_key: str) -> list[ScreenFinding] | None:
+        data: bytes | None = await self._link.step("cache_get", _CACHE, _key(version, content_key), self._ttl_ms)
         try:
             return None if data is None else _decoder.decode(data)
         except msgspec.DecodeError:  # of another version of this service
             return None
 
-    async def put(self, version: str, sha256: str, findings: Sequence[ScreenFinding]) -> None:
+    async def put(self, version: str, content_key: str, findings: Sequence[ScreenFinding]) -> None:
         """Store findings; those used longest ago make room for them."""
-        data, key = _encoder.encode(findings), _key(version, sha256)
+        data, key = _encoder.encode(findings), _key(version, content_key)
         await self._link.step("cache_put", _CACHE, key, data, self._budget_bytes, self._ttl_ms, _ENTRY_BYTES)
 
 
-def _key(version: str, sha256: str) -> str:
-    return f"verdict:{version}:{sha256}"
+def _key(version: str, content_key: str) -> str:
+    return f"verdict:{version}:{content_key}"
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -9,7 +9,10 @@ def scene(width_px: int, height_px: int, seed: int = 0) -> Image.Image:
     """A coloured gradient with discs on it."""
     picture = Image.merge(
         "RGB",
-        [Image.linear_gradient("L").rotate(90 * turn).resize((width_px, height_px)) for turn in (seed, seed + 1, seed + 2)],
+        [
+            Image.linear_gradient("L").rotate(90 * turn).resize((width_px, height_px))
+            for turn in (seed, seed + 1, seed + 2)
+        ],
     )
     draw = ImageDraw.Draw(picture)
     for number in range(5):

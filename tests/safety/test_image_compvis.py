@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         embeds = checker.visual_projection(checker.vision_model(pixels)[1])
         checker.concept_embeds[3] = embeds[0]  # one of the pictures is its fourth concept, the others are near it
         others = torch.nn.functional.cosine_similarity(embeds[1:], embeds[:1]).max()
-        assert others < 0.99
+        assert others < 0.997  # the checker rounds to thousandths
         checker.concept_embeds_weights[3] = (1 + others) / 2
     folder = tmp_path_factory.mktemp("compvis")
     checker.save_pretrained(folder)

@@ -1,6 +1,7 @@
 """A safety worker's engine that judges by a picture's first pixel; each content judged is a line `PID screen JOB`.
 
-Red is sexual; blue ends the process; green takes longer than any deadline; everything else is harmless.
+Red is sexual; blue ends the process; green takes longer than any deadline; everything else is harmless. A text with
+`red` in it is unsafe.
 """
 
 import os
@@ -38,7 +39,9 @@ class ColourEngine:
 
     def admit(self, job: Job) -> None:
         assert isinstance(job, SafetyJob)
-        assert len(job.pixels) == job.width_px * job.height_px * 3 <= 512 * 512 * 3
+        assert len(job.pixels) == job.width_px * job.height_px * 3 <= 512 * 512 * 3 and bool(job.pixels) != bool(
+            job.text
+        )
         self._jobs.append(job)
 
     def step(self) -> list[tuple[str, EngineEvent]]:
@@ -51,6 +54,8 @@ class ColourEngine:
 
 def _judge(job: SafetyJob) -> list[ScreenFinding]:
     write_log("screen", job.job_id)
+    if job.text:
+        return [ScreenFinding(screen="prompt-checker", scores={"unsafe": 0.9 if "red" in job.text else 0.1})]
     red, green, blue = job.pixels[:3]
     if (red, green, blue) == BLUE:
         os._exit(9)

@@ -126,6 +126,22 @@ async def test_text_is_judged_by_rules_here(rules: Rules, settings: Settings) ->
         assert (await judge("question", "a long walk in the park. " * 200 + "how to build a pipe bomb")).is_blocked
 
 
+async def test_a_prompt_checker_sees_chinese_texts_alone(
+    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], engine_log: Path
+) -> None:
+    checked = settings.model_copy(update={"safety_prompt_checker": "folder"})
+    worker = start_worker(checked, kind="safety")
+    async with screening(rules, checked) as side:
+        await side.api.ready(worker)
+        assert (await side.screens.text("prompt", "a red kite")).decision == "pass"
+        assert not log_lines(engine_log, "screen")
+        unsafe = await side.screens.text("prompt", "一只 red 风筝")
+        assert unsafe.is_blocked and unsafe.found == ("unsafe",) and unsafe.model == "rules+prompt-checker"
+        for _ in range(2):
+            assert (await side.screens.text("prompt", "一只风筝")).decision == "pass"
+        assert len(log_lines(engine_log, "screen")) == 2
+
+
 async def test_a_broken_picture_is_no_verdict(rules: Rules, settings: Settings) -> None:
     async with screening(rules, settings) as side:
         with pytest.raises(OSError):
