@@ -33,7 +33,7 @@ def chat() -> LoadedChat:
         SIDE_PX, patch_size_px=16, width=32, num_heads=2, dim_ff=48, num_layers=1, num_query_positions=8
     )
     config = ChatConfig(llm=llm, vision=vision, num_query_tokens=4)
-    model = random_chat(config, "cpu", torch.float32, seed=7)
+    model = random_chat(config, "cpu", torch.float32, seed=11)
     for name, scale in (("</s>", 3.0), ("<", 1.8), ("<unk>", 2.5)):
         model.llm.embedding.weight.data[ENTRIES.index(name)] *= scale
     return LoadedChat(model, Tokenizer.from_entries(ENTRIES), config, fingerprint="f", untrained=True)
