@@ -8,7 +8,7 @@ import pytest
 
 from safety.contents import Inputs, Passed, Result, Step, Text
 from safety.gate import Gate, Refused, ScreenFailed
-from safety.verdict import OpenScreens, Picture, Stage, Verdict
+from safety.verdict import Decision, OpenScreens, Picture, Stage, Verdict
 
 
 @dataclass
@@ -30,7 +30,9 @@ class WordScreens:
         self.seen.append((stage, content))
         if "crash" in content:
             raise RuntimeError("screen crashed")
-        return Verdict(stage, "block" if "bad" in content else "pass", {"violence": 0.9}, "words")
+        language = "zh" if "猫" in content else ""
+        decision: Decision = "block" if "bad" in content else "pass"
+        return Verdict(stage, decision, {"violence": 0.9}, "words", language=language)
 
 
 @dataclass
@@ -226,6 +228,15 @@ async def test_a_blocked_sentence_never_leaves_and_ends_the_job() -> None:
     assert [ending.state for ending in bus.endings] == ["refused"]
 
 
+async def test_a_sentence_is_judged_with_what_came_before_it() -> None:
+    pieces = [piece async for piece in stream("A ba. ", "D one. ", "x" * 300 + ". ", "End. ")]
+    gate, _, screens = gated(*pieces, Result("r", answer="whole"))
+    await watched(gate)
+    seen = [content for _, content in screens.seen]
+    assert seen[:2] == ["A ba.", "A ba. D one."]
+    assert seen[3] == "x" * 199 + ". End." and seen[4:] == ["whole"]  # of a long past the last 200 characters
+
+
 async def test_an_answer_blocked_as_a_whole_sends_no_rest() -> None:
     pieces = [piece async for piece in stream("Fine. ", "and then ba")]
     gate, _, _ = gated(*pieces, Result("r", answer="Fine. and then bad"))
@@ -247,6 +258,55 @@ async def test_candidates_are_screened_best_first_until_enough_pass() -> None:
     [ending] = await watched(gate)
     assert ending.state == "done" and ending.content.chosen == (1, 3)
     assert [content for _, content in screens.seen] == ["bad one", "good one", "bad two", "good two"]
+
+
+async def test_pictures_are_judged_for_the_language_of_the_request() -> None:
+    gate, _, screens = gated(Result("r", candidates=(b"good",)))
+    await gate.submit(Job("job", [("prompt", "一只猫")], b"photo"), b"1")
+    await watched(gate)
+    assert screens.languages == ["zh", "zh"]
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str]] = []
+
+    def judged(self, job_id: str, verdict: Verdict) -> None:
+        self.told.append((job_id, verdict.stage, verdict.decision))
+
+    def failed(self, job_id: str, stage: Stage, error: Exception) -> None:
+        self.told.append((job_id, stage, type(error).__name__))
+
+
+async def test_everything_judged_is_told_with_its_job() -> None:
+    observer = Observer()
+    gate = Gate(Bus(), WordScreens(), Contents(), observer)
+    with pytest.raises(Refused):
+        await gate.submit(Job("job-1", [("prompt", "fine"), ("negative_prompt", "bad")]), b"1")
+    assert (await gate.judge("modr-1", "question", "fine")).decision == "pass"
+    assert (await gate.judge("modr-1", "input_image", Picture(b"bad", "png"))).is_blocked
+    with pytest.raises(ScreenFailed):
+        await gate.judge("modr-2", "question", "crash")
+    assert observer.told == [
+        ("job-1", "prompt", "pass"),
+        ("job-1", "negative_prompt", "block"),
+        ("modr-1", "question", "pass"),
+        ("modr-1", "input_image", "block"),
+        ("modr-2", "question", "RuntimeError"),
+    ]
+
+
+async def test_a_blocked_text_spares_the_pictures_screening() -> None:
+    gate, _, screens = gated()
+    with pytest.raises(Refused):
+        await gate.submit(Job("job", [("question", "bad")], b"photo"), b"1")
+    assert [stage for stage, _ in screens.seen] == ["question"]
+
+
+async def test_an_open_gate_judges_nothing_for_those_who_ask() -> None:
+    gate, _, _ = gated(screens=OpenScreens())
+    with pytest.raises(ScreenFailed, match="open"):
+        await gate.judge("modr-1", "question", "fine")
 
 
 async def test_without_any_safe_candidate_the_job_is_refused() -> None:
