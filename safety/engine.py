@@ -103,6 +103,9 @@ def load_engine(
     Raises:
         ValueError: weights are missing or not what was expected.
     """
+    for folder in (image_checker, prompt_checker):
+        if folder and not Path(folder).is_dir():  # told before libraries are loaded for it
+            raise ValueError(f"the checker's folder {folder} does not exist")
     # By name: which of these libraries are there is the installation's choice
     screens: list[ImageScreen]
     if image_checker:

@@ -26,13 +26,7 @@ class CompVisChecker:
     name = "compvis"
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        """Load weights and, where the folder has one, the processor's configuration; the network is never asked.
-
-        Raises:
-            ValueError: the folder is not there.
-        """
-        if not folder.is_dir():
-            raise ValueError(f"the image checker's folder {folder} does not exist")
+        """Load weights and, where the folder has one, the processor's configuration; the network is never asked."""
         checker = StableDiffusionSafetyChecker.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
         self._checker = checker.to(device).eval()
         has_own = (folder / "preprocessor_config.json").is_file()

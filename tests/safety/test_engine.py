@@ -113,6 +113,7 @@ def test_the_engine_in_the_box_is_ready_to_judge() -> None:
     assert job_id == "1" and [one.screen for one in found] == ["image-safety-classifier", "open-nsfw"] == engine.names
 
 
-def test_a_missing_folder_is_named() -> None:
+@pytest.mark.parametrize("checker", ["image_checker", "prompt_checker"])
+def test_a_missing_folder_is_named(checker: str) -> None:
     with pytest.raises(ValueError, match="nowhere does not exist"):
-        load_engine(image_checker="nowhere")
+        load_engine(**{checker: "nowhere"})  # type: ignore[arg-type]

@@ -133,6 +133,7 @@ async def test_a_prompt_checker_sees_chinese_texts_alone(
     worker = start_worker(checked, kind="safety")
     async with screening(rules, checked) as side:
         await side.api.ready(worker)
+        await eventually(lambda: side.registry.is_ready("safety"))
         assert (await side.screens.text("prompt", "a red kite")).decision == "pass"
         assert not log_lines(engine_log, "screen")
         unsafe = await side.screens.text("prompt", "一只 red 风筝")
