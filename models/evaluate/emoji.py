@@ -33,7 +33,7 @@ from models.evaluate.scores import answer_scores, classifier_scores, is_weak, na
 from models.jobs import ChatGeneration, JobRejected, PaintJob
 
 SCHEMA = 1
-BOX_FOLDER = Path(__file__).resolve().parents[1] / "emoji" / "checkpoint"
+BOX_FOLDER = Path(__file__).resolve().parents[1] / "emoji" / "viscpm-emoji"
 TRAINED_STYLES = "twemoji,noto"
 UNSEEN_STYLE: Style = "openmoji"
 MAX_NEW_TOKENS = 48  # the longest true answer takes about half

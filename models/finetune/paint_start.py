@@ -15,7 +15,7 @@ from models.checkpoint import load_paint
 from models.checkpoint_files import find_vae, find_vocabulary, load_vae, read_config
 from models.cpm_bee.config import CPMBeeConfig
 from models.cpm_bee.tokenizer import Tokenizer
-from models.finetune.start import SMALL_STD
+from models.finetune.start import POSITION_BIAS_STD
 from models.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 from models.paint.model import PaintModel
 from models.random_weights import random_paint
@@ -77,7 +77,7 @@ def paint_from_sizes(config: Path, vocabulary: Path, vae: Path, seed: int) -> Pa
 def prepare_for_training(model: PaintModel, seed: int) -> None:
     """Make random weights fit to learn from: small position biases, and residual branches that begin with nothing."""
     generator = torch.Generator().manual_seed(seed)
-    nn.init.normal_(model.llm.position_bias.weight, std=SMALL_STD, generator=generator)
+    nn.init.normal_(model.llm.position_bias.weight, std=POSITION_BIAS_STD, generator=generator)
     for module in model.unet.modules():
         if isinstance(module, ResnetBlock2D):
             _clear(module.conv2)

@@ -13,7 +13,8 @@ from models.cpm_bee.tokenizer import Tokenizer
 from models.random_weights import random_chat
 from models.tensor_files import CheckpointError, tensor_file
 
-SMALL_STD = 0.02
+TOWER_TABLE_STD = 0.5
+POSITION_BIAS_STD = 0.02
 
 
 def chat_from_checkpoint(path: Path, vocabulary: Path | None) -> tuple[ChatModel, Tokenizer, Path]:
@@ -44,9 +45,13 @@ def chat_from_sizes(config: Path, vocabulary: Path, seed: int) -> tuple[ChatMode
 
 
 def soften(model: ChatModel, seed: int) -> None:
-    """Draw anew, and small, what is added to something with a scale of its own: positions, queries, position biases."""
+    """Draw anew what is added to something with a scale of its own: positions, queries, position biases.
+
+    The tower's tables reach half the scale of what they are added to; much smaller ones hide for hundreds of steps
+    where a patch is and which query asks.
+    """
     generator = torch.Generator().manual_seed(seed)
     vision = model.vision_encoder
-    tables = (vision.class_token, vision.image_positions, vision.query_positions, model.query_tokens)
-    for parameter in (*tables, model.llm.position_bias.weight):
-        nn.init.normal_(parameter, std=SMALL_STD, generator=generator)
+    for table in (vision.class_token, vision.image_positions, vision.query_positions, model.query_tokens):
+        nn.init.normal_(table, std=TOWER_TABLE_STD, generator=generator)
+    nn.init.normal_(model.llm.position_bias.weight, std=POSITION_BIAS_STD, generator=generator)
