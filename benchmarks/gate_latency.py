@@ -46,7 +46,7 @@ LIMITS_MS = {"first seen": 60.0, "seen before": 3.0, "text": 2.0}
 _START_S = 120.0
 _SEED = 7
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def noise(side_px: int, chance: random.Random) -> Image.Image:
@@ -65,7 +65,7 @@ def png(side_px: int, chance: random.Random) -> Picture:
     return Picture(file.getvalue(), "png")
 
 
-async def times_ms(judge: Callable[[T], Awaitable[Verdict]], contents: Sequence[T]) -> list[float]:
+async def times_ms(judge: Callable[[_T], Awaitable[Verdict]], contents: Sequence[_T]) -> list[float]:
     """One after the other."""
     times = []
     for content in contents:
@@ -75,13 +75,13 @@ async def times_ms(judge: Callable[[T], Awaitable[Verdict]], contents: Sequence[
     return times
 
 
-async def measure(settings: Settings, num_pictures: int) -> dict[str, list[float]]:
+async def measure(rules: Rules, settings: Settings, num_pictures: int) -> dict[str, list[float]]:
     async with open_redis(settings.redis_url) as redis:
         metrics = Metrics("api")
         bus, registry, link = Bus(redis, settings, "benchmark", metrics), Registry(redis, settings), Link(redis)
         await bus.start()
         await registry.start()
-        screens = WorkerScreens(Rules(settings), bus, VerdictCache(link, settings), registry, settings, metrics)
+        screens = WorkerScreens(rules, bus, VerdictCache(link, settings), registry, settings, metrics)
         deadline_s = time.monotonic() + _START_S
         while not registry.is_ready("safety"):
             if time.monotonic() > deadline_s:
@@ -116,12 +116,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder)) as server:
         # No promise is about a machine that is busy with other work, but the numbers are to come all the same
         settings = Settings(redis_url=server.url, safety="on", safety_deadline_s=120.0)
+        rules = Rules(settings)
         variables = {"VISCPM_REDIS_URL": server.url, "VISCPM_SAFETY": "on", "VISCPM_LOG_LEVEL": "warning"}
         worker = subprocess.Popen(
             tied([sys.executable, "-m", "service.cli", "worker", "safety"]), env={**os.environ, **variables}
         )
         try:
-            measured = asyncio.run(measure(settings, options.pictures))
+            measured = asyncio.run(measure(rules, settings, options.pictures))
         finally:
             worker.kill()
             worker.wait()
