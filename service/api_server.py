@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
+from service.request_heads import BoundedHeads
 from service.settings import Settings
 
 if TYPE_CHECKING:  # the supervisor binds the socket and needs no app
@@ -59,6 +60,7 @@ def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
     """Serve until SIGTERM or SIGINT; the first one drains for `drain_s`, a second one ends at once. The exit code."""
     config = uvicorn.Config(
         app,
+        http=BoundedHeads,
         log_config=None,
         access_log=False,
         server_header=False,
