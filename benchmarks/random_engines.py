@@ -61,7 +61,7 @@ def create_paint(config: EngineConfig, observe: Observe) -> PaintEngine:
         vae=vae,
         scheduler_config=schedule,
         steps_offset=config.steps_offset,
-        reranker=None,
+        rerankers={},
         device=device,
     )
     engine = PaintEngine(painter, loaded.tokenizer, describe(config, painter, loaded), config.max_jobs, observe)

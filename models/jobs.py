@@ -77,6 +77,7 @@ class PaintJob(Record, frozen=True, tag="paint"):
     seed: int = 0
     previews: int = 0  # intermediate pictures wanted
     raw_text: bool = False
+    language: str = "zh"  # of the prompt: which reranker judges
 
 
 class SafetyJob(Record, frozen=True, tag="safety"):
@@ -197,7 +198,7 @@ class ModelDescription(Record, frozen=True):
     image_tokens: int = 0  # chat: placeholders per picture
     picture_size_px: int = 0  # paint: the default side
     picture_multiple_px: int = 0  # paint: sides are multiples of this
-    reranker: str = ""  # paint: name of the configured reranker
+    rerankers: dict[str, str] = {}  # paint: names of the configured rerankers by the language of prompts
     screens: list[str] = []  # safety: names of the screens, as the policy knows them
 
 
@@ -210,7 +211,7 @@ class EngineConfig(Record, frozen=True):
     device: str = "cpu"
     dtype: str = "float32"
     vae: str = ""  # paint: folder with config.json and weights, for a bare .pt
-    reranker: str = ""  # paint: folder of a Chinese-CLIP
+    rerankers: dict[str, str] = {}  # paint: folders of CLIPs by the language of the prompts that they judge
     prompt_checker: str = ""  # safety: folder of the checker of Chinese prompts
     prompt_checker_label: str = ""  # safety: its unsafe label
     steps_offset: Literal[0, 1] = 0  # paint: timesteps of the pinned (0) or of newer diffusers (1), SPEC §8.4

@@ -114,7 +114,9 @@ class PaintRequest(Request):
     candidates: int | None = Field(
         None, ge=1, le=4, description="Pictures painted, at least `n`; absent: 4 when reranking, else `n`."
     )
-    rerank: bool | Literal["auto"] = Field("auto", description="`auto`: where the worker has a reranker.")
+    rerank: bool | Literal["auto"] = Field(
+        "auto", description="`auto`: where the worker has a reranker for the prompt's language."
+    )
     num_inference_steps: int = Field(50, ge=1, le=1000)
     guidance_scale: float = Field(7.5, ge=0, le=50)
     size: str = Field("auto", pattern=r"^(auto|[1-9]\d{1,3}x[1-9]\d{1,3})$", description="`512x512`, or the default.")

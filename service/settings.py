@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     paint_engine: str = "models.paint.engine:create_engine"
     paint_vae: str = ""
     paint_reranker: str = ""
+    paint_reranker_english: str = ""
     paint_steps_offset: Literal[0, 1] = 0
     threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: torch decides
 

@@ -327,6 +327,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
             device=settings.safety_device,
             max_jobs=settings.safety_max_jobs,
         )
+    rerankers = {"zh": settings.paint_reranker, "en": settings.paint_reranker_english}
     return EngineConfig(
         kind=kind,
         checkpoint=settings.paint_checkpoint,
@@ -334,7 +335,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
         device=settings.paint_device,
         dtype=_dtype(settings.paint_dtype, settings.paint_device),
         vae=settings.paint_vae,
-        reranker=settings.paint_reranker,
+        rerankers={language: folder for language, folder in rerankers.items() if folder},
         steps_offset=settings.paint_steps_offset,
         max_jobs=settings.paint_max_jobs,
     )

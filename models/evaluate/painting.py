@@ -54,7 +54,7 @@ def make_painter(loaded: LoadedPaint, steps_offset: int = 0) -> Painter:
         vae=loaded.vae.to(memory_format=torch.channels_last),
         scheduler_config=loaded.scheduler_config,
         steps_offset=steps_offset,
-        reranker=None,
+        rerankers={},
         device=next(loaded.model.parameters()).device,
     )
 

@@ -120,7 +120,8 @@ def _paint_here(options: argparse.Namespace, captions: Sequence[str]) -> list[st
         checkpoint=str(options.checkpoint),
         vocabulary=str(options.vocabulary or ""),
         vae=str(options.vae or ""),
-        reranker=str(options.reranker or ""),
+        # A job says "zh" unless told otherwise, so one reranker judges captions in any language, as in the release.
+        rerankers={"zh": str(options.reranker)} if options.reranker else {},
         device=options.device,
         dtype=options.dtype,
         steps_offset=STEPS_OFFSET,
@@ -134,7 +135,7 @@ def _paint_here(options: argparse.Namespace, captions: Sequence[str]) -> list[st
         "untrained": model.untrained,
         "dtype": model.dtype,
         "sampler": f"DDPM, leading timesteps, offset {STEPS_OFFSET}",
-        "reranker": model.reranker if settings.rerank == "on" else "",
+        "reranker": model.rerankers["zh"] if settings.rerank == "on" else "",
         **asdict(settings),
     }
     paintings = Paintings(options.painted, captions, about)

@@ -94,7 +94,7 @@ class PaintEngine:
             num_inference_steps=1,
             height_px=size_px,
             width_px=size_px,
-            rerank="on" if self.painter.reranker else "off",
+            rerank="auto",
         )
         with suppress(JobRejected):  # one step of an untrained model may well give a single colour
             for _ in self.painter.paint(job, pack_job(job, self.tokenizer), observe=lambda name, value: None):
@@ -122,7 +122,7 @@ class PaintEngine:
 
 
 def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
-    """Load the checkpoint, the VAE and, where configured, the reranker; then warm up.
+    """Load the checkpoint, the VAE and, where configured, the rerankers; then warm up.
 
     Raises:
         CheckpointError, OSError: a file is missing, broken or of another kind.
@@ -142,7 +142,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
         vae=loaded.vae.to(memory_format=torch.channels_last),  # a tenth faster on CPUs; the UNet gains nothing there
         scheduler_config=loaded.scheduler_config,
         steps_offset=config.steps_offset,
-        reranker=Reranker(Path(config.reranker), device) if config.reranker else None,
+        rerankers={language: Reranker(Path(folder), device) for language, folder in config.rerankers.items()},
         device=device,
     )
     engine = PaintEngine(painter, loaded.tokenizer, describe(config, painter, loaded), config.max_jobs, observe)
@@ -165,5 +165,5 @@ def describe(config: EngineConfig, painter: Painter, loaded: LoadedPaint) -> Mod
         parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
         picture_size_px=painter.default_size_px,
         picture_multiple_px=painter.picture_multiple_px,
-        reranker=painter.reranker.name if painter.reranker else "",
+        rerankers={language: reranker.name for language, reranker in painter.rerankers.items()},
     )

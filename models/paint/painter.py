@@ -39,13 +39,14 @@ class Painter:
     Args:
         scheduler_config: the noise schedule's settings, in diffusers' names.
         steps_offset: see `make_scheduler`.
+        rerankers: by the language of prompts.
     """
 
     model: PaintModel
     vae: AutoencoderKL
     scheduler_config: Mapping[str, Any]
     steps_offset: int
-    reranker: Reranker | None
+    rerankers: Mapping[str, Reranker]
     device: torch.device
 
     @property
@@ -69,9 +70,12 @@ class Painter:
         for name, side in (("height", job.height_px), ("width", job.width_px)):
             if side < multiple or side % multiple:
                 raise JobRejected("invalid_size", f"{name} is {side} px, allowed are multiples of {multiple} px")
-        if job.rerank == "on" and self.reranker is None:
+        if job.rerank == "on" and job.language not in self.rerankers:
+            known = ", ".join(self.rerankers) or "none"
             raise JobRejected(
-                "reranker_not_configured", "rerank is on, but this worker has no reranker; use auto or off"
+                "reranker_not_configured",
+                f"rerank is on, but this worker has no reranker for prompts in {job.language!r}, only for: {known}; "
+                "use auto or off",
             )
         if job.candidates < 1:
             raise JobRejected("invalid_request", f"candidates is {job.candidates}, at least 1 is needed")
@@ -111,7 +115,7 @@ class Painter:
             yield None
 
         scores: list[float | None] = [None] * job.candidates
-        reranker = self.reranker if wants_rerank(job) else None
+        reranker = self.rerankers.get(job.language) if wants_rerank(job) else None
         if reranker is not None:
             with clock.measure("rerank_s"):
                 scores = list(reranker.scores(job.prompt, pictures))

@@ -1,21 +1,23 @@
-"""Which of several pictures fits its prompt best, by Chinese-CLIP (SPEC §8.5)."""
+"""Which of several pictures fits its prompt best, by Chinese-CLIP (SPEC §8.5), or CLIP for English prompts."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
-from transformers import ChineseCLIPModel, ChineseCLIPProcessor
+from transformers import AutoConfig, ChineseCLIPModel, ChineseCLIPProcessor, CLIPModel, CLIPProcessor
+
+_CLASSES = {"chinese_clip": (ChineseCLIPModel, ChineseCLIPProcessor), "clip": (CLIPModel, CLIPProcessor)}
 
 
 class Reranker:
-    """A Chinese-CLIP from a local folder, in float32.
+    """A Chinese-CLIP or CLIP from a local folder, in float32.
 
     Args:
-        folder: `config.json`, weights, image processor settings and the BERT vocabulary, as published.
+        folder: `config.json`, weights, image processor settings and vocabulary, as published.
 
     Raises:
-        OSError: the folder lacks one of them.
+        OSError: the folder lacks one of them, or holds another kind of model.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
@@ -23,8 +25,12 @@ class Reranker:
             raise FileNotFoundError(f"the reranker's folder {folder} does not exist")
         self.name = folder.name
         self.device = device
-        self.model = ChineseCLIPModel.from_pretrained(folder, local_files_only=True).to(device, torch.float32).eval()
-        self.processor = ChineseCLIPProcessor.from_pretrained(folder, local_files_only=True)
+        kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+        if kind not in _CLASSES:
+            raise OSError(f"the reranker's folder {folder} holds a {kind}; allowed are {', '.join(_CLASSES)}")
+        model_class, processor_class = _CLASSES[kind]
+        self.model = model_class.from_pretrained(folder, local_files_only=True).to(device, torch.float32).eval()
+        self.processor = processor_class.from_pretrained(folder, local_files_only=True)
 
     @torch.inference_mode()
     def scores(self, prompt: str, pictures: Sequence[Image.Image]) -> list[float]:

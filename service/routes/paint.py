@@ -101,11 +101,14 @@ def _shape(asked: PaintRequest, model: ModelDescription) -> tuple[int, int]:
 
 def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
     """The job, still without its id. Raises InvalidSize, RerankerNotConfigured where the model cannot do it."""
-    if asked.rerank is True and not model.reranker:
+    language = language_of(asked.prompt)
+    if asked.rerank is True and language not in model.rerankers:
         raise RerankerNotConfigured(
-            "rerank: this service has no reranker configured (VISCPM_PAINT_RERANKER)", param="rerank"
+            f"rerank: this service has no reranker for prompts in {language!r}; it has some for "
+            f"{', '.join(model.rerankers) or 'none'} (VISCPM_PAINT_RERANKER, VISCPM_PAINT_RERANKER_ENGLISH)",
+            param="rerank",
         )
-    reranks = bool(model.reranker) and asked.rerank is not False
+    reranks = language in model.rerankers and asked.rerank is not False
     width_px, height_px = _shape(asked, model)
     return PaintJob(
         job_id="",
@@ -120,4 +123,5 @@ def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
         seed=secrets.randbits(31) if asked.seed is None else asked.seed,
         previews=asked.partial_images,
         raw_text=asked.raw,
+        language=language,
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPModel, CLIPProcessor
 
 from models.evaluate.caption_painting import Paintings, PaintSettings, paint_locally, read_captions
 from models.evaluate.cli import main
@@ -31,6 +31,7 @@ from models.jobs import Engine, Job, JobRejected
 from models.tiny import write_tiny_checkpoints
 from service.schemas import PaintRequest
 from service.settings import Settings
+from tests.models.clip import write_tiny_clip
 
 CPU = torch.device("cpu")
 CAPTIONS = ["a cat", "the dog", "a red house", "dog on the cat", "two cats"]
@@ -78,27 +79,7 @@ def extractor_file(network: TinyFeatures, tmp_path_factory: pytest.TempPathFacto
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random CLIP that reads at most 8 tokens."""
     folder = tmp_path_factory.mktemp("models") / "tiny-clip"
-    folder.mkdir()
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    entries = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({entry: i for i, entry in enumerate(entries)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-    tower = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    ids = {"bos_token_id": len(entries) - 2, "eos_token_id": len(entries) - 1, "pad_token_id": len(entries) - 1}
-    torch.manual_seed(0)
-    config = CLIPConfig(
-        text_config=tower | {"vocab_size": len(entries), "max_position_embeddings": 8, "projection_dim": 8} | ids,
-        vision_config=tower | {"image_size": 32, "patch_size": 16, "projection_dim": 8},
-        projection_dim=8,
-    )
-    model = CLIPModel(config)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    CLIPProcessor(CLIPImageProcessor(size=size, crop_size=size), tokenizer).save_pretrained(folder)
+    write_tiny_clip(folder)
     return folder
 
 

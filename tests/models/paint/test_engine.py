@@ -27,7 +27,7 @@ def observed() -> list[tuple[str, float]]:
 
 @pytest.fixture(scope="module")
 def loaded_engine(paint_folder: Path, clip_folder: Path, observed: list[tuple[str, float]]) -> PaintEngine:
-    config = EngineConfig(kind="paint", checkpoint=str(paint_folder), reranker=str(clip_folder), max_jobs=3)
+    config = EngineConfig(kind="paint", checkpoint=str(paint_folder), rerankers={"zh": str(clip_folder)}, max_jobs=3)
     return create_engine(config, lambda name, value: observed.append((name, value)))
 
 
@@ -89,7 +89,7 @@ def test_description(engine: PaintEngine, bare_engine: PaintEngine) -> None:
     description = engine.description
     assert (description.kind, description.name, description.untrained) == ("paint", "paint", True)
     assert (description.picture_size_px, description.picture_multiple_px) == (256, 32)
-    assert description.reranker == "tiny-chinese-clip" and bare_engine.description.reranker == ""
+    assert description.rerankers == {"zh": "tiny-chinese-clip"} and bare_engine.description.rerankers == {}
     assert description.fingerprint == bare_engine.description.fingerprint
     assert description.parameters == sum(p.numel() for p in engine.painter.model.parameters())
 
@@ -294,8 +294,7 @@ def test_candidates_come_best_first_when_reranked(engine: PaintEngine) -> None:
     assert [c.seed for c in seeds_in_order.candidates] == [100, 101, 102, 103] != [c.seed for c in result.candidates]
     for unranked in seeds_in_order.candidates:
         assert by_seed[unranked.seed].png == unranked.png
-    reranker = engine.painter.reranker
-    assert reranker is not None
+    reranker = engine.painter.rerankers["zh"]
     for candidate in result.candidates:
         (score,) = reranker.scores("a red house", [Image.fromarray(pixels(candidate.png).astype(np.uint8))])
         assert candidate.score == pytest.approx(score, abs=1e-3)
@@ -307,9 +306,16 @@ def test_reranking_modes(engine: PaintEngine, bare_engine: PaintEngine) -> None:
     assert result_of(paint(engine, rerank="off", candidates=2)).reranker == ""
     without = result_of(paint(bare_engine, rerank="auto", candidates=2))
     assert (without.reranker, without.candidates[0].score) == ("", None)
-    with pytest.raises(JobRejected, match="this worker has no reranker") as caught:
+    with pytest.raises(JobRejected, match="no reranker for prompts in 'zh', only for: none") as caught:
         bare_engine.admit(job(rerank="on"))
     assert caught.value.code == "reranker_not_configured"
+
+
+def test_a_reranker_judges_prompts_in_its_language_alone(engine: PaintEngine) -> None:
+    english = result_of(paint(engine, rerank="auto", candidates=2, language="en"))
+    assert (english.reranker, english.candidates[0].score) == ("", None)
+    with pytest.raises(JobRejected, match="no reranker for prompts in 'en', only for: zh"):
+        engine.admit(job(rerank="on", language="en"))
 
 
 class ShortOfMemory:
@@ -447,6 +453,6 @@ def test_newer_timesteps_can_be_asked_for(engine: PaintEngine, paint_folder: Pat
 
 
 def test_a_missing_reranker_stops_the_start(paint_folder: Path, tmp_path: Path) -> None:
-    config = EngineConfig(kind="paint", checkpoint=str(paint_folder), reranker=str(tmp_path / "none"))
+    config = EngineConfig(kind="paint", checkpoint=str(paint_folder), rerankers={"zh": str(tmp_path / "none")})
     with pytest.raises(FileNotFoundError, match="none"):
         create_engine(config, lambda name, value: None)

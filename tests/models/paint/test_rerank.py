@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from models.paint.rerank import Reranker
+from tests.models.clip import write_tiny_clip
 
 PROMPT = "红色的猫"
 
@@ -50,3 +51,21 @@ def test_an_overlong_prompt_is_cut(reranker: Reranker) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-clip"):
         Reranker(tmp_path / "no-such-clip", torch.device("cpu"))
+
+
+def test_a_clip_judges_english_prompts(tmp_path: Path) -> None:
+    write_tiny_clip(tmp_path / "tiny-clip")
+    reranker = Reranker(tmp_path / "tiny-clip", torch.device("cpu"))
+    candidates = pictures(3)
+    inputs = reranker.processor(text=["cat"] * 3, images=candidates, return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        expected = reranker.model(**inputs).logits_per_image.diagonal().tolist()
+    assert reranker.scores("cat", candidates) == pytest.approx(expected, abs=1e-4)
+    assert len(set(expected)) == 3
+    assert len(reranker.scores("cat" * 20, candidates)) == 3, "longer than the text tower reads"
+
+
+def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(OSError, match="holds a bert; allowed are chinese_clip, clip"):
+        Reranker(tmp_path, torch.device("cpu"))
