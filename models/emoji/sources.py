@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from models.emoji.captions import caption, draw_subject
+from models.emoji.captions import Subject, caption, draw_subject
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.rendering import render
@@ -29,13 +29,13 @@ _LAYOUTS: tuple[tuple[Layout, float], ...] = (("single", 0.62), ("pair", 0.22), 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Few names and large drawings first: a tower of random weights learns nothing from hundreds of names at once.
+    """Few names first, in easy examples: random weights learn nothing from hundreds of names at once.
 
     Args:
         doubling_epochs: after so many epochs there are twice the names, until there are all.
         mixing_epochs: after so many more the share of easy examples has gone down to `easy`.
         first_names: names to begin with.
-        easy: share of easy examples at last: one large emoji on a plain ground and one question, what it is.
+        easy: share of easy examples at last; in talks one large emoji on a plain ground and one question, what it is.
 
     Raises:
         ValueError: a number out of range.
@@ -95,8 +95,7 @@ class EmojiTalks:
         self._studio = Studio(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
         self._curriculum = curriculum
-        # Groups come to a curriculum mixed.
-        self._learnt_order = [self.names[i] for i in _order(seed, -1, len(self.names))] if curriculum else self.names
+        self._learnt_order = _learnt_order(self.names, seed) if curriculum else self.names
 
     def __len__(self) -> int:
         return self._num_examples
@@ -123,17 +122,25 @@ class EmojiTalks:
 class EmojiPictures:
     """Captioned pictures for painting (a PictureSource): one emoji, upright on a flat ground.
 
-    Args and Raises: as EmojiTalks; the first style that has an emoji draws it.
+    Args and Raises: as EmojiTalks; the first style that has an emoji draws it. An easy example says the name alone.
     """
 
     def __init__(
-        self, names: Sequence[EmojiName], styles: Sequence[Style], side_px: int, seed: int, num_examples: int
+        self,
+        names: Sequence[EmojiName],
+        styles: Sequence[Style],
+        side_px: int,
+        seed: int,
+        num_examples: int,
+        curriculum: Curriculum | None = None,
     ) -> None:
         if not names or not styles:
             raise ValueError(f"pictures need a name and a style, got {len(names)} names and {len(styles)} styles")
         self.names = tuple(names)
         self._studio = Studio(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
+        self._curriculum = curriculum
+        self._learnt_order = _learnt_order(self.names, seed) if curriculum else self.names
 
     def __len__(self) -> int:
         return self._num_examples
@@ -141,9 +148,15 @@ class EmojiPictures:
     def picture(self, index: int, epoch: int) -> CaptionedPicture:
         """The example `index` of an epoch; pixels are (side_px, side_px, 3) uint8."""
         rng = np.random.default_rng((self._seed, _PICTURES, epoch, index))
-        name = self.names[leading_name(self._seed, index + epoch * self._num_examples, len(self.names))]
+        names, curriculum = self._learnt_order, self._curriculum
+        if curriculum is not None:
+            names = names[: curriculum.names_at(epoch, len(self.names))]
+        name = names[leading_name(self._seed, index + epoch * self._num_examples, len(names))]
         style = self._studio.styles_of(name)[0]
-        subject = draw_subject(rng, name, self._studio.visible_colours(style, name))
+        if curriculum is not None and rng.random() < curriculum.easy_at(epoch, len(self.names)):
+            subject = Subject(name, None, "centre")
+        else:
+            subject = draw_subject(rng, name, self._studio.visible_colours(style, name))
         scene = paint_scene(self._studio, name, subject.colour, subject.place)
         words = caption(rng, subject, "en" if rng.random() < 0.5 else "zh")
         return CaptionedPicture(render(self._studio, scene, self._side_px), words)
@@ -152,6 +165,11 @@ class EmojiPictures:
 def leading_name(seed: int, position: int, num_names: int) -> int:
     """The name that leads the example at a position: all names once in every `num_names`, in changing order."""
     return int(_order(seed, position // num_names, num_names)[position % num_names])
+
+
+def _learnt_order(names: Sequence[EmojiName], seed: int) -> tuple[EmojiName, ...]:
+    """Groups come to a curriculum mixed."""
+    return tuple(names[i] for i in _order(seed, -1, len(names)))
 
 
 @lru_cache(maxsize=8)

@@ -80,14 +80,21 @@ class Part:
         return self.source.picture(self.indices[index], epoch)
 
 
-def picture_sources(data: str, images: Path | None, side_px: int, seed: int, num_validation: int) -> PictureSources:
+def picture_sources(
+    data: str,
+    images: Path | None,
+    side_px: int,
+    seed: int,
+    num_validation: int,
+    curriculum: tuple[float, float] | None = None,
+) -> PictureSources:
     """The sources behind `--data`; of a file the last `num_validation` pictures are not learnt from.
 
     Raises:
         ValueError: the file cannot be used.
     """
     if data == EMOJI:
-        return _emoji_sources(side_px, seed)
+        return _emoji_sources(side_px, seed, curriculum)
     if images is None:
         raise ValueError("--data with a file needs --images, the folder of its pictures")
     source = CaptionFile.read(Path(data), images, side_px)
@@ -99,11 +106,12 @@ def picture_sources(data: str, images: Path | None, side_px: int, seed: int, num
     return PictureSources(Part(source, range(num_training)), Part(source, held_out))
 
 
-def _emoji_sources(side_px: int, seed: int) -> PictureSources:
+def _emoji_sources(side_px: int, seed: int, curriculum: tuple[float, float] | None) -> PictureSources:
     from models.emoji.names import emoji_names
-    from models.emoji.sources import TRAINING_SEED, EmojiPictures
+    from models.emoji.sources import TRAINING_SEED, Curriculum, EmojiPictures
 
-    def source(own_seed: int) -> EmojiPictures:
-        return EmojiPictures(emoji_names(), EMOJI_PAINT_STYLES, side_px, own_seed, NUM_EMOJI_EXAMPLES)
+    def source(own_seed: int, harder: Curriculum | None) -> EmojiPictures:
+        return EmojiPictures(emoji_names(), EMOJI_PAINT_STYLES, side_px, own_seed, NUM_EMOJI_EXAMPLES, harder)
 
-    return PictureSources(source(TRAINING_SEED + seed), source(VALIDATION_SEED))
+    training = source(TRAINING_SEED + seed, Curriculum(*curriculum) if curriculum else None)
+    return PictureSources(training, source(VALIDATION_SEED, None))

@@ -1,4 +1,4 @@
-"""The Paint task: captions to latents, by predicting the noise that was added to them (SPEC §8.5).
+"""The Paint task: captions to latents, by predicting the noise that was added to them (SPEC §8.5), or their velocity.
 
 No recipe is published beyond that loss. Chosen here: a tenth of the captions left empty, which guidance needs; an
 average of the weights over the steps, which is what is validated and exported; text rows attended to as in painting.
@@ -25,7 +25,7 @@ from models.finetune.examples import PictureSource
 from models.finetune.noise import draw_diffusion
 from models.finetune.paint_batch import PaintBatch, collate_pictures
 from models.finetune.paint_samples import paint_samples
-from models.finetune.paint_start import PaintStart
+from models.finetune.paint_start import VELOCITY, PaintStart
 from models.finetune.task import Position, Stateful, Task
 from models.finetune.vae import latent_px, save_grid, to_input
 from models.paint.denoise import make_scheduler
@@ -113,7 +113,7 @@ class PaintTask(Task[PaintBatch]):
         return losses.sum(), torch.tensor(len(losses), device=losses.device)
 
     def losses(self, batch: PaintBatch) -> Tensor:
-        """Each example's mean squared error to the noise, weighted where that is wanted (B,)."""
+        """Each example's mean squared error to what the UNet has to predict, weighted where that is wanted (B,)."""
         draws = batch.draws
         latents = self._sample_latents(batch.pixels, draws.latent_noise)
         noisy = self._schedule.add_noise(latents, draws.noise, draws.timesteps)
@@ -122,7 +122,11 @@ class PaintTask(Task[PaintBatch]):
         predicted = self.model.unet(
             noisy, draws.timesteps, states, encoder_attention_mask=batch.text_mask, return_dict=False
         )[0]
-        losses = (predicted.float() - draws.noise).square().mean(dim=(1, 2, 3))
+        if self._schedule.config.prediction_type == VELOCITY:
+            target = self._schedule.get_velocity(latents, draws.noise, draws.timesteps)
+        else:
+            target = draws.noise
+        losses = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         return losses * snr_weights(self._schedule, draws.timesteps, self.settings.min_snr)
 
     def validate(self) -> dict[str, float]:
@@ -242,8 +246,8 @@ def choose_trained(model: PaintModel, train: Trained) -> None:
 
 
 def snr_weights(schedule: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
-    """min(SNR, gamma) / SNR of each timestep (B,), as min-SNR weighting has it for predicted noise; 1 for gamma 0."""
+    """min(SNR, gamma) / SNR of each timestep (B,), for velocity / (SNR + 1) (min-SNR weighting); 1 for gamma 0."""
     if not gamma:
         return torch.ones(timesteps.shape, device=timesteps.device)
     snr: Tensor = compute_snr(schedule, timesteps)
-    return snr.clamp(max=gamma) / snr
+    return snr.clamp(max=gamma) / (snr + 1 if schedule.config.prediction_type == VELOCITY else snr)

@@ -81,6 +81,13 @@ def _add_paint_flags(parser: argparse.ArgumentParser) -> None:
         default=PaintSettings.train,
         help="the prompt adapter; with it the UNet's cross attention (as the release); or everything",
     )
+    flag(
+        "--curriculum",
+        type=float,
+        nargs=2,
+        metavar=("DOUBLING", "MIXING"),
+        help="emoji, from random weights: epochs until the names double, until colours and places are mixed in",
+    )
     flag("--llm-lr", type=float, metavar="X", help="the language model's learning rate (that of --lr)")
     flag("--llm-dtype", choices=_DTYPES, default="float32", help="of a checkpoint's frozen language model (float32)")
     flag("--empty-share", type=float, default=PaintSettings.empty_share, metavar="X", help="of captions (0.1)")
@@ -113,7 +120,8 @@ def _train_vae(options: argparse.Namespace, settings: MakeSettings) -> None:
 def _train_paint(options: argparse.Namespace, settings: MakeSettings) -> None:
     start = _paint_start(options)
     side_px = options.side_px or int(start.model.unet.config.sample_size) * latent_px(start.vae)
-    sources = picture_sources(options.data, options.images, side_px, options.seed, options.num_validation)
+    curriculum = tuple(options.curriculum) if options.curriculum else None
+    sources = picture_sources(options.data, options.images, side_px, options.seed, options.num_validation, curriculum)
     paint_settings = PaintSettings(
         train=options.train,
         lr=options.lr,

@@ -21,6 +21,9 @@ from models.paint.model import PaintModel
 from models.random_weights import random_paint
 from models.tensor_files import CheckpointError, tensor_file
 
+# What a UNet predicts, in diffusers' words: the noise, or (Salimans and Ho, 2022) sqrt(ā)·noise - sqrt(1 - ā)·latents
+NOISE, VELOCITY = "epsilon", "v_prediction"
+
 
 @dataclass(frozen=True)
 class PaintStart:
@@ -49,10 +52,10 @@ def paint_from_checkpoint(path: Path, vocabulary: Path | None, vae: Path | None,
 
 
 def paint_from_sizes(config: Path, vocabulary: Path, vae: Path, seed: int) -> PaintStart:
-    """Random weights for training from scratch, by a file `{"llm": {...}, "unet": {...}}`.
+    """Random weights for training from scratch, by a file `{"llm": {...}, "unet": {...}, "scheduler": {...}}`.
 
-    `vocab_size` may be left out of it; what the UNet's part leaves out is Stable Diffusion 2.1-base's, and its latents'
-    channels are the VAE's.
+    `vocab_size` may be left out of it; what the UNet's part and the scheduler's leave out is Stable Diffusion
+    2.1-base's, and the latents' channels are the VAE's.
 
     Raises:
         CheckpointError: the files cannot be used.
@@ -66,12 +69,15 @@ def paint_from_sizes(config: Path, vocabulary: Path, vae: Path, seed: int) -> Pa
         channels = loaded_vae.config.latent_channels
         unet = {**SD21_BASE_UNET, "in_channels": channels, "out_channels": channels, **fields["unet"]}
         model = random_paint(PaintConfig(llm, unet), "cpu", torch.float32, seed)
+        scheduler = {**SD21_BASE_SCHEDULER, **fields.get("scheduler", {})}
+        if scheduler["prediction_type"] not in (NOISE, VELOCITY):
+            raise ValueError(f"prediction_type is {scheduler['prediction_type']}, allowed are {NOISE} and {VELOCITY}")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{config} and {vocabulary}: no usable sizes and vocabulary: {error}") from error
     if llm.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(f"{vocabulary}: {tokenizer.vocab_size} entries, {config} wants {llm.vocab_size}")
     prepare_for_training(model, seed)
-    return PaintStart(model, loaded_vae, vae_folder, dict(SD21_BASE_SCHEDULER), tokenizer, vocabulary)
+    return PaintStart(model, loaded_vae, vae_folder, scheduler, tokenizer, vocabulary)
 
 
 def prepare_for_training(model: PaintModel, seed: int) -> None:

@@ -91,6 +91,18 @@ def test_a_curriculum_begins_with_few_names_alone_and_ends_with_everything(names
     assert seen(grown + 3)[1] == pytest.approx(0.1, abs=0.06)
 
 
+def test_a_curriculum_of_pictures_begins_with_names_alone(names: tuple[EmojiName, ...]) -> None:
+    curriculum = Curriculum(doubling_epochs=1, mixing_epochs=2, first_names=4)
+    source = EmojiPictures(names[:16], ("twemoji",), SIDE_PX, 1, 200, curriculum)
+
+    def seen(epoch: int) -> set[bytes]:
+        return {source.picture(index, epoch).pixels.tobytes() for index in range(len(source))}
+
+    assert [len(seen(epoch)) for epoch in range(3)] == [4, 8, 16], "one picture of each name"
+    assert seen(0) < seen(1) < seen(2)
+    assert len(seen(4)) > 30, "colours and places by now"
+
+
 def test_sources_keep_to_the_contract(names: tuple[EmojiName, ...]) -> None:
     conversations: ConversationSource = talks(names, ("twemoji",))
     pictures: PictureSource = EmojiPictures(names, ("twemoji",), SIDE_PX, 1, 10)

@@ -1,5 +1,7 @@
 """Training Paint: what is trained, the loss, resumption, and that what is exported paints what was trained."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ from models.finetune.noise import DiffusionDraws, draw_diffusion
 from models.finetune.paint import PaintSettings, PaintTask, choose_trained, snr_weights
 from models.finetune.paint_batch import collate_pictures
 from models.finetune.paint_samples import paint_samples
-from models.finetune.paint_start import PaintStart, paint_from_sizes
+from models.finetune.paint_start import NOISE, VELOCITY, PaintStart, paint_from_sizes
 from models.finetune.task import Position
+from models.paint.config import SD21_BASE_SCHEDULER
 from models.paint.denoise import make_scheduler
 from models.paint.prompt import paint_tree
+from models.tensor_files import CheckpointError
 from tests.models.finetune.painting import CAPTIONS, SIDE_PX, Squares, write_pictures, write_start
 
 POSITIONS = [Position(index=place, epoch=0, step=2, place=place) for place in range(4)]
@@ -79,8 +83,11 @@ def test_the_language_model_has_a_rate_of_its_own_and_only_where_it_is_trained(s
     assert [group["name"] for group in groups] == ["painting"]
 
 
-@pytest.mark.parametrize("cache_latents", [False, True])
-def test_loss_is_the_mean_squared_error_to_the_noise(start: PaintStart, cache_latents: bool) -> None:
+@pytest.mark.parametrize(("prediction", "cache_latents"), [(NOISE, False), (NOISE, True), (VELOCITY, False)])
+def test_loss_is_the_mean_squared_error_to_noise_or_velocity(
+    start: PaintStart, prediction: str, cache_latents: bool
+) -> None:
+    start = replace(start, scheduler_config={**start.scheduler_config, "prediction_type": prediction})
     task = make_task(start, PaintSettings(train="all", empty_share=0.5, cache_latents=cache_latents))
     batch = task.collate(POSITIONS)
     draws = batch.draws
@@ -97,7 +104,8 @@ def test_loss_is_the_mean_squared_error_to_the_noise(start: PaintStart, cache_la
             caption = Squares().picture(place.index, 0).caption
             predicted = predict_as_in_painting(start, noisy[row], draws.timesteps[row], caption)
             chosen = predicted[0 if draws.without_caption[row] else 1]
-            by_hand += (chosen - draws.noise[row]).square().mean()
+            velocity = kept[row].sqrt() * draws.noise[row] - (1 - kept[row]).sqrt() * latents[row]
+            by_hand += (chosen - (velocity if prediction == VELOCITY else draws.noise[row])).square().mean()
     assert len(set(draws.without_caption)) == 2
     assert weight == len(POSITIONS)
     assert float(loss) == pytest.approx(float(by_hand), rel=1e-5)
@@ -126,13 +134,28 @@ def test_an_empty_caption_keeps_the_length_of_the_one_it_stands_for(start: Paint
 
 
 def test_min_snr_weighting() -> None:
-    schedule = make_scheduler({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}, 0)
+    schedule = make_scheduler(SD21_BASE_SCHEDULER, 0)
     timesteps = torch.tensor([0, 300, 999])
     snr = schedule.alphas_cumprod[timesteps] / (1 - schedule.alphas_cumprod[timesteps])
     assert snr[0] > 5 > snr[2]
     expected = torch.where(snr > 5, 5 / snr, torch.ones(3))
     torch.testing.assert_close(snr_weights(schedule, timesteps, 5.0), expected, rtol=1e-3, atol=1e-6)
     assert torch.equal(snr_weights(schedule, timesteps, 0.0), torch.ones(3))
+    # The same weight of the error in the latents: a velocity's is SNR + 1 times that, the noise's SNR times
+    velocity = make_scheduler({**SD21_BASE_SCHEDULER, "prediction_type": VELOCITY}, 0)
+    expected = torch.minimum(snr, torch.tensor(5.0)) / (snr + 1)
+    torch.testing.assert_close(snr_weights(velocity, timesteps, 5.0), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_sizes_may_say_what_is_predicted(files: dict[str, Path], tmp_path: Path) -> None:
+    sizes = json.loads(files["sizes"].read_text())
+    for prediction in (NOISE, VELOCITY):
+        (tmp_path / "sizes.json").write_text(json.dumps({**sizes, "scheduler": {"prediction_type": prediction}}))
+        start = paint_from_sizes(tmp_path / "sizes.json", files["vocabulary"], files["vae"], seed=0)
+        assert start.scheduler_config == {**SD21_BASE_SCHEDULER, "prediction_type": prediction}
+    (tmp_path / "sizes.json").write_text(json.dumps({**sizes, "scheduler": {"prediction_type": "sample"}}))
+    with pytest.raises(CheckpointError, match="prediction_type is sample, allowed are epsilon and v_prediction"):
+        paint_from_sizes(tmp_path / "sizes.json", files["vocabulary"], files["vae"], seed=0)
 
 
 def test_a_resumed_run_exports_what_an_undisturbed_one_does(files: dict[str, Path], tmp_path: Path) -> None:
