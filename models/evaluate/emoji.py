@@ -16,6 +16,7 @@ from typing import Any, cast, get_args
 import torch
 from tqdm import tqdm
 
+from models.box import box_checkpoint
 from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoint import LoadedChat, LoadedPaint, load_chat, load_paint
 from models.cpm_bee.folding import fold_scalings
@@ -30,10 +31,9 @@ from models.evaluate.exam import Answered, Item, drawn_names, examine, mixed_ite
 from models.evaluate.painting import Painting, PaintSettings, paint_names
 from models.evaluate.report import Outcome, Requirement, Score, check, outcome_line, table
 from models.evaluate.scores import answer_scores, classifier_scores, is_weak, name_records, painting_scores
-from models.jobs import ChatGeneration, JobRejected, PaintJob
+from models.jobs import ChatGeneration, JobRejected, Model, PaintJob
 
 SCHEMA = 1
-BOX_FOLDER = Path(__file__).resolve().parents[1] / "emoji" / "viscpm-emoji"
 TRAINED_STYLES = "twemoji,noto"
 UNSEEN_STYLE: Style = "openmoji"
 MAX_NEW_TOKENS = 48  # the longest true answer takes about half
@@ -44,9 +44,10 @@ _JOB = PaintJob(job_id="", prompt="")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint", type=Path, default=BOX_FOLDER, metavar="DIR", help="holds chat and paint (default: the box's)"
-    )
+    for kind in get_args(Model):
+        parser.add_argument(
+            f"--{kind}", type=Path, default=box_checkpoint(kind), metavar="DIR", help="checkpoint (default: the box's)"
+        )
     parser.add_argument("--json", metavar="FILE|-", help="all results for scripts; - is standard output")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="charts and contact sheets, as PNG")
     parser.add_argument("--styles", default=TRAINED_STYLES, help=f"drawings it was trained on ({TRAINED_STYLES})")
@@ -121,7 +122,7 @@ def evaluate(options: argparse.Namespace) -> Results:
             raise EvaluationError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}; at least 1 is needed")
     num_talks = 2 * len(names) if options.talks is None else options.talks
     generation = ChatGeneration(max_new_tokens=MAX_NEW_TOKENS, num_beams=options.num_beams)
-    chat = load_chat(options.checkpoint / "chat", device=options.device, dtype=torch.float32)
+    chat = load_chat(options.chat, device=options.device, dtype=torch.float32)
     fold_scalings(chat.model.llm)
     painter = None if options.skip_painting else load_painter(options)
 
@@ -170,7 +171,7 @@ def choose_names(names: Sequence[EmojiName], limit: int | None) -> Sequence[Emoj
 
 
 def load_painter(options: argparse.Namespace) -> tuple[LoadedPaint, Classifier]:
-    loaded = load_paint(options.checkpoint / "paint", device=options.device, dtype=torch.float32)
+    loaded = load_paint(options.paint, device=options.device, dtype=torch.float32)
     fold_scalings(loaded.model.llm)
     return loaded, load_classifier(options.classifier).to(options.device)
 

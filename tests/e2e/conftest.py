@@ -1,16 +1,39 @@
-"""One process tree for all tests that leave it as they found it: starting one takes seconds."""
+"""Two process trees for all tests that leave them as they found them: starting one takes seconds."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from models.tiny import write_tiny_checkpoints
 from tests.e2e.tree import FAST_LEASES, Tree
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    """Two chat workers and one for paint, with the checkpoints in the box."""
-    running = Tree(tmp_path_factory.mktemp("e2e") / "data", VISCPM_CHAT_WORKERS="2", **FAST_LEASES)
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables that serve tiny checkpoints of random weights: faster than the box's, and they talk for long."""
+    folder = tmp_path_factory.mktemp("tiny") / "checkpoints"
+    write_tiny_checkpoints(folder, seed=0)
+    return {f"VISCPM_{kind.upper()}_CHECKPOINT": str(folder / kind) for kind in ("chat", "paint")}
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory, random_weights: dict[str, str]) -> Iterator[Tree]:
+    """Two chat workers and one for paint, random weights, an open gate."""
+    data_dir = tmp_path_factory.mktemp("e2e") / "data"
+    running = Tree(data_dir, VISCPM_CHAT_WORKERS="2", **random_weights, **FAST_LEASES)
+    try:
+        yield running.wait_ready()
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def boxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    """What `viscpm serve` starts by itself: the checkpoints in the box behind real screens; audited."""
+    folder: Path = tmp_path_factory.mktemp("boxed")
+    audit = {"VISCPM_SAFETY": "on", "VISCPM_SAFETY_AUDIT_FILE": str(folder / "audit.jsonl")}
+    running = Tree(folder / "data", **audit, **FAST_LEASES)
     try:
         yield running.wait_ready()
     finally:

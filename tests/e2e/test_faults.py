@@ -151,10 +151,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS
 
 
 @pytest.fixture(scope="module")
-def chat_tree(tmp_path_factory: pytest.TempPathFactory, redis_server: EmbeddedServer) -> Iterator[Tree]:
+def chat_tree(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: EmbeddedServer, random_weights: dict[str, str]
+) -> Iterator[Tree]:
     """Chat alone, on a Redis of its own, which a test may stop."""
     folder: Path = tmp_path_factory.mktemp("chat") / "data"
-    variables = {"VISCPM_REDIS_URL": redis_server.url, "VISCPM_DRAIN_S": "0.5", **FAST_LEASES}
+    variables = {"VISCPM_REDIS_URL": redis_server.url, "VISCPM_DRAIN_S": "0.5", **random_weights, **FAST_LEASES}
     running = Tree(folder, "--models", "chat", **variables)
     try:
         yield running.wait_ready()

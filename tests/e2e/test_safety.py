@@ -4,13 +4,11 @@ import base64
 import io
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.e2e.tree import FAST_LEASES, Tree, large_jpeg, wait_for
+from tests.e2e.tree import Tree, large_jpeg, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -18,20 +16,9 @@ CHAT = {"question": "What is this?", "max_new_tokens": 6, "num_beams": 1}
 PAINT = {"prompt": "a red lighthouse", "num_inference_steps": 2, "size": "256x256"}
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    folder: Path = tmp_path_factory.mktemp("guarded")
-    audit = {"VISCPM_SAFETY": "on", "VISCPM_SAFETY_AUDIT_FILE": str(folder / "audit.jsonl")}
-    running = Tree(folder / "data", **audit, **FAST_LEASES)
-    try:
-        yield running.wait_ready()
-    finally:
-        running.stop()
-
-
-def test_the_whole_way_with_screens(guarded: Tree) -> None:
+def test_the_whole_way_with_screens(boxed: Tree) -> None:
     image = base64.b64encode(large_jpeg(seed=5)).decode()
-    with guarded.client(120) as client:
+    with boxed.client(120) as client:
         ready = client.get("/health/ready").json()
         assert ready["screens"] == "closed" and ready["safety"]["state"] == "ready"
         assert ready["safety"]["name"] == "image-safety-classifier+open-nsfw"
@@ -48,18 +35,18 @@ def test_the_whole_way_with_screens(guarded: Tree) -> None:
         assert refused.status_code == 400 and refused.json()["error"]["code"] == "content_policy_violation"
         moderated = client.post("/v1/moderations", json={"input": "a cat on a sofa"}).json()
         assert moderated["results"][0]["flagged"] is False
-    assert guarded.metric("viscpm_safety_contents_total") == 2  # the photo and what was painted
-    audit = (guarded.log_path.parent / "audit.jsonl").read_text()
+    assert boxed.metric("viscpm_safety_contents_total") == 2  # the photo and what was painted
+    audit = (boxed.log_path.parent / "audit.jsonl").read_text()
     assert {"question", "input_image", "candidate"} <= {json.loads(line)["stage"] for line in audit.splitlines()}
 
 
-def test_a_killed_safety_worker_is_back_before_the_deadline(guarded: Tree) -> None:
-    (worker,) = guarded.processes("worker safety")
+def test_a_killed_safety_worker_is_back_before_the_deadline(boxed: Tree) -> None:
+    (worker,) = boxed.processes("worker safety")
     assert worker.memory_info().rss < 400 * 2**20
     worker.send_signal(signal.SIGKILL)
     image = base64.b64encode(large_jpeg(seed=6)).decode()
-    with guarded.client(120) as client:
+    with boxed.client(120) as client:
         answer = client.post("/chat", json={"image": image, **CHAT})
         assert answer.status_code in (200, 503), answer.text  # by how fast it starts; never unscreened
         wait_for(lambda: client.post("/chat", json={"image": image, **CHAT}).status_code == 200, 60, "screens again")
-    assert guarded.metric("viscpm_worker_restarts_total", model="safety") >= 1
+    assert boxed.metric("viscpm_worker_restarts_total", model="safety") >= 1

