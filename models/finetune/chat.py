@@ -24,6 +24,7 @@ from models.vision.preprocess import normalise
 # Of the image expert's last layer only keys and values reach the queries, and its final norm reaches nothing.
 _UNREACHED_IN_LAST_LAYER = ("attention.output_norm", "attention.output", "feed_forward_norm", "feed_forward")
 _LLM = "llm."
+_EMBEDDING = "llm.embedding.weight"
 _PATCHES = ("vision_encoder.patch_embedding.", "vision_encoder.class_token")
 _IMAGE_EXPERT = ("image_expert.", "vision_encoder.image_")
 
@@ -37,6 +38,7 @@ class ChatSettings:
     tune_patches: bool = False
     lr: float = 1e-5
     llm_lr: float = 1e-5
+    embedding_lr: float = 1e-5  # of its table of tokens
     max_len: int = 512
     lora: LoraSettings | None = None  # then adapters alone are trained
     is_recomputed: bool = False  # gradient checkpointing
@@ -75,11 +77,13 @@ class ChatTask(Task[ChatBatch]):
             recompute([*model.llm.layers, *model.vision_encoder.layers])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        groups: dict[str, list[nn.Parameter]] = {"vision": [], "llm": []}
+        groups: dict[str, list[nn.Parameter]] = {"vision": [], "llm": [], "embedding": []}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                groups["llm" if name.startswith(_LLM) else "vision"].append(parameter)
-        rates = {"vision": self.settings.lr, "llm": self.settings.llm_lr}
+                group = "embedding" if name == _EMBEDDING else "llm" if name.startswith(_LLM) else "vision"
+                groups[group].append(parameter)
+        settings = self.settings
+        rates = {"vision": settings.lr, "llm": settings.llm_lr, "embedding": settings.embedding_lr}
         return [{"name": name, "params": found, "lr": rates[name]} for name, found in groups.items() if found]
 
     def num_examples(self) -> int:

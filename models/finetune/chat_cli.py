@@ -38,6 +38,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     flag("--tune-llm", action=switch, default=True, help="train the language model (yes)")
     flag("--tune-patches", action=switch, help="train the patch embedding (with --init alone)")
     flag("--llm-lr", type=float, metavar="X", help="the language model's learning rate (that of --lr)")
+    flag("--embedding-lr", type=float, metavar="X", help="that of its table of tokens (that of --llm-lr)")
     flag("--lora-rank", type=int, default=0, metavar="N", help="train adapters of this rank alone (0: the weights)")
     flag("--lora-alpha", type=int, metavar="N", help="an adapter counts alpha / rank (alpha: twice the rank)")
     flag("--lora-parts", choices=("llm", "tower", "both"), default="llm", help="what gets adapters (llm)")
@@ -92,12 +93,14 @@ def _chat_settings(options: argparse.Namespace) -> ChatSettings:
     if options.lora_rank:
         alpha = 2 * options.lora_rank if options.lora_alpha is None else options.lora_alpha
         lora = LoraSettings(options.lora_rank, alpha, options.lora_parts)
+    llm_lr = options.lr if options.llm_lr is None else options.llm_lr
     return ChatSettings(
         tune_vision=options.tune_vision,
         tune_llm=options.tune_llm,
         tune_patches=bool(options.init) if options.tune_patches is None else options.tune_patches,
         lr=options.lr,
-        llm_lr=options.lr if options.llm_lr is None else options.llm_lr,
+        llm_lr=llm_lr,
+        embedding_lr=llm_lr if options.embedding_lr is None else options.embedding_lr,
         max_len=options.max_len,
         lora=lora,
         is_recomputed=options.gradient_checkpointing,

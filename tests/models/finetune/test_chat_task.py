@@ -146,3 +146,16 @@ def test_replayed_examples_are_others_in_every_epoch(conversations: list[Convers
     replayed = [mixed.conversation(index, epoch) for epoch in range(3) for index in (2, 3, 4)]
     expected = [conversations[index] for index in (2, 3, 4, 5, 6, 7, 2, 3, 4)]
     assert all(talk is other for talk, other in zip(replayed, expected, strict=True))
+
+
+def test_language_model_and_its_embedding_have_rates_of_their_own(
+    data: Data, model: ChatModel, conversations: list[Conversation]
+) -> None:
+    settings = ChatSettings(lr=1e-4, llm_lr=1e-3, embedding_lr=1e-2)
+    groups = {group["name"]: group for group in task_of(data, model, conversations, settings).parameter_groups()}
+    assert {name: group["lr"] for name, group in groups.items()} == {"vision": 1e-4, "llm": 1e-3, "embedding": 1e-2}
+    assert [id(one) for one in groups["embedding"]["params"]] == [id(model.llm.embedding.weight)]
+    sizes = [len(group["params"]) for group in groups.values()]
+    assert sum(sizes) == len(trained(model)), "each parameter once"
+    task = task_of(data, model, conversations, ChatSettings(lora=LORA, lr=1e-4))
+    assert {group["name"] for group in task.parameter_groups()} == {"vision", "llm"}
