@@ -148,6 +148,8 @@ async def test_a_full_queue_refuses_at_once_and_decodes_nothing(service: Service
         sides = [full, twin]
         waiting = [asyncio.create_task(sides[i % 2].ask("stream 400", image=encoded())) for i in range(size)]
         await eventually(lambda: _is_full(full, size))
+        while sum(side.state.images.decodes for side in sides) < size:  # a slot is taken before its picture is decoded
+            await asyncio.sleep(0.01)
         decodes = [side.state.images.decodes for side in sides]
         loop = asyncio.get_running_loop()
         for i in range(extra):
