@@ -147,9 +147,7 @@ async def test_a_full_queue_refuses_at_once_and_decodes_nothing(service: Service
         await twin.ready()
         sides = [full, twin]
         waiting = [asyncio.create_task(sides[i % 2].ask("stream 400", image=encoded())) for i in range(size)]
-        await eventually(lambda: _is_full(full, size))
-        while sum(side.state.images.decodes for side in sides) < size:  # a slot is taken before its picture is decoded
-            await asyncio.sleep(0.01)
+        await eventually(lambda: _are_full(sides, size))
         decodes = [side.state.images.decodes for side in sides]
         loop = asyncio.get_running_loop()
         for i in range(extra):
@@ -168,8 +166,10 @@ async def test_a_full_queue_refuses_at_once_and_decodes_nothing(service: Service
         assert sum(rejected) == extra
 
 
-async def _is_full(service: Service, size: int) -> bool:
-    return await service.redis.zcard("slots:chat") == size and service.state.images.decodes >= size // 2
+async def _are_full(sides: list[Service], size: int) -> bool:
+    """Every slot is taken and its picture decoded: a slot is taken first."""
+    decodes = sum(side.state.images.decodes for side in sides)
+    return await sides[0].redis.zcard("slots:chat") == size and decodes == size
 
 
 async def test_n_plus_k_at_once_gives_exactly_k_refusals(settings: Settings) -> None:
