@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from models.emoji.drawings import Style
-from models.emoji.names import emoji_names
+from models.emoji.names import box_names
 from models.emoji.sources import EmojiPictures, EmojiTalks
 from models.finetune.examples import Pixels, Round
 
@@ -30,7 +30,7 @@ def contact_sheet(seed: int, styles: Sequence[Style] = ("twemoji", "noto")) -> I
     Raises:
         DrawingError: a style is not installed.
     """
-    names = emoji_names()
+    names = box_names()
     talks = EmojiTalks(names, styles, _SIDE_PX, seed, _COLUMNS * _TALK_ROWS)
     pictures = EmojiPictures(names, styles[:1], _SIDE_PX, seed, _COLUMNS * _PICTURE_ROWS)
     rows = _TALK_ROWS + _PICTURE_ROWS

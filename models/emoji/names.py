@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 from models.emoji.drawings import twemoji_path
 
@@ -63,6 +64,14 @@ def emoji_names(groups: tuple[str, ...] = BOX_GROUPS) -> tuple[EmojiName, ...]:
             name = EmojiName(code, _plain(labels["en"]), _plain(labels["zh"]), entry.category)
             found[entry.category].append((entry.sort_order, name))
     return tuple(name for group in groups for _, name in sorted(found[group], key=lambda item: item[0]))
+
+
+@cache
+def box_names() -> tuple[EmojiName, ...]:
+    """Those of the names that the checkpoint of the box knows (recipe/names.txt, which lookalikes.py writes)."""
+    lines = (files("models.emoji") / "recipe" / "names.txt").read_text(encoding="utf-8").splitlines()
+    codes = {line.split("\t")[0] for line in lines}
+    return tuple(name for name in emoji_names() if name.code in codes)
 
 
 def _plain(label: str) -> str:

@@ -15,19 +15,19 @@ T = TypeVar("T")
 Layout = Literal["single", "pair", "count"]
 Place = Literal["centre", "left", "right"]
 
-_SINGLE_SIZES = (0.40, 0.92)
+_SINGLE_SIZES = (0.55, 0.92)
 _EASY_SIZES = (0.72, 0.92)
 _EASY_SIZE = 0.8
-_PAIR_SIZES = (0.34, 0.48)
+_PAIR_SIZES = (0.38, 0.48)
 _PAIR_REACH = 0.24  # from the middle of its half to where a drawing of a pair may extend
-_COUNT_SIZES = (0.26, 0.42)
+_COUNT_SIZES = (0.28, 0.42)
 _COUNT_GAP = 1.04  # sides of two neighbours' boxes keep this times their half sum apart
 _PAINT_SIZES: Mapping[Place, float] = {"centre": 0.78, "left": 0.48, "right": 0.48}
 _PAINT_CENTRES: Mapping[Place, float] = {"centre": 0.5, "left": 0.26, "right": 0.74}
 _TRIES = 24
 _INSIDE = 0.95  # share of a box's side that stays inside the picture
-_MAX_ANGLE_DEG = 12.0
-_MAX_NOISE = 9.0  # standard deviation, of 255
+_MAX_ANGLE_DEG = 10.0
+_MAX_NOISE = 6.0  # standard deviation, of 255
 MAX_COUNT = 4
 
 

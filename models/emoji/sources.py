@@ -17,7 +17,7 @@ from models.emoji.rendering import render
 from models.emoji.scene import Layout, Scene, draw_easy_scene, draw_scene, paint_scene
 from models.emoji.studio import Studio
 from models.emoji.talk import name_talk, talk
-from models.finetune.examples import CaptionedPicture, Conversation, Round
+from models.finetune.examples import CaptionedPicture, Conversation, Pixels, Round
 
 # Compositions of one seed are not those of another: what is learnt from and what is judged on.
 TRAINING_SEED = 1
@@ -103,7 +103,11 @@ class EmojiTalks:
     def conversation(self, index: int, epoch: int) -> Conversation:
         """The example `index` of an epoch; pixels are (side_px, side_px, 3) uint8."""
         scene, rounds = self.scene_and_rounds(index, epoch)
-        return Conversation(render(self._studio, scene, self._side_px), rounds)
+        return Conversation(self.draw(scene), rounds)
+
+    def draw(self, scene: Scene) -> Pixels:
+        """(side_px, side_px, 3) uint8."""
+        return render(self._studio, scene, self._side_px)
 
     def scene_and_rounds(self, index: int, epoch: int) -> tuple[Scene, tuple[Round, ...]]:
         """The example before it is drawn."""

@@ -44,10 +44,14 @@ def vocabulary(names: Sequence[EmojiName]) -> list[str]:
     return [*entries, _LAST]
 
 
+def spellings(name: EmojiName) -> tuple[str, str, str, str]:
+    """The entries of one name: as it begins a text, small and capitalised, as it follows a space, and in Chinese."""
+    return name.en, name.en[0].upper() + name.en[1:], f" {name.en}", name.zh
+
+
 def _name_entries(names: Sequence[EmojiName]) -> Iterator[str]:
-    """Names as they begin a text, small and capitalised, and as they follow a space."""
     for name in names:
-        yield from (name.en, name.en[0].upper() + name.en[1:], f" {name.en}", name.zh)
+        yield from spellings(name)
 
 
 def _english_words(names: Sequence[EmojiName]) -> Iterator[str]:

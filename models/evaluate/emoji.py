@@ -21,7 +21,7 @@ from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoint import LoadedChat, LoadedPaint, load_chat, load_paint
 from models.cpm_bee.folding import fold_scalings
 from models.emoji.drawings import DrawingError, Style
-from models.emoji.names import EmojiName, emoji_names
+from models.emoji.names import EmojiName, box_names
 from models.emoji.sources import EVALUATION_SEED
 from models.emoji.studio import Studio
 from models.evaluate.classifier import FILE as CLASSIFIER_FILE
@@ -116,7 +116,7 @@ class Results:
 def evaluate(options: argparse.Namespace) -> Results:
     """Loads, asks, paints, counts."""
     styles = parse_styles(options.styles)
-    names = choose_names(emoji_names(), options.limit)
+    names = choose_names(box_names(), options.limit)
     for flag in ("per_name", "num_beams", "steps"):
         if getattr(options, flag) < 1:
             raise EvaluationError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}; at least 1 is needed")

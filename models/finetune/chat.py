@@ -17,12 +17,19 @@ from models.finetune.chat_validation import exact_matches
 from models.finetune.examples import Conversation, ConversationSource
 from models.finetune.export import export_chat
 from models.finetune.lora import LoraSettings, add_adapters, is_adapter, merged
+from models.finetune.muon import layer_weights
 from models.finetune.recomputation import recompute
 from models.finetune.task import Position, Task
 from models.vision.preprocess import normalise
 
 # Of the image expert's last layer only keys and values reach the queries, and its final norm reaches nothing.
-_UNREACHED_IN_LAST_LAYER = ("attention.output_norm", "attention.output", "feed_forward_norm", "feed_forward")
+_UNREACHED_IN_LAST_LAYER = (
+    "attention.query",
+    "attention.output_norm",
+    "attention.output",
+    "feed_forward_norm",
+    "feed_forward",
+)
 _LLM = "llm."
 _EMBEDDING = "llm.embedding.weight"
 _PATCHES = ("vision_encoder.patch_embedding.", "vision_encoder.class_token")
@@ -85,6 +92,9 @@ class ChatTask(Task[ChatBatch]):
         settings = self.settings
         rates = {"vision": settings.lr, "llm": settings.llm_lr, "embedding": settings.embedding_lr}
         return [{"name": name, "params": found, "lr": rates[name]} for name, found in groups.items() if found]
+
+    def hidden_weights(self) -> list[nn.Parameter]:
+        return layer_weights(self.model.vision_encoder.layers)
 
     def num_examples(self) -> int:
         return len(self.source)

@@ -9,8 +9,8 @@ import torch
 from models.finetune.chat import ChatSettings, ChatTask
 from models.finetune.loop import RunSettings, train
 from models.finetune.lora import LoraSettings
-from models.finetune.sources import DataSettings, conversation_sources
-from models.finetune.start import chat_from_checkpoint, chat_from_sizes
+from models.finetune.sources import DataSettings, conversation_sources, spellings_alike
+from models.finetune.start import chat_from_checkpoint, chat_from_sizes, take_tower
 
 AddFlags = Callable[[argparse.ArgumentParser], None]
 MakeSettings = Callable[[argparse.Namespace, dict[str, object]], RunSettings]
@@ -34,6 +34,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--checkpoint", type=Path, metavar="PATH", help="published file or converted folder")
     start.add_argument("--init", type=Path, metavar="FILE", help="random weights of the sizes in a JSON file")
     flag("--vocabulary", type=Path, metavar="FILE", help="vocab.txt (default: beside the checkpoint)")
+    flag("--tower", type=Path, metavar="PATH", help="with --init: vision tower and queries of this checkpoint")
     flag("--tune-vision", action=switch, default=True, help="train the tower's image expert (yes)")
     flag("--tune-llm", action=switch, default=True, help="train the language model (yes)")
     flag("--tune-patches", action=switch, help="train the patch embedding (with --init alone)")
@@ -69,7 +70,10 @@ def _train_chat(options: argparse.Namespace, settings: MakeSettings) -> None:
     if options.init:
         if options.vocabulary is None:
             raise ValueError("--init needs --vocabulary")
-        model, tokenizer, vocabulary = chat_from_sizes(options.init, options.vocabulary, options.seed)
+        alike = spellings_alike(options.data)
+        model, tokenizer, vocabulary = chat_from_sizes(options.init, options.vocabulary, options.seed, alike)
+        if options.tower is not None:
+            take_tower(model, options.tower, options.vocabulary)
     else:
         model, tokenizer, vocabulary = chat_from_checkpoint(options.checkpoint, options.vocabulary)
     data = DataSettings(

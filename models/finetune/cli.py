@@ -1,4 +1,4 @@
-"""`viscpm finetune`: chat, paint, vae."""
+"""`viscpm finetune`: chat, tower, paint, vae."""
 # ruff: noqa: T201 (a command line speaks by print)
 
 import argparse
@@ -12,6 +12,7 @@ from models.finetune.loop import RunSettings
 from models.finetune.paint_cli import add_paint_commands
 from models.finetune.schedule import Schedule
 from models.finetune.state import StateError
+from models.finetune.tower_cli import add_tower_command
 from models.tensor_files import CheckpointError
 
 
@@ -44,6 +45,7 @@ def run_settings(options: argparse.Namespace, identity: dict[str, object]) -> Ru
         betas=tuple(options.betas),
         weight_decay=options.weight_decay,
         max_gradient_norm=options.max_gradient_norm,
+        muon_lr=options.muon_lr,
         precision=options.precision,
         save_every=options.save_every,
         validate_every=options.validate_every,
@@ -66,6 +68,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     flag("--accumulation", type=int, default=1, metavar="N", help="backwards of an update (1)")
     flag("--lr", type=float, default=1e-5, metavar="X", help="learning rate (1e-5)")
     flag("--betas", type=float, nargs=2, default=(0.9, 0.98), metavar="X", help="AdamW's (0.9 0.98)")
+    flag("--muon-lr", type=float, default=0.0, metavar="X", help="Muon's, for hidden weights (0: AdamW for all)")
     flag("--weight-decay", type=float, default=0.01, metavar="X")
     flag("--warmup-steps", type=int, default=200, metavar="N")
     flag("--warmup-start", type=float, default=0.1, metavar="X", help="share of the learning rate to begin with (0.1)")
@@ -86,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     add_chat_command(commands, add_run_flags, run_settings)
+    add_tower_command(commands, add_run_flags, run_settings)
     add_paint_commands(commands, add_run_flags, run_settings)
     return parser
 

@@ -4,6 +4,7 @@ Sources are indexed and deterministic: an example depends on its index and epoch
 run of several processes see what one undisturbed process would have seen.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -40,6 +41,17 @@ class CaptionedPicture:
     caption: str
 
 
+UNSEEN = -1  # the label of what a picture does not show
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A picture, and for each kind of thing to see which of its classes it is."""
+
+    pixels: Pixels
+    labels: tuple[int, ...]  # places in the source's classes, or UNSEEN
+
+
 class ConversationSource(Protocol):
     def __len__(self) -> int: ...
 
@@ -52,5 +64,18 @@ class PictureSource(Protocol):
     def __len__(self) -> int: ...
 
     def picture(self, index: int, epoch: int) -> CaptionedPicture:
+        """The example `index` (0 <= index < len) as epoch `epoch` sees it."""
+        ...
+
+
+class SightSource(Protocol):
+    @property
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """By the name of each kind of thing to see, in the order of a sight's labels."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def sight(self, index: int, epoch: int) -> Sight:
         """The example `index` (0 <= index < len) as epoch `epoch` sees it."""
         ...

@@ -11,12 +11,13 @@ from time import perf_counter
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from models.finetune.logs import RunLog
+from models.finetune.muon import Muon
 from models.finetune.order import ExampleOrder
 from models.finetune.schedule import Schedule
 from models.finetune.state import StateError, keep_trained, load_state, save_state
@@ -40,6 +41,7 @@ class RunSettings:
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     max_gradient_norm: float = 0.0  # 0: not clipped
+    muon_lr: float = 0.0  # of the task's hidden weights; 0: AdamW trains these too
     precision: Precision | None = None  # None: as accelerate is configured
     save_every: int = 500
     validate_every: int = 0  # 0: never
@@ -109,11 +111,10 @@ class _Run:
     def __init__(self, task: Task[Any], settings: RunSettings, accelerator: Accelerator) -> None:
         self.task, self.settings, self.accelerator = task, settings, accelerator
         groups = task.parameter_groups()
-        self._full_rates = [group["lr"] for group in groups]
-        self._rate_names = [f"learning_rate_{group['name']}" for group in groups]
-        # eager, unfused steps take as long as a small model's backward
-        optimizer = torch.optim.AdamW(groups, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
-        self.step_module, self.optimizer = accelerator.prepare(_Step(task), optimizer)
+        trained = [parameter for group in groups for parameter in group["params"]]
+        self.step_module, *self.optimizers = accelerator.prepare(_Step(task), *self._make_optimizers(groups))
+        self._full_rates = [group["lr"] for group in self._groups()]
+        self._rate_names = [f"learning_rate_{group['name']}" for group in self._groups()]
         accelerator.register_for_checkpointing(*task.stateful())
         global_batch_size = settings.batch_size * settings.accumulation * accelerator.num_processes
         self.order = ExampleOrder(task.num_examples(), global_batch_size, settings.seed)
@@ -121,7 +122,6 @@ class _Run:
         if not self.schedule.num_steps:
             num_steps = math.ceil(settings.epochs * task.num_examples() / global_batch_size)
             self.schedule = replace(self.schedule, num_steps=num_steps)
-        trained = [parameter for group in groups for parameter in group["params"]]
         self._run_identity = {
             "seed": settings.seed,
             "global_batch_size": global_batch_size,
@@ -131,6 +131,30 @@ class _Run:
             **settings.identity,
         }
         keep_trained(accelerator, self.step_module)
+
+    def _make_optimizers(self, groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+        """AdamW, and Muon for the task's hidden weights where it is wanted."""
+        settings = self.settings
+        optimizers: list[torch.optim.Optimizer] = []
+        if settings.muon_lr:
+            if self.accelerator.distributed_type == DistributedType.FSDP:
+                raise ValueError("Muon needs whole matrices, which FSDP spreads over processes; leave out --muon-lr")
+            hidden = {id(weight) for weight in self.task.hidden_weights()}
+            matrices = [weight for group in groups for weight in group["params"] if id(weight) in hidden]
+            groups = [{**group, "params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
+            muon_groups = [{"name": "muon", "params": matrices}]
+            optimizers.append(Muon(muon_groups, settings.muon_lr, weight_decay=settings.weight_decay))
+        # eager, unfused steps take as long as a small model's backward
+        adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        return [adamw, *optimizers]
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def restore(self) -> int:
         """Restore the newest saved state -> its step, 0 where there is none. Raises StateError."""
@@ -189,7 +213,7 @@ class _Run:
         settings, accelerator = self.settings, self.accelerator
         torch.manual_seed(settings.seed * 1_000_003 + step * accelerator.num_processes + accelerator.process_index)
         share = self.schedule.share(step)
-        for group, rate in zip(self.optimizer.param_groups, self._full_rates, strict=True):
+        for group, rate in zip(self._groups(), self._full_rates, strict=True):
             group["lr"] = rate * share
         self.step_module.train()
         first_weight: Tensor | None = None
@@ -215,13 +239,14 @@ class _Run:
             values["gradient_norm"] = accelerator.clip_grad_norm_(
                 self.step_module.parameters(), settings.max_gradient_norm
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.task.after_step()
         return values | {name: rate * share for name, rate in zip(self._rate_names, self._full_rates, strict=True)}
 
     def _scale_gradients(self, factor: Tensor) -> None:
-        for group in self.optimizer.param_groups:
+        for group in self._groups():
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)

@@ -22,6 +22,7 @@ from models.checkpoint import published_name
 from models.checkpoint_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
 from models.conversion import write_folder, write_json
 from models.finetune.examples import PictureSource
+from models.finetune.muon import layer_weights
 from models.finetune.noise import draw_diffusion
 from models.finetune.paint_batch import PaintBatch, collate_pictures
 from models.finetune.paint_samples import paint_samples
@@ -33,6 +34,7 @@ from models.paint.model import PaintModel
 
 Trained = Literal["adapter", "bridge", "all"]
 _LLM = "llm."
+_EMBEDDING = "llm.embedding.weight"
 _ADAPTER = "prompt_adapter."
 _CROSS_ATTENTION = ".attn2."  # queries, keys, values and output of each: what ties the UNet to the text
 _VALIDATION_SEED = 500_009
@@ -50,6 +52,7 @@ class PaintSettings:
     train: Trained = "bridge"
     lr: float = 1e-5  # of adapter and UNet
     llm_lr: float = 1e-5
+    embedding_lr: float = 1e-5  # of its table of tokens
     empty_share: float = 0.1  # of captions
     min_snr: float = 0.0  # gamma of min-SNR weighting; 0: the plain mean squared error
     ema_decay: float = 0.999  # 0: no average
@@ -95,12 +98,19 @@ class PaintTask(Task[PaintBatch]):
         self._ema: EMAModel | None = None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        groups: dict[str, list[nn.Parameter]] = {"painting": [], "llm": []}
+        groups: dict[str, list[nn.Parameter]] = {"painting": [], "llm": [], "embedding": []}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                groups["llm" if name.startswith(_LLM) else "painting"].append(parameter)
-        rates = {"painting": self.settings.lr, "llm": self.settings.llm_lr}
+                group = "embedding" if name == _EMBEDDING else "llm" if name.startswith(_LLM) else "painting"
+                groups[group].append(parameter)
+        settings = self.settings
+        rates = {"painting": settings.lr, "llm": settings.llm_lr, "embedding": settings.embedding_lr}
         return [{"name": name, "params": found, "lr": rates[name]} for name, found in groups.items() if found]
+
+    def hidden_weights(self) -> list[nn.Parameter]:
+        unet = self.model.unet
+        edges = {id(weight) for part in (unet.conv_in, unet.conv_out) for weight in layer_weights(part)}
+        return [weight for weight in layer_weights(unet) if id(weight) not in edges]
 
     def num_examples(self) -> int:
         return len(self.source)

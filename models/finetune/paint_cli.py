@@ -11,6 +11,7 @@ from models.finetune.captions import picture_sources
 from models.finetune.loop import RunSettings, train
 from models.finetune.paint import PaintSettings, PaintTask
 from models.finetune.paint_start import PaintStart, paint_from_checkpoint, paint_from_sizes
+from models.finetune.sources import spellings_alike
 from models.finetune.vae import VAESettings, VAETask, latent_px, random_vae
 
 AddFlags = Callable[[argparse.ArgumentParser], None]
@@ -89,6 +90,7 @@ def _add_paint_flags(parser: argparse.ArgumentParser) -> None:
         help="emoji, from random weights: epochs until the names double, until colours and places are mixed in",
     )
     flag("--llm-lr", type=float, metavar="X", help="the language model's learning rate (that of --lr)")
+    flag("--embedding-lr", type=float, metavar="X", help="that of its table of tokens (that of --llm-lr)")
     flag("--llm-dtype", choices=_DTYPES, default="float32", help="of a checkpoint's frozen language model (float32)")
     flag("--empty-share", type=float, default=PaintSettings.empty_share, metavar="X", help="of captions (0.1)")
     flag("--min-snr", type=float, default=PaintSettings.min_snr, metavar="X", help="gamma of its weighting (0: none)")
@@ -122,10 +124,12 @@ def _train_paint(options: argparse.Namespace, settings: MakeSettings) -> None:
     side_px = options.side_px or int(start.model.unet.config.sample_size) * latent_px(start.vae)
     curriculum = tuple(options.curriculum) if options.curriculum else None
     sources = picture_sources(options.data, options.images, side_px, options.seed, options.num_validation, curriculum)
+    llm_lr = options.lr if options.llm_lr is None else options.llm_lr
     paint_settings = PaintSettings(
         train=options.train,
         lr=options.lr,
-        llm_lr=options.lr if options.llm_lr is None else options.llm_lr,
+        llm_lr=llm_lr,
+        embedding_lr=llm_lr if options.embedding_lr is None else options.embedding_lr,
         empty_share=options.empty_share,
         min_snr=options.min_snr,
         ema_decay=options.ema_decay,
@@ -144,4 +148,5 @@ def _paint_start(options: argparse.Namespace) -> PaintStart:
         return paint_from_checkpoint(options.checkpoint, options.vocabulary, options.vae, dtype)
     if options.vocabulary is None or options.vae is None:
         raise ValueError("--init needs --vocabulary and --vae")
-    return paint_from_sizes(options.init, options.vocabulary, options.vae, options.seed)
+    alike = spellings_alike(options.data)
+    return paint_from_sizes(options.init, options.vocabulary, options.vae, options.seed, alike)

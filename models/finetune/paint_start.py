@@ -1,6 +1,6 @@
 """The Paint model and the VAE that a run begins with: a checkpoint's, or random weights of the sizes in a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from models.checkpoint import load_paint
 from models.checkpoint_files import find_vae, find_vocabulary, load_vae, read_config
 from models.cpm_bee.config import CPMBeeConfig
 from models.cpm_bee.tokenizer import Tokenizer
-from models.finetune.start import POSITION_BIAS_STD
+from models.finetune.start import POSITION_BIAS_STD, draw_alike
 from models.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 from models.paint.model import PaintModel
 from models.random_weights import random_paint
@@ -51,11 +51,16 @@ def paint_from_checkpoint(path: Path, vocabulary: Path | None, vae: Path | None,
     )
 
 
-def paint_from_sizes(config: Path, vocabulary: Path, vae: Path, seed: int) -> PaintStart:
+def paint_from_sizes(
+    config: Path, vocabulary: Path, vae: Path, seed: int, spellings: Sequence[Sequence[str]] = ()
+) -> PaintStart:
     """Random weights for training from scratch, by a file `{"llm": {...}, "unet": {...}, "scheduler": {...}}`.
 
     `vocab_size` may be left out of it; what the UNet's part and the scheduler's leave out is Stable Diffusion
     2.1-base's, and the latents' channels are the VAE's.
+
+    Args:
+        spellings: see `draw_alike`.
 
     Raises:
         CheckpointError: the files cannot be used.
@@ -77,6 +82,7 @@ def paint_from_sizes(config: Path, vocabulary: Path, vae: Path, seed: int) -> Pa
     if llm.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(f"{vocabulary}: {tokenizer.vocab_size} entries, {config} wants {llm.vocab_size}")
     prepare_for_training(model, seed)
+    draw_alike(model.llm.embedding.weight, tokenizer, spellings, seed)
     return PaintStart(model, loaded_vae, vae_folder, scheduler, tokenizer, vocabulary)
 
 

@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.finetune.examples import Conversation, ConversationSource
 from models.finetune.llava import LlavaTalks
+
+if TYPE_CHECKING:
+    from models.emoji.sources import EmojiTalks
 
 EMOJI = "emoji"
 NUM_EMOJI_EXAMPLES = 4096  # of an epoch; those of the next are others
@@ -101,16 +105,24 @@ def conversation_sources(
     return source, Part(talks.unchanged(), range(num_training, len(talks))) if num_validation else None
 
 
-def emoji_talks(image_size_px: int, seed: int, curriculum: tuple[float, float] | None = None) -> ConversationSource:
+def emoji_talks(image_size_px: int, seed: int, curriculum: tuple[float, float] | None = None) -> "EmojiTalks":
     """Talks about composed scenes of the box's names, in the two drawing styles of training.
 
     Args:
         curriculum: `doubling_epochs` and `mixing_epochs` of a Curriculum.
     """
     from models.emoji.drawings import Style
-    from models.emoji.names import emoji_names
+    from models.emoji.names import box_names
     from models.emoji.sources import TRAINING_SEED, Curriculum, EmojiTalks
 
     styles: tuple[Style, ...] = ("twemoji", "noto")
     harder = Curriculum(*curriculum) if curriculum else None
-    return EmojiTalks(emoji_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, harder)
+    return EmojiTalks(box_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, harder)
+
+
+def spellings_alike(data: str) -> list[tuple[str, ...]]:
+    """What spells one name in different ways, for a model that begins with random weights; nothing for a file."""
+    from models.emoji.names import box_names
+    from models.emoji.vocabulary import spellings
+
+    return [spellings(name) for name in box_names()] if data == EMOJI else []

@@ -50,6 +50,10 @@ class Task(ABC, Generic[Batch]):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser, each with its `name`, `params` and `lr`. Their order is part of a saved state."""
 
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Weights of the layers between a network's first and last, which Muon may train."""
+        return []
+
     @abstractmethod
     def num_examples(self) -> int: ...
 

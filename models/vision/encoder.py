@@ -29,7 +29,15 @@ class ExpertAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L, W) -> query, key, value (B, H, L, W / H)."""
-        return self._heads(self.query(x)), self._heads(self.key(x)), self._heads(self.value(x))
+        return self.queries(x), *self.keys_and_values(x)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """(B, L, W) -> (B, H, L, W / H)."""
+        return self._heads(self.query(x))
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L, W) -> key, value (B, H, L, W / H)."""
+        return self._heads(self.key(x)), self._heads(self.value(x))
 
     def merge(self, attended: Tensor) -> Tensor:
         """(B, H, L, W / H) -> (B, L, W)."""
@@ -76,11 +84,20 @@ class VisionLayer(nn.Module):
         self.image_expert = Expert(config)
         self.query_expert = Expert(config)
 
-    def forward(self, image: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """image (B, N, W), queries (B, Q, W) -> the same shapes."""
-        image_qkv = self.image_expert.attention.project(self.image_expert.attention_norm(image))
-        query_qkv = self.query_expert.attention.project(self.query_expert.attention_norm(queries))
-        query, key, value = (torch.cat(pair, dim=2) for pair in zip(image_qkv, query_qkv, strict=True))
+    def forward(self, image: Tensor, queries: Tensor, reads_alone: bool = False) -> tuple[Tensor, Tensor]:
+        """image (B, N, W), queries (B, Q, W) -> the same shapes.
+
+        Args:
+            reads_alone: the queries read the image tokens, which stay as they are; after the last layer nobody asks
+                for them.
+        """
+        image_attention, query_attention = self.image_expert.attention, self.query_expert.attention
+        normed = self.image_expert.attention_norm(image)
+        query, *own = query_attention.project(self.query_expert.attention_norm(queries))  # (B, H, Q, W / H) each
+        key, value = (torch.cat(pair, dim=2) for pair in zip(image_attention.keys_and_values(normed), own, strict=True))
+        if reads_alone:
+            return image, self.query_expert.finish(queries, F.scaled_dot_product_attention(query, key, value))
+        query = torch.cat((image_attention.queries(normed), query), dim=2)
         attended = F.scaled_dot_product_attention(query, key, value)  # (B, H, N + Q, W / H)
         num_image = image.shape[1]
         return (
@@ -114,12 +131,19 @@ class VisionEncoder(nn.Module):
         Returns:
             (B, Q, W): the query tokens after the final norm.
         """
-        _, query = self._encode(pixels, queries, layer_outputs)
+        image, query = self._embed(pixels, queries)
+        _keep(layer_outputs, image, query)
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            image, query = layer(image, query, number == last and layer_outputs is None)
+            _keep(layer_outputs, image, query)
         return self.query_norm(query)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, N, W): image tokens after the final norm, without query tokens."""
-        image, _ = self._encode(pixels, self.class_token.new_empty(0, self.config.width), None)
+        image, query = self._embed(pixels, self.class_token.new_empty(0, self.config.width))
+        for layer in self.layers:
+            image, query = layer(image, query)
         return self.image_norm(image)
 
     def embed_patches(self, pixels: Tensor) -> Tensor:
@@ -130,17 +154,11 @@ class VisionEncoder(nn.Module):
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, N - 1, W)
         return torch.cat((self.class_token.expand(patches.shape[0], -1, -1), patches), dim=1)
 
-    def _encode(self, pixels: Tensor, queries: Tensor, layer_outputs: list[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Both kinds of token before the final norms: (B, N, W) and (B, Q, W); Q may be 0."""
-        image = self.embed_patches(pixels)
-        image = image + self.image_positions[POSITION_OFFSET:]
+    def _embed(self, pixels: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """The layers' input: image tokens (B, N, W) and query tokens (B, Q, W); Q may be 0."""
+        image = self.embed_patches(pixels) + self.image_positions[POSITION_OFFSET:]
         query = queries + self.query_positions[POSITION_OFFSET : POSITION_OFFSET + queries.shape[0]]
-        query = query.expand(image.shape[0], -1, -1)  # (B, Q, W)
-        _keep(layer_outputs, image, query)
-        for layer in self.layers:
-            image, query = layer(image, query)
-            _keep(layer_outputs, image, query)
-        return image, query
+        return image, query.expand(image.shape[0], -1, -1)
 
 
 def resize_positions(table: Tensor, num_positions: int) -> Tensor:

@@ -10,7 +10,7 @@ from models.checkpoint import Kind, published_name
 from models.checkpoint_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
 from models.conversion import write_folder, write_json
 from models.cpm_bee.config import CPMBeeConfig
-from models.emoji.names import emoji_names
+from models.emoji.names import box_names
 from models.emoji.vocabulary import vocabulary
 from models.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 from models.random_weights import random_chat, random_paint
@@ -33,7 +33,7 @@ _UNET = {
 
 def write_emoji_checkpoint(folder: Path, num_names: int) -> None:
     """`chat` and `paint` with the vocabulary of the first names."""
-    entries = vocabulary(emoji_names()[:num_names])
+    entries = vocabulary(box_names()[:num_names])
     llm = CPMBeeConfig(len(entries), dim_model=32, dim_ff=48, num_layers=1, num_heads=2, dim_head=16)
     vision = VisionConfig(
         SIDE_PX, patch_size_px=16, width=32, num_heads=2, dim_ff=48, num_layers=1, num_query_positions=8

@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.checkpoint import load_paint
 from models.cpm_bee.folding import fold_scalings
-from models.emoji.names import emoji_names
+from models.emoji.names import box_names
 from models.emoji.studio import Studio
 from models.evaluate.classifier import Classifier, write_classifier
 from models.evaluate.cli import main
@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     write_emoji_checkpoint(folder, num_names=8)
     torch.manual_seed(0)
-    codes = [name.code for name in choose_names(emoji_names(), NUM_NAMES)]
+    codes = [name.code for name in choose_names(box_names(), NUM_NAMES)]
     write_classifier(Classifier(codes), folder / "classifier.safetensors", {})
     return folder
 
@@ -74,9 +74,7 @@ def test_the_json_says_what_was_measured_and_with_what(found: dict[str, Any]) ->
 
 
 def test_every_name_has_its_record_in_both_languages(found: dict[str, Any]) -> None:
-    assert [record["code"] for record in found["names"]] == [
-        name.code for name in choose_names(emoji_names(), NUM_NAMES)
-    ]
+    assert [record["code"] for record in found["names"]] == [name.code for name in choose_names(box_names(), NUM_NAMES)]
     for record in found["names"]:
         assert {language: tally["asked"] for language, tally in record["trained"].items()} == {"en": 1, "zh": 1}
         assert set(record["painted"]) == {"en", "zh"}
@@ -155,7 +153,7 @@ def test_prompts_painted_together_are_what_the_service_paints_of_each(checkpoint
 
 
 def test_compositions_are_a_function_of_the_seed() -> None:
-    studio, names = Studio(["twemoji"]), emoji_names()[:3]
+    studio, names = Studio(["twemoji"]), box_names()[:3]
     items = named_items(studio, names, "twemoji", seed=5, per_name=2)
     assert items == named_items(studio, names, "twemoji", seed=5, per_name=2)
     assert items != named_items(studio, names, "twemoji", seed=6, per_name=2)

@@ -76,9 +76,11 @@ def test_what_is_trained_is_what_was_asked_for(start: PaintStart) -> None:
 
 
 def test_the_language_model_has_a_rate_of_its_own_and_only_where_it_is_trained(start: PaintStart) -> None:
-    groups = make_task(start, PaintSettings(train="all", lr=1e-3, llm_lr=1e-2)).parameter_groups()
-    assert [(group["name"], group["lr"]) for group in groups] == [("painting", 1e-3), ("llm", 1e-2)]
-    assert {id(p) for p in groups[1]["params"]} == {id(p) for p in start.model.llm.parameters()}
+    groups = make_task(start, PaintSettings(train="all", lr=1e-3, llm_lr=1e-2, embedding_lr=0.1)).parameter_groups()
+    rates = [(group["name"], group["lr"], len(group["params"])) for group in groups]
+    num_llm = len(list(start.model.llm.parameters())) - 1
+    assert rates[1:] == [("llm", 1e-2, num_llm), ("embedding", 0.1, 1)] and rates[0][:2] == ("painting", 1e-3)
+    assert groups[2]["params"] == [start.model.llm.embedding.weight]
     groups = make_task(start, PaintSettings(train="bridge")).parameter_groups()
     assert [group["name"] for group in groups] == ["painting"]
 
