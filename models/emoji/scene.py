@@ -16,11 +16,9 @@ Layout = Literal["single", "pair", "count"]
 Place = Literal["centre", "left", "right"]
 
 _SINGLE_SIZES = (0.55, 0.92)
-_EASY_SIZES = (0.72, 0.92)
-_EASY_SIZE = 0.8
 _PAIR_SIZES = (0.38, 0.48)
 _PAIR_REACH = 0.24  # from the middle of its half to where a drawing of a pair may extend
-_COUNT_SIZES = (0.28, 0.42)
+_COUNT_SIZES = (0.30, 0.38)
 _COUNT_GAP = 1.04  # sides of two neighbours' boxes keep this times their half sum apart
 _PAINT_SIZES: Mapping[Place, float] = {"centre": 0.78, "left": 0.48, "right": 0.48}
 _PAINT_CENTRES: Mapping[Place, float] = {"centre": 0.5, "left": 0.26, "right": 0.74}
@@ -76,26 +74,6 @@ def draw_scene(
         size = rng.uniform(*_SINGLE_SIZES)
         objects = (Placed(first, style, _inside(rng, size), size, _angle(rng)),)
     return Scene(layout, _ground(rng, studio, objects), objects, *_noise(rng))
-
-
-def draw_easy_scene(rng: np.random.Generator, studio: Studio, name: EmojiName, freedom: float = 1.0) -> Scene:
-    """One large emoji on a plain ground, to begin with.
-
-    Args:
-        freedom: 1 for any large size, place and visible colour; at 0 every scene of a drawing is the same.
-    """
-    style = _choice(rng, studio.styles_of(name))
-    smallest, largest = _EASY_SIZES
-    size = _EASY_SIZE + freedom * (rng.uniform(smallest, largest) - _EASY_SIZE)
-    x, y = (0.5 + freedom * (place - 0.5) for place in _inside(rng, size))
-    placed = Placed(name, style, (x, y), size, 0.0)
-    if rng.random() < freedom:
-        colour = _visible_colour(rng, studio, (placed,))
-        shade = colour.shade(rng)
-    else:
-        colour = studio.default_colour(style, name)
-        shade = colour.centre
-    return Scene("single", Ground(colour, shade, shade), (placed,))
 
 
 def paint_scene(studio: Studio, name: EmojiName, colour: GroundColour | None, place: Place) -> Scene:

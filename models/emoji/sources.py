@@ -14,9 +14,9 @@ from models.emoji.captions import Subject, caption, draw_subject
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.rendering import render
-from models.emoji.scene import Layout, Scene, draw_easy_scene, draw_scene, paint_scene
+from models.emoji.scene import Layout, Scene, draw_scene, paint_scene
 from models.emoji.studio import Studio
-from models.emoji.talk import name_talk, talk
+from models.emoji.talk import talk
 from models.finetune.examples import CaptionedPicture, Conversation, Pixels, Round
 
 # Compositions of one seed are not those of another: what is learnt from and what is judged on.
@@ -24,18 +24,18 @@ TRAINING_SEED = 1
 EVALUATION_SEED = 1_000_003
 
 _TALKS, _PICTURES = 0, 1  # keep the two kinds of sources of one seed apart
-_LAYOUTS: tuple[tuple[Layout, float], ...] = (("single", 0.62), ("pair", 0.22), ("count", 0.16))
+_LAYOUTS: tuple[tuple[Layout, float], ...] = (("single", 0.5), ("pair", 0.3), ("count", 0.2))
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Few names first, in easy examples: random weights learn nothing from hundreds of names at once.
+    """Few names first, in easy pictures: random weights learn nothing from hundreds of names at once.
 
     Args:
         doubling_epochs: after so many epochs there are twice the names, until there are all.
-        mixing_epochs: after so many more the share of easy examples has gone down to `easy`.
+        mixing_epochs: after so many more the share of easy pictures has gone down to `easy`.
         first_names: names to begin with.
-        easy: share of easy examples at last; in talks one large emoji on a plain ground and one question, what it is.
+        easy: share of easy pictures at last, whose captions say the name alone.
 
     Raises:
         ValueError: a number out of range.
@@ -57,10 +57,6 @@ class Curriculum:
     def names_at(self, epoch: int, num_names: int) -> int:
         return min(num_names, int(self.first_names * 2 ** min(epoch / self.doubling_epochs, 32)))
 
-    def freedom_at(self, epoch: int, num_names: int) -> float:
-        """Of easy scenes (`draw_easy_scene`): it comes with the names, and goes on while harder ones are mixed in."""
-        return min(1.0, epoch / (self.growing_epochs(num_names) + self.mixing_epochs))
-
     def easy_at(self, epoch: int, num_names: int) -> float:
         mixed = (epoch - self.growing_epochs(num_names)) / self.mixing_epochs
         return 1 - (1 - self.easy) * min(1.0, max(0.0, mixed))
@@ -73,10 +69,10 @@ class EmojiTalks:
         styles: drawing styles, mixed at random.
         side_px: side of the pictures.
         num_examples: length of an epoch; epochs go on where the last one ended.
-        curriculum: how examples grow harder by epochs; None for hard ones alone.
+        brief_epochs: in the first so many epochs talks end after one round; in as many more the others come in.
 
     Raises:
-        ValueError: no names or styles.
+        ValueError: no names or styles, or epochs below 0.
         DrawingError: a style is not installed.
     """
 
@@ -87,15 +83,16 @@ class EmojiTalks:
         side_px: int,
         seed: int,
         num_examples: int,
-        curriculum: Curriculum | None = None,
+        brief_epochs: float = 0.0,
     ) -> None:
         if len(names) < 2 or not styles:
             raise ValueError(f"talks need two names and one style, got {len(names)} names and {len(styles)} styles")
+        if brief_epochs < 0:
+            raise ValueError(f"talks can be brief for 0 epochs or more, got {brief_epochs}")
         self.names = tuple(names)
         self._studio = Studio(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
-        self._curriculum = curriculum
-        self._learnt_order = _learnt_order(self.names, seed) if curriculum else self.names
+        self._brief_epochs = brief_epochs
 
     def __len__(self) -> int:
         return self._num_examples
@@ -112,21 +109,22 @@ class EmojiTalks:
     def scene_and_rounds(self, index: int, epoch: int) -> tuple[Scene, tuple[Round, ...]]:
         """The example before it is drawn."""
         rng = np.random.default_rng((self._seed, _TALKS, epoch, index))
-        names, curriculum = self._learnt_order, self._curriculum
-        if curriculum is not None:
-            names = names[: curriculum.names_at(epoch, len(self.names))]
-        first = names[leading_name(self._seed, index + epoch * self._num_examples, len(names))]
-        if curriculum is not None and rng.random() < curriculum.easy_at(epoch, len(self.names)):
-            scene = draw_easy_scene(rng, self._studio, first, curriculum.freedom_at(epoch, len(self.names)))
-            return scene, name_talk(rng, scene)
-        scene = draw_scene(rng, self._studio, names, first, _layout(rng))
-        return scene, talk(rng, scene)
+        first = self.names[leading_name(self._seed, index + epoch * self._num_examples, len(self.names))]
+        scene = draw_scene(rng, self._studio, self.names, first, _layout(rng))
+        rounds = talk(rng, scene)
+        return scene, rounds[:1] if rng.random() < self._brief_share(epoch) else rounds
+
+    def _brief_share(self, epoch: int) -> float:
+        if not self._brief_epochs:
+            return 0.0
+        return min(1.0, max(0.0, 2 - epoch / self._brief_epochs))
 
 
 class EmojiPictures:
     """Captioned pictures for painting (a PictureSource): one emoji, upright on a flat ground.
 
-    Args and Raises: as EmojiTalks; the first style that has an emoji draws it. An easy example says the name alone.
+    Args and Raises: as EmojiTalks; the first style that has an emoji draws it.
+        curriculum: how examples grow harder by epochs; None for all kinds of captions from the start.
     """
 
     def __init__(

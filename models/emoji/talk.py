@@ -53,14 +53,6 @@ def talk(rng: np.random.Generator, scene: Scene) -> tuple[Round, ...]:
     return tuple(rounds)
 
 
-def name_talk(rng: np.random.Generator, scene: Scene) -> tuple[Round, ...]:
-    """One round: what is it?"""
-    facts = _Facts(scene)
-    language: Tongue = "en" if rng.random() < 0.5 else "zh"
-    name = scene.objects[0].name
-    return (facts.round(rng, "name", language, name, facts.answer("name", name)),)
-
-
 def name_answer(name: EmojiName, language: Tongue) -> str:
     """`A red apple.`, `红苹果。`"""
     return sentence(noun_phrase(name)) if language == "en" else f"{name.zh}。"

@@ -56,13 +56,7 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     flag("--min-side-px", type=int, default=128, metavar="N", help="smaller pictures of a file are left out (128)")
     flag("--max-len", type=int, default=512, metavar="N", help="rounds of more tokens are left out (512)")
     flag("--replay", type=float, default=0.0, metavar="SHARE", help="of emoji talks mixed into the file's (0)")
-    flag(
-        "--curriculum",
-        type=float,
-        nargs=2,
-        metavar=("DOUBLING", "MIXING"),
-        help="emoji, from random weights: epochs until there are twice the names, until harder scenes are mixed in",
-    )
+    flag("--brief-epochs", type=float, default=0.0, metavar="N", help="emoji: talks of one round first (0)")
     flag("--num-validation", type=int, default=0, metavar="N", help="conversations validated on, not learnt from (0)")
 
 
@@ -80,7 +74,7 @@ def _train_chat(options: argparse.Namespace, settings: MakeSettings) -> None:
         data=options.data,
         images=options.images,
         seed=options.seed,
-        curriculum=tuple(options.curriculum) if options.curriculum else None,
+        brief_epochs=options.brief_epochs,
         replay=options.replay,
         is_augmented=options.augment,
         min_side_px=options.min_side_px,

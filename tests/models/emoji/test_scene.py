@@ -4,7 +4,7 @@ import pytest
 from models.emoji.grounds import COLOURS
 from models.emoji.names import EmojiName
 from models.emoji.rendering import render
-from models.emoji.scene import Layout, Scene, draw_easy_scene, draw_scene, paint_scene
+from models.emoji.scene import Layout, Scene, draw_scene, paint_scene
 from models.emoji.studio import Studio
 
 SIDE_PX = 96
@@ -65,12 +65,6 @@ def test_a_drawing_is_never_lost_on_its_ground(studio: Studio, names: tuple[Emoj
     for name in pale * 5:
         assert draw_scene(rng, studio, names, name, "single").ground.colour != white
         assert paint_scene(studio, name, None, "centre").ground.colour != white
-
-
-def test_an_easy_scene_is_one_large_object_on_a_plain_ground(studio: Studio, names: tuple[EmojiName, ...]) -> None:
-    scene = draw_easy_scene(np.random.default_rng(0), studio, names[0])
-    assert len(scene.objects) == 1 and scene.objects[0].size >= 0.72
-    assert scene.ground.start == scene.ground.end and scene.noise == 0
 
 
 @pytest.mark.parametrize(("place", "expected_x"), [("centre", 0.5), ("left", 0.26), ("right", 0.74)])
