@@ -46,9 +46,9 @@ class Attention(nn.Module):
         self.input_divisor: float | None = math.sqrt(config.dim_model)
         self.output_divisor: float | None = math.sqrt(inner)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, L, D) -> queries, keys and values (B, H, L, Dh) each."""
-        return self._heads(self.query(x)), self._heads(self.key(x)), self._heads(self.value(x))
+    def project(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """States (B, L, D), and those (B, R, D) that ask -> queries (B, H, R, Dh), keys and values (B, H, L, Dh)."""
+        return self._heads(self.query(asking)), self._heads(self.key(x)), self._heads(self.value(x))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: AttentionBias) -> Tensor:
         """Queries (B, H, L, Dh), keys and values (B, H, N, Dh) -> (B, L, D)."""
@@ -92,9 +92,17 @@ class Block(nn.Module):
         self.feed_forward_norm = RMSNorm(config.dim_model, config.eps)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, hidden: Tensor, bias: AttentionBias, cache: KVCache | None = None) -> Tensor:
-        """(B, L, D) -> (B, L, D); with a cache the keys are kept, and the earlier ones are seen too."""
-        queries, keys, values = self.attention.project(self.attention_norm(hidden))
+    def forward(
+        self, hidden: Tensor, bias: AttentionBias, cache: KVCache | None = None, places: Tensor | None = None
+    ) -> Tensor:
+        """(B, L, D) -> (B, L, D); with a cache the keys are kept, and the earlier ones are seen too.
+
+        With places (B, R) only the states there are computed -> (B, R, D).
+        """
+        normed = asking = self.attention_norm(hidden)
+        if places is not None:
+            hidden, asking, bias = taken(hidden, places), taken(normed, places), bias.of_queries(places)
+        queries, keys, values = self.attention.project(normed, asking)
         if cache is not None:
             keys, values = cache.append(self.index, keys, values)
         attended = self.attention.attend(queries, keys, values, bias)
@@ -114,6 +122,11 @@ def rotate(x: Tensor, subs: Tensor, table_dtype: torch.dtype) -> Tensor:
     cos, sin = angles.cos(), angles.sin()
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+
+
+def taken(states: Tensor, places: Tensor) -> Tensor:
+    """States (B, L, D) at places (B, R) -> (B, R, D)."""
+    return states.gather(1, places[:, :, None].expand(-1, -1, states.shape[2]))
 
 
 def divided(x: Tensor, divisor: float | None) -> Tensor:

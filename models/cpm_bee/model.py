@@ -59,16 +59,21 @@ class CPMBee(nn.Module):
         return F.cross_entropy(self.logits(hidden[is_target], extension_rows), targets[is_target])
 
     def forward(
-        self, batch: PackedBatch, inputs_embeds: Tensor | None = None, layer_outputs: list[Tensor] | None = None
+        self,
+        batch: PackedBatch,
+        inputs_embeds: Tensor | None = None,
+        layer_outputs: list[Tensor] | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Whole sequences at once -> hidden states after the output norm (B, L, D), padding rows included.
 
         Args:
             inputs_embeds: (B, L, D) where image features stand in for placeholders; else the batch's ids are embedded.
             layer_outputs: receives every block's output (B, L, D), before the output norm.
+            places: (B, R) where states are wanted -> (B, R, D); the last block computes no others.
         """
         hidden = self.embed(batch.ids, batch.subs) if inputs_embeds is None else inputs_embeds
-        return self._run(hidden, full_bias(self.position_bias, batch), layer_outputs=layer_outputs)
+        return self._run(hidden, full_bias(self.position_bias, batch), None, layer_outputs, places)
 
     def prefill(
         self, batch: PackedBatch, inputs_embeds: Tensor, num_beams: int, max_new_tokens: int
@@ -90,9 +95,11 @@ class CPMBee(nn.Module):
         bias: AttentionBias,
         cache: KVCache | None = None,
         layer_outputs: list[Tensor] | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        for block in self.layers:
-            hidden = block(hidden, bias, cache)
+        last = len(self.layers) - 1
+        for number, block in enumerate(self.layers):
+            hidden = block(hidden, bias, cache, places if number == last else None)
             if layer_outputs is not None:
                 layer_outputs.append(hidden)
         normed: Tensor = self.output_norm(hidden)

@@ -22,6 +22,12 @@ class AttentionBias:
     scores: Tensor  # (B, H, Q, N) in the weights' dtype, -inf where hidden; rows of blind queries are finite
     blind: Tensor | None  # (B, 1, Q, 1) bool; None: every query sees a key
 
+    def of_queries(self, places: Tensor) -> "AttentionBias":
+        """That of the queries at places (B, R) alone."""
+        rows = places[:, None, :, None]  # (B, 1, R, 1)
+        scores = self.scores.gather(2, rows.expand(-1, self.scores.shape[1], -1, self.scores.shape[3]))
+        return AttentionBias(scores, None if self.blind is None else self.blind.gather(2, rows))
+
 
 class PositionBias(nn.Module):
     """One learned value per head and bucket (SPEC §4.1): distance buckets first, then those of segment relations."""

@@ -16,17 +16,18 @@ Layout = Literal["single", "pair", "count"]
 Place = Literal["centre", "left", "right"]
 
 _SINGLE_SIZES = (0.55, 0.92)
-_PAIR_SIZES = (0.38, 0.48)
+_PAIR_SIZES = (0.42, 0.48)
 _PAIR_REACH = 0.24  # from the middle of its half to where a drawing of a pair may extend
-_COUNT_SIZES = (0.30, 0.38)
-_COUNT_GAP = 1.04  # sides of two neighbours' boxes keep this times their half sum apart
+_PAIR_RISE = 0.12  # of its middle above or below that of the picture
+_COUNT_SIZES = (0.38, 0.46)
+_COUNT_REACH = 0.245  # from the middle of its quarter of the picture, as in a pair
 _PAINT_SIZES: Mapping[Place, float] = {"centre": 0.78, "left": 0.48, "right": 0.48}
 _PAINT_CENTRES: Mapping[Place, float] = {"centre": 0.5, "left": 0.26, "right": 0.74}
-_TRIES = 24
 _INSIDE = 0.95  # share of a box's side that stays inside the picture
 _MAX_ANGLE_DEG = 10.0
 _MAX_NOISE = 6.0  # standard deviation, of 255
-MAX_COUNT = 4
+_QUARTERS = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))  # their middles
+MAX_COUNT = len(_QUARTERS)
 
 
 @dataclass(frozen=True)
@@ -93,27 +94,20 @@ def _pair(rng: np.random.Generator, studio: Studio, names: Sequence[EmojiName], 
     for name, middle in zip(ordered, (0.25, 0.75), strict=True):
         size = rng.uniform(*_PAIR_SIZES)
         slack = _PAIR_REACH - size / 2
-        centre = (middle + rng.uniform(-slack, slack), rng.uniform(size / 2 * _INSIDE, 1 - size / 2 * _INSIDE))
+        centre = (middle + rng.uniform(-slack, slack), 0.5 + rng.uniform(-_PAIR_RISE, _PAIR_RISE))
         objects.append(Placed(name, _choice(rng, studio.styles_of(name)), centre, size, _angle(rng)))
     return Scene("pair", _ground(rng, studio, tuple(objects)), tuple(objects), *_noise(rng))
 
 
 def _several(rng: np.random.Generator, name: EmojiName, style: Style, count: int) -> tuple[Placed, ...]:
-    """`count` of one emoji whose boxes do not overlap: placed at random, again from the start where none fits."""
-    while True:
-        placed: list[Placed] = []
-        for _ in range(_TRIES):
-            size = rng.uniform(*_COUNT_SIZES)
-            centre = _inside(rng, size)
-            if all(_apart(centre, size, other) for other in placed):
-                placed.append(Placed(name, style, centre, size, _angle(rng)))
-                if len(placed) == count:
-                    return tuple(placed)
-
-
-def _apart(centre: tuple[float, float], size: float, other: Placed) -> bool:
-    reach = (size + other.size) / 2 * _COUNT_GAP
-    return max(abs(centre[0] - other.centre[0]), abs(centre[1] - other.centre[1])) >= reach
+    """`count` of one emoji, each somewhere in its own quarter of the picture."""
+    placed = []
+    for quarter in rng.permutation(MAX_COUNT)[:count]:
+        size = rng.uniform(*_COUNT_SIZES)
+        slack = _COUNT_REACH - size / 2
+        x, y = (middle + rng.uniform(-slack, slack) for middle in _QUARTERS[quarter])
+        placed.append(Placed(name, style, (x, y), size, _angle(rng)))
+    return tuple(placed)
 
 
 def _inside(rng: np.random.Generator, size: float) -> tuple[float, float]:

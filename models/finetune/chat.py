@@ -93,8 +93,9 @@ class ChatTask(Task[ChatBatch]):
         rates = {"vision": settings.lr, "llm": settings.llm_lr, "embedding": settings.embedding_lr}
         return [{"name": name, "params": found, "lr": rates[name]} for name, found in groups.items() if found]
 
-    def hidden_weights(self) -> list[nn.Parameter]:
-        return layer_weights(self.model.vision_encoder.layers)
+    def hidden_weights(self) -> list[tuple[nn.Parameter, float]]:
+        seen = [(weight, 1.0) for weight in layer_weights(self.model.vision_encoder.layers)]
+        return seen + [(weight, weight.shape[1] ** 0.5) for weight in layer_weights(self.model.llm.layers)]
 
     def num_examples(self) -> int:
         return len(self.source)
@@ -160,20 +161,29 @@ def answer_logits(model: ChatModel, batch: ChatBatch) -> tuple[Tensor, Tensor]:
     features = model.image_features(normalise(batch.pixels))  # (N, Q, D)
     hidden, targets = [], []
     for group in batch.groups:
-        is_target = group.targets != IGNORED_TARGET
-        hidden.append(_read(model, group, features)[is_target])
-        targets.append(group.targets[is_target])
+        places, are_there = _target_places(group.targets)
+        hidden.append(_read(model, group, features, places)[are_there])
+        targets.append(group.targets.gather(1, places)[are_there])
     rows = batch.groups[0].rows
     extension_rows = model.llm.extension_rows(rows.extension_ids, rows.extension_subs)
     return model.llm.logits(torch.cat(hidden), extension_rows), torch.cat(targets)
 
 
-def _read(model: ChatModel, group: RowGroup, features: Tensor) -> Tensor:
-    """Hidden states (G, L, D) of a group's rows, their placeholders filled from the pictures' features (N, Q, D)."""
+def _target_places(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets (G, L) -> where they are (G, R), as many for every row as the one with most has, and which are (G, R)."""
+    is_target = targets != IGNORED_TARGET
+    counts = is_target.sum(1, keepdim=True)
+    most = max(1, int(counts.max()))
+    places = is_target.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    return places, torch.arange(most, device=targets.device) < counts
+
+
+def _read(model: ChatModel, group: RowGroup, features: Tensor, places: Tensor) -> Tensor:
+    """Hidden states (G, R, D) at places of a group's rows, whose placeholders show the pictures' features (N, Q, D)."""
     embeds = model.llm.embed(group.rows.ids, group.rows.subs)
     states = features[group.pictures].flatten(0, 1).to(embeds.dtype)  # (P * Q, D)
     embeds = embeds.flatten(0, 1).index_copy(0, group.places, states).view_as(embeds)
-    hidden: Tensor = model.llm(group.rows, embeds)
+    hidden: Tensor = model.llm(group.rows, embeds, places=places)
     return hidden
 
 

@@ -34,7 +34,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--checkpoint", type=Path, metavar="PATH", help="published file or converted folder")
     start.add_argument("--init", type=Path, metavar="FILE", help="random weights of the sizes in a JSON file")
     flag("--vocabulary", type=Path, metavar="FILE", help="vocab.txt (default: beside the checkpoint)")
-    flag("--tower", type=Path, metavar="PATH", help="with --init: vision tower and queries of this checkpoint")
+    flag("--tower", type=Path, metavar="PATH", help="vision tower and queries of this checkpoint instead")
     flag("--tune-vision", action=switch, default=True, help="train the tower's image expert (yes)")
     flag("--tune-llm", action=switch, default=True, help="train the language model (yes)")
     flag("--tune-patches", action=switch, help="train the patch embedding (with --init alone)")
@@ -66,10 +66,10 @@ def _train_chat(options: argparse.Namespace, settings: MakeSettings) -> None:
             raise ValueError("--init needs --vocabulary")
         alike = spellings_alike(options.data)
         model, tokenizer, vocabulary = chat_from_sizes(options.init, options.vocabulary, options.seed, alike)
-        if options.tower is not None:
-            take_tower(model, options.tower, options.vocabulary)
     else:
         model, tokenizer, vocabulary = chat_from_checkpoint(options.checkpoint, options.vocabulary)
+    if options.tower is not None:
+        take_tower(model, options.tower, options.vocabulary)
     data = DataSettings(
         data=options.data,
         images=options.images,

@@ -139,10 +139,10 @@ class _Run:
         if settings.muon_lr:
             if self.accelerator.distributed_type == DistributedType.FSDP:
                 raise ValueError("Muon needs whole matrices, which FSDP spreads over processes; leave out --muon-lr")
-            hidden = {id(weight) for weight in self.task.hidden_weights()}
+            hidden = {id(weight): factor for weight, factor in self.task.hidden_weights()}
             matrices = [weight for group in groups for weight in group["params"] if id(weight) in hidden]
             groups = [{**group, "params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
-            muon_groups = [{"name": "muon", "params": matrices}]
+            muon_groups = [{"name": "muon", "params": matrices, "factors": [hidden[id(weight)] for weight in matrices]}]
             optimizers.append(Muon(muon_groups, settings.muon_lr, weight_decay=settings.weight_decay))
         # eager, unfused steps take as long as a small model's backward
         adamw = torch.optim.AdamW(

@@ -19,6 +19,8 @@ _EPS = 1e-7
 class Muon(torch.optim.Optimizer):
     """Trains weights of two or more dimensions; decay is decoupled, as AdamW's.
 
+    A group may have `factors`, one of its rate for every weight.
+
     Raises:
         ValueError: a parameter with fewer dimensions.
     """
@@ -38,12 +40,13 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for weight in group["params"]:
+            factors = group.get("factors") or [1.0] * len(group["params"])
+            for weight, factor in zip(group["params"], factors, strict=True):
                 if weight.grad is not None:
-                    self._update(weight, weight.grad, group)
+                    self._update(weight, weight.grad, group, factor)
         return loss
 
-    def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, weight: Tensor, gradient: Tensor, group: dict[str, Any], factor: float) -> None:
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
@@ -52,7 +55,7 @@ class Muon(torch.optim.Optimizer):
         rows, columns = ahead.shape
         update = orthogonalise(ahead).view_as(weight)
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+        weight.add_(update, alpha=-group["lr"] * factor * max(1.0, rows / columns) ** 0.5)
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

@@ -107,10 +107,10 @@ class PaintTask(Task[PaintBatch]):
         rates = {"painting": settings.lr, "llm": settings.llm_lr, "embedding": settings.embedding_lr}
         return [{"name": name, "params": found, "lr": rates[name]} for name, found in groups.items() if found]
 
-    def hidden_weights(self) -> list[nn.Parameter]:
+    def hidden_weights(self) -> list[tuple[nn.Parameter, float]]:
         unet = self.model.unet
         edges = {id(weight) for part in (unet.conv_in, unet.conv_out) for weight in layer_weights(part)}
-        return [weight for weight in layer_weights(unet) if id(weight) not in edges]
+        return [(weight, 1.0) for weight in layer_weights(unet) if id(weight) not in edges]
 
     def num_examples(self) -> int:
         return len(self.source)

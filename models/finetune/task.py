@@ -50,8 +50,11 @@ class Task(ABC, Generic[Batch]):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser, each with its `name`, `params` and `lr`. Their order is part of a saved state."""
 
-    def hidden_weights(self) -> list[nn.Parameter]:
-        """Weights of the layers between a network's first and last, which Muon may train."""
+    def hidden_weights(self) -> list[tuple[nn.Parameter, float]]:
+        """Weights of the layers between a network's first and last, which Muon may train, and a factor of its rate.
+
+        That is 1, or sqrt(dim_in) where the layer itself divides by it, as CPM-Bee's do.
+        """
         return []
 
     @abstractmethod

@@ -81,8 +81,8 @@ class TowerTask(Task[TowerBatch]):
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         return [{"name": "tower", "params": trained, "lr": self._lr}]
 
-    def hidden_weights(self) -> list[nn.Parameter]:
-        return layer_weights(self.model.chat.vision_encoder.layers)
+    def hidden_weights(self) -> list[tuple[nn.Parameter, float]]:
+        return [(weight, 1.0) for weight in layer_weights(self.model.chat.vision_encoder.layers)]
 
     def num_examples(self) -> int:
         return len(self.source)

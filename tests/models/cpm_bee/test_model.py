@@ -117,6 +117,13 @@ def test_layer_outputs_lead_to_the_hidden_states(llm: CPMBee, pack: Pack) -> Non
     assert torch.equal(llm.output_norm(outputs[-1]), hidden)
 
 
+def test_states_at_some_places_are_those_of_all_places(llm: CPMBee, pack: Pack) -> None:
+    batch = pack(["a", "the longest of all the texts"])
+    places = torch.tensor([[2, 0, 1], [5, 5, batch.ids.shape[1] - 1]])
+    expected = llm(batch)[torch.arange(2)[:, None], places]
+    assert torch.allclose(llm(batch, places=places), expected, atol=TOLERANCE)
+
+
 def test_embedding_turns_by_the_sub_index_alone(llm: CPMBee) -> None:
     width = llm.config.dim_model
     ids, subs = torch.tensor([7, 7, 7]), torch.tensor([0, 1, 3])

@@ -7,9 +7,13 @@ import torch
 from torch import nn
 
 from models.chat.model import ChatModel
+from models.cpm_bee.tokenizer import Tokenizer
+from models.finetune.chat import ChatSettings, ChatTask
 from models.finetune.cli import main
+from models.finetune.examples import Conversation
 from models.finetune.logs import STEPS_FILE, read_rows
 from models.finetune.muon import Muon, layer_weights, orthogonalise
+from models.finetune.sources import Listed
 from tests.models.finetune.conftest import Data
 
 
@@ -62,6 +66,30 @@ def test_the_tower_gives_its_layers_and_not_its_edges(model: ChatModel) -> None:
     names = {name for name, parameter in model.named_parameters() if id(parameter) in found}
     assert len(names) == 2 * 2 * 6  # layers, experts, four projections and two of the feed-forward
     assert all(name.startswith("vision_encoder.layers.") and name.endswith(".weight") for name in names)
+
+
+def test_a_factor_multiplies_the_rate_of_its_weight() -> None:
+    one, other = (nn.Parameter(torch.zeros(8, 4)) for _ in range(2))
+    optimizer = Muon([{"params": [one, other], "factors": [1.0, 4.0]}], lr=0.1)
+    one.grad = torch.randn(8, 4, generator=torch.Generator().manual_seed(4))
+    other.grad = one.grad.clone()
+    optimizer.step()
+    torch.testing.assert_close(other.detach(), 4 * one.detach())
+
+
+def test_layers_that_divide_by_the_root_of_their_width_move_as_much_as_others(
+    data: Data, model: ChatModel, conversations: list[Conversation]
+) -> None:
+    task = ChatTask(model, Tokenizer(data.vocabulary), data.vocabulary, Listed(conversations), ChatSettings())
+    factors = {id(weight): factor for weight, factor in task.hidden_weights()}
+    expected = {
+        "llm.layers.0.attention.query.weight": task.model.config.llm.dim_model**0.5,
+        "llm.layers.1.feed_forward.down.weight": task.model.config.llm.dim_ff**0.5,
+        "vision_encoder.layers.0.query_expert.feed_forward.down.weight": 1.0,
+    }
+    named = dict(task.model.named_parameters())
+    assert {name: factors[id(named[name])] for name in expected} == expected
+    assert not any(name.startswith("llm.embedding") and id(value) in factors for name, value in named.items())
 
 
 def test_a_run_with_muon_goes_on_as_if_nothing_had_happened(data: Data, tmp_path: Path) -> None:
