@@ -33,6 +33,7 @@ _UNREACHED_IN_LAST_LAYER = (
 _LLM = "llm."
 _EMBEDDING = "llm.embedding.weight"
 _PATCHES = ("vision_encoder.patch_embedding.", "vision_encoder.class_token")
+_QUERIES = ("vision_encoder.", "query_tokens")  # but for what is the image expert's
 _IMAGE_EXPERT = ("image_expert.", "vision_encoder.image_")
 
 
@@ -40,7 +41,8 @@ _IMAGE_EXPERT = ("image_expert.", "vision_encoder.image_")
 class ChatSettings:
     """What of a Chat model is trained, and how fast; the defaults are the release's recipe (SPEC §9)."""
 
-    tune_vision: bool = True  # the image expert; the query expert, the queries and the projector always are
+    tune_vision: bool = True  # the image expert
+    tune_queries: bool = True  # the query expert and the queries; the projector always is
     tune_llm: bool = True
     tune_patches: bool = False
     lr: float = 1e-5
@@ -77,7 +79,7 @@ class ChatTask(Task[ChatBatch]):
         self._config = model.config
         self._tokenizer, self._vocabulary = tokenizer, vocabulary
         self._counts = {"skipped_rounds": 0, "skipped_conversations": 0}
-        choose_trained(model, settings.tune_vision, settings.tune_llm, settings.tune_patches)
+        choose_trained(model, settings.tune_vision, settings.tune_llm, settings.tune_patches, settings.tune_queries)
         if settings.lora is not None:
             train_adapters(model, settings.lora)
         if settings.is_recomputed:
@@ -187,7 +189,9 @@ def _read(model: ChatModel, group: RowGroup, features: Tensor, places: Tensor) -
     return hidden
 
 
-def choose_trained(model: ChatModel, tune_vision: bool, tune_llm: bool, tune_patches: bool) -> None:
+def choose_trained(
+    model: ChatModel, tune_vision: bool, tune_llm: bool, tune_patches: bool, tune_queries: bool = True
+) -> None:
     """Set `requires_grad` as the release does (SPEC §9), but for what the loss does not reach.
 
     That has gradient 0 in the release, where weight decay shrinks it, and nothing that the model says depends on it.
@@ -201,6 +205,8 @@ def choose_trained(model: ChatModel, tune_vision: bool, tune_llm: bool, tune_pat
             is_trained = tune_patches
         elif any(part in name for part in _IMAGE_EXPERT):
             is_trained = tune_vision and not name.startswith(unreached)
+        elif name.startswith(_QUERIES):
+            is_trained = tune_queries
         parameter.requires_grad_(is_trained)
 
 

@@ -36,6 +36,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     flag("--vocabulary", type=Path, metavar="FILE", help="vocab.txt (default: beside the checkpoint)")
     flag("--tower", type=Path, metavar="PATH", help="vision tower and queries of this checkpoint instead")
     flag("--tune-vision", action=switch, default=True, help="train the tower's image expert (yes)")
+    flag("--tune-queries", action=switch, default=True, help="train the tower's query expert and the queries (yes)")
     flag("--tune-llm", action=switch, default=True, help="train the language model (yes)")
     flag("--tune-patches", action=switch, help="train the patch embedding (with --init alone)")
     flag("--llm-lr", type=float, metavar="X", help="the language model's learning rate (that of --lr)")
@@ -94,6 +95,7 @@ def _chat_settings(options: argparse.Namespace) -> ChatSettings:
     llm_lr = options.lr if options.llm_lr is None else options.llm_lr
     return ChatSettings(
         tune_vision=options.tune_vision,
+        tune_queries=options.tune_queries,
         tune_llm=options.tune_llm,
         tune_patches=bool(options.init) if options.tune_patches is None else options.tune_patches,
         lr=options.lr,

@@ -159,3 +159,13 @@ def test_language_model_and_its_embedding_have_rates_of_their_own(
     assert sum(sizes) == len(trained(model)), "each parameter once"
     task = task_of(data, model, conversations, ChatSettings(lora=LORA, lr=1e-4))
     assert {group["name"] for group in task.parameter_groups()} == {"vision", "llm"}
+
+
+def test_a_tower_can_rest_while_the_language_model_learns_to_read_it(
+    data: Data, model: ChatModel, conversations: list[Conversation]
+) -> None:
+    settings = ChatSettings(tune_vision=False, tune_queries=False)
+    task = task_of(data, model, conversations, settings)
+    assert trained(model) == {name for name, _ in model.named_parameters() if name.startswith(("llm.", "projector."))}
+    _, found = gradients(task, conversations)
+    assert set(found) == trained(model)
