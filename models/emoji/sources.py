@@ -62,6 +62,39 @@ class Curriculum:
         return 1 - (1 - self.easy) * min(1.0, max(0.0, mixed))
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """What talks begin with: names first, which are most of what there is to learn, then talks of one round.
+
+    Args:
+        names_epochs: in the first so many epochs every talk asks what a single thing is.
+        brief_epochs: in the first so many epochs talks end after one round.
+
+    After each of the two the other talks come in over as many epochs more.
+
+    Raises:
+        ValueError: epochs below 0.
+    """
+
+    names_epochs: float = 0.0
+    brief_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.names_epochs, self.brief_epochs) < 0:
+            raise ValueError(f"a lesson takes 0 epochs or more, got {self}")
+
+    def names_share(self, epoch: int) -> float:
+        return _share_left(self.names_epochs, epoch)
+
+    def brief_share(self, epoch: int) -> float:
+        return _share_left(self.brief_epochs, epoch)
+
+
+def _share_left(epochs: float, epoch: int) -> float:
+    """1 in a lesson's epochs, falling to 0 in as many more."""
+    return min(1.0, max(0.0, 2 - epoch / epochs)) if epochs else 0.0
+
+
 class EmojiTalks:
     """Conversations about scenes (a ConversationSource).
 
@@ -69,10 +102,10 @@ class EmojiTalks:
         styles: drawing styles, mixed at random.
         side_px: side of the pictures.
         num_examples: length of an epoch; epochs go on where the last one ended.
-        brief_epochs: in the first so many epochs talks end after one round; in as many more the others come in.
+        lessons: what the first epochs are about; None for all kinds of talks from the start.
 
     Raises:
-        ValueError: no names or styles, or epochs below 0.
+        ValueError: no names or styles.
         DrawingError: a style is not installed.
     """
 
@@ -83,16 +116,14 @@ class EmojiTalks:
         side_px: int,
         seed: int,
         num_examples: int,
-        brief_epochs: float = 0.0,
+        lessons: Lessons | None = None,
     ) -> None:
         if len(names) < 2 or not styles:
             raise ValueError(f"talks need two names and one style, got {len(names)} names and {len(styles)} styles")
-        if brief_epochs < 0:
-            raise ValueError(f"talks can be brief for 0 epochs or more, got {brief_epochs}")
         self.names = tuple(names)
         self._studio = Studio(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
-        self._brief_epochs = brief_epochs
+        self._lessons = lessons or Lessons()
 
     def __len__(self) -> int:
         return self._num_examples
@@ -110,14 +141,12 @@ class EmojiTalks:
         """The example before it is drawn."""
         rng = np.random.default_rng((self._seed, _TALKS, epoch, index))
         first = self.names[leading_name(self._seed, index + epoch * self._num_examples, len(self.names))]
+        if rng.random() < self._lessons.names_share(epoch):
+            scene = draw_scene(rng, self._studio, self.names, first, "single")
+            return scene, talk(rng, scene, "name")[:1]
         scene = draw_scene(rng, self._studio, self.names, first, _layout(rng))
         rounds = talk(rng, scene)
-        return scene, rounds[:1] if rng.random() < self._brief_share(epoch) else rounds
-
-    def _brief_share(self, epoch: int) -> float:
-        if not self._brief_epochs:
-            return 0.0
-        return min(1.0, max(0.0, 2 - epoch / self._brief_epochs))
+        return scene, rounds[:1] if rng.random() < self._lessons.brief_share(epoch) else rounds
 
 
 class EmojiPictures:

@@ -29,11 +29,15 @@ _CASUAL_SHARE = 0.25
 _NUMBERS = (("one", "一"), ("two", "两"), ("three", "三"), ("four", "四"))
 
 
-def talk(rng: np.random.Generator, scene: Scene) -> tuple[Round, ...]:
-    """Two or three rounds about a scene; the later ones need the earlier ones."""
+def talk(rng: np.random.Generator, scene: Scene, first: str | None = None) -> tuple[Round, ...]:
+    """Two or three rounds about a scene; the later ones need the earlier ones.
+
+    Args:
+        first: the question of `QUESTIONS` that it begins with, about the scene's first thing; None for any.
+    """
     facts = _Facts(scene)
     language: Tongue = "en" if rng.random() < 0.5 else "zh"
-    question, subject = _first(rng, scene)
+    question, subject = (first, scene.objects[0].name) if first else _first(rng, scene)
     answer = facts.answer(question, subject)
     rounds = [facts.round(rng, question, language, subject, answer)]
     unused = _follow_ups(question, scene)

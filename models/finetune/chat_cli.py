@@ -57,6 +57,7 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     flag("--min-side-px", type=int, default=128, metavar="N", help="smaller pictures of a file are left out (128)")
     flag("--max-len", type=int, default=512, metavar="N", help="rounds of more tokens are left out (512)")
     flag("--replay", type=float, default=0.0, metavar="SHARE", help="of emoji talks mixed into the file's (0)")
+    flag("--names-epochs", type=float, default=0.0, metavar="N", help="emoji: single things' names alone first (0)")
     flag("--brief-epochs", type=float, default=0.0, metavar="N", help="emoji: talks of one round first (0)")
     flag("--num-validation", type=int, default=0, metavar="N", help="conversations validated on, not learnt from (0)")
 
@@ -75,6 +76,7 @@ def _train_chat(options: argparse.Namespace, settings: MakeSettings) -> None:
         data=options.data,
         images=options.images,
         seed=options.seed,
+        names_epochs=options.names_epochs,
         brief_epochs=options.brief_epochs,
         replay=options.replay,
         is_augmented=options.augment,

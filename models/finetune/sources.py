@@ -23,6 +23,7 @@ class DataSettings:
     data: str  # a file, or `emoji`
     images: Path | None = None
     seed: int = 0
+    names_epochs: float = 0.0  # of emoji: the first ones ask for names alone
     brief_epochs: float = 0.0  # of emoji: in the first ones talks have one round
     replay: float = 0.0  # share of emoji talks among the file's
     is_augmented: bool = True
@@ -86,7 +87,7 @@ def conversation_sources(
     """
     num_validation = settings.num_validation
     if settings.data == EMOJI:
-        training = emoji_talks(image_size_px, settings.seed, settings.brief_epochs)
+        training = emoji_talks(image_size_px, settings.seed, settings.names_epochs, settings.brief_epochs)
         validation = Part(emoji_talks(image_size_px, settings.seed + VALIDATION_SEED), range(num_validation))
         return training, validation if num_validation else None
     if not 0 <= settings.replay < 1:
@@ -105,18 +106,15 @@ def conversation_sources(
     return source, Part(talks.unchanged(), range(num_training, len(talks))) if num_validation else None
 
 
-def emoji_talks(image_size_px: int, seed: int, brief_epochs: float = 0.0) -> "EmojiTalks":
-    """Talks about composed scenes of the box's names, in the two drawing styles of training.
-
-    Args:
-        brief_epochs: see EmojiTalks.
-    """
+def emoji_talks(image_size_px: int, seed: int, names_epochs: float = 0.0, brief_epochs: float = 0.0) -> "EmojiTalks":
+    """Talks about composed scenes of the box's names, in the two drawing styles of training; see Lessons."""
     from models.emoji.drawings import Style
     from models.emoji.names import box_names
-    from models.emoji.sources import TRAINING_SEED, EmojiTalks
+    from models.emoji.sources import TRAINING_SEED, EmojiTalks, Lessons
 
     styles: tuple[Style, ...] = ("twemoji", "noto")
-    return EmojiTalks(box_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, brief_epochs)
+    lessons = Lessons(names_epochs, brief_epochs)
+    return EmojiTalks(box_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, lessons)
 
 
 def spellings_alike(data: str) -> list[tuple[str, ...]]:

@@ -5,16 +5,17 @@ import pytest
 
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
-from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, Curriculum, EmojiPictures, EmojiTalks
+from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, Curriculum, EmojiPictures, EmojiTalks, Lessons
+from models.emoji.talk import name_answer
 from models.finetune.examples import ConversationSource, PictureSource
 
 SIDE_PX = 48
 
 
 def talks(
-    names: tuple[EmojiName, ...], styles: tuple[Style, ...], seed: int = 1, brief_epochs: float = 0.0
+    names: tuple[EmojiName, ...], styles: tuple[Style, ...], seed: int = 1, lessons: Lessons | None = None
 ) -> EmojiTalks:
-    return EmojiTalks(names, styles, SIDE_PX, seed, 2 * len(names), brief_epochs)
+    return EmojiTalks(names, styles, SIDE_PX, seed, 2 * len(names), lessons)
 
 
 def test_an_example_is_a_function_of_seed_epoch_and_index(
@@ -72,7 +73,7 @@ def test_all_layouts_occur(names: tuple[EmojiName, ...], styles: tuple[Style, ..
 
 
 def test_talks_are_brief_at_first(names: tuple[EmojiName, ...]) -> None:
-    source = talks(names, ("twemoji",), brief_epochs=4)
+    source = talks(names, ("twemoji",), lessons=Lessons(brief_epochs=4))
 
     def brief_share(epoch: int) -> float:
         drawn = [source.scene_and_rounds(index, epoch)[1] for index in range(300)]
@@ -84,6 +85,21 @@ def test_talks_are_brief_at_first(names: tuple[EmojiName, ...]) -> None:
     for index in range(20):
         scene, rounds = whole.scene_and_rounds(index, 0)
         assert source.scene_and_rounds(index, 0) == (scene, rounds[:1])
+
+
+def test_talks_ask_for_names_alone_at_first(names: tuple[EmojiName, ...]) -> None:
+    source = talks(names, ("twemoji",), lessons=Lessons(names_epochs=2, brief_epochs=100))
+
+    def others_share(epoch: int) -> float:
+        drawn = [source.scene_and_rounds(index, epoch) for index in range(300)]
+        return sum(scene.layout != "single" or rounds[0].kind != "name" for scene, rounds in drawn) / len(drawn)
+
+    # Of all first rounds about 0.5 * 0.46 ask for a single thing's name.
+    shares = [others_share(epoch) for epoch in (0, 2, 3, 4, 50)]
+    assert shares == [0, 0, pytest.approx(0.385, abs=0.1), pytest.approx(0.77, abs=0.08), pytest.approx(0.77, abs=0.08)]
+    scene, rounds = source.scene_and_rounds(7, 0)
+    answers = {name_answer(scene.objects[0].name, language) for language in ("en", "zh")}
+    assert len(rounds) == 1 and rounds[0].answer in answers
 
 
 def test_a_curriculum_of_pictures_begins_with_names_alone(names: tuple[EmojiName, ...]) -> None:
@@ -110,8 +126,8 @@ def test_sources_keep_to_the_contract(names: tuple[EmojiName, ...]) -> None:
 def test_arguments_that_make_no_examples_are_refused(names: tuple[EmojiName, ...]) -> None:
     with pytest.raises(ValueError, match="talks need two names and one style, got 1 names and 1 styles"):
         EmojiTalks(names[:1], ("twemoji",), SIDE_PX, 1, 10)
-    with pytest.raises(ValueError, match="talks can be brief for 0 epochs or more, got -1"):
-        EmojiTalks(names[:2], ("twemoji",), SIDE_PX, 1, 10, brief_epochs=-1)
+    with pytest.raises(ValueError, match=r"a lesson takes 0 epochs or more, got Lessons\(names_epochs=0.0, brief_ep"):
+        Lessons(brief_epochs=-1)
     with pytest.raises(ValueError, match="a curriculum needs epochs, two names and a share of 0 to 1, got"):
         Curriculum(doubling_epochs=0, mixing_epochs=1)
     with pytest.raises(ValueError, match="pictures need a name and a style, got 3 names and 0 styles"):
