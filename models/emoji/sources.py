@@ -4,7 +4,7 @@ Every example is a function of (seed, epoch, index) alone; each emoji leads as m
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from models.emoji.names import EmojiName
 from models.emoji.rendering import render
 from models.emoji.scene import Layout, Scene, draw_scene, paint_scene
 from models.emoji.studio import Studio
-from models.emoji.talk import talk
+from models.emoji.talk import QUESTIONS_ABOUT_NAMES, QUESTIONS_OF_ALL_KINDS, Questions, talk
 from models.finetune.examples import CaptionedPicture, Conversation, Pixels, Round
 
 # Compositions of one seed are not those of another: what is learnt from and what is judged on.
@@ -24,7 +24,6 @@ TRAINING_SEED = 1
 EVALUATION_SEED = 1_000_003
 
 _TALKS, _PICTURES = 0, 1  # keep the two kinds of sources of one seed apart
-_LAYOUTS: tuple[tuple[Layout, float], ...] = (("single", 0.5), ("pair", 0.3), ("count", 0.2))
 
 
 @dataclass(frozen=True)
@@ -67,27 +66,45 @@ class Lessons:
     """What talks begin with: names first, which are most of what there is to learn, then talks of one round.
 
     Args:
-        names_epochs: in the first so many epochs every talk asks what a single thing is.
+        singles_epochs: in the first so many epochs talks ask what a single thing is and nothing else.
+        names_epochs: in the first so many epochs talks ask for names, of whatever there is to see.
         brief_epochs: in the first so many epochs talks end after one round.
 
-    After each of the two the other talks come in over as many epochs more.
+    After each of these the other talks come in over as many epochs more.
 
     Raises:
         ValueError: epochs below 0.
     """
 
+    singles_epochs: float = 0.0
     names_epochs: float = 0.0
     brief_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.names_epochs, self.brief_epochs) < 0:
+        if min(self.singles_epochs, self.names_epochs, self.brief_epochs) < 0:
             raise ValueError(f"a lesson takes 0 epochs or more, got {self}")
 
-    def names_share(self, epoch: int) -> float:
-        return _share_left(self.names_epochs, epoch)
+    def draw(self, rng: np.random.Generator, epoch: int) -> "Lesson":
+        """The lesson of an example."""
+        if rng.random() < _share_left(self.singles_epochs, epoch):
+            return Lesson({"single": 1.0}, {"single": (("name", 1.0),)}, is_brief=True)
+        if rng.random() < _share_left(self.names_epochs, epoch):
+            return Lesson({"single": 0.3, "pair": 0.5, "count": 0.2}, QUESTIONS_ABOUT_NAMES, is_brief=True)
+        is_brief = rng.random() < _share_left(self.brief_epochs, epoch)
+        return Lesson({"single": 0.5, "pair": 0.3, "count": 0.2}, QUESTIONS_OF_ALL_KINDS, is_brief)
 
-    def brief_share(self, epoch: int) -> float:
-        return _share_left(self.brief_epochs, epoch)
+
+@dataclass(frozen=True)
+class Lesson:
+    """What scenes an example may have, what is asked about them first, and whether that is all."""
+
+    layouts: Mapping[Layout, float]  # and how often
+    questions: Questions
+    is_brief: bool
+
+    def draw_layout(self, rng: np.random.Generator) -> Layout:
+        layouts = tuple(self.layouts)
+        return layouts[int(rng.choice(len(layouts), p=tuple(self.layouts.values())))]
 
 
 def _share_left(epochs: float, epoch: int) -> float:
@@ -141,12 +158,10 @@ class EmojiTalks:
         """The example before it is drawn."""
         rng = np.random.default_rng((self._seed, _TALKS, epoch, index))
         first = self.names[leading_name(self._seed, index + epoch * self._num_examples, len(self.names))]
-        if rng.random() < self._lessons.names_share(epoch):
-            scene = draw_scene(rng, self._studio, self.names, first, "single")
-            return scene, talk(rng, scene, "name")[:1]
-        scene = draw_scene(rng, self._studio, self.names, first, _layout(rng))
-        rounds = talk(rng, scene)
-        return scene, rounds[:1] if rng.random() < self._lessons.brief_share(epoch) else rounds
+        lesson = self._lessons.draw(rng, epoch)
+        scene = draw_scene(rng, self._studio, self.names, first, lesson.draw_layout(rng))
+        rounds = talk(rng, scene, lesson.questions)
+        return scene, rounds[:1] if lesson.is_brief else rounds
 
 
 class EmojiPictures:
@@ -206,12 +221,3 @@ def _learnt_order(names: Sequence[EmojiName], seed: int) -> tuple[EmojiName, ...
 @lru_cache(maxsize=8)
 def _order(seed: int, cycle: int, num_names: int) -> np.ndarray:
     return np.random.default_rng((seed, cycle + 1)).permutation(num_names)
-
-
-def _layout(rng: np.random.Generator) -> Layout:
-    at = rng.random()
-    for layout, share in _LAYOUTS:
-        if at < share:
-            return layout
-        at -= share
-    return _LAYOUTS[-1][0]

@@ -18,26 +18,29 @@ from models.finetune.examples import Round
 Tongue = Literal["en", "zh"]
 Answer = Callable[[Tongue], str]
 
-# What a talk about a layout may begin with, and how often.
-_FIRST: Mapping[Layout, tuple[tuple[str, float], ...]] = {
+Questions = Mapping[Layout, tuple[tuple[str, float], ...]]  # and how often
+
+# What a talk about a layout may begin with.
+QUESTIONS_OF_ALL_KINDS: Questions = {
     "single": (("name", 0.46), ("scene", 0.28), ("category", 0.12), ("colour", 0.11), ("count", 0.03)),
     "pair": (("left", 0.25), ("right", 0.25), ("where", 0.2), ("scene", 0.16), ("count", 0.09), ("colour", 0.05)),
     "count": (("count", 0.6), ("name", 0.25), ("category", 0.1), ("colour", 0.05)),
+}
+QUESTIONS_ABOUT_NAMES: Questions = {
+    "single": (("name", 0.6), ("scene", 0.4)),
+    "pair": (("left", 0.3), ("right", 0.3), ("scene", 0.4)),
+    "count": (("name", 1.0),),
 }
 _THIRD_ROUND_SHARE = 0.4
 _CASUAL_SHARE = 0.25
 _NUMBERS = (("one", "一"), ("two", "两"), ("three", "三"), ("four", "四"))
 
 
-def talk(rng: np.random.Generator, scene: Scene, first: str | None = None) -> tuple[Round, ...]:
-    """Two or three rounds about a scene; the later ones need the earlier ones.
-
-    Args:
-        first: the question of `QUESTIONS` that it begins with, about the scene's first thing; None for any.
-    """
+def talk(rng: np.random.Generator, scene: Scene, questions: Questions = QUESTIONS_OF_ALL_KINDS) -> tuple[Round, ...]:
+    """Two or three rounds about a scene, of which one of `questions` is the first; the later ones need the earlier."""
     facts = _Facts(scene)
     language: Tongue = "en" if rng.random() < 0.5 else "zh"
-    question, subject = (first, scene.objects[0].name) if first else _first(rng, scene)
+    question, subject = _first(rng, scene, questions)
     answer = facts.answer(question, subject)
     rounds = [facts.round(rng, question, language, subject, answer)]
     unused = _follow_ups(question, scene)
@@ -122,10 +125,10 @@ class _Facts:
 _KIND_OF_QUESTION = {"left": "side", "right": "side", "follow_left": "follow_side", "follow_right": "follow_side"}
 
 
-def _first(rng: np.random.Generator, scene: Scene) -> tuple[str, EmojiName]:
+def _first(rng: np.random.Generator, scene: Scene, questions: Questions) -> tuple[str, EmojiName]:
     """The first question, and the emoji that it is about."""
-    questions, shares = zip(*_FIRST[scene.layout], strict=True)
-    question = questions[int(np.searchsorted(np.cumsum(shares), rng.random() * sum(shares), side="right"))]
+    kinds, shares = zip(*questions[scene.layout], strict=True)
+    question = kinds[int(np.searchsorted(np.cumsum(shares), rng.random() * sum(shares), side="right"))]
     if question == "right" or (question == "where" and rng.random() < 0.5):
         return question, scene.objects[1].name
     return question, scene.objects[0].name

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from models.emoji.sources import Lessons
 from models.finetune.chat import ChatSettings, ChatTask
 from models.finetune.loop import RunSettings, train
 from models.finetune.lora import LoraSettings
@@ -57,8 +58,9 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     flag("--min-side-px", type=int, default=128, metavar="N", help="smaller pictures of a file are left out (128)")
     flag("--max-len", type=int, default=512, metavar="N", help="rounds of more tokens are left out (512)")
     flag("--replay", type=float, default=0.0, metavar="SHARE", help="of emoji talks mixed into the file's (0)")
-    flag("--names-epochs", type=float, default=0.0, metavar="N", help="emoji: single things' names alone first (0)")
-    flag("--brief-epochs", type=float, default=0.0, metavar="N", help="emoji: talks of one round first (0)")
+    flag("--singles-epochs", type=float, default=0.0, metavar="N", help="emoji: single things' names alone first (0)")
+    flag("--names-epochs", type=float, default=0.0, metavar="N", help="emoji: then names of all there is to see (0)")
+    flag("--brief-epochs", type=float, default=0.0, metavar="N", help="emoji: then talks of one round (0)")
     flag("--num-validation", type=int, default=0, metavar="N", help="conversations validated on, not learnt from (0)")
 
 
@@ -76,8 +78,7 @@ def _train_chat(options: argparse.Namespace, settings: MakeSettings) -> None:
         data=options.data,
         images=options.images,
         seed=options.seed,
-        names_epochs=options.names_epochs,
-        brief_epochs=options.brief_epochs,
+        lessons=Lessons(options.singles_epochs, options.names_epochs, options.brief_epochs),
         replay=options.replay,
         is_augmented=options.augment,
         min_side_px=options.min_side_px,

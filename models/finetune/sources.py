@@ -9,7 +9,7 @@ from models.finetune.examples import Conversation, ConversationSource
 from models.finetune.llava import LlavaTalks
 
 if TYPE_CHECKING:
-    from models.emoji.sources import EmojiTalks
+    from models.emoji.sources import EmojiTalks, Lessons
 
 EMOJI = "emoji"
 NUM_EMOJI_EXAMPLES = 4096  # of an epoch; those of the next are others
@@ -23,8 +23,7 @@ class DataSettings:
     data: str  # a file, or `emoji`
     images: Path | None = None
     seed: int = 0
-    names_epochs: float = 0.0  # of emoji: the first ones ask for names alone
-    brief_epochs: float = 0.0  # of emoji: in the first ones talks have one round
+    lessons: "Lessons | None" = None  # of emoji: what the first talks are about
     replay: float = 0.0  # share of emoji talks among the file's
     is_augmented: bool = True
     min_side_px: int = 128
@@ -87,7 +86,7 @@ def conversation_sources(
     """
     num_validation = settings.num_validation
     if settings.data == EMOJI:
-        training = emoji_talks(image_size_px, settings.seed, settings.names_epochs, settings.brief_epochs)
+        training = emoji_talks(image_size_px, settings.seed, settings.lessons)
         validation = Part(emoji_talks(image_size_px, settings.seed + VALIDATION_SEED), range(num_validation))
         return training, validation if num_validation else None
     if not 0 <= settings.replay < 1:
@@ -106,14 +105,13 @@ def conversation_sources(
     return source, Part(talks.unchanged(), range(num_training, len(talks))) if num_validation else None
 
 
-def emoji_talks(image_size_px: int, seed: int, names_epochs: float = 0.0, brief_epochs: float = 0.0) -> "EmojiTalks":
-    """Talks about composed scenes of the box's names, in the two drawing styles of training; see Lessons."""
+def emoji_talks(image_size_px: int, seed: int, lessons: "Lessons | None" = None) -> "EmojiTalks":
+    """Talks about composed scenes of the box's names, in the two drawing styles of training."""
     from models.emoji.drawings import Style
     from models.emoji.names import box_names
-    from models.emoji.sources import TRAINING_SEED, EmojiTalks, Lessons
+    from models.emoji.sources import TRAINING_SEED, EmojiTalks
 
     styles: tuple[Style, ...] = ("twemoji", "noto")
-    lessons = Lessons(names_epochs, brief_epochs)
     return EmojiTalks(box_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, lessons)
 
 

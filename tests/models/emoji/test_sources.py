@@ -87,19 +87,27 @@ def test_talks_are_brief_at_first(names: tuple[EmojiName, ...]) -> None:
         assert source.scene_and_rounds(index, 0) == (scene, rounds[:1])
 
 
-def test_talks_ask_for_names_alone_at_first(names: tuple[EmojiName, ...]) -> None:
-    source = talks(names, ("twemoji",), lessons=Lessons(names_epochs=2, brief_epochs=100))
+def test_talks_ask_for_names_at_first(names: tuple[EmojiName, ...]) -> None:
+    source = talks(names, ("twemoji",), lessons=Lessons(singles_epochs=2, names_epochs=6, brief_epochs=100))
 
-    def others_share(epoch: int) -> float:
+    def kinds(epoch: int) -> Counter[tuple[str, str]]:
         drawn = [source.scene_and_rounds(index, epoch) for index in range(300)]
-        return sum(scene.layout != "single" or rounds[0].kind != "name" for scene, rounds in drawn) / len(drawn)
+        assert all(len(rounds) == 1 for _, rounds in drawn)
+        return Counter((scene.layout, rounds[0].kind) for scene, rounds in drawn)
 
-    # Of all first rounds about 0.5 * 0.46 ask for a single thing's name.
-    shares = [others_share(epoch) for epoch in (0, 2, 3, 4, 50)]
-    assert shares == [0, 0, pytest.approx(0.385, abs=0.1), pytest.approx(0.77, abs=0.08), pytest.approx(0.77, abs=0.08)]
+    def share(epoch: int, *wanted: tuple[str, str]) -> float:
+        return sum(count for kind, count in kinds(epoch).items() if kind in wanted) / 300
+
+    single = ("single", "name")
+    assert share(0, single) == share(2, single) == 1
+    assert share(3, single) == pytest.approx(0.5 + 0.5 * 0.3 * 0.6, abs=0.08)
+    about_names = (single, ("single", "scene"), ("pair", "side"), ("pair", "scene"), ("count", "name"))
+    assert share(6, *about_names) == 1
+    assert share(6, ("pair", "side")) == pytest.approx(0.5 * 0.6, abs=0.08)
+    assert share(12, *about_names) == pytest.approx(0.5 * 0.74 + 0.3 * 0.66 + 0.2 * 0.25, abs=0.08)
     scene, rounds = source.scene_and_rounds(7, 0)
     answers = {name_answer(scene.objects[0].name, language) for language in ("en", "zh")}
-    assert len(rounds) == 1 and rounds[0].answer in answers
+    assert rounds[0].answer in answers
 
 
 def test_a_curriculum_of_pictures_begins_with_names_alone(names: tuple[EmojiName, ...]) -> None:
@@ -126,7 +134,7 @@ def test_sources_keep_to_the_contract(names: tuple[EmojiName, ...]) -> None:
 def test_arguments_that_make_no_examples_are_refused(names: tuple[EmojiName, ...]) -> None:
     with pytest.raises(ValueError, match="talks need two names and one style, got 1 names and 1 styles"):
         EmojiTalks(names[:1], ("twemoji",), SIDE_PX, 1, 10)
-    with pytest.raises(ValueError, match=r"a lesson takes 0 epochs or more, got Lessons\(names_epochs=0.0, brief_ep"):
+    with pytest.raises(ValueError, match=r"a lesson takes 0 epochs or more, got Lessons\(singles_epochs=0.0, names_"):
         Lessons(brief_epochs=-1)
     with pytest.raises(ValueError, match="a curriculum needs epochs, two names and a share of 0 to 1, got"):
         Curriculum(doubling_epochs=0, mixing_epochs=1)
