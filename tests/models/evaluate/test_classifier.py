@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.emoji.drawings import Drawings
+from models.emoji.drawings import Drawings, Style
 from models.emoji.names import emoji_names
+from models.emoji.sources import EVALUATION_SEED
+from models.emoji.studio import Studio
 from models.evaluate.classifier import Classifier, Sprites, Training, compose, load_classifier, write_classifier
 from models.evaluate.errors import EvaluationError
+from models.evaluate.exam import drawn_names, pictures_of_names
 
 CODES = [name.code for name in emoji_names()[:6]]
 
@@ -43,6 +46,15 @@ def test_a_few_steps_teach_a_few_names(sprites: Sprites, tmp_path: Path) -> None
     as_bytes = [np.asarray(((one.permute(1, 2, 0) + 1) * 127.5).round().byte()) for one in large]
     right = [said == CODES[label] for said, label in zip(loaded.recognise(as_bytes), labels.tolist(), strict=True)]
     assert np.mean(right) == pytest.approx(accuracy, abs=0.05)
+
+
+@pytest.mark.parametrize("style", ["twemoji", "noto"])
+def test_the_one_in_the_package_knows_all_names(style: Style) -> None:
+    classifier, studio = load_classifier(), Studio((style,))
+    names = drawn_names(studio, emoji_names())
+    pictures, codes = pictures_of_names(studio, names, EVALUATION_SEED, classifier.side_px)
+    right = [said == code for said, code in zip(classifier.recognise(pictures), codes, strict=True)]
+    assert np.mean(right) > 0.95 and len(right) > 800
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(
