@@ -22,9 +22,9 @@ Questions = Mapping[Layout, tuple[tuple[str, float], ...]]  # and how often
 
 # What a talk about a layout may begin with.
 QUESTIONS_OF_ALL_KINDS: Questions = {
-    "single": (("name", 0.46), ("scene", 0.28), ("category", 0.12), ("colour", 0.11), ("count", 0.03)),
-    "pair": (("left", 0.25), ("right", 0.25), ("where", 0.2), ("scene", 0.16), ("count", 0.09), ("colour", 0.05)),
-    "count": (("count", 0.6), ("name", 0.25), ("category", 0.1), ("colour", 0.05)),
+    "single": (("name", 0.4), ("scene", 0.26), ("category", 0.2), ("colour", 0.1), ("count", 0.04)),
+    "pair": (("left", 0.24), ("right", 0.24), ("where", 0.28), ("scene", 0.14), ("count", 0.06), ("colour", 0.04)),
+    "count": (("count", 0.5), ("name", 0.3), ("category", 0.15), ("colour", 0.05)),
 }
 QUESTIONS_ABOUT_NAMES: Questions = {
     "single": (("name", 0.6), ("scene", 0.4)),
@@ -32,6 +32,8 @@ QUESTIONS_ABOUT_NAMES: Questions = {
     "count": (("name", 1.0),),
 }
 _THIRD_ROUND_SHARE = 0.4
+# Of the later rounds; a translation is soon learnt, the other follow-ups need most of the practice.
+_TRANSLATE_SHARE = 0.35
 _CASUAL_SHARE = 0.25
 _NUMBERS = (("one", "一"), ("two", "两"), ("three", "三"), ("four", "四"))
 
@@ -45,7 +47,7 @@ def talk(rng: np.random.Generator, scene: Scene, questions: Questions = QUESTION
     rounds = [facts.round(rng, question, language, subject, answer)]
     unused = _follow_ups(question, scene)
     for _ in range(1 + int(rng.random() < _THIRD_ROUND_SHARE)):
-        if rng.random() < 0.5 or not unused:
+        if rng.random() < _TRANSLATE_SHARE or not unused:
             language = "zh" if language == "en" else "en"
             request = _casual(rng, _choice(rng, TRANSLATE[language]))
             rounds.append(Round(request, answer(language), "translate", language))
@@ -135,11 +137,11 @@ def _first(rng: np.random.Generator, scene: Scene, questions: Questions) -> tupl
 
 
 def _follow_ups(question: str, scene: Scene) -> list[str]:
-    """What may be asked next, besides a translation."""
+    """What may be asked next, besides a translation; a question listed twice is asked twice as often."""
     if scene.layout == "pair":
         return {
-            "left": ["follow_right", "follow_category", "follow_colour"],
-            "right": ["follow_left", "follow_category", "follow_colour"],
+            "left": ["follow_right", "follow_right", "follow_category", "follow_colour"],
+            "right": ["follow_left", "follow_left", "follow_category", "follow_colour"],
             "where": ["follow_category", "follow_colour"],
             "count": ["follow_colour"],
         }.get(question, [])
