@@ -1,4 +1,4 @@
-"""Models with random weights of sensible scale: for speed at full size, for tests, and for the box before training.
+"""Models with random weights of sensible scale: for speed at full size, and for tests.
 
 CPM-Bee divides by sqrt(dim_in) in its layers, so its weights have unit variance; elsewhere the variance is 1 / dim_in.
 """

@@ -1,6 +1,6 @@
-"""The checkpoints in the box: a Chat and a Paint model of a few hundred thousand random weights, in full working order.
+"""Tiny checkpoints: a Chat and a Paint model of a few hundred thousand random weights, in full working order.
 
-Untrained: their answers are random text and their pictures are noise. They show the service, not the model.
+Untrained: their answers are random text and their pictures are noise. They are for tests and for trying the code.
 """
 
 import string

@@ -19,9 +19,8 @@ import httpx
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from models.jobs import Kind, Model
+from models.jobs import Kind
 from service.api_server import BindError, bind, url_of
-from service.box import SEED, box_checkpoint, box_folder
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.settings import Settings
 from service.tied import tied
@@ -153,7 +152,6 @@ class Supervisor:
                         tasks.create_task(self._keep(self._apis[-1]))
                     if self._settings.safety == "off":
                         logger.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")
-                    await self._prepare_checkpoints()
                     for kind in self._settings.kinds:
                         for number in range(_worker_count(self._settings, kind)):
                             self._workers.append(self._worker(kind, number))
@@ -186,32 +184,6 @@ class Supervisor:
             except EmbeddedServerError as error:
                 logger.error("%s", error)
                 backoff_s = min(max(1.0, backoff_s * 2), _MAX_BACKOFF_S)
-
-    # Checkpoints
-
-    async def _prepare_checkpoints(self) -> None:
-        """Point the models without a configured checkpoint to the one in the box, written on the first start."""
-        boxed = [kind for kind in self._settings.models if _uses_box(self._settings, kind)]
-        if not boxed:
-            return
-        folder = box_folder(self._settings.data_dir)
-        if not folder.is_dir():
-            logger.info("first start: writing tiny checkpoints from seed %d into %s", SEED, folder)
-            writer = _Child("", lambda: [sys.executable, "-m", "service.box", str(folder)], self._environment)
-            writer.spawn()
-            try:
-                how = await writer.ended()
-            finally:
-                writer.send(signal.SIGKILL)
-            if not folder.is_dir():
-                raise StartFailed(f"not started: the checkpoint in the box was not written, its process {how}")
-        for kind in boxed:
-            self._environment[f"VISCPM_{kind.upper()}_CHECKPOINT"] = str(box_checkpoint(self._settings.data_dir, kind))
-        logger.warning(
-            "UNTRAINED: %s from random weights; the answers mean nothing. Set %s to a real checkpoint",
-            " and ".join(boxed),
-            " and ".join(f"VISCPM_{kind.upper()}_CHECKPOINT" for kind in boxed),
-        )
 
     # Workers and API
 
@@ -291,16 +263,6 @@ async def _ended(process: subprocess.Popen[bytes]) -> str:
 def _worker_count(settings: Settings, kind: Kind) -> int:
     by_kind = {"chat": settings.chat_workers, "paint": settings.paint_workers, "safety": settings.safety_workers}
     return by_kind[kind]
-
-
-def _uses_box(settings: Settings, kind: Model) -> bool:
-    """No checkpoint is named, and the engine is ours, which needs one."""
-    checkpoint, engine = (
-        (settings.chat_checkpoint, settings.chat_engine)
-        if kind == "chat"
-        else (settings.paint_checkpoint, settings.paint_engine)
-    )
-    return not checkpoint and engine == Settings.model_fields[f"{kind}_engine"].default
 
 
 def _variables(overrides: dict[str, object]) -> dict[str, str]:

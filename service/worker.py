@@ -20,7 +20,8 @@ import redis.asyncio
 import uvloop
 from redis.exceptions import RedisError
 
-from models.jobs import Engine, EngineConfig, Job, Kind, ModelDescription
+from models.box import box_checkpoint
+from models.jobs import Engine, EngineConfig, Job, Kind, Model, ModelDescription
 from service.device import Device, resident_bytes
 from service.engine_thread import EngineThread, TokenEvent
 from service.errors import BusUnavailable
@@ -312,7 +313,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
     if kind == "chat":
         return EngineConfig(
             kind=kind,
-            checkpoint=settings.chat_checkpoint,
+            checkpoint=_checkpoint(kind, settings.chat_checkpoint, settings.chat_engine),
             vocabulary=settings.chat_vocab,
             device=settings.chat_device,
             dtype=_dtype(settings.chat_dtype, settings.chat_device),
@@ -330,7 +331,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
     rerankers = {"zh": settings.paint_reranker, "en": settings.paint_reranker_english}
     return EngineConfig(
         kind=kind,
-        checkpoint=settings.paint_checkpoint,
+        checkpoint=_checkpoint(kind, settings.paint_checkpoint, settings.paint_engine),
         vocabulary=settings.paint_vocab,
         device=settings.paint_device,
         dtype=_dtype(settings.paint_dtype, settings.paint_device),
@@ -339,6 +340,14 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
         steps_offset=settings.paint_steps_offset,
         max_jobs=settings.paint_max_jobs,
     )
+
+
+def _checkpoint(kind: Model, configured: str, engine: str) -> str:
+    """Without a checkpoint our own engine takes the one in the box; another engine may need none."""
+    if configured or engine != Settings.model_fields[f"{kind}_engine"].default:
+        return configured
+    _log.info("%s: the checkpoint in the box; VISCPM_%s_CHECKPOINT names another one", kind, kind.upper())
+    return str(box_checkpoint(kind))
 
 
 def _dtype(configured: Dtype, device: str) -> str:

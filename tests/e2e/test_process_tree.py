@@ -103,18 +103,3 @@ def test_a_bad_checkpoint_ends_the_start(tmp_path: Path) -> None:
     assert "broken.pt" in errors[0], tree.log
     assert "chat worker 0 exited with" in errors[1], tree.log
     assert len(errors) == 2 and "Traceback" not in tree.log
-
-
-def test_a_half_written_box_is_written_again(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    left_behind = data_dir / "checkpoints" / "untrained-seed0.partial" / "chat"
-    left_behind.mkdir(parents=True)
-    (left_behind / "config.json").write_text("{")
-    tree = Tree(data_dir, "--models", "chat", VISCPM_CHAT_WORKERS="0")
-    box = data_dir / "checkpoints" / "untrained-seed0"
-    try:
-        wait_for(box.is_dir, 60, "the checkpoint in the box")
-        assert {path.name for path in box.iterdir()} == {"chat", "paint"}
-        assert not left_behind.exists()
-    finally:
-        tree.stop()

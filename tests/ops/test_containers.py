@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 Tool = Callable[[str], str]
 
 PROFILES = {
+    "box": {"valkey", "prometheus", "api", "worker-chat-box", "worker-paint-box", "worker-safety"},
     "one-gpu": {"valkey", "prometheus", "api", "worker-chat", "worker-paint", "worker-safety"},
     "two-gpus": {"valkey", "prometheus", "api", "worker-chat", "worker-paint-second-gpu", "worker-safety"},
     "chat": {"valkey", "prometheus", "api-chat", "worker-chat", "worker-safety"},
@@ -46,10 +47,14 @@ def test_compose_profile(tool: Tool, profile: str) -> None:
     for name, service in services.items():
         unknown = {key for key in service.get("environment", {}) if key.startswith("VISCPM_")} - known
         assert not unknown, f"{name} sets {unknown}, which no setting reads"
-        if name == "worker-safety":
+        if name == "worker-safety" or profile == "box":
             assert "deploy" not in service  # on the processor
         elif name.startswith("worker"):
             assert service["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+        if name in ("worker-chat-box", "worker-paint-box"):
+            empty = [name for name, value in service["environment"].items() if not value]
+            assert empty == ["VISCPM_CHAT_CHECKPOINT", "VISCPM_PAINT_CHECKPOINT"], "the images name folders of the host"
+            assert service["networks"]["default"]["aliases"] == [name.removesuffix("-box")], "where Prometheus looks"
         if name.startswith(("worker", "api")):
             assert service["depends_on"]["valkey"]["condition"] == "service_healthy"
 

@@ -48,14 +48,6 @@ def test_flags_reach_the_children_as_variables() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("settings", "is_boxed"),
-    [({}, True), ({"chat_checkpoint": "file.pt"}, False), ({"chat_engine": "elsewhere:create"}, False)],
-)
-def test_the_box_is_for_our_engine_without_a_checkpoint(settings: dict[str, str], is_boxed: bool) -> None:
-    assert supervisor._uses_box(read_settings(**settings), "chat") is is_boxed
-
-
 async def test_one_metrics_port_for_several_workers_is_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

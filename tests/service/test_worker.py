@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from models.box import box_checkpoint
 from models.jobs import Delta, Generated, Kind, PaintResult, Progress
 from service.heartbeat import last_model
 from service.settings import read_settings
@@ -307,3 +308,15 @@ def test_the_dtype_follows_the_device(kind: Kind, device: str, configured: str, 
     settings = read_settings(**{f"{kind}_device": device, f"{kind}_dtype": configured})
     config = engine_config(kind, settings)
     assert (config.kind, config.device, config.dtype) == (kind, device, dtype)
+
+
+@pytest.mark.parametrize(
+    ("settings", "checkpoint"),
+    [
+        ({}, str(box_checkpoint("paint"))),
+        ({"paint_checkpoint": "file.pt"}, "file.pt"),
+        ({"paint_engine": "elsewhere:create"}, ""),
+    ],
+)
+def test_the_box_is_for_our_engine_without_a_checkpoint(settings: dict[str, str], checkpoint: str) -> None:
+    assert engine_config("paint", read_settings(**settings)).checkpoint == checkpoint
