@@ -4,9 +4,9 @@ from pathlib import Path
 
 from models.jobs import Model
 
-_FOLDER = Path(__file__).resolve().parent / "emoji" / "viscpm-emoji"
+BOX_FOLDER = Path(__file__).resolve().parent / "emoji" / "viscpm-emoji"
 
 
 def box_checkpoint(kind: Model) -> Path:
     """The folder of the box's Chat or Paint; its name is the model's in `/health/ready`."""
-    return _FOLDER / f"viscpm-emoji-{kind}"
+    return BOX_FOLDER / f"viscpm-emoji-{kind}"

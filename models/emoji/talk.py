@@ -23,7 +23,7 @@ Questions = Mapping[Layout, tuple[tuple[str, float], ...]]  # and how often
 # What a talk about a layout may begin with.
 QUESTIONS_OF_ALL_KINDS: Questions = {
     "single": (("name", 0.4), ("scene", 0.26), ("category", 0.2), ("colour", 0.1), ("count", 0.04)),
-    "pair": (("left", 0.24), ("right", 0.24), ("where", 0.28), ("scene", 0.14), ("count", 0.06), ("colour", 0.04)),
+    "pair": (("left", 0.22), ("right", 0.22), ("where", 0.34), ("scene", 0.14), ("count", 0.04), ("colour", 0.04)),
     "count": (("count", 0.5), ("name", 0.3), ("category", 0.15), ("colour", 0.05)),
 }
 QUESTIONS_ABOUT_NAMES: Questions = {
@@ -137,11 +137,11 @@ def _first(rng: np.random.Generator, scene: Scene, questions: Questions) -> tupl
 
 
 def _follow_ups(question: str, scene: Scene) -> list[str]:
-    """What may be asked next, besides a translation; a question listed twice is asked twice as often."""
+    """What may be asked next, besides a translation; a question listed thrice is asked thrice as often."""
     if scene.layout == "pair":
         return {
-            "left": ["follow_right", "follow_right", "follow_category", "follow_colour"],
-            "right": ["follow_left", "follow_left", "follow_category", "follow_colour"],
+            "left": ["follow_right", "follow_right", "follow_right", "follow_category", "follow_colour"],
+            "right": ["follow_left", "follow_left", "follow_left", "follow_category", "follow_colour"],
             "where": ["follow_category", "follow_colour"],
             "count": ["follow_colour"],
         }.get(question, [])

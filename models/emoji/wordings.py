@@ -137,7 +137,7 @@ QUESTIONS: Mapping[str, Wordings] = {
             "On which side {is_the}?",
             "Left or right: where {is_the}?",
             "On the left or on the right: where {is_the}?",
-            "Tell me where {is_the}?",
+            "Tell me: where {is_the}?",
         ),
         "zh": (
             "{zh}在哪里？",

@@ -211,12 +211,13 @@ def choose_trained(
 
 
 def train_adapters(model: ChatModel, settings: LoraSettings) -> None:
-    """Put adapters in and train them alone, but for those that the loss does not reach."""
+    """Put adapters in and train them, but for those that the loss does not reach; the table of tokens where wanted."""
     model.requires_grad_(False)
     add_adapters(model, settings)
     unreached = _unreached(model)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_adapter(name) and not name.startswith(unreached))
+        is_trained = is_adapter(name) and not name.startswith(unreached)
+        parameter.requires_grad_(is_trained or (settings.tunes_embedding and name == _EMBEDDING))
 
 
 def _unreached(model: ChatModel) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     flag("--lora-rank", type=int, default=0, metavar="N", help="train adapters of this rank alone (0: the weights)")
     flag("--lora-alpha", type=int, metavar="N", help="an adapter counts alpha / rank (alpha: twice the rank)")
     flag("--lora-parts", choices=("llm", "tower", "both"), default="llm", help="what gets adapters (llm)")
+    flag("--lora-embedding", action="store_true", help="train the table of tokens beside the adapters")
     flag("--gradient-checkpointing", action="store_true", help="compute activations twice instead of keeping them")
     flag("--export-dtype", choices=_DTYPES, default="float16")
     flag("--export-published", action="store_true", help="write a .pt file and its configurations too")
@@ -94,7 +95,7 @@ def _chat_settings(options: argparse.Namespace) -> ChatSettings:
     lora = None
     if options.lora_rank:
         alpha = 2 * options.lora_rank if options.lora_alpha is None else options.lora_alpha
-        lora = LoraSettings(options.lora_rank, alpha, options.lora_parts)
+        lora = LoraSettings(options.lora_rank, alpha, options.lora_parts, options.lora_embedding)
     llm_lr = options.lr if options.llm_lr is None else options.llm_lr
     return ChatSettings(
         tune_vision=options.tune_vision,

@@ -144,14 +144,11 @@ class _Run:
             groups = [{**group, "params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
             muon_groups = [{"name": "muon", "params": matrices, "factors": [hidden[id(weight)] for weight in matrices]}]
             optimizers.append(Muon(muon_groups, settings.muon_lr, weight_decay=settings.weight_decay))
-        # eager, unfused steps take as long as a small model's backward
-        adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        return [adamw, *optimizers]
+        if rest := [group for group in groups if group["params"]]:  # none where Muon trains all
+            # eager, unfused steps take as long as a small model's backward
+            adamw = torch.optim.AdamW(rest, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
+            optimizers.insert(0, adamw)
+        return optimizers
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]

@@ -24,11 +24,15 @@ _LINEARS: dict[Parts, str] = {
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Adapters of rank `rank`, whose product counts alpha / rank."""
+    """Adapters of rank `rank`, whose product counts alpha / rank.
+
+    `tunes_embedding`: the table of tokens is trained beside them, for words of tokens that the model hardly knows.
+    """
 
     rank: int
     alpha: int
     parts: Parts = "llm"
+    tunes_embedding: bool = False
 
 
 def add_adapters(model: nn.Module, settings: LoraSettings) -> None:

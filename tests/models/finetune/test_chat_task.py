@@ -102,6 +102,21 @@ def test_adapters_alone_are_trained_and_merge_into_the_weights(
         assert plain.loss(batch)[0].item() == pytest.approx(task.loss(batch)[0].item(), rel=1e-5)
 
 
+def test_the_table_of_tokens_can_learn_beside_adapters(
+    data: Data, model: ChatModel, conversations: list[Conversation], tmp_path: Path
+) -> None:
+    table = "llm.embedding.weight"
+    settings = ChatSettings(lora=replace(LORA, tunes_embedding=True), export_dtype=torch.float32)
+    task = task_of(data, model, conversations, settings)
+    assert {name for name in trained(model) if not is_adapter(name)} == {table}
+    assert task.parameter_groups()[-1]["params"] == [model.llm.embedding.weight]
+    gradients(task, conversations)
+    with torch.no_grad():
+        model.llm.embedding.weight.add_(1)
+    task.export(tmp_path, model.state_dict())
+    torch.testing.assert_close(load_chat(tmp_path).model.llm.embedding.weight, model.llm.embedding.weight)
+
+
 def test_an_export_loads_as_a_folder_and_as_published_files(
     data: Data, model: ChatModel, conversations: list[Conversation], tmp_path: Path
 ) -> None:

@@ -101,3 +101,10 @@ def test_a_run_with_muon_goes_on_as_if_nothing_had_happened(data: Data, tmp_path
     losses = {name: [float(row["loss"]) for row in found] for name, found in rows.items()}
     assert losses["twice"] == pytest.approx(losses["whole"], rel=0, abs=1e-5)
     assert [float(row["learning_rate_muon"]) for row in rows["whole"]][-1] == 0.02
+
+
+def test_muon_may_train_all_there_is(data: Data, tmp_path: Path) -> None:
+    flags = ("--lora-rank", "2", "--lora-parts", "both", "--muon-lr", "0.02", "--batch-size", "4", "--steps", "2")
+    assert main(data.arguments(tmp_path, *flags)) == 0
+    rates = {name for name in read_rows(tmp_path / STEPS_FILE)[0] if name.startswith("learning_rate_")}
+    assert rates == {"learning_rate_muon"}
