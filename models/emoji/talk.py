@@ -20,10 +20,10 @@ Answer = Callable[[Tongue], str]
 
 Questions = Mapping[Layout, tuple[tuple[str, float], ...]]  # and how often
 
-# What a talk about a layout may begin with.
+# What a talk about a layout may begin with; where a thing is takes most practice: two names have to be compared.
 QUESTIONS_OF_ALL_KINDS: Questions = {
     "single": (("name", 0.4), ("scene", 0.26), ("category", 0.2), ("colour", 0.1), ("count", 0.04)),
-    "pair": (("left", 0.22), ("right", 0.22), ("where", 0.34), ("scene", 0.14), ("count", 0.04), ("colour", 0.04)),
+    "pair": (("left", 0.2), ("right", 0.2), ("where", 0.48), ("scene", 0.08), ("count", 0.02), ("colour", 0.02)),
     "count": (("count", 0.5), ("name", 0.3), ("category", 0.15), ("colour", 0.05)),
 }
 QUESTIONS_ABOUT_NAMES: Questions = {
@@ -33,7 +33,7 @@ QUESTIONS_ABOUT_NAMES: Questions = {
 }
 _THIRD_ROUND_SHARE = 0.4
 # Of the later rounds; a translation is soon learnt, the other follow-ups need most of the practice.
-_TRANSLATE_SHARE = 0.35
+_TRANSLATE_SHARE = 0.25
 _CASUAL_SHARE = 0.25
 _NUMBERS = (("one", "一"), ("two", "两"), ("three", "三"), ("four", "四"))
 
@@ -140,8 +140,8 @@ def _follow_ups(question: str, scene: Scene) -> list[str]:
     """What may be asked next, besides a translation; a question listed thrice is asked thrice as often."""
     if scene.layout == "pair":
         return {
-            "left": ["follow_right", "follow_right", "follow_right", "follow_category", "follow_colour"],
-            "right": ["follow_left", "follow_left", "follow_left", "follow_category", "follow_colour"],
+            "left": ["follow_right"] * 3 + ["follow_category", "follow_colour"],
+            "right": ["follow_left"] * 3 + ["follow_category", "follow_colour"],
             "where": ["follow_category", "follow_colour"],
             "count": ["follow_colour"],
         }.get(question, [])

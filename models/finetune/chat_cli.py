@@ -11,7 +11,7 @@ from models.finetune.chat import ChatSettings, ChatTask
 from models.finetune.loop import RunSettings, train
 from models.finetune.lora import LoraSettings
 from models.finetune.sources import DataSettings, conversation_sources, spellings_alike
-from models.finetune.start import chat_from_checkpoint, chat_from_sizes, take_tower
+from models.finetune.start import chat_from_checkpoint, chat_from_sizes, deepen, take_tower
 
 AddFlags = Callable[[argparse.ArgumentParser], None]
 MakeSettings = Callable[[argparse.Namespace, dict[str, object]], RunSettings]
@@ -36,6 +36,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--init", type=Path, metavar="FILE", help="random weights of the sizes in a JSON file")
     flag("--vocabulary", type=Path, metavar="FILE", help="vocab.txt (default: beside the checkpoint)")
     flag("--tower", type=Path, metavar="PATH", help="vision tower and queries of this checkpoint instead")
+    flag("--deepen", type=int, default=0, metavar="N", help="begin with N layers more in the language model (0)")
     flag("--tune-vision", action=switch, default=True, help="train the tower's image expert (yes)")
     flag("--tune-queries", action=switch, default=True, help="train the tower's query expert and the queries (yes)")
     flag("--tune-llm", action=switch, default=True, help="train the language model (yes)")
@@ -75,6 +76,8 @@ def _train_chat(options: argparse.Namespace, settings: MakeSettings) -> None:
         model, tokenizer, vocabulary = chat_from_checkpoint(options.checkpoint, options.vocabulary)
     if options.tower is not None:
         take_tower(model, options.tower, options.vocabulary)
+    if options.deepen:
+        model = deepen(model, options.deepen)
     data = DataSettings(
         data=options.data,
         images=options.images,

@@ -1,6 +1,7 @@
 """The model that a run begins with: a checkpoint's, or random weights of the sizes in a file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from models.chat.config import ChatConfig
 from models.chat.model import ChatModel
 from models.checkpoint import load_chat
 from models.checkpoint_files import VOCABULARY_FILE, find_vocabulary, read_config
+from models.cpm_bee.layers import RESIDUAL_DIVISOR
 from models.cpm_bee.tokenizer import Tokenizer
 from models.random_weights import random_chat
 from models.tensor_files import CheckpointError, tensor_file
@@ -17,6 +19,8 @@ from models.tensor_files import CheckpointError, tensor_file
 TOWER_TABLE_STD = 0.5
 POSITION_BIAS_STD = 0.02
 _MEANING_SHARE = 0.75  # of the variance of rows drawn alike
+_LLM_LAYERS = "llm.layers."
+_WRITES = ("attention.output.weight", "feed_forward.down.weight")  # what a layer adds comes through these
 
 
 def chat_from_checkpoint(path: Path, vocabulary: Path | None) -> tuple[ChatModel, Tokenizer, Path]:
@@ -59,6 +63,31 @@ def take_tower(model: ChatModel, checkpoint: Path, vocabulary: Path | None) -> N
         raise CheckpointError(f"{checkpoint}: its tower is {other.config.vision}, wanted is {model.config.vision}")
     model.vision_encoder.load_state_dict(other.vision_encoder.state_dict())
     model.query_tokens.data.copy_(other.query_tokens)
+
+
+def deepen(model: ChatModel, count: int) -> ChatModel:
+    """A copy with `count` layers more below the language model's, copies of its first that write nothing yet.
+
+    A layer makes what passes through smaller (SPEC §4), so what the others write becomes smaller by as much.
+
+    What a question needs from an earlier turn takes a layer more than what it asks of the picture: all values of the
+    tree stand in one relation to the answer, so that tokens have to learn first which of them are the question's.
+    """
+    llm = replace(model.config.llm, num_layers=model.config.llm.num_layers + count)
+    deeper = ChatModel(replace(model.config, llm=llm)).to(model.query_tokens)
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if not name.startswith(_LLM_LAYERS):
+            state[name] = tensor
+            continue
+        number, part = name.removeprefix(_LLM_LAYERS).split(".", 1)
+        factor = RESIDUAL_DIVISOR ** (-2 * count) if part in _WRITES else 1.0
+        state[f"{_LLM_LAYERS}{int(number) + count}.{part}"] = tensor * factor
+        if number == "0":
+            added = torch.zeros_like(tensor) if part in _WRITES else tensor
+            state |= {f"{_LLM_LAYERS}{place}.{part}": added for place in range(count)}
+    deeper.load_state_dict(state)
+    return deeper.requires_grad_(False).eval()
 
 
 def soften(model: ChatModel, seed: int) -> None:

@@ -67,8 +67,8 @@ def test_all_layouts_occur(names: tuple[EmojiName, ...], styles: tuple[Style, ..
     source = talks(names, styles)
     drawn = [source.scene_and_rounds(index, 0)[0] for index in range(400)]
     shares = {layout: count / 400 for layout, count in Counter(scene.layout for scene in drawn).items()}
-    assert shares["single"] == pytest.approx(0.4, abs=0.07)
-    assert shares["pair"] == pytest.approx(0.44, abs=0.07)
+    assert shares["single"] == pytest.approx(0.34, abs=0.07)
+    assert shares["pair"] == pytest.approx(0.54, abs=0.07)
     assert {placed.style for scene in drawn for placed in scene.objects} == set(styles)
 
 

@@ -2,10 +2,14 @@
 
 import json
 
+import pytest
 import torch
 
 from models.cpm_bee.tokenizer import Tokenizer
-from models.finetune.start import chat_from_sizes, draw_alike
+from models.finetune.chat import ChatSettings, ChatTask
+from models.finetune.examples import Conversation
+from models.finetune.sources import Listed
+from models.finetune.start import chat_from_sizes, deepen, draw_alike
 from tests.models.finetune.conftest import SPECIAL, Data
 
 SPELLINGS = [("red", "Red", "红"), ("blue", "Blue", "蓝"), ("green", "unknown", "绿")]
@@ -37,3 +41,17 @@ def test_a_model_takes_spellings_from_the_start(data: Data) -> None:
     others = [name for name, value in plain.state_dict().items() if not torch.equal(value, model.state_dict()[name])]
     assert others == ["llm.embedding.weight"]
     assert json.loads(data.sizes.read_text())["query_num"] == model.config.num_query_tokens
+
+
+def test_layers_that_are_added_change_nothing_and_learn(data: Data, conversations: list[Conversation]) -> None:
+    model, tokenizer, _ = chat_from_sizes(data.sizes, data.vocabulary, seed=3)
+    losses = []
+    for begun in (model, deepen(model, 2)):
+        task = ChatTask(begun, tokenizer, data.vocabulary, Listed(conversations), ChatSettings())
+        loss, _ = task.loss(task.collate_conversations(conversations))
+        losses.append(loss)
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+    assert begun.config.llm.num_layers == model.config.llm.num_layers + 2 == len(begun.llm.layers)
+    losses[1].backward()
+    for layer in begun.llm.layers[:2]:
+        assert layer.attention.output.weight.grad.any() and layer.feed_forward.down.weight.grad.any()
