@@ -23,6 +23,7 @@ from models.finetune.examples import CaptionedPicture, Conversation, Pixels, Rou
 TRAINING_SEED = 1
 EVALUATION_SEED = 1_000_003
 
+_FIRST_NAMES, _GROWING_SHARE = 8, 0.8  # of the lesson on where things are, in which names come in
 _TALKS, _PICTURES = 0, 1  # keep the two kinds of sources of one seed apart
 
 
@@ -69,6 +70,8 @@ class Lessons:
         singles_epochs: in the first so many epochs talks ask what a single thing is and nothing else.
         names_epochs: in the first so many epochs talks ask for names, of whatever there is to see.
         brief_epochs: in the first so many epochs talks end after one round.
+        where_epochs: in the first so many epochs talks ask where one of two things is, and nothing else; names come
+            in little by little, since comparing one in the question with those seen is not learnt from all at once.
 
     After each of these the other talks come in over as many epochs more.
 
@@ -79,13 +82,18 @@ class Lessons:
     singles_epochs: float = 0.0
     names_epochs: float = 0.0
     brief_epochs: float = 0.0
+    where_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.singles_epochs, self.names_epochs, self.brief_epochs) < 0:
+        if min(self.singles_epochs, self.names_epochs, self.brief_epochs, self.where_epochs) < 0:
             raise ValueError(f"a lesson takes 0 epochs or more, got {self}")
 
-    def draw(self, rng: np.random.Generator, epoch: int) -> "Lesson":
+    def draw(self, rng: np.random.Generator, epoch: int, num_names: int) -> "Lesson":
         """The lesson of an example."""
+        if rng.random() < _share_left(self.where_epochs, epoch):
+            doublings = epoch / (self.where_epochs * _GROWING_SHARE) * math.log2(max(1.0, num_names / _FIRST_NAMES))
+            names = min(num_names, int(_FIRST_NAMES * 2 ** min(doublings, 32)))
+            return Lesson({"pair": 1.0}, {"pair": (("where", 1.0),)}, is_brief=True, num_names=names)
         if rng.random() < _share_left(self.singles_epochs, epoch):
             return Lesson({"single": 1.0}, {"single": (("name", 1.0),)}, is_brief=True)
         if rng.random() < _share_left(self.names_epochs, epoch):
@@ -96,11 +104,12 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What scenes an example may have, what is asked about them first, and whether that is all."""
+    """What scenes an example may have, what is asked about them first, whether that is all, of how many names."""
 
     layouts: Mapping[Layout, float]  # and how often
     questions: Questions
     is_brief: bool
+    num_names: int | None = None  # None: all
 
     def draw_layout(self, rng: np.random.Generator) -> Layout:
         layouts = tuple(self.layouts)
@@ -141,6 +150,7 @@ class EmojiTalks:
         self._studio = Studio(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
         self._lessons = lessons or Lessons()
+        self._learnt_order = _learnt_order(self.names, seed)
 
     def __len__(self) -> int:
         return self._num_examples
@@ -157,9 +167,10 @@ class EmojiTalks:
     def scene_and_rounds(self, index: int, epoch: int) -> tuple[Scene, tuple[Round, ...]]:
         """The example before it is drawn."""
         rng = np.random.default_rng((self._seed, _TALKS, epoch, index))
-        first = self.names[leading_name(self._seed, index + epoch * self._num_examples, len(self.names))]
-        lesson = self._lessons.draw(rng, epoch)
-        scene = draw_scene(rng, self._studio, self.names, first, lesson.draw_layout(rng))
+        lesson = self._lessons.draw(rng, epoch, len(self.names))
+        names = self.names if lesson.num_names is None else self._learnt_order[: lesson.num_names]
+        first = names[leading_name(self._seed, index + epoch * self._num_examples, len(names))]
+        scene = draw_scene(rng, self._studio, names, first, lesson.draw_layout(rng))
         rounds = talk(rng, scene, lesson.questions)
         return scene, rounds[:1] if lesson.is_brief else rounds
 

@@ -63,6 +63,7 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     flag("--singles-epochs", type=float, default=0.0, metavar="N", help="emoji: single things' names alone first (0)")
     flag("--names-epochs", type=float, default=0.0, metavar="N", help="emoji: then names of all there is to see (0)")
     flag("--brief-epochs", type=float, default=0.0, metavar="N", help="emoji: then talks of one round (0)")
+    flag("--where-epochs", type=float, default=0.0, metavar="N", help="emoji: where one of two things is first (0)")
     flag("--num-validation", type=int, default=0, metavar="N", help="conversations validated on, not learnt from (0)")
 
 
@@ -82,7 +83,7 @@ def _train_chat(options: argparse.Namespace, settings: MakeSettings) -> None:
         data=options.data,
         images=options.images,
         seed=options.seed,
-        lessons=Lessons(options.singles_epochs, options.names_epochs, options.brief_epochs),
+        lessons=Lessons(options.singles_epochs, options.names_epochs, options.brief_epochs, options.where_epochs),
         replay=options.replay,
         is_augmented=options.augment,
         min_side_px=options.min_side_px,

@@ -104,10 +104,24 @@ def test_talks_ask_for_names_at_first(names: tuple[EmojiName, ...]) -> None:
     about_names = (single, ("single", "scene"), ("pair", "side"), ("pair", "scene"), ("count", "name"))
     assert share(6, *about_names) == 1
     assert share(6, ("pair", "side")) == pytest.approx(0.5 * 0.6, abs=0.08)
-    assert share(12, *about_names) == pytest.approx(0.5 * 0.74 + 0.3 * 0.66 + 0.2 * 0.25, abs=0.08)
+    assert share(12, *about_names) == pytest.approx(0.34 * 0.66 + 0.54 * 0.48 + 0.12 * 0.3, abs=0.08)
     scene, rounds = source.scene_and_rounds(7, 0)
     answers = {name_answer(scene.objects[0].name, language) for language in ("en", "zh")}
     assert rounds[0].answer in answers
+
+
+def test_where_things_are_is_asked_of_few_names_at_first(names: tuple[EmojiName, ...]) -> None:
+    source = talks(names[:64], ("twemoji",), lessons=Lessons(where_epochs=5))
+
+    def drawn(epoch: int) -> list[tuple[str, int]]:
+        examples = [source.scene_and_rounds(index, epoch) for index in range(len(source))]
+        seen = {placed.name for scene, _ in examples for placed in scene.objects}
+        return [(rounds[0].kind, len(seen)) for _, rounds in examples]
+
+    assert set(drawn(0)) == {("where", 8)}
+    assert set(drawn(2)) == {("where", int(8 * 2**1.5))}
+    assert set(drawn(4)) == set(drawn(5)) == {("where", 64)}
+    assert {kind for kind, _ in drawn(10)} > {"name", "side", "where"}
 
 
 def test_a_curriculum_of_pictures_begins_with_names_alone(names: tuple[EmojiName, ...]) -> None:
