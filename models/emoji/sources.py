@@ -99,7 +99,7 @@ class Lessons:
         if rng.random() < _share_left(self.names_epochs, epoch):
             return Lesson({"single": 0.3, "pair": 0.5, "count": 0.2}, QUESTIONS_ABOUT_NAMES, is_brief=True)
         is_brief = rng.random() < _share_left(self.brief_epochs, epoch)
-        return Lesson({"single": 0.34, "pair": 0.54, "count": 0.12}, QUESTIONS_OF_ALL_KINDS, is_brief)
+        return Lesson({"single": 0.6, "pair": 0.28, "count": 0.12}, QUESTIONS_OF_ALL_KINDS, is_brief)
 
 
 @dataclass(frozen=True)

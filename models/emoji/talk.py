@@ -22,7 +22,7 @@ Questions = Mapping[Layout, tuple[tuple[str, float], ...]]  # and how often
 
 # What a talk about a layout may begin with; where a thing is takes most practice: two names have to be compared.
 QUESTIONS_OF_ALL_KINDS: Questions = {
-    "single": (("name", 0.4), ("scene", 0.26), ("category", 0.2), ("colour", 0.1), ("count", 0.04)),
+    "single": (("name", 0.5), ("scene", 0.18), ("category", 0.24), ("colour", 0.05), ("count", 0.03)),
     "pair": (("left", 0.2), ("right", 0.2), ("where", 0.48), ("scene", 0.08), ("count", 0.02), ("colour", 0.02)),
     "count": (("count", 0.5), ("name", 0.3), ("category", 0.15), ("colour", 0.05)),
 }

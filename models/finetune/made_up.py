@@ -6,6 +6,7 @@
 # ruff: noqa: T201 (a command line speaks by print)
 
 import argparse
+import colorsys
 import json
 import math
 import sys
@@ -31,6 +32,7 @@ _ASKED = {
     "zh": ("这是什么？", "它是什么？", "它叫什么？"),
 }
 _SAID = {"en": "It is a {}.", "zh": "这是{}。"}
+_GOLDEN = (math.sqrt(5) - 1) / 2  # turns from one thing's hue to the next one's, which spreads them best
 _GROUNDS = ((250, 250, 250), (214, 228, 240), (240, 226, 200), (208, 232, 208), (236, 214, 232))
 
 Colour = tuple[int, int, int]
@@ -54,7 +56,7 @@ def things(count: int, seed: int) -> tuple[Thing, ...]:
     names: dict[str, None] = {}
     while len(names) < count:
         names["".join(str(rng.choice(list(part))) for part in (_CONSONANTS, _VOWELS) * 2)] = None
-    return tuple(_thing(name, rng) for name in names)
+    return tuple(_thing(name, number, rng) for number, name in enumerate(names))
 
 
 def draw(thing: Thing, rng: np.random.Generator, side_px: int = SIDE_PX) -> Image.Image:
@@ -91,22 +93,23 @@ def write(folder: Path, count: int = NUM_THINGS, seed: int = SEED) -> None:
         (folder / f"{part}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _thing(name: str, rng: np.random.Generator) -> Thing:
+def _thing(name: str, number: int, rng: np.random.Generator) -> Thing:
     num_corners = int(rng.integers(3, 8)) * 2
     low = rng.uniform(0.45, 1.0)  # a star's inner corners; near 1 a polygon
     reaches = [1.0 if corner % 2 else low for corner in range(num_corners)]
     angles = np.arange(num_corners) / num_corners * 2 * math.pi
     corners = tuple((reach * math.cos(at), reach * math.sin(at)) for reach, at in zip(reaches, angles, strict=True))
-    body, spot, middle = (_colour(rng) for _ in range(3))
+    body, spot, middle = (_colour(rng, number * _GOLDEN + turn) for turn in (0.0, 0.5, 0.25))
     count, radius, start = int(rng.integers(0, 6)), rng.uniform(0.08, 0.16), rng.uniform(0, 2 * math.pi)
     around = [start + number / max(count, 1) * 2 * math.pi for number in range(count)]
     spots = tuple((0.5 * math.cos(at), 0.5 * math.sin(at), radius) for at in around)
     return Thing(name, corners, body, spots, spot, middle)
 
 
-def _colour(rng: np.random.Generator) -> Colour:
-    red, green, blue = (int(value) for value in rng.integers(0, 256, 3))
-    return red, green, blue
+def _colour(rng: np.random.Generator, hue: float) -> Colour:
+    """Of a hue (in turns): things that people could not tell apart would teach nothing about learning."""
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.4, 1), rng.uniform(0.35, 1))
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _records(thing: Thing, file: str, part: str) -> Iterator[dict[str, Any]]:
