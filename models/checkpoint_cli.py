@@ -1,4 +1,4 @@
-"""`viscpm checkpoint`: fetch, convert, inspect, manifest."""
+"""`viscpm checkpoint`: fetch, convert, average, inspect, manifest."""
 # ruff: noqa: T201 (a command line speaks by print)
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import open_checkpoint
-from models.conversion import DEFAULT_SHARD_BYTES, convert
+from models.conversion import DEFAULT_SHARD_BYTES, average, convert
 from models.hub import COLLECTIONS, fetch
 from models.manifest import KINDS, manifest
 from models.paint.config import PaintConfig
@@ -48,6 +48,10 @@ def _convert(options: argparse.Namespace) -> None:
         options.source, options.folder, options.vocabulary, options.vae, options.shard_size, options.config
     )
     print(f"{options.folder}  fingerprint {digest}")
+
+
+def _average(options: argparse.Namespace) -> None:
+    print(f"{options.folder}  fingerprint {average(options.sources, options.folder)}")
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -122,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         "--shard-size", type=_size, default=DEFAULT_SHARD_BYTES, metavar="SIZE", help="such as 500MB (default: 4GiB)"
     )
     one.set_defaults(run=_convert)
+
+    one = commands.add_parser("average", help="the mean of the weights of runs that went on from one another")
+    one.add_argument("folder", type=Path, metavar="DST", help="a new folder")
+    one.add_argument("sources", type=Path, nargs="+", metavar="SRC", help="one twice counts twice")
+    one.set_defaults(run=_average)
 
     one = commands.add_parser("inspect", help="say what a checkpoint is")
     one.add_argument("path", type=Path, metavar="PATH")

@@ -9,10 +9,11 @@ model-00001-of-00005.safetensors   ...                       unet/ vae/ schedule
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -52,9 +53,53 @@ def convert(
     Raises:
         CheckpointError: the source cannot be used, or the folder exists.
     """
-    if folder.exists():
-        raise CheckpointError(f"{folder}: exists already; convert writes a new folder")
+    _refuse_existing(folder)
     checkpoint = open_checkpoint(source, config=config)
+    return _write_whole(folder, checkpoint, checkpoint.tensors, vocabulary, vae, shard_bytes)
+
+
+def average(sources: Sequence[Path], folder: Path) -> str:
+    """Write the mean of checkpoints of one training, with what lies beside the first, and return its fingerprint.
+
+    Weights from runs that went on from one another lie in one valley, whose middle errs less than its sides (Wortsman
+    and others, 2022). Means are taken in float32 and keep the first one's dtypes.
+
+    Args:
+        folder: must not exist; it appears when it is complete.
+
+    Raises:
+        CheckpointError: a source cannot be used or is of another model, or the folder exists.
+    """
+    _refuse_existing(folder)
+    first, *others = (open_checkpoint(source) for source in sources)
+    for other in others:
+        if (other.kind, other.stored_config, other.tensors.keys()) != (
+            first.kind,
+            first.stored_config,
+            first.tensors.keys(),
+        ):
+            raise CheckpointError(f"{other.file}: not the kind and sizes of {first.file}")
+    means = {
+        name: torch.stack([one.tensors[name].float() for one in (first, *others)]).mean(0).to(tensor.dtype)
+        for name, tensor in first.tensors.items()
+    }
+    return _write_whole(folder, first, means)
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise CheckpointError(f"{folder}: exists already; a new folder is written")
+
+
+def _write_whole(
+    folder: Path,
+    checkpoint: Checkpoint,
+    tensors: Mapping[str, Tensor],
+    vocabulary: Path | None = None,
+    vae: Path | None = None,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+) -> str:
+    """A checkpoint's folder with these tensors, under another name until all is there."""
     checkpoint.tokenizer(vocabulary)
     vocabulary = find_vocabulary(checkpoint.file, vocabulary)
     vae = find_vae(checkpoint.folder, vae) if checkpoint.kind == "paint" else None
@@ -62,7 +107,7 @@ def convert(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        digest = _write_checkpoint(partial, checkpoint, vocabulary, vae, shard_bytes)
+        digest = _write_checkpoint(partial, checkpoint, tensors, vocabulary, vae, shard_bytes)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -71,15 +116,18 @@ def convert(
 
 
 def _write_checkpoint(
-    folder: Path, checkpoint: Checkpoint, vocabulary: Path, vae: Path | None, shard_bytes: int
+    folder: Path,
+    checkpoint: Checkpoint,
+    tensors: Mapping[str, Tensor],
+    vocabulary: Path,
+    vae: Path | None,
+    shard_bytes: int,
 ) -> str:
     shutil.copyfile(vocabulary, folder / VOCABULARY_FILE)
     if vae is not None:
         _copy_files(vae, folder / "vae")
         write_json(folder / SCHEDULER_CONFIG_FILE, read_scheduler_config(checkpoint.folder, vae.parent))
-    return write_folder(
-        folder, checkpoint.kind, checkpoint.stored_config, checkpoint.tensors, checkpoint.untrained, shard_bytes
-    )
+    return write_folder(folder, checkpoint.kind, checkpoint.stored_config, tensors, checkpoint.untrained, shard_bytes)
 
 
 def write_folder(

@@ -1,6 +1,7 @@
 """The converted folder: everything in it, nothing changed, whole or absent."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoint import CheckpointError, load_chat, load_paint, open_checkpoint
-from models.conversion import convert
+from models.conversion import average, convert
 from models.tensor_files import map_tensors
 
 Tensors = dict[str, Tensor]
@@ -102,3 +103,23 @@ def test_the_sizes_in_the_folder_count(chat_file: Path, tmp_path: Path) -> None:
     config.write_text(json.dumps(fields))
     with pytest.raises(CheckpointError, match=r"wrong shapes: .*w_in\.w_0\.weight is 40x32, expected 48x32"):
         load_chat(folder)
+
+
+def test_an_average_is_the_mean_of_all_weights(
+    chat_file: Path, chat_tensors: Tensors, paint_file: Path, tmp_path: Path
+) -> None:
+    shifted = tmp_path / "shifted" / chat_file.name
+    shutil.copytree(chat_file.parent, shifted.parent)
+    torch.save({name: tensor + 1 for name, tensor in chat_tensors.items()}, shifted)
+    digest = average([chat_file, shifted, shifted], tmp_path / "mean")
+    found = load_chat(tmp_path / "mean")
+    assert found.fingerprint == digest
+    before = load_chat(chat_file).model.state_dict()
+    for name, tensor in found.model.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        torch.testing.assert_close(tensor.float(), before[name].float() + 2 / 3, rtol=2e-3, atol=2e-3)
+    with pytest.raises(CheckpointError, match=f"{paint_file}: not the kind and sizes of {chat_file}"):
+        average([chat_file, paint_file], tmp_path / "never")
+    with pytest.raises(CheckpointError, match="exists already"):
+        average([chat_file], tmp_path / "mean")
+    assert not (tmp_path / "never").exists()
