@@ -121,7 +121,7 @@ def _records(thing: Thing, file: str, part: str) -> Iterator[dict[str, Any]]:
 
 
 def measure(checkpoint: Path, folder: Path, num_emoji: int) -> dict[str, float]:
-    """Shares of exact answers: `made_up` about held-out pictures, `emoji` about as many scenes as asked for."""
+    """Shares of exact answers about the pictures of both parts, and about as many scenes of emoji as asked for."""
     import torch  # only here: drawing needs none of it
 
     from models.checkpoint import load_chat
@@ -129,11 +129,13 @@ def measure(checkpoint: Path, folder: Path, num_emoji: int) -> dict[str, float]:
 
     loaded = load_chat(checkpoint, dtype=torch.float32)
     side_px = loaded.config.image_size_px
-    data = DataSettings(str(folder / "held_out.json"), folder / "images", is_augmented=False)
-    made_up, _ = conversation_sources(data, side_px)
-    emoji: ConversationSource = Part(emoji_talks(side_px, VALIDATION_SEED), range(num_emoji))
+    sources: dict[str, ConversationSource] = {}
+    for part in PARTS:
+        data = DataSettings(str(folder / f"{part}.json"), folder / "images", is_augmented=False)
+        sources[part], _ = conversation_sources(data, side_px)
+    sources["emoji"] = Part(emoji_talks(side_px, VALIDATION_SEED), range(num_emoji))
     shares: dict[str, float] = {}
-    for name, source in (("made_up", made_up), ("emoji", emoji)):
+    for name, source in sources.items():
         talks = [source.conversation(index, 0) for index in range(len(source))]
         matches = exact_matches(loaded.model, loaded.tokenizer, talks)
         shares |= {share.replace("exact", name, 1): value for share, value in matches.items()}
