@@ -18,6 +18,7 @@ PAINT = {"prompt": "a red lighthouse", "num_inference_steps": 2, "size": "256x25
 
 def test_the_whole_way_with_screens(boxed: Tree) -> None:
     image = base64.b64encode(large_jpeg(seed=5)).decode()
+    before = boxed.metric("viscpm_safety_contents_total")
     with boxed.client(120) as client:
         ready = client.get("/health/ready").json()
         assert ready["screens"] == "closed" and ready["safety"]["state"] == "ready"
@@ -35,7 +36,7 @@ def test_the_whole_way_with_screens(boxed: Tree) -> None:
         assert refused.status_code == 400 and refused.json()["error"]["code"] == "content_policy_violation"
         moderated = client.post("/v1/moderations", json={"input": "a cat on a sofa"}).json()
         assert moderated["results"][0]["flagged"] is False
-    assert boxed.metric("viscpm_safety_contents_total") == 2  # the photo and what was painted
+    assert boxed.metric("viscpm_safety_contents_total") - before == 2  # the photo and what was painted
     audit = (boxed.log_path.parent / "audit.jsonl").read_text()
     assert {"question", "input_image", "candidate"} <= {json.loads(line)["stage"] for line in audit.splitlines()}
 
