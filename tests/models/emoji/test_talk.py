@@ -19,7 +19,7 @@ CHINESE_NUMBERS = {"一个。": 1, "两个。": 2, "三个。": 3, "四个。": 
 def talks(studio: Studio, names: tuple[EmojiName, ...]) -> list[tuple[Scene, tuple[Round, ...]]]:
     rng = np.random.default_rng(2)
     layouts = ("single", "pair", "count")
-    scenes = [draw_scene(rng, studio, names, names[i % len(names)], layouts[i % 3]) for i in range(1500)]
+    scenes = [draw_scene(rng, studio, names, names[i % len(names)], layouts[i % 3]) for i in range(2700)]
     return [(scene, talk(rng, scene)) for scene in scenes]
 
 
@@ -75,7 +75,7 @@ def test_left_and_right_are_where_they_are_drawn(talks: list[tuple[Scene, tuple[
                 expected = scene.objects[0 if is_left else 1].name
                 assert asked.answer == name_answer(expected, asked.language)  # type: ignore[arg-type]
                 seen += 1
-    assert seen > 200
+    assert seen > 300
 
 
 def test_a_translation_is_the_answer_before_in_the_other_language(
@@ -88,7 +88,7 @@ def test_a_translation_is_the_answer_before_in_the_other_language(
                 assert {before.language, asked.language} == {"en", "zh"}
                 both = (before, asked) if before.language == "en" else (asked, before)
                 pairs[both[0].answer].add(both[1].answer)
-    assert len(pairs) > 200
+    assert len(pairs) > 300
     assert all(len(chinese) == 1 for chinese in pairs.values()), "one fact has one wording in each language"
     assert pairs["Blue."] == {"蓝色。"}
     apple = by_english["red apple"]
