@@ -1,11 +1,14 @@
 """Tiny random networks, quick enough for tests on one core."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import ChineseCLIPConfig, ChineseCLIPImageProcessor, ChineseCLIPModel
 
+from models.jobs import EngineConfig
+from models.paint.engine import PaintEngine, create_engine
 from models.tiny import write_tiny_checkpoints
 
 CLIP_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "红", "色", "的", "猫", "cat"]
@@ -39,3 +42,28 @@ def paint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints")
     write_tiny_checkpoints(folder, seed=0)
     return folder / "paint"
+
+
+@pytest.fixture(scope="module")
+def observed() -> list[tuple[str, float]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def loaded_engine(paint_folder: Path, clip_folder: Path, observed: list[tuple[str, float]]) -> PaintEngine:
+    config = EngineConfig(kind="paint", checkpoint=str(paint_folder), rerankers={"zh": str(clip_folder)}, max_jobs=3)
+    return create_engine(config, lambda name, value: observed.append((name, value)))
+
+
+@pytest.fixture
+def engine(loaded_engine: PaintEngine) -> Iterator[PaintEngine]:
+    assert loaded_engine.capacity == 3
+    yield loaded_engine
+    for job_id in list(loaded_engine._running):
+        loaded_engine.cancel(job_id)
+
+
+@pytest.fixture(scope="module")
+def bare_engine(paint_folder: Path) -> PaintEngine:
+    """Without a reranker, one job at a time."""
+    return create_engine(EngineConfig(kind="paint", checkpoint=str(paint_folder)), lambda name, value: None)

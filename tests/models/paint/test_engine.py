@@ -1,10 +1,6 @@
 """The paint engine on a tiny random checkpoint: what its jobs yield, and that none disturbs another."""
 
-import gc
-import weakref
 from collections import Counter
-from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,76 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from models.jobs import ChatJob, EngineConfig, EngineEvent, Failed, Generated, JobRejected, PaintJob, Progress
+from models.jobs import ChatJob, EngineConfig, JobRejected, Progress
 from models.paint import painter as painter_module
 from models.paint.denoise import Denoiser
 from models.paint.engine import PaintEngine, create_engine
 from models.paint.painter import preview_steps
-
-
-@pytest.fixture(scope="module")
-def observed() -> list[tuple[str, float]]:
-    return []
-
-
-@pytest.fixture(scope="module")
-def loaded_engine(paint_folder: Path, clip_folder: Path, observed: list[tuple[str, float]]) -> PaintEngine:
-    config = EngineConfig(kind="paint", checkpoint=str(paint_folder), rerankers={"zh": str(clip_folder)}, max_jobs=3)
-    return create_engine(config, lambda name, value: observed.append((name, value)))
-
-
-@pytest.fixture
-def engine(loaded_engine: PaintEngine) -> Iterator[PaintEngine]:
-    assert loaded_engine.capacity == 3
-    yield loaded_engine
-    for job_id in list(loaded_engine._running):
-        loaded_engine.cancel(job_id)
-
-
-@pytest.fixture(scope="module")
-def bare_engine(paint_folder: Path) -> PaintEngine:
-    """Without a reranker, one job at a time."""
-    return create_engine(EngineConfig(kind="paint", checkpoint=str(paint_folder)), lambda name, value: None)
-
-
-def job(job_id: str = "job", **fields: Any) -> PaintJob:
-    fields = {
-        "prompt": "a red house",
-        "num_inference_steps": 4,
-        "height_px": 64,
-        "width_px": 64,
-        "seed": 100,
-        "rerank": "off",
-        **fields,
-    }
-    return PaintJob(job_id=job_id, **fields)
-
-
-def finish(engine: PaintEngine) -> dict[str, list[EngineEvent]]:
-    """Step until all jobs have ended; events by job."""
-    events: dict[str, list[EngineEvent]] = {}
-    for _ in range(200):
-        if engine.capacity == engine.max_jobs:
-            return events
-        for job_id, event in engine.step():
-            events.setdefault(job_id, []).append(event)
-    raise AssertionError(f"jobs did not end: {events}")
-
-
-def paint(engine: PaintEngine, **fields: Any) -> list[EngineEvent]:
-    engine.admit(job(**fields))
-    return finish(engine)["job"]
-
-
-def result_of(events: list[EngineEvent]) -> Any:
-    assert isinstance(events[-1], Generated), events[-1]
-    return events[-1].result
-
-
-def pixels(png: bytes) -> np.ndarray:
-    with Image.open(BytesIO(png)) as picture:
-        assert picture.format == "PNG" and picture.mode == "RGB"
-        return np.asarray(picture).astype(int)
+from tests.models.paint.jobs import finish, job, paint, pixels, result_of
 
 
 def test_description(engine: PaintEngine, bare_engine: PaintEngine) -> None:
@@ -196,35 +128,6 @@ def test_cancel_stops_within_a_step_and_leaves_others_alone(engine: PaintEngine)
     assert engine.step() == []
 
 
-@pytest.fixture
-def samplings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[Denoiser]]]:
-    """Every sampling that takes a step. Cycles are not collected meanwhile: device memory cannot wait for that."""
-    begun: list[weakref.ref[Denoiser]] = []
-    step = Denoiser.step
-    monkeypatch.setattr(Denoiser, "step", lambda self: (begun.append(weakref.ref(self)), step(self))[1])
-    gc.disable()
-    yield begun
-    gc.enable()
-
-
-def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, samplings: list[weakref.ref[Denoiser]]) -> None:
-    engine.admit(job())
-    for _ in range(2):
-        engine.step()
-    assert samplings[0]() is not None
-    engine.cancel("job")
-    assert samplings[0]() is None
-
-
-def test_a_job_out_of_memory_gives_its_latents_back(
-    engine: PaintEngine, samplings: list[weakref.ref[Denoiser]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ShortOfMemory(engine, monkeypatch, most_rows=0)
-    (failure,) = paint(engine)
-    assert isinstance(failure, Failed) and failure.code == "out_of_memory"
-    assert len(samplings) == 1 and samplings[0]() is None
-
-
 @pytest.mark.parametrize(
     ("previews", "total", "steps"),
     [(0, 50, set()), (1, 4, {2}), (3, 8, {2, 4, 6}), (4, 50, {10, 20, 30, 40}), (9, 4, {1, 2, 3}), (5, 1, set())],
@@ -316,115 +219,6 @@ def test_a_reranker_judges_prompts_in_its_language_alone(engine: PaintEngine) ->
     assert (english.reranker, english.candidates[0].score) == ("", None)
     with pytest.raises(JobRejected, match="no reranker for prompts in 'en', only for: zh"):
         engine.admit(job(rerank="on", language="en"))
-
-
-class ShortOfMemory:
-    """A UNet that refuses more than `most_rows` rows, `failures` times at most."""
-
-    def __init__(
-        self, engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, most_rows: int, failures: int = 1000
-    ) -> None:
-        self.forward = engine.painter.model.unet.forward
-        self.most_rows = most_rows
-        self.failures = failures
-        monkeypatch.setattr(engine.painter.model.unet, "forward", self)
-
-    def __call__(self, rows: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if len(rows) > self.most_rows and self.failures > 0:
-            self.failures -= 1
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return self.forward(rows, *args, **kwargs)
-
-
-def test_candidates_that_do_not_fit_together_are_painted_in_groups(
-    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = result_of(paint(engine, candidates=4))
-    ShortOfMemory(engine, monkeypatch, most_rows=2)
-    result = result_of(paint(engine, candidates=4))
-    assert [c.seed for c in result.candidates] == [c.seed for c in expected.candidates]
-    for got, want in zip(result.candidates, expected.candidates, strict=True):
-        assert np.abs(pixels(got.png) - pixels(want.png)).max() <= 1
-
-
-def test_a_job_that_never_fits_fails_alone(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = result_of(paint(engine, seed=9))
-    ShortOfMemory(engine, monkeypatch, most_rows=0, failures=2)  # both tries of the first job: two rows, then one
-    engine.admit(job("big"))
-    engine.admit(job("job", seed=9))
-    events = finish(engine)
-    (failure,) = events["big"]
-    assert isinstance(failure, Failed) and failure.code == "out_of_memory" and "smaller size" in failure.message
-    assert result_of(events["job"]).candidates[0].png == expected.candidates[0].png
-
-
-def test_out_of_memory_while_decoding_fails_the_job(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.painter.vae, "decode", decode)
-        events = paint(engine)
-    assert isinstance(events[-1], Failed) and events[-1].code == "out_of_memory"
-    assert len(result_of(paint(engine)).candidates) == 1
-
-
-def test_latents_that_are_not_finite_give_an_error_and_no_picture(
-    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forward = engine.painter.model.unet.forward
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.painter.model.unet, "forward", lambda *a, **k: (forward(*a, **k)[0] * float("inf"),))
-        events = paint(engine, candidates=2)
-    (failure,) = events
-    assert isinstance(failure, Failed) and failure.code == "generation_failed"
-    assert "not finite after step 1 of 4" in failure.message
-    assert len(result_of(paint(engine)).candidates) == 1
-
-
-def test_hidden_states_that_are_not_finite_give_an_error(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = engine.painter.model.prompt_adapter
-    forward = adapter.forward
-    with monkeypatch.context() as patch:
-        patch.setattr(adapter, "forward", lambda hidden: forward(hidden) * float("nan"))
-        (failure,) = paint(engine)
-    assert isinstance(failure, Failed) and failure.code == "generation_failed"
-
-
-def test_a_black_picture_is_never_a_result(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(latents: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
-        return (torch.full((len(latents), 3, 64, 64), -3.0),)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.painter.vae, "decode", decode)
-        events = paint(engine)
-    assert isinstance(events[-1], Failed) and events[-1].code == "generation_failed"
-    assert "single colour, RGB (0, 0, 0)" in events[-1].message
-
-
-def test_an_unforeseen_error_ends_one_job(
-    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(painter_module, "make_scheduler", lambda *args: None)
-        patch.setattr(painter_module, "check_num_steps", lambda *args: None)
-        (failure,) = paint(engine)
-    assert isinstance(failure, Failed) and failure.code == "job_failed"
-    assert "paint job job met an error of the engine" in caplog.text
-    assert len(result_of(paint(engine)).candidates) == 1
-
-
-def test_a_broken_device_ends_the_process_instead_of_one_job(
-    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forward(*args: Any, **kwargs: Any) -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(engine.painter.model.unet, "forward", forward)
-    engine.admit(job())
-    engine.step()
-    with pytest.raises(torch.AcceleratorError):
-        engine.step()
 
 
 def test_nothing_admitted_gives_nothing(engine: PaintEngine) -> None:

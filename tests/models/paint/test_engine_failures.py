@@ -1,0 +1,154 @@
+"""The paint engine: what does not fit, is not finite or breaks ends its own job alone, and leaves nothing behind."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.jobs import Failed
+from models.paint import painter as painter_module
+from models.paint.denoise import Denoiser
+from models.paint.engine import PaintEngine
+from tests.models.paint.jobs import finish, job, paint, pixels, result_of
+
+
+class ShortOfMemory:
+    """A UNet that refuses more than `most_rows` rows, `failures` times at most."""
+
+    def __init__(
+        self, engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, most_rows: int, failures: int = 1000
+    ) -> None:
+        self.forward = engine.painter.model.unet.forward
+        self.most_rows = most_rows
+        self.failures = failures
+        monkeypatch.setattr(engine.painter.model.unet, "forward", self)
+
+    def __call__(self, rows: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(rows) > self.most_rows and self.failures > 0:
+            self.failures -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.forward(rows, *args, **kwargs)
+
+
+@pytest.fixture
+def samplings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[Denoiser]]]:
+    """Every sampling that takes a step. Cycles are not collected meanwhile: device memory cannot wait for that."""
+    begun: list[weakref.ref[Denoiser]] = []
+    step = Denoiser.step
+    monkeypatch.setattr(Denoiser, "step", lambda self: (begun.append(weakref.ref(self)), step(self))[1])
+    gc.disable()
+    yield begun
+    gc.enable()
+
+
+def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, samplings: list[weakref.ref[Denoiser]]) -> None:
+    engine.admit(job())
+    for _ in range(2):
+        engine.step()
+    assert samplings[0]() is not None
+    engine.cancel("job")
+    assert samplings[0]() is None
+
+
+def test_a_job_out_of_memory_gives_its_latents_back(
+    engine: PaintEngine, samplings: list[weakref.ref[Denoiser]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ShortOfMemory(engine, monkeypatch, most_rows=0)
+    (failure,) = paint(engine)
+    assert isinstance(failure, Failed) and failure.code == "out_of_memory"
+    assert len(samplings) == 1 and samplings[0]() is None
+
+
+def test_candidates_that_do_not_fit_together_are_painted_in_groups(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = result_of(paint(engine, candidates=4))
+    ShortOfMemory(engine, monkeypatch, most_rows=2)
+    result = result_of(paint(engine, candidates=4))
+    assert [c.seed for c in result.candidates] == [c.seed for c in expected.candidates]
+    for got, want in zip(result.candidates, expected.candidates, strict=True):
+        assert np.abs(pixels(got.png) - pixels(want.png)).max() <= 1
+
+
+def test_a_job_that_never_fits_fails_alone(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = result_of(paint(engine, seed=9))
+    ShortOfMemory(engine, monkeypatch, most_rows=0, failures=2)  # both tries of the first job: two rows, then one
+    engine.admit(job("big"))
+    engine.admit(job("job", seed=9))
+    events = finish(engine)
+    (failure,) = events["big"]
+    assert isinstance(failure, Failed) and failure.code == "out_of_memory" and "smaller size" in failure.message
+    assert result_of(events["job"]).candidates[0].png == expected.candidates[0].png
+
+
+def test_out_of_memory_while_decoding_fails_the_job(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.painter.vae, "decode", decode)
+        events = paint(engine)
+    assert isinstance(events[-1], Failed) and events[-1].code == "out_of_memory"
+    assert len(result_of(paint(engine)).candidates) == 1
+
+
+def test_latents_that_are_not_finite_give_an_error_and_no_picture(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = engine.painter.model.unet.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.painter.model.unet, "forward", lambda *a, **k: (forward(*a, **k)[0] * float("inf"),))
+        events = paint(engine, candidates=2)
+    (failure,) = events
+    assert isinstance(failure, Failed) and failure.code == "generation_failed"
+    assert "not finite after step 1 of 4" in failure.message
+    assert len(result_of(paint(engine)).candidates) == 1
+
+
+def test_hidden_states_that_are_not_finite_give_an_error(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = engine.painter.model.prompt_adapter
+    forward = adapter.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter, "forward", lambda hidden: forward(hidden) * float("nan"))
+        (failure,) = paint(engine)
+    assert isinstance(failure, Failed) and failure.code == "generation_failed"
+
+
+def test_a_black_picture_is_never_a_result(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(latents: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        return (torch.full((len(latents), 3, 64, 64), -3.0),)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.painter.vae, "decode", decode)
+        events = paint(engine)
+    assert isinstance(events[-1], Failed) and events[-1].code == "generation_failed"
+    assert "single colour, RGB (0, 0, 0)" in events[-1].message
+
+
+def test_an_unforeseen_error_ends_one_job(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(painter_module, "make_scheduler", lambda *args: None)
+        patch.setattr(painter_module, "check_num_steps", lambda *args: None)
+        (failure,) = paint(engine)
+    assert isinstance(failure, Failed) and failure.code == "job_failed"
+    assert "paint job job met an error of the engine" in caplog.text
+    assert len(result_of(paint(engine)).candidates) == 1
+
+
+def test_a_broken_device_ends_the_process_instead_of_one_job(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(*args: Any, **kwargs: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(engine.painter.model.unet, "forward", forward)
+    engine.admit(job())
+    engine.step()
+    with pytest.raises(torch.AcceleratorError):
+        engine.step()
