@@ -5,7 +5,6 @@ python -m models.emoji.card SCORES.json    # writes them into models/emoji/viscp
 
 import argparse
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -66,14 +65,11 @@ def names_list(names: Iterable[Mapping[str, str]]) -> str:
 def with_parts(card: str, parts: Mapping[str, str]) -> str:
     """The card with what stands between `<!-- NAME -->` and `<!-- /NAME -->` exchanged. Raises ValueError."""
     for name, text in parts.items():
-        card, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
-            lambda match, text=text: f"{match[1]}{text}\n{match[2]}",  # type: ignore[misc]
-            card,
-            flags=re.DOTALL,
-        )
-        if count != 1:
-            raise ValueError(f"the card has {count} parts {name!r}, expected one")
+        before, start, rest = card.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        if not (start and end):
+            raise ValueError(f"the card has no part {name!r}")
+        card = f"{before}{start}{text}\n{end}{after}"
     return card
 
 
