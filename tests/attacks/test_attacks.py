@@ -69,7 +69,7 @@ def test_every_attack_gets_its_documented_answer_and_memory_is_given_back(tmp_pa
     """VISCPM_TEST_ATTACK_ROUNDS=20 is the full run; benchmarks/attack_corpus.py prints its table."""
     with attacked(tmp_path) as target:
         cold = target.resident_bytes()
-        # What the first pictures load, and the pools that they fill, stays: 4 to 21 MiB by how many meet on a busy machine
+        # What the first pictures load and the pools they fill stays: 4 to 21 MiB, by how many meet
         assert not [outcome for outcome in run(CASES[::3], target.url, target.around, clients=8) if outcome.problem]
         before = target.resident_bytes()
         assert before - cold < 2 * MAX_GROWTH_BYTES
