@@ -33,12 +33,12 @@ from PIL import Image
 from safety.evaluate import LABELLED_DIR, read_labelled
 from safety.verdict import OpenScreens, Picture, Verdict
 from service.bus import Bus
+from service.core.metrics import Metrics
+from service.core.settings import Settings
 from service.embedded import EmbeddedServer
 from service.link import Link, open_redis
-from service.metrics import Metrics
 from service.registry import Registry
 from service.screens import Rules, WorkerScreens
-from service.settings import Settings
 from service.tied import tied
 from service.verdict_cache import VerdictCache
 

@@ -268,7 +268,7 @@ class JobRejected(Exception):
         self.message = message
 
 
-# A measured value and its name, such as ("prefill_s", 0.012); service.metrics lists the names and their histograms.
+# A measured value and its name, such as ("prefill_s", 0.012); service.core.metrics has them all with their histograms.
 Observe = Callable[[str, float], None]
 
 

@@ -1,6 +1,6 @@
 """Which of our representations an Accept header wants (RFC 9110 §12.5.1)."""
 
-from service.errors import NotAcceptable
+from service.core.errors import NotAcceptable
 
 JSON = "application/json"
 OFFERED = (JSON, "image/*", "image/png", "image/jpeg", "image/webp")

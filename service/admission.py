@@ -11,7 +11,7 @@ from starlette.requests import Request
 from models.jobs import Job, Model
 from safety.gate import GatedWatch, Refused, ScreenFailed
 from service.completion import answer_of, moderation_of
-from service.errors import (
+from service.core.errors import (
     Cancelled,
     ContentRefused,
     JobFailed,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
+from service.core.settings import Settings
 from service.request_heads import BoundedHeads
-from service.settings import Settings
 
 if TYPE_CHECKING:  # the supervisor binds the socket and needs no app
     from service.state import ApiState

@@ -12,22 +12,22 @@ from starlette.middleware import Middleware
 
 from safety.gate import Gate
 from safety.verdict import OpenScreens, Screens
-from service import errors
 from service.audit import Audit
 from service.bus import Bus
 from service.completion import Completion
 from service.conversations import Conversations
+from service.core import errors
+from service.core.allocator import bound_allocator
+from service.core.metrics import Metrics
+from service.core.settings import Settings
 from service.documentation import describe
 from service.images import ImageIntake
 from service.labels import Labels
 from service.link import Link, open_redis
-from service.malloc import bound_allocator
-from service.metrics import Metrics
 from service.middleware import BodyLimits, RequestContext
 from service.registry import Registry
 from service.routes import chat, conversations, health, jobs, metrics, moderations, paint
 from service.screens import Rules, WorkerScreens
-from service.settings import Settings
 from service.state import ApiState
 from service.sweeper import Sweeper
 from service.verdict_cache import VerdictCache

@@ -11,7 +11,7 @@ from logging.handlers import WatchedFileHandler
 import msgspec
 
 from safety.verdict import Stage, Verdict
-from service.metrics import Metrics
+from service.core.metrics import Metrics
 
 
 class AuditUnwritable(Exception):

@@ -8,10 +8,10 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.errors import Cancelled, InvalidRequest, UnsupportedMedia, from_validation
+from service.core.errors import Cancelled, InvalidRequest, UnsupportedMedia, from_validation
+from service.core.settings import Settings
 from service.schemas import ChatRequest
 from service.schemas import Request as RequestBody
-from service.settings import Settings
 
 _Body = TypeVar("_Body", bound=RequestBody)
 

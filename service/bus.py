@@ -14,9 +14,10 @@ import msgspec
 import redis.asyncio
 
 from models.jobs import Job, Kind, PaintJob, encode
-from service.errors import BusUnavailable, JobFailed, QueueFull
+from service.core.errors import BusUnavailable, JobFailed, QueueFull
+from service.core.metrics import Metrics
+from service.core.settings import Settings
 from service.link import BlockingReader, Link
-from service.metrics import Metrics
 from service.record import (
     END_STATES,
     Ending,
@@ -26,7 +27,6 @@ from service.record import (
     encode_ending,
     read_record,
 )
-from service.settings import Settings
 from service.watch import Watch, lost
 
 __all__ = ["Bus", "Ending", "JobRecord", "SweepCounts", "TurnAppend", "Watch"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from models.jobs import Kind
-from service.logs import configure_logging
-from service.settings import Settings, SettingsError, read_settings
+from service.core.logs import configure_logging
+from service.core.settings import Settings, SettingsError, read_settings
 
 # Flags that set a setting: they win over its variable
 _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level")

@@ -26,7 +26,7 @@ from safety.contents import Inputs, Passed, Result, Step, Text
 from safety.language import language_of
 from safety.verdict import Picture, Stage, Verdict
 from service.conversations import ConversationMeta, Conversations, StoredTurn
-from service.errors import Cancelled, ContentRefused, Deadline, from_code
+from service.core.errors import Cancelled, ContentRefused, Deadline, from_code
 from service.labels import Labels, Origin
 from service.record import Ending, TurnAppend
 from service.schemas import (

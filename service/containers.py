@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from service.errors import InvalidImage
+from service.core.errors import InvalidImage
 from service.exif import orientation
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")

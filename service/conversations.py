@@ -13,11 +13,11 @@ import msgspec
 import redis.asyncio
 
 from models.jobs import Turn
-from service.errors import ConversationBusy, ConversationNotFound
+from service.core.errors import ConversationBusy, ConversationNotFound
+from service.core.settings import Settings
 from service.link import Link
 from service.record import TurnAppend
 from service.schemas import ConversationResponse, ConversationTurn
-from service.settings import Settings
 from service.vision_cache import forget_state, picture_key
 
 # Marks the conversation busy and returns it; false: unknown; 0: busy. ARGV: key, job id, busy ms, ttl ms.

@@ -21,7 +21,7 @@ from PIL import (  # noqa: F401
 )
 
 from service.containers import Frame, first_frame
-from service.errors import ImageTooLarge, InvalidImage, ServiceError
+from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
 
 MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a side
 MAX_WEBP_PX = 25_000_000  # its decoder holds four copies, and copies one of them without letting go

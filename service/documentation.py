@@ -7,7 +7,8 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service import errors, schemas
+from service import schemas
+from service.core import errors
 
 _REFERENCE = "#/components/schemas/{name}"
 _ANSWERS = (

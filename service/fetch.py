@@ -18,9 +18,9 @@ from typing import cast
 import httpcore
 
 from service.addresses import AddressPolicy
-from service.errors import BlockedUrl, ImageFetchFailed
+from service.core.errors import BlockedUrl, ImageFetchFailed
+from service.core.settings import Settings
 from service.pinned_connection import PinnedBackend, Traffic
-from service.settings import Settings
 from service.urls import Target, is_below, parse, redirected
 
 MAX_REDIRECTS = 3

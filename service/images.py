@@ -13,10 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from service.core.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
+from service.core.metrics import Metrics
+from service.core.settings import Settings
 from service.decoding import to_pixels
-from service.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
-from service.metrics import Metrics
-from service.settings import Settings
 
 if TYPE_CHECKING:  # an HTTP client that most installations do without
     from service.fetch import Fetcher

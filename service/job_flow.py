@@ -12,9 +12,9 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from models.jobs import ChatJob, Failed, Generated, Job, StateComputed
+from service.core.errors import BusUnavailable
 from service.device import empty_device_cache
 from service.engine_thread import EngineThread, TokenEvent
-from service.errors import BusUnavailable
 from service.leases import Delivery, Leases
 from service.vision_cache import VisionCache
 

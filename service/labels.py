@@ -10,8 +10,8 @@ from typing import NamedTuple
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: F401
 
 from service import visible_label
+from service.core.settings import Settings
 from service.provenance import Provenance, content_id, embed_in_png, exif, xmp
-from service.settings import Settings
 from service.visible_label import Language
 
 

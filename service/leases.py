@@ -9,11 +9,11 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from models.jobs import Event, Failed, Generated, Job, Kind, PaintJob, VersionMismatch, decode_job, encode
-from service.errors import BusUnavailable
+from service.core.errors import BusUnavailable
+from service.core.metrics import Metrics
+from service.core.settings import Settings
 from service.link import BlockingReader, Link
-from service.metrics import Metrics
 from service.record import Ending, encode_ending
-from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 

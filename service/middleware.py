@@ -8,8 +8,8 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import OUTCOME, BodyTimeout, ContentTooLarge, Draining, Unavailable, from_exception, response
-from service.metrics import Metrics
+from service.core.errors import OUTCOME, BodyTimeout, ContentTooLarge, Draining, Unavailable, from_exception, response
+from service.core.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import sys
 import yaml
 
 from service.app import create_app
-from service.settings import Settings
+from service.core.settings import Settings
 
 
 def render() -> str:

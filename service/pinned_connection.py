@@ -13,7 +13,7 @@ from typing import Any
 
 import httpcore
 
-from service.errors import ImageFetchFailed
+from service.core.errors import ImageFetchFailed
 
 _READ_BYTES = 16_384  # what is parsed without a pause for other requests
 _OVERHEAD_BYTES = 131_072

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from service.settings import MetadataKind
+from service.core.settings import MetadataKind
 
 # IPTC's term for what a trained model made as a whole
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -7,10 +7,10 @@ import msgspec
 import redis.asyncio
 
 from models.jobs import Kind, ModelDescription, VersionMismatch
-from service.errors import BusUnavailable, ModelUnavailable
+from service.core.errors import BusUnavailable, ModelUnavailable
+from service.core.settings import Settings
 from service.heartbeat import LiveWorker, last_model, live_workers
 from service.link import Link
-from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 

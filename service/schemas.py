@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from models.jobs import ChatGeneration
-from service.settings import Settings
+from service.core.settings import Settings
 
 MAX_SEED = 2**53 - 1  # exact in every JSON reader
 MAX_ID_CHARS = 64

@@ -25,10 +25,10 @@ from safety.text_screen import TextScreen
 from safety.verdict import Finding, Picture, Stage, Verdict
 from service.bus import Bus, Ending
 from service.completion import SafetyIntent, encode_intent
-from service.errors import BusUnavailable
-from service.metrics import Metrics
+from service.core.errors import BusUnavailable
+from service.core.metrics import Metrics
+from service.core.settings import Settings
 from service.registry import Registry
-from service.settings import Settings
 from service.verdict_cache import VerdictCache
 
 MAX_SIDE_PX = 512  # of a picture sent to the screens, which look at 224 to 256

@@ -13,7 +13,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.errors import OUTCOME, BusUnavailable, ServiceError, body, from_exception
+from service.core.errors import OUTCOME, BusUnavailable, ServiceError, body, from_exception
 
 _log = logging.getLogger(__name__)
 

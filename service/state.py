@@ -11,12 +11,12 @@ from starlette.requests import Request
 
 from safety.gate import Gate
 from service.conversations import Conversations
-from service.errors import Draining, QueueFull
+from service.core.errors import Draining, QueueFull
+from service.core.metrics import Metrics
+from service.core.settings import Settings
 from service.images import ImageIntake
 from service.labels import Labels
-from service.metrics import Metrics
 from service.registry import Registry
-from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from redis.exceptions import RedisError
 
 from models.jobs import Kind
 from service.api_server import BindError, bind, url_of
+from service.core.settings import Settings
 from service.embedded import EmbeddedServer, EmbeddedServerError
-from service.settings import Settings
 from service.tied import tied
 
 logger = logging.getLogger(__name__)

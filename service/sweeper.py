@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from safety.gate import Gate
-from service.errors import ServiceError
+from service.core.errors import ServiceError
 from service.record import SweepCounts
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import httpx
 
-from service.errors import BlockedUrl
+from service.core.errors import BlockedUrl
 
 MAX_URL_CHARS = 4096
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 from models.jobs import ScreenFinding
+from service.core.settings import Settings
 from service.link import Link
-from service.settings import Settings
 
 _CACHE = "verdict-cache"
 _ENTRY_BYTES = 600  # what Redis keeps beside a value: its key in three places

@@ -6,8 +6,8 @@ and the digest of the pixels (`picture_key`).
 
 import hashlib
 
+from service.core.settings import Settings
 from service.link import Link
-from service.settings import Settings
 
 _CACHE = "vision-cache"
 _PREFIX = "vision:"

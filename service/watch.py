@@ -5,7 +5,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from models.jobs import Event, decode_event
-from service.errors import BusUnavailable, JobLost
+from service.core.errors import BusUnavailable, JobLost
 from service.record import Ending, decode_ending
 from service.redelivery import Differs, Given
 

@@ -22,15 +22,15 @@ from redis.exceptions import RedisError
 
 from models.box import box_checkpoint
 from models.jobs import Engine, EngineConfig, Job, Kind, Model, ModelDescription
+from service.core.errors import BusUnavailable
+from service.core.metrics import Metrics
+from service.core.settings import Dtype, Settings
 from service.device import Device, resident_bytes
 from service.engine_thread import EngineThread, TokenEvent
-from service.errors import BusUnavailable
 from service.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
 from service.job_flow import JobFlow
 from service.leases import Leases
 from service.link import Link, open_redis
-from service.metrics import Metrics
-from service.settings import Dtype, Settings
 from service.vision_cache import VisionCache
 from service.worker_http import WorkerServer
 

@@ -10,8 +10,8 @@ from models.jobs import Model
 from safety.contents import Step, Text
 from safety.gate import GatedWatch
 from service.completion import answer_of
+from service.core.metrics import Metrics
 from service.labels import Labels, Origin
-from service.metrics import Metrics
 from service.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
 from service.sse import event
 

@@ -11,8 +11,8 @@ from service.admission import admitted, wants_async
 from service.bodies import read_chat
 from service.completion import ChatIntent, encode_intent
 from service.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
+from service.core.errors import InvalidRequest
 from service.documentation import CHAT_BODY, documented
-from service.errors import InvalidRequest
 from service.images import Pixels
 from service.routes.answers import accepted, answered, chat_events
 from service.schemas import ChatDelta, ChatRequest, ChatResponse

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.jobs import Kind
+from service.core.errors import ModelNotFound
 from service.documentation import documented
-from service.errors import ModelNotFound
 from service.heartbeat import LiveWorker
 from service.state import ApiState, state_of
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from service.core.errors import BusUnavailable
 from service.device import resident_bytes
 from service.documentation import documented
-from service.errors import BusUnavailable
 from service.scrape import fetch_workers, merge
 from service.state import ApiState, state_of
 

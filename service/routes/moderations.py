@@ -9,8 +9,8 @@ from starlette.responses import Response
 from safety.gate import ScreenFailed
 from safety.verdict import Picture, Verdict
 from service.bodies import read_json
+from service.core.errors import ScreenUnavailable
 from service.documentation import MODERATION_BODY, documented
-from service.errors import ScreenUnavailable
 from service.routes.answers import answered
 from service.schemas import Moderation, ModerationRequest, ModerationResponse, TextPart
 from service.state import ApiState, state_of

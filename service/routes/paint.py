@@ -12,8 +12,8 @@ from service.admission import admitted, wants_async
 from service.bodies import read_json
 from service.completion import PaintIntent, encode_intent
 from service.conversations import unix_time_s
+from service.core.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
 from service.documentation import PAINT_BODY, documented
-from service.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
 from service.routes.answers import accepted, answered, paint_events, picture
 from service.schemas import PaintRequest, PaintResponse, PictureFormat
 from service.sse import EventStream

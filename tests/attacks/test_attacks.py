@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import Settings
+from service.core.settings import Settings
 from tests.attacks.case import Surroundings, asked
 from tests.attacks.runner import CASES, run, send
 from tests.attacks.target import ORIGIN_HOST, attacked, surroundings

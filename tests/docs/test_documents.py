@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from service.errors import codes_of
-from service.settings import Settings
+from service.core.errors import codes_of
+from service.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? ?\| (.+) \|$", re.MULTILINE)

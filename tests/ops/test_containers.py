@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings
+from service.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 Tool = Callable[[str], str]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings
+from service.core.settings import Settings
 from tests.service.tree import ApiSide, WorkerProcess, api_side, quick_settings
 
 

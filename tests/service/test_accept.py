@@ -3,7 +3,7 @@
 import pytest
 
 from service.accept import negotiate
-from service.errors import NotAcceptable
+from service.core.errors import NotAcceptable
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,11 @@ from safety.gate import Gate
 from service.app import create_app
 from service.bus import Bus
 from service.conversations import Conversations
+from service.core.settings import Settings
 from service.embedded import EmbeddedServer
 from service.link import Link
 from service.openapi import render
 from service.registry import Registry
-from service.settings import Settings
 from service.tied import tied
 from tests.service.tree import WorkerProcess, eventually, quick_settings
 from tests.service.web import serving

@@ -7,7 +7,7 @@ import pytest
 
 from safety.verdict import Verdict
 from service.audit import Audit, AuditUnwritable
-from service.metrics import Metrics
+from service.core.metrics import Metrics
 
 BLOCKED = Verdict(
     "prompt", "block", {"illicit": 0.98765, "hate": 0.0}, "rules", "no", ("illicit",), "en", "p1", sha256="ab" * 32

@@ -12,9 +12,9 @@ import pytest
 
 from models.jobs import ChatJob, Delta, Failed, Generated, encode
 from service.bus import Bus, Ending, TurnAppend
-from service.errors import JobFailed, JobLost, QueueFull
+from service.core.errors import JobFailed, JobLost, QueueFull
+from service.core.settings import Settings
 from service.leases import Delivery, Leases
-from service.settings import Settings
 from service.tied import tied
 from tests.service.test_redelivery import generated
 from tests.service.tree import ROOT, ApiSide, api_side, eventually, quick_settings

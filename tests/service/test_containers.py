@@ -5,8 +5,8 @@ import os
 import pytest
 
 from service.containers import FORMATS, MAX_JPEG_SCANS, first_frame
+from service.core.errors import InvalidImage
 from service.decoding import to_pixels
-from service.errors import InvalidImage
 from tests.attacks.files import (
     EICAR,
     bmp,

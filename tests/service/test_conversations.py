@@ -13,9 +13,9 @@ from service.conversations import (
     conversation_key,
     new_conversation_id,
 )
-from service.errors import ConversationBusy, ConversationNotFound
+from service.core.errors import ConversationBusy, ConversationNotFound
+from service.core.settings import Settings
 from service.link import Link
-from service.settings import Settings
 from service.vision_cache import VisionCache, picture_key
 
 META = ConversationMeta(created=1, model="m", fingerprint="f", image_sha256="ab", image_size_px=2)

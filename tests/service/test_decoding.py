@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
 from service.decoding import MAX_SIDE_PX, MAX_WEBP_PX, to_pixels
-from service.errors import ImageTooLarge, InvalidImage, ServiceError
 from tests.attacks.files import (
     bmp,
     gif,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import BlockedUrl, ImageFetchFailed, ServiceError
+from service.core.errors import BlockedUrl, ImageFetchFailed, ServiceError
+from service.core.settings import Settings
 from service.fetch import Fetcher, Resolver
-from service.settings import Settings
 
 CERTIFICATE = Path(__file__).with_name("origin.pem")  # of pictures.example.org, its own authority, with its key
 NAME = "pictures.example.org"

@@ -10,10 +10,10 @@ from ipaddress import ip_network
 import pytest
 
 from service import images
-from service.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
+from service.core.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
+from service.core.metrics import Metrics
+from service.core.settings import Settings
 from service.images import ImageIntake, decode_base64
-from service.metrics import Metrics
-from service.settings import Settings
 from tests.attacks.files import photo, saved
 from tests.service.test_fetch import origin
 

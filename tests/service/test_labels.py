@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from PIL import Image
 
+from service.core.settings import Settings, SettingsError, read_settings
 from service.labels import Labels, Origin
-from service.settings import Settings, SettingsError, read_settings
 from service.visible_label import Language
 
 AIGC = "{http://www.tc260.org.cn/ns/AIGC/1.0/}AIGC"

@@ -4,8 +4,8 @@ import asyncio
 
 from models.jobs import Delta
 from service.bus import Ending
+from service.core.settings import Settings
 from service.leases import Leases
-from service.settings import Settings
 from tests.service.test_bus import generate, take_one
 from tests.service.test_redelivery import generated
 from tests.service.tree import ApiSide, quick_settings

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from service.core.errors import BusUnavailable, JobLost
+from service.core.settings import Settings
 from service.embedded import EmbeddedServer
-from service.errors import BusUnavailable, JobLost
-from service.settings import Settings
 from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
 
 StartWorker = Callable[..., WorkerProcess]

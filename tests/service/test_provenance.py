@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service.core.settings import MetadataKind
 from service.provenance import DIGITAL_SOURCE_TYPE, Provenance, aigc, content_id, embed_in_png, exif, xmp
-from service.settings import MetadataKind
 
 ALL: frozenset[MetadataKind] = frozenset({"text", "xmp", "exif", "aigc"})
 AWKWARD = Provenance(

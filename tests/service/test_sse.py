@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service import sse
-from service.errors import OUTCOME, JobLost
+from service.core.errors import OUTCOME, JobLost
 from service.sse import DONE, EventStream, event
 
 

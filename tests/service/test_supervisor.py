@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service import supervisor
-from service.settings import read_settings
+from service.core.settings import read_settings
 from service.supervisor import Supervisor
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.errors import BlockedUrl
+from service.core.errors import BlockedUrl
 from service.urls import Target, is_below, parse, redirected
 
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
+from service.core.settings import Settings
 from service.link import Link
-from service.settings import Settings
 from service.vision_cache import VisionCache, forget_state, picture_key
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from safety.verdict import Screens
 from service.api_server import bind, url_of
 from service.app import create_app
+from service.core.settings import Settings
 from service.link import open_redis
-from service.settings import Settings
 from tests.service.tree import eventually
 
 

@@ -22,8 +22,8 @@ from models.evaluate.llava import Answers, Question, Reply, answer_locally, find
 from models.evaluate.local_chat import read_pixels
 from models.jobs import ChatGeneration, ChatJob, Generated
 from models.tiny import write_tiny_checkpoints
+from service.core.settings import Settings
 from service.schemas import ChatRequest
-from service.settings import Settings
 
 REFERENCE_DATA = Path(__file__).parents[4] / "shared" / "reference-data"
 QUESTIONS = [

@@ -29,8 +29,8 @@ from models.evaluate.picture_files import read_picture, square, to_tensor
 from models.evaluate.pictures import ClipScore, FrechetDistance, measure_painted, measure_real
 from models.jobs import Engine, Job, JobRejected
 from models.tiny import write_tiny_checkpoints
+from service.core.settings import Settings
 from service.schemas import PaintRequest
-from service.settings import Settings
 from tests.models.clip import write_tiny_clip
 
 CPU = torch.device("cpu")

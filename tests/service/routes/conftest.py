@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from service.core.settings import Settings
 from service.embedded import EmbeddedServer
-from service.settings import Settings
 from tests.service.tree import WorkerProcess, quick_settings
 from tests.service.web import Service, serving
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from service.settings import Settings
+from service.core.settings import Settings
 from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, assert_error, encoded, picture_bytes, serving, sse_events
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service.settings import Settings
+from service.core.settings import Settings
 from tests.service.tree import quick_settings
 from tests.service.web import Service, assert_error, encoded, picture_bytes, serving
 

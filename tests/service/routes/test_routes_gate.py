@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from safety.verdict import Picture, Stage, Verdict
-from service.settings import Settings
+from service.core.settings import Settings
 from tests.service.painter import colour_of
 from tests.service.tree import ApiSide, eventually, log_lines
 from tests.service.web import Service, assert_error, encoded, serving, sse_events

@@ -1,6 +1,6 @@
 """Health and metrics over HTTP."""
 
-from service.settings import Settings
+from service.core.settings import Settings
 from tests.service.tree import quick_settings
 from tests.service.web import Service, assert_error, serving
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from PIL import Image
 
-from service.settings import Settings
+from service.core.settings import Settings
 from tests.service.painter import colour_of
 from tests.service.tree import eventually
 from tests.service.web import Service, serving, sse_events

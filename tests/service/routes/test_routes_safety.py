@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings
+from service.core.settings import Settings
 from tests.service.colours import BLUE, RED
 from tests.service.tree import WorkerProcess, eventually, log_lines
 from tests.service.web import Service, assert_error, encoded, picture_bytes, serving

@@ -5,7 +5,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import METRICS, OBSERVED, PREFIX, Metrics
+from service.core.metrics import METRICS, OBSERVED, PREFIX, Metrics
 
 
 def test_names_follow_the_rules() -> None:
