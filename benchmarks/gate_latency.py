@@ -32,15 +32,15 @@ from PIL import Image
 
 from safety.evaluate import LABELLED_DIR, read_labelled
 from safety.verdict import OpenScreens, Picture, Verdict
-from service.bus import Bus
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.embedded import EmbeddedServer
-from service.link import Link, open_redis
+from service.queue.connection import Link, open_redis
+from service.queue.producer import Bus
+from service.queue.verdict_cache import VerdictCache
 from service.registry import Registry
 from service.screens import Rules, WorkerScreens
 from service.tied import tied
-from service.verdict_cache import VerdictCache
 
 LIMITS_MS = {"first seen": 60.0, "seen before": 3.0, "text": 2.0}
 _START_S = 120.0

@@ -13,7 +13,6 @@ from starlette.middleware import Middleware
 from safety.gate import Gate
 from safety.verdict import OpenScreens, Screens
 from service.audit import Audit
-from service.bus import Bus
 from service.completion import Completion
 from service.conversations import Conversations
 from service.core import errors
@@ -23,14 +22,15 @@ from service.core.settings import Settings
 from service.documentation import describe
 from service.images import ImageIntake
 from service.labels import Labels
-from service.link import Link, open_redis
 from service.middleware import BodyLimits, RequestContext
+from service.queue.connection import Link, open_redis
+from service.queue.producer import Bus
+from service.queue.verdict_cache import VerdictCache
 from service.registry import Registry
 from service.routes import chat, conversations, health, jobs, metrics, moderations, paint
 from service.screens import Rules, WorkerScreens
 from service.state import ApiState
 from service.sweeper import Sweeper
-from service.verdict_cache import VerdictCache
 
 _log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from safety.verdict import Picture, Stage, Verdict
 from service.conversations import ConversationMeta, Conversations, StoredTurn
 from service.core.errors import Cancelled, ContentRefused, Deadline, from_code
 from service.labels import Labels, Origin
-from service.record import Ending, TurnAppend
+from service.queue.record import Ending, TurnAppend
 from service.schemas import (
     Answer,
     ChatResponse,

@@ -15,8 +15,8 @@ from models.jobs import ChatJob, Failed, Generated, Job, StateComputed
 from service.core.errors import BusUnavailable
 from service.device import empty_device_cache
 from service.engine_thread import EngineThread, TokenEvent
-from service.leases import Delivery, Leases
-from service.vision_cache import VisionCache
+from service.queue.consumer import Delivery, Leases
+from service.queue.vision_cache import VisionCache
 
 _log = logging.getLogger(__name__)
 

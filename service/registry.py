@@ -9,8 +9,8 @@ import redis.asyncio
 from models.jobs import Kind, ModelDescription, VersionMismatch
 from service.core.errors import BusUnavailable, ModelUnavailable
 from service.core.settings import Settings
-from service.heartbeat import LiveWorker, last_model, live_workers
-from service.link import Link
+from service.queue.connection import Link
+from service.queue.heartbeat import LiveWorker, last_model, live_workers
 
 _log = logging.getLogger(__name__)
 

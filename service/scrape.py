@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import httpx
 
-from service.heartbeat import LiveWorker
+from service.queue.heartbeat import LiveWorker
 
 WORKER_TIMEOUT_S = 0.5
 _MAX_BYTES = 4 * 2**20

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from safety.gate import Gate
 from service.core.errors import ServiceError
-from service.record import SweepCounts
+from service.queue.record import SweepCounts
 
 _log = logging.getLogger(__name__)
 

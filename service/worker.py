@@ -27,11 +27,11 @@ from service.core.metrics import Metrics
 from service.core.settings import Dtype, Settings
 from service.device import Device, resident_bytes
 from service.engine_thread import EngineThread, TokenEvent
-from service.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
 from service.job_flow import JobFlow
-from service.leases import Leases
-from service.link import Link, open_redis
-from service.vision_cache import VisionCache
+from service.queue.connection import Link, open_redis
+from service.queue.consumer import Leases
+from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
+from service.queue.vision_cache import VisionCache
 from service.worker_http import WorkerServer
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import redis
 import redis.asyncio
 
 from service.embedded import EmbeddedServer
-from service.link import open_redis
+from service.queue.connection import open_redis
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ from service.conversations import Conversation, ConversationMeta, busy_key, new_
 from service.core.errors import InvalidRequest
 from service.documentation import CHAT_BODY, documented
 from service.images import Pixels
+from service.queue.vision_cache import picture_key
 from service.routes.answers import accepted, answered, chat_events
 from service.schemas import ChatDelta, ChatRequest, ChatResponse
 from service.sse import EventStream
 from service.state import ApiState, state_of, tenant_of
-from service.vision_cache import picture_key
 
 router = APIRouter(tags=["chat"])
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from models.jobs import Kind
 from service.core.errors import ModelNotFound
 from service.documentation import documented
-from service.heartbeat import LiveWorker
+from service.queue.heartbeat import LiveWorker
 from service.state import ApiState, state_of
 
 router = APIRouter(tags=["health"])

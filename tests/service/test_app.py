@@ -22,12 +22,12 @@ from PIL import Image
 
 from safety.gate import Gate
 from service.app import create_app
-from service.bus import Bus
 from service.conversations import Conversations
 from service.core.settings import Settings
 from service.embedded import EmbeddedServer
-from service.link import Link
 from service.openapi import render
+from service.queue.connection import Link
+from service.queue.producer import Bus
 from service.registry import Registry
 from service.tied import tied
 from tests.service.tree import WorkerProcess, eventually, quick_settings
@@ -80,7 +80,9 @@ def test_no_route_module_knows_the_bus_or_redis() -> None:
         tree = ast.parse(path.read_text())
         imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         imported += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        assert not {"service.bus", "service.link", "redis", "redis.asyncio"} & set(imported), path.name
+        assert not {"service.queue.producer", "service.queue.connection", "redis", "redis.asyncio"} & set(imported), (
+            path.name
+        )
         private = [
             node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")
         ]

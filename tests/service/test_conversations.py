@@ -15,8 +15,8 @@ from service.conversations import (
 )
 from service.core.errors import ConversationBusy, ConversationNotFound
 from service.core.settings import Settings
-from service.link import Link
-from service.vision_cache import VisionCache, picture_key
+from service.queue.connection import Link
+from service.queue.vision_cache import VisionCache, picture_key
 
 META = ConversationMeta(created=1, model="m", fingerprint="f", image_sha256="ab", image_size_px=2)
 PIXELS = bytes(range(12))

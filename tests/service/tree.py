@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from models.jobs import ChatJob, Delta, Event, Generated, Job, Kind, PaintJob
-from service.bus import Bus, Ending
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.heartbeat import LiveWorker, live_workers
-from service.leases import Leases
-from service.link import Link, open_redis
+from service.queue.connection import Link, open_redis
+from service.queue.consumer import Leases
+from service.queue.heartbeat import LiveWorker, live_workers
+from service.queue.producer import Bus, Ending
 from service.tied import tied
 
 ROOT = Path(__file__).parents[2]

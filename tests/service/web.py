@@ -18,7 +18,7 @@ from safety.verdict import Screens
 from service.api_server import bind, url_of
 from service.app import create_app
 from service.core.settings import Settings
-from service.link import open_redis
+from service.queue.connection import open_redis
 from tests.service.tree import eventually
 
 

@@ -74,8 +74,8 @@ async def test_one_scrape_shows_the_api_and_every_worker(service: Service) -> No
 async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Settings) -> None:
     import asyncio
 
-    from service.heartbeat import WorkerInfo, send_heartbeat
-    from service.link import Link
+    from service.queue.connection import Link
+    from service.queue.heartbeat import WorkerInfo, send_heartbeat
 
     async def never_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -12,8 +12,8 @@ from models.jobs import Event, Failed, Generated, Job, Kind, PaintJob, VersionMi
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.link import BlockingReader, Link
-from service.record import Ending, encode_ending
+from service.queue.connection import BlockingReader, Link
+from service.queue.record import Ending, encode_ending
 
 _log = logging.getLogger(__name__)
 

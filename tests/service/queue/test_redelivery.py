@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies
 
 from models.jobs import ChatResult, Delta, Generated, Progress
-from service.redelivery import Differs, Given
+from service.queue.redelivery import Differs, Given
 
 
 def deltas(words: list[str]) -> list[Delta]:

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from models.jobs import Kind, ModelDescription, decode_description, encode
-from service.link import Link
+from service.queue.connection import Link
 
 WorkerState = Literal["loading", "ready", "stalled", "draining"]
 

@@ -17,8 +17,8 @@ from models.jobs import Job, Kind, PaintJob, encode
 from service.core.errors import BusUnavailable, JobFailed, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.link import BlockingReader, Link
-from service.record import (
+from service.queue.connection import BlockingReader, Link
+from service.queue.record import (
     END_STATES,
     Ending,
     JobRecord,
@@ -27,7 +27,7 @@ from service.record import (
     encode_ending,
     read_record,
 )
-from service.watch import Watch, lost
+from service.queue.subscription import Watch, lost
 
 __all__ = ["Bus", "Ending", "JobRecord", "SweepCounts", "TurnAppend", "Watch"]
 

@@ -3,11 +3,11 @@
 import asyncio
 
 from models.jobs import Delta
-from service.bus import Ending
 from service.core.settings import Settings
-from service.leases import Leases
-from tests.service.test_bus import generate, take_one
-from tests.service.test_redelivery import generated
+from service.queue.consumer import Leases
+from service.queue.producer import Ending
+from tests.service.queue.test_producer import generate, take_one
+from tests.service.queue.test_redelivery import generated
 from tests.service.tree import ApiSide, quick_settings
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Self
 
 from models.jobs import Event, decode_event
 from service.core.errors import BusUnavailable, JobLost
-from service.record import Ending, decode_ending
-from service.redelivery import Differs, Given
+from service.queue.record import Ending, decode_ending
+from service.queue.redelivery import Differs, Given
 
 if TYPE_CHECKING:  # the bus makes watches
-    from service.bus import Bus
+    from service.queue.producer import Bus
 
 _FOLLOW_S = 10.0  # after hearing nothing for this long it looks into the record: its inbox may have lost something
 _RETRY_S = 0.2

@@ -10,7 +10,7 @@ import msgspec
 
 from models.jobs import ScreenFinding
 from service.core.settings import Settings
-from service.link import Link
+from service.queue.connection import Link
 
 _CACHE = "verdict-cache"
 _ENTRY_BYTES = 600  # what Redis keeps beside a value: its key in three places

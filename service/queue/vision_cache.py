@@ -7,7 +7,7 @@ and the digest of the pixels (`picture_key`).
 import hashlib
 
 from service.core.settings import Settings
-from service.link import Link
+from service.queue.connection import Link
 
 _CACHE = "vision-cache"
 _PREFIX = "vision:"

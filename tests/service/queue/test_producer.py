@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from models.jobs import ChatJob, Delta, Failed, Generated, encode
-from service.bus import Bus, Ending, TurnAppend
 from service.core.errors import JobFailed, JobLost, QueueFull
 from service.core.settings import Settings
-from service.leases import Delivery, Leases
+from service.queue.consumer import Delivery, Leases
+from service.queue.producer import Bus, Ending, TurnAppend
 from service.tied import tied
-from tests.service.test_redelivery import generated
+from tests.service.queue.test_redelivery import generated
 from tests.service.tree import ROOT, ApiSide, api_side, eventually, quick_settings
 
 
@@ -283,6 +283,6 @@ async def test_an_unreadable_job_fails(api: ApiSide, settings: Settings) -> None
 
 
 def test_scripts_are_shipped() -> None:
-    import service.link
+    import service.queue.connection
 
-    assert (Path(service.link.__file__).parent / "transitions.lua").exists()
+    assert (Path(service.queue.connection.__file__).parent / "transitions.lua").exists()

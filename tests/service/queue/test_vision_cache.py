@@ -7,8 +7,8 @@ import pytest
 import redis.asyncio
 
 from service.core.settings import Settings
-from service.link import Link
-from service.vision_cache import VisionCache, forget_state, picture_key
+from service.queue.connection import Link
+from service.queue.vision_cache import VisionCache, forget_state, picture_key
 
 
 @pytest.fixture
