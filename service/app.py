@@ -20,7 +20,7 @@ from service.core.allocator import bound_allocator
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.documentation import describe
-from service.images import ImageIntake
+from service.image_input.intake import ImageIntake
 from service.labels import Labels
 from service.middleware import BodyLimits, RequestContext
 from service.queue.connection import Link, open_redis

@@ -14,7 +14,7 @@ from service.conversations import Conversations
 from service.core.errors import Draining, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.images import ImageIntake
+from service.image_input.intake import ImageIntake
 from service.labels import Labels
 from service.registry import Registry
 

@@ -13,7 +13,7 @@ from service.completion import ChatIntent, encode_intent
 from service.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
 from service.core.errors import InvalidRequest
 from service.documentation import CHAT_BODY, documented
-from service.images import Pixels
+from service.image_input.intake import Pixels
 from service.queue.vision_cache import picture_key
 from service.routes.answers import accepted, answered, chat_events
 from service.schemas import ChatDelta, ChatRequest, ChatResponse

@@ -15,7 +15,7 @@ from service.core.settings import Settings
 from service.queue.verdict_cache import VerdictCache
 from service.registry import Registry
 from service.screens import NoFindings, Rules, WorkerScreens, _small
-from tests.service.colours import BLUE, GREEN, GREY, RED
+from tests.service.image_input.colours import BLUE, GREEN, GREY, RED
 from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
 
 
@@ -26,7 +26,7 @@ def rules() -> Rules:
 
 @pytest.fixture
 def settings(redis_url: str) -> Settings:
-    return quick_settings(redis_url, safety="on", safety_engine="tests.service.colours:create_engine")
+    return quick_settings(redis_url, safety="on", safety_engine="tests.service.image_input.colours:create_engine")
 
 
 class Side:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.core.settings import Settings
-from tests.service.colours import BLUE, RED
+from tests.service.image_input.colours import BLUE, RED
 from tests.service.tree import WorkerProcess, eventually, log_lines
 from tests.service.web import Service, assert_error, encoded, picture_bytes, serving
 
@@ -24,7 +24,7 @@ def audit_file(tmp_path: Path) -> Path:
 def settings(settings: Settings, audit_file: Path) -> Settings:
     changed = {
         "safety": "on",
-        "safety_engine": "tests.service.colours:create_engine",
+        "safety_engine": "tests.service.image_input.colours:create_engine",
         "safety_deadline_s": 5.0,
         "safety_audit_file": str(audit_file),
     }

@@ -20,8 +20,8 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
-from service.containers import Frame, first_frame
 from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
+from service.image_input.formats import Frame, first_frame
 
 MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a side
 MAX_WEBP_PX = 25_000_000  # its decoder holds four copies, and copies one of them without letting go

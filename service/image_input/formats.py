@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from service.core.errors import InvalidImage
-from service.exif import orientation
+from service.image_input.exif import orientation
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 

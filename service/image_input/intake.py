@@ -2,7 +2,7 @@
 
 A picture is held in full only inside one decode, in a pool of `decode_threads`; what leaves is the model's size.
 Base64 is RFC 4648 §4 to the letter: the standard alphabet, complete padding, no white space.
-Covered elsewhere: URLs (service/fetch.py), formats and sizes (service/containers.py), pixels (service/decoding.py).
+Covered elsewhere: URLs (fetch.py), formats and sizes (formats.py), pixels (decoding.py).
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from service.core.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.decoding import to_pixels
+from service.image_input.decoding import to_pixels
 
 if TYPE_CHECKING:  # an HTTP client that most installations do without
-    from service.fetch import Fetcher
+    from service.image_input.fetch import Fetcher
 
 _T = TypeVar("_T")
 
@@ -89,7 +89,7 @@ class ImageIntake:
 
 
 def _fetcher(settings: Settings) -> "Fetcher":
-    from service.fetch import Fetcher
+    from service.image_input.fetch import Fetcher
 
     return Fetcher(settings)
 

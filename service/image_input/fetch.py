@@ -17,11 +17,11 @@ from typing import cast
 
 import httpcore
 
-from service.addresses import AddressPolicy
 from service.core.errors import BlockedUrl, ImageFetchFailed
 from service.core.settings import Settings
-from service.pinned_connection import PinnedBackend, Traffic
-from service.urls import Target, is_below, parse, redirected
+from service.image_input.addresses import AddressPolicy
+from service.image_input.pinned_connection import PinnedBackend, Traffic
+from service.image_input.urls import Target, is_below, parse, redirected
 
 MAX_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)

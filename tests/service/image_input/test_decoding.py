@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
-from service.decoding import MAX_SIDE_PX, MAX_WEBP_PX, to_pixels
+from service.image_input.decoding import MAX_SIDE_PX, MAX_WEBP_PX, to_pixels
 from tests.attacks.files import (
     bmp,
     gif,

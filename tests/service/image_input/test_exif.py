@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from service.exif import orientation
+from service.image_input.exif import orientation
 
 
 def block(order: str = ">", tag: int = 0x0112, kind: int = 3, value: int = 6, start: int = 8, count: int = 1) -> bytes:

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from service.containers import FORMATS, MAX_JPEG_SCANS, first_frame
 from service.core.errors import InvalidImage
-from service.decoding import to_pixels
+from service.image_input.decoding import to_pixels
+from service.image_input.formats import FORMATS, MAX_JPEG_SCANS, first_frame
 from tests.attacks.files import (
     EICAR,
     bmp,

@@ -12,7 +12,7 @@ import pytest
 
 from service.core.errors import BlockedUrl, ImageFetchFailed, ServiceError
 from service.core.settings import Settings
-from service.fetch import Fetcher, Resolver
+from service.image_input.fetch import Fetcher, Resolver
 
 CERTIFICATE = Path(__file__).with_name("origin.pem")  # of pictures.example.org, its own authority, with its key
 NAME = "pictures.example.org"

@@ -9,13 +9,13 @@ from ipaddress import ip_network
 
 import pytest
 
-from service import images
 from service.core.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.images import ImageIntake, decode_base64
+from service.image_input import intake as intake_module
+from service.image_input.intake import ImageIntake, decode_base64
 from tests.attacks.files import photo, saved
-from tests.service.test_fetch import origin
+from tests.service.image_input.test_fetch import origin
 
 SIDE_PX = 16
 
@@ -109,7 +109,7 @@ async def test_decodes_wait_for_a_thread_and_the_loop_for_none(monkeypatch: pyte
         running -= 1
         return b""
 
-    monkeypatch.setattr(images, "to_pixels", slow)
+    monkeypatch.setattr(intake_module, "to_pixels", slow)
     intake = ImageIntake(Settings(decode_threads=2))
     tasks = [asyncio.create_task(intake.pixels(b"x", SIDE_PX)) for _ in range(6)]
     await asyncio.sleep(0.05)  # the loop still turns
