@@ -21,7 +21,7 @@ from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.documentation import describe
 from service.image_input.intake import ImageIntake
-from service.labels import Labels
+from service.image_output.ai_labels import Labels
 from service.middleware import BodyLimits, RequestContext
 from service.queue.connection import Link, open_redis
 from service.queue.producer import Bus

@@ -27,7 +27,8 @@ from safety.language import language_of
 from safety.verdict import Picture, Stage, Verdict
 from service.conversations import ConversationMeta, Conversations, StoredTurn
 from service.core.errors import Cancelled, ContentRefused, Deadline, from_code
-from service.labels import Labels, Origin
+from service.image_output.ai_labels import Labels, Origin
+from service.image_output.visible_label import Language
 from service.queue.record import Ending, TurnAppend
 from service.schemas import (
     Answer,
@@ -42,7 +43,6 @@ from service.schemas import (
     PictureFormat,
     milliseconds,
 )
-from service.visible_label import Language
 
 
 class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):

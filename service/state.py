@@ -15,7 +15,7 @@ from service.core.errors import Draining, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.image_input.intake import ImageIntake
-from service.labels import Labels
+from service.image_output.ai_labels import Labels
 from service.registry import Registry
 
 _log = logging.getLogger(__name__)

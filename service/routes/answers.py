@@ -11,7 +11,7 @@ from safety.contents import Step, Text
 from safety.gate import GatedWatch
 from service.completion import answer_of
 from service.core.metrics import Metrics
-from service.labels import Labels, Origin
+from service.image_output.ai_labels import Labels, Origin
 from service.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
 from service.sse import event
 

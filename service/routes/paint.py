@@ -14,11 +14,11 @@ from service.completion import PaintIntent, encode_intent
 from service.conversations import unix_time_s
 from service.core.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
 from service.documentation import PAINT_BODY, documented
+from service.image_output.visible_label import language_of
 from service.routes.answers import accepted, answered, paint_events, picture
 from service.schemas import PaintRequest, PaintResponse, PictureFormat
 from service.sse import EventStream
 from service.state import request_id_of, state_of, tenant_of
-from service.visible_label import language_of
 
 router = APIRouter(tags=["paint"])
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from service.core.settings import Settings, SettingsError, read_settings
-from service.labels import Labels, Origin
-from service.visible_label import Language
+from service.image_output.ai_labels import Labels, Origin
+from service.image_output.visible_label import Language
 
 AIGC = "{http://www.tc260.org.cn/ns/AIGC/1.0/}AIGC"
 SOURCE_TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"

@@ -5,7 +5,7 @@ import math
 import pytest
 from PIL import Image, ImageChops
 
-from service.visible_label import TEXTS, Language, character_height_px, draw, language_of
+from service.image_output.visible_label import TEXTS, Language, character_height_px, draw, language_of
 
 SIZES = [(16, 16), (64, 64), (96, 96), (512, 512), (512, 16), (16, 512), (128, 1024), (1024, 1024), (1024, 128)]
 LANGUAGES: list[Language] = ["zh", "en"]

@@ -9,10 +9,10 @@ from typing import NamedTuple
 # Imported, so that Pillow's save looks for no other formats
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: F401
 
-from service import visible_label
 from service.core.settings import Settings
-from service.provenance import Provenance, content_id, embed_in_png, exif, xmp
-from service.visible_label import Language
+from service.image_output import visible_label
+from service.image_output.provenance import Provenance, content_id, embed_in_png, exif, xmp
+from service.image_output.visible_label import Language
 
 
 class Origin(NamedTuple):

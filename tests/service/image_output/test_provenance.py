@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from service.core.settings import MetadataKind
-from service.provenance import DIGITAL_SOURCE_TYPE, Provenance, aigc, content_id, embed_in_png, exif, xmp
+from service.image_output.provenance import DIGITAL_SOURCE_TYPE, Provenance, aigc, content_id, embed_in_png, exif, xmp
 
 ALL: frozenset[MetadataKind] = frozenset({"text", "xmp", "exif", "aigc"})
 AWKWARD = Provenance(
