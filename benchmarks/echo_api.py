@@ -16,10 +16,10 @@ from models.jobs import ChatJob
 from service.admission import admitted
 from service.api_server import bind, run_api
 from service.app import create_app
-from service.completion import ChatIntent, encode_intent
-from service.conversations import ConversationMeta, new_conversation_id, unix_time_s
 from service.core.logs import configure_logging
 from service.core.settings import read_settings
+from service.jobs.conversations import ConversationMeta, new_conversation_id, unix_time_s
+from service.jobs.finalizer import ChatIntent, encode_intent
 from service.state import state_of
 
 router = APIRouter()

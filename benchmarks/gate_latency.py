@@ -35,11 +35,11 @@ from safety.verdict import OpenScreens, Picture, Verdict
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.embedded import EmbeddedServer
+from service.jobs.screens import Rules, WorkerScreens
+from service.jobs.worker_registry import Registry
 from service.queue.connection import Link, open_redis
 from service.queue.producer import Bus
 from service.queue.verdict_cache import VerdictCache
-from service.registry import Registry
-from service.screens import Rules, WorkerScreens
 from service.tied import tied
 
 LIMITS_MS = {"first seen": 60.0, "seen before": 3.0, "text": 2.0}

@@ -10,7 +10,6 @@ from starlette.requests import Request
 
 from models.jobs import Job, Model
 from safety.gate import GatedWatch, Refused, ScreenFailed
-from service.completion import answer_of, moderation_of
 from service.core.errors import (
     Cancelled,
     ContentRefused,
@@ -20,6 +19,7 @@ from service.core.errors import (
     ServiceError,
     from_exception,
 )
+from service.jobs.finalizer import answer_of, moderation_of
 from service.schemas import Answer
 from service.sse import until_disconnect
 from service.state import ApiState

@@ -12,9 +12,6 @@ from starlette.middleware import Middleware
 
 from safety.gate import Gate
 from safety.verdict import OpenScreens, Screens
-from service.audit import Audit
-from service.completion import Completion
-from service.conversations import Conversations
 from service.core import errors
 from service.core.allocator import bound_allocator
 from service.core.metrics import Metrics
@@ -22,15 +19,18 @@ from service.core.settings import Settings
 from service.documentation import describe
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import Labels
+from service.jobs.audit import Audit
+from service.jobs.conversations import Conversations
+from service.jobs.finalizer import Completion
+from service.jobs.screens import Rules, WorkerScreens
+from service.jobs.sweeper import Sweeper
+from service.jobs.worker_registry import Registry
 from service.middleware import BodyLimits, RequestContext
 from service.queue.connection import Link, open_redis
 from service.queue.producer import Bus
 from service.queue.verdict_cache import VerdictCache
-from service.registry import Registry
 from service.routes import chat, conversations, health, jobs, metrics, moderations, paint
-from service.screens import Rules, WorkerScreens
 from service.state import ApiState
-from service.sweeper import Sweeper
 
 _log = logging.getLogger(__name__)
 

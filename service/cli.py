@@ -64,7 +64,7 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
     from safety.policy import PolicyError
     from service.api_server import BindError, bind, run_api, url_of
     from service.app import create_app
-    from service.audit import AuditUnwritable
+    from service.jobs.audit import AuditUnwritable
 
     try:
         app = create_app(settings)

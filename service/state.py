@@ -10,13 +10,13 @@ from typing import Any
 from starlette.requests import Request
 
 from safety.gate import Gate
-from service.conversations import Conversations
 from service.core.errors import Draining, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import Labels
-from service.registry import Registry
+from service.jobs.conversations import Conversations
+from service.jobs.worker_registry import Registry
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from models.jobs import Model
 from safety.contents import Step, Text
 from safety.gate import GatedWatch
-from service.completion import answer_of
 from service.core.metrics import Metrics
 from service.image_output.ai_labels import Labels, Origin
+from service.jobs.finalizer import answer_of
 from service.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
 from service.sse import event
 

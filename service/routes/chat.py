@@ -9,11 +9,11 @@ from starlette.responses import Response
 from models.jobs import ChatJob, ModelDescription
 from service.admission import admitted, wants_async
 from service.bodies import read_chat
-from service.completion import ChatIntent, encode_intent
-from service.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
 from service.core.errors import InvalidRequest
 from service.documentation import CHAT_BODY, documented
 from service.image_input.intake import Pixels
+from service.jobs.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
+from service.jobs.finalizer import ChatIntent, encode_intent
 from service.queue.vision_cache import picture_key
 from service.routes.answers import accepted, answered, chat_events
 from service.schemas import ChatDelta, ChatRequest, ChatResponse

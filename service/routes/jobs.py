@@ -8,10 +8,10 @@ from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response
 
 from safety.contents import Status
-from service.completion import ChatIntent, PaintIntent, answer_of, decode_intent
 from service.core.errors import InvalidRequest, JobNotFound, ServiceError, body
 from service.documentation import documented
 from service.image_output.ai_labels import Origin
+from service.jobs.finalizer import ChatIntent, PaintIntent, answer_of, decode_intent
 from service.routes.answers import answered, chat_events, paint_events
 from service.schemas import MAX_ID_CHARS, ChatDelta, ChatResponse, ErrorDetail, JobResponse
 from service.sse import EventStream

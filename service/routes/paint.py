@@ -10,11 +10,11 @@ from models.jobs import ModelDescription, PaintJob
 from service.accept import JSON, negotiate
 from service.admission import admitted, wants_async
 from service.bodies import read_json
-from service.completion import PaintIntent, encode_intent
-from service.conversations import unix_time_s
 from service.core.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
 from service.documentation import PAINT_BODY, documented
 from service.image_output.visible_label import language_of
+from service.jobs.conversations import unix_time_s
+from service.jobs.finalizer import PaintIntent, encode_intent
 from service.routes.answers import accepted, answered, paint_events, picture
 from service.schemas import PaintRequest, PaintResponse, PictureFormat
 from service.sse import EventStream

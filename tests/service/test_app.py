@@ -22,13 +22,13 @@ from PIL import Image
 
 from safety.gate import Gate
 from service.app import create_app
-from service.conversations import Conversations
 from service.core.settings import Settings
 from service.embedded import EmbeddedServer
+from service.jobs.conversations import Conversations
+from service.jobs.worker_registry import Registry
 from service.openapi import render
 from service.queue.connection import Link
 from service.queue.producer import Bus
-from service.registry import Registry
 from service.tied import tied
 from tests.service.tree import WorkerProcess, eventually, quick_settings
 from tests.service.web import serving

@@ -143,8 +143,8 @@ async def test_what_a_dead_process_left_is_screened_and_ended_by_another(setting
     await dead.bus.start()
     async with serving(settings) as service:
         await service.ready()
-        from service.completion import ChatIntent, encode_intent
-        from service.conversations import ConversationMeta
+        from service.jobs.conversations import ConversationMeta
+        from service.jobs.finalizer import ChatIntent, encode_intent
         from tests.service.tree import make_job
 
         begun = ConversationMeta(created=1, model="scripted", fingerprint="test")

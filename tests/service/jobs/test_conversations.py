@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from service.conversations import (
+from service.core.errors import ConversationBusy, ConversationNotFound
+from service.core.settings import Settings
+from service.jobs.conversations import (
     ConversationMeta,
     Conversations,
     StoredTurn,
@@ -13,8 +15,6 @@ from service.conversations import (
     conversation_key,
     new_conversation_id,
 )
-from service.core.errors import ConversationBusy, ConversationNotFound
-from service.core.settings import Settings
 from service.queue.connection import Link
 from service.queue.vision_cache import VisionCache, picture_key
 

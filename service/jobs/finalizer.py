@@ -25,10 +25,10 @@ from models.jobs import (
 from safety.contents import Inputs, Passed, Result, Step, Text
 from safety.language import language_of
 from safety.verdict import Picture, Stage, Verdict
-from service.conversations import ConversationMeta, Conversations, StoredTurn
 from service.core.errors import Cancelled, ContentRefused, Deadline, from_code
 from service.image_output.ai_labels import Labels, Origin
 from service.image_output.visible_label import Language
+from service.jobs.conversations import ConversationMeta, Conversations, StoredTurn
 from service.queue.record import Ending, TurnAppend
 from service.schemas import (
     Answer,

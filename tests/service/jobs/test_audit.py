@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from safety.verdict import Verdict
-from service.audit import Audit, AuditUnwritable
 from service.core.metrics import Metrics
+from service.jobs.audit import Audit, AuditUnwritable
 
 BLOCKED = Verdict(
     "prompt", "block", {"illicit": 0.98765, "hate": 0.0}, "rules", "no", ("illicit",), "en", "p1", sha256="ab" * 32

@@ -23,13 +23,13 @@ from safety.policy import Policy, load_policy
 from safety.text_rules import load_text_rules
 from safety.text_screen import TextScreen
 from safety.verdict import Finding, Picture, Stage, Verdict
-from service.completion import SafetyIntent, encode_intent
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
+from service.jobs.finalizer import SafetyIntent, encode_intent
+from service.jobs.worker_registry import Registry
 from service.queue.producer import Bus, Ending
 from service.queue.verdict_cache import VerdictCache
-from service.registry import Registry
 
 MAX_SIDE_PX = 512  # of a picture sent to the screens, which look at 224 to 256
 TENANT = "#safety"  # of screening jobs: none that a client can be

@@ -12,9 +12,9 @@ from PIL import Image
 
 from safety.verdict import Picture
 from service.core.settings import Settings
+from service.jobs.screens import NoFindings, Rules, WorkerScreens, _small
+from service.jobs.worker_registry import Registry
 from service.queue.verdict_cache import VerdictCache
-from service.registry import Registry
-from service.screens import NoFindings, Rules, WorkerScreens, _small
 from tests.service.image_input.colours import BLUE, GREEN, GREY, RED
 from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
 
