@@ -48,7 +48,7 @@ lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@$(BIN)/python -m service.openapi | diff - openapi.yaml || { echo "openapi.yaml is old: make openapi"; exit 1; }
+	@$(BIN)/python -m service.http.openapi_yaml | diff - openapi.yaml || { echo "openapi.yaml is old: make openapi"; exit 1; }
 
 check: lint test
 
@@ -63,7 +63,7 @@ bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/health_latency.py
 
 openapi: .venv/.installed
-	$(BIN)/python -m service.openapi > openapi.yaml.new
+	$(BIN)/python -m service.http.openapi_yaml > openapi.yaml.new
 	@mv openapi.yaml.new openapi.yaml
 
 # On the CUDA machine, which may be bare: its own Python with torch and transformers, and wheels carried along.

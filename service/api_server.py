@@ -15,7 +15,7 @@ from service.core.settings import Settings
 from service.request_heads import BoundedHeads
 
 if TYPE_CHECKING:  # the supervisor binds the socket and needs no app
-    from service.state import ApiState
+    from service.http.dependencies import ApiState
 
 logger = logging.getLogger(__name__)
 

@@ -63,7 +63,7 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
         return _refuse("VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)")
     from safety.policy import PolicyError
     from service.api_server import BindError, bind, run_api, url_of
-    from service.app import create_app
+    from service.http.app import create_app
     from service.jobs.audit import AuditUnwritable
 
     try:

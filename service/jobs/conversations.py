@@ -15,10 +15,10 @@ import redis.asyncio
 from models.jobs import Turn
 from service.core.errors import ConversationBusy, ConversationNotFound
 from service.core.settings import Settings
+from service.http.schemas import ConversationResponse, ConversationTurn
 from service.queue.connection import Link
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import forget_state, picture_key
-from service.schemas import ConversationResponse, ConversationTurn
 
 # Marks the conversation busy and returns it; false: unknown; 0: busy. ARGV: key, job id, busy ms, ttl ms.
 _OPEN = b"""

@@ -26,11 +26,7 @@ from safety.contents import Inputs, Passed, Result, Step, Text
 from safety.language import language_of
 from safety.verdict import Picture, Stage, Verdict
 from service.core.errors import Cancelled, ContentRefused, Deadline, from_code
-from service.image_output.ai_labels import Labels, Origin
-from service.image_output.visible_label import Language
-from service.jobs.conversations import ConversationMeta, Conversations, StoredTurn
-from service.queue.record import Ending, TurnAppend
-from service.schemas import (
+from service.http.schemas import (
     Answer,
     ChatResponse,
     ChatTimings,
@@ -43,6 +39,10 @@ from service.schemas import (
     PictureFormat,
     milliseconds,
 )
+from service.image_output.ai_labels import Labels, Origin
+from service.image_output.visible_label import Language
+from service.jobs.conversations import ConversationMeta, Conversations, StoredTurn
+from service.queue.record import Ending, TurnAppend
 
 
 class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):

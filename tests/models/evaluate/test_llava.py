@@ -23,7 +23,7 @@ from models.evaluate.local_chat import read_pixels
 from models.jobs import ChatGeneration, ChatJob, Generated
 from models.tiny import write_tiny_checkpoints
 from service.core.settings import Settings
-from service.schemas import ChatRequest
+from service.http.schemas import ChatRequest
 
 REFERENCE_DATA = Path(__file__).parents[4] / "shared" / "reference-data"
 QUESTIONS = [

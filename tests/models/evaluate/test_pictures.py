@@ -30,7 +30,7 @@ from models.evaluate.pictures import ClipScore, FrechetDistance, measure_painted
 from models.jobs import Engine, Job, JobRejected
 from models.tiny import write_tiny_checkpoints
 from service.core.settings import Settings
-from service.schemas import PaintRequest
+from service.http.schemas import PaintRequest
 from tests.models.clip import write_tiny_clip
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from models.jobs import Kind
 from service.core.errors import ModelNotFound
-from service.documentation import documented
+from service.http.dependencies import ApiState, state_of
+from service.http.openapi import documented
 from service.queue.heartbeat import LiveWorker
-from service.state import ApiState, state_of
 
 router = APIRouter(tags=["health"])
 

@@ -7,18 +7,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.jobs import ModelDescription, PaintJob
-from service.accept import JSON, negotiate
-from service.admission import admitted, wants_async
-from service.bodies import read_json
 from service.core.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
-from service.documentation import PAINT_BODY, documented
+from service.http.admission import admitted, wants_async
+from service.http.bodies import read_json
+from service.http.content_negotiation import JSON, negotiate
+from service.http.dependencies import request_id_of, state_of, tenant_of
+from service.http.openapi import PAINT_BODY, documented
+from service.http.routes.responses import accepted, answered, paint_events, picture
+from service.http.schemas import PaintRequest, PaintResponse, PictureFormat
+from service.http.sse import EventStream
 from service.image_output.visible_label import language_of
 from service.jobs.conversations import unix_time_s
 from service.jobs.finalizer import PaintIntent, encode_intent
-from service.routes.answers import accepted, answered, paint_events, picture
-from service.schemas import PaintRequest, PaintResponse, PictureFormat
-from service.sse import EventStream
-from service.state import request_id_of, state_of, tenant_of
 
 router = APIRouter(tags=["paint"])
 

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from safety.contents import Status
 from service.core.errors import InvalidRequest, JobNotFound, ServiceError, body
-from service.documentation import documented
+from service.http.dependencies import state_of, tenant_of
+from service.http.openapi import documented
+from service.http.routes.responses import answered, chat_events, paint_events
+from service.http.schemas import MAX_ID_CHARS, ChatDelta, ChatResponse, ErrorDetail, JobResponse
+from service.http.sse import EventStream
 from service.image_output.ai_labels import Origin
 from service.jobs.finalizer import ChatIntent, PaintIntent, answer_of, decode_intent
-from service.routes.answers import answered, chat_events, paint_events
-from service.schemas import MAX_ID_CHARS, ChatDelta, ChatResponse, ErrorDetail, JobResponse
-from service.sse import EventStream
-from service.state import state_of, tenant_of
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

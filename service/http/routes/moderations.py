@@ -8,12 +8,12 @@ from starlette.responses import Response
 
 from safety.gate import ScreenFailed
 from safety.verdict import Picture, Verdict
-from service.bodies import read_json
 from service.core.errors import ScreenUnavailable
-from service.documentation import MODERATION_BODY, documented
-from service.routes.answers import answered
-from service.schemas import Moderation, ModerationRequest, ModerationResponse, TextPart
-from service.state import ApiState, state_of
+from service.http.bodies import read_json
+from service.http.dependencies import ApiState, state_of
+from service.http.openapi import MODERATION_BODY, documented
+from service.http.routes.responses import answered
+from service.http.schemas import Moderation, ModerationRequest, ModerationResponse, TextPart
 
 router = APIRouter(tags=["moderations"])
 

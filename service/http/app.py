@@ -16,7 +16,10 @@ from service.core import errors
 from service.core.allocator import bound_allocator
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.documentation import describe
+from service.http.dependencies import ApiState
+from service.http.middleware import BodyLimits, RequestContext
+from service.http.openapi import describe
+from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import Labels
 from service.jobs.audit import Audit
@@ -25,12 +28,9 @@ from service.jobs.finalizer import Completion
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import Registry
-from service.middleware import BodyLimits, RequestContext
 from service.queue.connection import Link, open_redis
 from service.queue.producer import Bus
 from service.queue.verdict_cache import VerdictCache
-from service.routes import chat, conversations, health, jobs, metrics, moderations, paint
-from service.state import ApiState
 
 _log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service import sse
 from service.core.errors import OUTCOME, JobLost
-from service.sse import DONE, EventStream, event
+from service.http import sse
+from service.http.sse import DONE, EventStream, event
 
 
 class Connection:

@@ -1,11 +1,11 @@
-"""`python -m service.openapi`: the API's description, as openapi.yaml keeps it. Needs PyYAML (the extra `test`)."""
+"""`python -m service.http.openapi_yaml`: the API's description, as openapi.yaml keeps it. Needs PyYAML."""
 
 import sys
 
 import yaml
 
-from service.app import create_app
 from service.core.settings import Settings
+from service.http.app import create_app
 
 
 def render() -> str:

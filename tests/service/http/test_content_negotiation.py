@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.accept import negotiate
 from service.core.errors import NotAcceptable
+from service.http.content_negotiation import negotiate
 
 
 @pytest.mark.parametrize(

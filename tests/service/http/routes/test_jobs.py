@@ -58,7 +58,7 @@ async def test_unknown_jobs(service: Service) -> None:
 async def test_a_result_left_unscreened_is_completed_when_it_is_asked_for(service: Service) -> None:
     """An API process that died between the result and its ending leaves a job in `generated`."""
     headers = {"Prefer": "respond-async"}
-    state = service.state
+    state = service.http.dependencies
     spawn, state.spawn = state.spawn, lambda work, name: work.close()  # this process forgets the job
     job = (await service.client.post("/chat", json={"question": "echo kept"}, headers=headers)).json()
     state.spawn = spawn

@@ -21,12 +21,12 @@ import yaml
 from PIL import Image
 
 from safety.gate import Gate
-from service.app import create_app
 from service.core.settings import Settings
 from service.embedded import EmbeddedServer
+from service.http.app import create_app
+from service.http.openapi_yaml import render
 from service.jobs.conversations import Conversations
 from service.jobs.worker_registry import Registry
-from service.openapi import render
 from service.queue.connection import Link
 from service.queue.producer import Bus
 from service.tied import tied
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_api_loads_no_model_code() -> None:
     libraries = ("torch", "transformers", "diffusers", "onnxruntime", "numpy")
     heavy = (*libraries, "models.chat", "models.paint", "models.cpm_bee")
-    code = f"import sys, service.app; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys, service.http.app; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
 
@@ -92,7 +92,7 @@ def test_no_route_module_knows_the_bus_or_redis() -> None:
 async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> None:
     """Walks all that a route can get hold of: the app, its state, its routes' functions, closures and dependants."""
     async with serving(quick_settings(redis_url)) as service:
-        reached = _reachable([service.app, *service.app.routes])
+        reached = _reachable([service.http.app, *service.http.app.routes])
         assert any(isinstance(one, Gate) for one in reached), "the walk must at least find the gate"
         assert not any(isinstance(one, Bus) for one in reached)
         assert not any(getattr(one, "__self__", None).__class__ is Bus for one in reached)

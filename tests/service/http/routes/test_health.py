@@ -40,7 +40,7 @@ async def test_kserves_names(service: Service) -> None:
 
 
 async def test_draining_is_told_and_takes_no_new_jobs(service: Service) -> None:
-    service.state.begin_drain()
+    service.http.dependencies.begin_drain()
     assert (await service.client.get("/health/live")).status_code == 200
     report = await service.client.get("/health/ready")
     assert report.status_code == 503 and report.json()["down"] == ["api"]

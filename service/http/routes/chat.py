@@ -7,18 +7,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.jobs import ChatJob, ModelDescription
-from service.admission import admitted, wants_async
-from service.bodies import read_chat
 from service.core.errors import InvalidRequest
-from service.documentation import CHAT_BODY, documented
+from service.http.admission import admitted, wants_async
+from service.http.bodies import read_chat
+from service.http.dependencies import ApiState, state_of, tenant_of
+from service.http.openapi import CHAT_BODY, documented
+from service.http.routes.responses import accepted, answered, chat_events
+from service.http.schemas import ChatDelta, ChatRequest, ChatResponse
+from service.http.sse import EventStream
 from service.image_input.intake import Pixels
 from service.jobs.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
 from service.jobs.finalizer import ChatIntent, encode_intent
 from service.queue.vision_cache import picture_key
-from service.routes.answers import accepted, answered, chat_events
-from service.schemas import ChatDelta, ChatRequest, ChatResponse
-from service.sse import EventStream
-from service.state import ApiState, state_of, tenant_of
 
 router = APIRouter(tags=["chat"])
 

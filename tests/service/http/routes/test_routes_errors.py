@@ -157,7 +157,7 @@ async def test_what_nobody_expected_is_a_500_without_insides(service: Service, c
     async def breaks(*_: object) -> None:
         raise RuntimeError("secret inside")
 
-    service.state.conversations.get = breaks
+    service.http.dependencies.conversations.get = breaks
     response = await service.client.get("/conversations/x", headers={"x-request-id": "find-me"})
     error = assert_error(response, 500, "internal_error")
     assert "secret" not in response.text and error["type"] == "server_error"

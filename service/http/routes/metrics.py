@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from service.core.errors import BusUnavailable
 from service.device import resident_bytes
-from service.documentation import documented
-from service.scrape import fetch_workers, merge
-from service.state import ApiState, state_of
+from service.http.dependencies import ApiState, state_of
+from service.http.openapi import documented
+from service.http.scrape import fetch_workers, merge
 
 router = APIRouter(tags=["metrics"])
 

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.scrape import merge
+from service.http.scrape import merge
 
 OWN = """# HELP a_total Counts a.
 # TYPE a_total counter

@@ -179,7 +179,7 @@ async def test_n_plus_k_at_once_gives_exactly_k_refusals(settings: Settings) -> 
         asked = [service.ask("stream 100", image=encoded()) for _ in range(size + extra)]
         statuses = sorted(response.status_code for response in await asyncio.gather(*asked))
         assert statuses == [200] * size + [429] * extra
-        assert service.state.images.decodes == size
+        assert service.http.dependencies.images.decodes == size
         assert await service.accounting() == {"done": size}
 
 

@@ -10,10 +10,10 @@ from models.jobs import Model
 from safety.contents import Step, Text
 from safety.gate import GatedWatch
 from service.core.metrics import Metrics
+from service.http.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
+from service.http.sse import event
 from service.image_output.ai_labels import Labels, Origin
 from service.jobs.finalizer import answer_of
-from service.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
-from service.sse import event
 
 _PARTIAL = "image_generation.partial_image"
 _PROGRESS = "image_generation.progress"

@@ -19,10 +19,10 @@ from service.core.errors import (
     ServiceError,
     from_exception,
 )
+from service.http.dependencies import ApiState
+from service.http.schemas import Answer
+from service.http.sse import until_disconnect
 from service.jobs.finalizer import answer_of, moderation_of
-from service.schemas import Answer
-from service.sse import until_disconnect
-from service.state import ApiState
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.core.errors import Cancelled, InvalidRequest, UnsupportedMedia, from_validation
 from service.core.settings import Settings
-from service.schemas import ChatRequest
-from service.schemas import Request as RequestBody
+from service.http.schemas import ChatRequest
+from service.http.schemas import Request as RequestBody
 
 _Body = TypeVar("_Body", bound=RequestBody)
 

@@ -7,8 +7,8 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service import schemas
 from service.core import errors
+from service.http import schemas
 
 _REFERENCE = "#/components/schemas/{name}"
 _ANSWERS = (

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from service.documentation import documented
-from service.routes.answers import answered
-from service.schemas import MAX_ID_CHARS, ConversationResponse
-from service.state import state_of, tenant_of
+from service.http.dependencies import state_of, tenant_of
+from service.http.openapi import documented
+from service.http.routes.responses import answered
+from service.http.schemas import MAX_ID_CHARS, ConversationResponse
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
