@@ -82,7 +82,7 @@ def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str
     configure_logging(settings.log_level, f"worker {options.kind}")
     if not settings.redis_url:
         return _refuse("VISCPM_REDIS_URL is not set: the worker role needs it (`viscpm serve` brings its own server)")
-    from service.worker import run_worker
+    from service.worker.worker import run_worker
 
     worker_id = options.worker_id or f"{socket.gethostname()}-{options.kind}-{secrets.token_hex(3)}"
     return run_worker(options.kind, settings, worker_id, options.predecessor)

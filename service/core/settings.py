@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     safety_device: str = "cpu"
     safety_max_jobs: int = Field(16, ge=1, le=256)  # judged as one batch
     safety_workers: int = Field(1, ge=0, le=64)
-    safety_engine: str = "service.safety_engine:create_engine"
+    safety_engine: str = "service.worker.safety_engine:create_engine"
     safety_queue_size: int = Field(256, ge=1, le=100_000)
     safety_deadline_s: float = Field(10.0, gt=0)  # for one verdict; then the answer is 503
     safety_audit_file: str = ""  # JSON lines; empty: none

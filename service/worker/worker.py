@@ -25,14 +25,14 @@ from models.jobs import Engine, EngineConfig, Job, Kind, Model, ModelDescription
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Dtype, Settings
-from service.device import Device, resident_bytes
-from service.engine_thread import EngineThread, TokenEvent
-from service.job_flow import JobFlow
 from service.queue.connection import Link, open_redis
 from service.queue.consumer import Leases
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
 from service.queue.vision_cache import VisionCache
-from service.worker_http import WorkerServer
+from service.worker.dispatcher import JobFlow
+from service.worker.engine_thread import EngineThread, TokenEvent
+from service.worker.gpu_stats import Device, resident_bytes
+from service.worker.http import WorkerServer
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from models.box import box_checkpoint
 from models.jobs import Delta, Generated, Kind, PaintResult, Progress
 from service.core.settings import read_settings
 from service.queue.heartbeat import last_model
-from service.worker import engine_config
+from service.worker.worker import engine_config
 from tests.service.engines import PREVIEW
 from tests.service.tree import ApiSide, WorkerProcess, eventually, log_lines, quick_settings
 

@@ -13,10 +13,10 @@ from redis.exceptions import RedisError
 
 from models.jobs import ChatJob, Failed, Generated, Job, StateComputed
 from service.core.errors import BusUnavailable
-from service.device import empty_device_cache
-from service.engine_thread import EngineThread, TokenEvent
 from service.queue.consumer import Delivery, Leases
 from service.queue.vision_cache import VisionCache
+from service.worker.engine_thread import EngineThread, TokenEvent
+from service.worker.gpu_stats import empty_device_cache
 
 _log = logging.getLogger(__name__)
 
