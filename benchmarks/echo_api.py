@@ -13,7 +13,6 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.jobs import ChatJob
-from service.api_server import bind, run_api
 from service.core.logs import configure_logging
 from service.core.settings import read_settings
 from service.http.admission import admitted
@@ -21,6 +20,7 @@ from service.http.app import create_app
 from service.http.dependencies import state_of
 from service.jobs.conversations import ConversationMeta, new_conversation_id, unix_time_s
 from service.jobs.finalizer import ChatIntent, encode_intent
+from service.process.api_server import bind, run_api
 
 router = APIRouter()
 

@@ -34,13 +34,13 @@ from safety.evaluate import LABELLED_DIR, read_labelled
 from safety.verdict import OpenScreens, Picture, Verdict
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.embedded import EmbeddedServer
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.worker_registry import Registry
+from service.process.embedded_redis import EmbeddedServer
+from service.process.parent_death import tied
 from service.queue.connection import Link, open_redis
 from service.queue.producer import Bus
 from service.queue.verdict_cache import VerdictCache
-from service.tied import tied
 
 LIMITS_MS = {"first seen": 60.0, "seen before": 3.0, "text": 2.0}
 _START_S = 120.0
@@ -119,7 +119,7 @@ def main() -> int:
         rules = Rules(settings)
         variables = {"VISCPM_REDIS_URL": server.url, "VISCPM_SAFETY": "on", "VISCPM_LOG_LEVEL": "warning"}
         worker = subprocess.Popen(
-            tied([sys.executable, "-m", "service.cli", "worker", "safety"]), env={**os.environ, **variables}
+            tied([sys.executable, "-m", "service.process.cli", "worker", "safety"]), env={**os.environ, **variables}
         )
         try:
             measured = asyncio.run(measure(rules, settings, options.pictures))

@@ -146,7 +146,18 @@ def _serve(kind: str, options: argparse.Namespace, bandwidth: float) -> list[Row
     }
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log"
-        command = [sys.executable, "-m", "service.cli", "serve", "--models", kind, "--port", "0", "--data-dir", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "service.process.cli",
+            "serve",
+            "--models",
+            kind,
+            "--port",
+            "0",
+            "--data-dir",
+            folder,
+        ]
         with open(log_path, "wb") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:

@@ -50,7 +50,7 @@ def measure(url: str, count: int, interval_s: float) -> dict[str, float]:
 def serving(data_dir: Path) -> Iterator[str]:
     """URL of a service with two chat workers, started for the block."""
     log_path = data_dir / "serve.log"
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", "service.process.cli", "serve", "--port", "0", "--data-dir", str(data_dir)]
     with open(log_path, "wb") as log:
         process = subprocess.Popen(command, stderr=log, env={**_environment(), **SERVICE})
     try:

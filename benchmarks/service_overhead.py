@@ -29,8 +29,8 @@ from typing import Any
 
 from PIL import Image
 
-from service.embedded import EmbeddedServer
-from service.tied import tied
+from service.process.embedded_redis import EmbeddedServer
+from service.process.parent_death import tied
 
 CLIENTS = (1, 16, 64)
 ROUTES = ("/echo", "/chat")
@@ -84,7 +84,7 @@ def our_service(folder: Path, max_jobs: int) -> Iterator[str]:
             "VISCPM_SAFETY": "off",  # LitServe has no screens; gate_latency.py measures ours
             "VISCPM_LOG_LEVEL": "warning",
         }
-        command = [sys.executable, "-m", "service.cli", "worker", "chat", "--worker-id", "echo"]
+        command = [sys.executable, "-m", "service.process.cli", "worker", "chat", "--worker-id", "echo"]
         with process(command, environment), server("echo_api", environment) as url:
             yield url
 

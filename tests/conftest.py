@@ -7,7 +7,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from service.embedded import EmbeddedServer
+from service.process.embedded_redis import EmbeddedServer
 from service.queue.connection import open_redis
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from service.embedded import EmbeddedServer
-from service.tied import tied
+from service.process.embedded_redis import EmbeddedServer
+from service.process.parent_death import tied
 from tests.attacks import canary, origin
 from tests.attacks.canary import Canary
 from tests.attacks.case import Surroundings
@@ -84,7 +84,7 @@ def attacked(folder: Path) -> Iterator[Target]:
 
 @contextmanager
 def _process(arguments: list[str], environment: dict[str, str], log: object) -> Iterator["subprocess.Popen[bytes]"]:
-    command = tied([sys.executable, "-m", "service.cli", *arguments])
+    command = tied([sys.executable, "-m", "service.process.cli", *arguments])
     running = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=log)  # type: ignore[call-overload]
     try:
         yield running

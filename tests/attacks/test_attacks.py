@@ -55,7 +55,7 @@ def fetching(redis_url: str, *ports: int) -> Settings:
 
 async def until_ready(service: Service) -> None:
     async def is_ready() -> bool:
-        return (await service.client.get("/health/ready")).status_code == 200
+        return (await service.process.client.get("/health/ready")).status_code == 200
 
     await eventually(is_ready, 300.0)
 

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from service.embedded import EmbeddedServer
+from service.process.embedded_redis import EmbeddedServer
 from tests.e2e.tree import FAST_LEASES, Tree, large_jpeg, metric, paused, wait_for
 
 pytestmark = pytest.mark.timeout(180)

@@ -87,7 +87,7 @@ def test_a_busy_port_is_refused(tmp_path: Path) -> None:
 
 def _assert_refused(flags: list[str], message: str, **variables: str) -> None:
     process = subprocess.run(
-        [sys.executable, "-m", "service.cli", "serve", *flags], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "service.process.cli", "serve", *flags], capture_output=True, text=True, timeout=60
     )
     errors = [line for line in process.stderr.splitlines() if " ERROR " in line]
     assert process.returncode == 1, process.stderr

@@ -36,7 +36,17 @@ class Tree:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VISCPM_")}
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--data-dir", str(data_dir), *flags],
+                [
+                    sys.executable,
+                    "-m",
+                    "service.process.cli",
+                    "serve",
+                    "--port",
+                    "0",
+                    "--data-dir",
+                    str(data_dir),
+                    *flags,
+                ],
                 env={**clean, "OMP_NUM_THREADS": "1", "VISCPM_SAFETY": "off", **variables},
                 stdin=subprocess.DEVNULL,
                 stderr=log,

@@ -14,11 +14,11 @@ from pathlib import Path
 from models.jobs import ChatJob, Delta, Event, Generated, Job, Kind, PaintJob
 from service.core.metrics import Metrics
 from service.core.settings import Settings
+from service.process.parent_death import tied
 from service.queue.connection import Link, open_redis
 from service.queue.consumer import Leases
 from service.queue.heartbeat import LiveWorker, live_workers
 from service.queue.producer import Bus, Ending
-from service.tied import tied
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +54,7 @@ class WorkerProcess:
         environment = {f"VISCPM_{name.upper()}": str(value) for name, value in changed.items()}
         environment |= {"VISCPM_TEST_LOG": str(log), "VISCPM_TEST_STEP_S": str(step_s)}
         environment["PYTHONPATH"] = str(ROOT)
-        command = [sys.executable, "-m", "service.cli", "worker", kind, "--worker-id", self.id]
+        command = [sys.executable, "-m", "service.process.cli", "worker", kind, "--worker-id", self.id]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 tied([*command, *(["--predecessor", predecessor] if predecessor else [])]),

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from PIL import Image
 
 from safety.verdict import Screens
-from service.api_server import bind, url_of
 from service.core.settings import Settings
 from service.http.app import create_app
+from service.process.api_server import bind, url_of
 from service.queue.connection import open_redis
 from tests.service.tree import eventually
 

@@ -22,14 +22,14 @@ from PIL import Image
 
 from safety.gate import Gate
 from service.core.settings import Settings
-from service.embedded import EmbeddedServer
 from service.http.app import create_app
 from service.http.openapi_yaml import render
 from service.jobs.conversations import Conversations
 from service.jobs.worker_registry import Registry
+from service.process.embedded_redis import EmbeddedServer
+from service.process.parent_death import tied
 from service.queue.connection import Link
 from service.queue.producer import Bus
-from service.tied import tied
 from tests.service.tree import WorkerProcess, eventually, quick_settings
 from tests.service.web import serving
 
@@ -143,7 +143,7 @@ def api_process(settings: Settings, port: int, log: Path) -> Iterator[psutil.Pro
     environment = {f"VISCPM_{name.upper()}": str(getattr(settings, name)) for name in names}
     with log.open("w") as output:
         process = subprocess.Popen(
-            tied([sys.executable, "-m", "service.cli", "api", "--port", str(port)]),
+            tied([sys.executable, "-m", "service.process.cli", "api", "--port", str(port)]),
             cwd=ROOT,
             env=os.environ | environment,
             stderr=output,

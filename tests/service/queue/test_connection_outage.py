@@ -11,7 +11,7 @@ import pytest
 
 from service.core.errors import BusUnavailable, JobLost
 from service.core.settings import Settings
-from service.embedded import EmbeddedServer
+from service.process.embedded_redis import EmbeddedServer
 from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
 
 StartWorker = Callable[..., WorkerProcess]

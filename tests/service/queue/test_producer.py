@@ -13,9 +13,9 @@ import pytest
 from models.jobs import ChatJob, Delta, Failed, Generated, encode
 from service.core.errors import JobFailed, JobLost, QueueFull
 from service.core.settings import Settings
+from service.process.parent_death import tied
 from service.queue.consumer import Delivery, Leases
 from service.queue.producer import Bus, Ending, TurnAppend
-from service.tied import tied
 from tests.service.queue.test_redelivery import generated
 from tests.service.tree import ROOT, ApiSide, api_side, eventually, quick_settings
 

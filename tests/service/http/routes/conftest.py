@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from service.core.settings import Settings
-from service.embedded import EmbeddedServer
+from service.process.embedded_redis import EmbeddedServer
 from tests.service.tree import WorkerProcess, quick_settings
 from tests.service.web import Service, serving
 

@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from service.request_heads import BoundedHeads
+from service.process.request_heads import BoundedHeads
 
 BODY = b"x" * 300_000
 

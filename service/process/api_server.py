@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.core.settings import Settings
-from service.request_heads import BoundedHeads
+from service.process.request_heads import BoundedHeads
 
 if TYPE_CHECKING:  # the supervisor binds the socket and needs no app
     from service.http.dependencies import ApiState

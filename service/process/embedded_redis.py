@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.tied import tied
+from service.process.parent_death import tied
 
 _MAX_SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, its final zero included
 _LOCK_WAIT_S = 3.0  # a server whose supervisor was killed needs a moment to write its file and go
@@ -31,7 +31,7 @@ class EmbeddedServerError(Exception):
 class EmbeddedServer:
     """One Valkey process over `data_dir`/valkey.
 
-    Start it from a thread that lives as long as the server should (`service.tied`). `url` is known from the beginning.
+    Start it from a thread that lives as long as the server should (parent_death.py). `url` is known from the beginning.
 
     Args:
         max_memory_bytes: writes beyond it are refused (`noeviction`); 0 is no limit.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service import supervisor
 from service.core.settings import read_settings
-from service.supervisor import Supervisor
+from service.process import supervisor
+from service.process.supervisor import Supervisor
 
 
 def test_backoff_grows_and_a_steady_life_forgives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.embedded import EmbeddedServer, EmbeddedServerError
+from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
 
 
 def test_data_outlives_a_kill(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_broken_file_is_told_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="a child is tied to its parent by Linux' prctl")
 def test_the_server_dies_with_its_parent(tmp_path: Path, death: signal.Signals) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from service.embedded import EmbeddedServer\n"
+        "import sys, time; from pathlib import Path; from service.process.embedded_redis import EmbeddedServer\n"
         "server = EmbeddedServer(Path(sys.argv[1])); server.start(); print(server.process.pid, flush=True)\n"
         "time.sleep(60)"
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service import cli
+from service.process import cli
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_low_memory_mode_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_the_command_line_loads_no_torch() -> None:
     code = (
-        "import sys, service.cli, service.supervisor, service.client, service.api_server\n"
+        "import sys\nfrom service.process import api_server, cli, client, supervisor\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers', 'onnxruntime')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -113,7 +113,7 @@ def test_chat_asks_once(service: str, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_chat_holds_a_conversation(service: str, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"pixels")
-    command = [sys.executable, "-m", "service.cli", "chat", "--image", str(picture), "--url", service]
+    command = [sys.executable, "-m", "service.process.cli", "chat", "--image", str(picture), "--url", service]
     talk = subprocess.run(command, input="first\nbad\n\nsecond\n", capture_output=True, text=True, timeout=30)
     assert talk.returncode == 0, talk.stderr
     assert talk.stdout.splitlines() == ["you said first", "you said second"]

@@ -20,10 +20,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from models.jobs import Kind
-from service.api_server import BindError, bind, url_of
 from service.core.settings import Settings
-from service.embedded import EmbeddedServer, EmbeddedServerError
-from service.tied import tied
+from service.process.api_server import BindError, bind, url_of
+from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
+from service.process.parent_death import tied
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class _Child:
         self._backoff_s = 0.0
 
     def spawn(self) -> None:
-        """Start it. Call from the main thread: the child dies with the thread that started it (`service.tied`)."""
+        """Start it. Call from the main thread: the child dies with the thread that started it (parent_death.py)."""
         self._process = subprocess.Popen(
             tied(self._command()),
             stdin=subprocess.DEVNULL,
@@ -188,7 +188,7 @@ class Supervisor:
     # Workers and API
 
     def _api(self, number: int, listener: socket.socket) -> _Child:
-        command = [sys.executable, "-m", "service.cli", "api", "--fd", str(listener.fileno())]
+        command = [sys.executable, "-m", "service.process.cli", "api", "--fd", str(listener.fileno())]
         return _Child(f"API process {number}", lambda: command, self._environment, listener.fileno())
 
     def _worker(self, kind: Kind, number: int) -> _Child:
@@ -198,7 +198,7 @@ class Supervisor:
             nonlocal worker_id
             predecessor, worker_id = worker_id, f"{socket.gethostname()}-{kind}-{number}-{secrets.token_hex(3)}"
             ids = ["--worker-id", worker_id, *(["--predecessor", predecessor] if predecessor else [])]
-            return [sys.executable, "-m", "service.cli", "worker", kind, *ids]
+            return [sys.executable, "-m", "service.process.cli", "worker", kind, *ids]
 
         return _Child(f"{kind} worker {number}", command, self._environment)
 

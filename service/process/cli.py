@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
-    from service.supervisor import Supervisor
+    from service.process.supervisor import Supervisor
 
     configure_logging(settings.log_level, "serve")
 
@@ -62,9 +62,9 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
     if not settings.redis_url:
         return _refuse("VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)")
     from safety.policy import PolicyError
-    from service.api_server import BindError, bind, run_api, url_of
     from service.http.app import create_app
     from service.jobs.audit import AuditUnwritable
+    from service.process.api_server import BindError, bind, run_api, url_of
 
     try:
         app = create_app(settings)
@@ -89,7 +89,7 @@ def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str
 
 
 def _chat(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
-    from service.client import ClientError, chat
+    from service.process.client import ClientError, chat
 
     try:
         chat(
@@ -101,7 +101,7 @@ def _chat(settings: Settings, options: argparse.Namespace, overrides: dict[str, 
 
 
 def _paint(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
-    from service.client import ClientError, paint
+    from service.process.client import ClientError, paint
 
     names = ("negative_prompt", "num_inference_steps", "guidance_scale", "size", "seed")
     try:
