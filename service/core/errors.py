@@ -1,20 +1,9 @@
-"""The error tree, and the one handler that renders it.
+"""The error tree. Each class is one error code of the API; status codes live here alone.
 
-Each class is one error code of the API; status codes live here alone. Raised deep, rendered once as
-`{"error": {"message", "type", "param", "code"}}` (CONVENTIONS §4).
+Raised deep, rendered once (service/http/error_handlers.py) as `{"error": {"message", "type", "param", "code"}}`.
 """
 
-from collections.abc import Iterator, Mapping
-from http import HTTPStatus
-
-import msgspec
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-
-OUTCOME = "viscpm.outcome"  # in a request's scope: the code of the error that it was answered with
+from collections.abc import Iterator
 
 
 class ServiceError(Exception):
@@ -288,80 +277,11 @@ def codes_of(status: int) -> list[str]:
     return sorted(kind.code for kind in kinds if kind.status == status)
 
 
-def body(error: ServiceError) -> dict[str, object]:
+def error_body(error: ServiceError) -> dict[str, object]:
+    """As JSON tells it (CONVENTIONS §4)."""
     return {
         "error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code} | error.extra
     }
-
-
-def response(error: ServiceError) -> Response:
-    headers = {"content-type": "application/json"}
-    if error.closes_connection:
-        headers["connection"] = "close"
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, error.retry_after_s))
-    return Response(msgspec.json.encode(body(error)), error.status, headers)
-
-
-def from_exception(error: Exception) -> ServiceError:
-    """What the caller is told of any exception; the unexpected ones keep their insides to the log."""
-    if isinstance(error, ServiceError):
-        return error
-    if isinstance(error, RequestValidationError):
-        return from_validation(error)
-    if isinstance(error, HTTPException):
-        return _from_http(error)
-    return ServiceError("internal error; the request id names it in the server's log")
-
-
-def from_validation(error: RequestValidationError | ValidationError) -> InvalidRequest:
-    """400 for the first field at fault: its path, the rule, and what was got."""
-    items = error.errors()
-    first = items[0]
-    location = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
-    param = ".".join(location) or None
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "unknown field"
-    got = _shown(first.get("input")) if first["type"] not in ("missing", "json_invalid", "extra_forbidden") else ""
-    more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
-    return InvalidRequest(f"{param or 'body'}: {message}{got}{more}", param=param)
-
-
-def install(app: FastAPI) -> None:
-    """Route every exception through `from_exception`; what is unexpected is logged by the request middleware."""
-    for exception in (ServiceError, RequestValidationError, HTTPException):
-        app.add_exception_handler(exception, _handle)
-
-
-async def _handle(request: Request, error: Exception) -> Response:
-    told = from_exception(error)
-    request.scope[OUTCOME] = told.code
-    rendered = response(told)
-    if isinstance(error, HTTPException) and error.headers:
-        rendered.headers.update(error.headers)
-    return rendered
-
-
-def _from_http(error: HTTPException) -> ServiceError:
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        return NotFound("no such route")
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        return MethodNotAllowed(f"method not allowed here; allowed: {allowed or 'see openapi.json'}")
-    known: Mapping[int, type[ServiceError]] = {413: ContentTooLarge, 415: UnsupportedMedia}
-    if error.status_code in known:
-        return known[error.status_code](str(error.detail))
-    return InvalidRequest(str(error.detail)) if error.status_code < 500 else ServiceError("internal error")
-
-
-def _shown(value: object) -> str:
-    """A short form of what was got; never a picture's text or a long prompt."""
-    if isinstance(value, bool | int | float) or value is None:
-        return f", got {str(value)[:40]}"
-    if isinstance(value, str):
-        return f", got {value!r}" if len(value) <= 40 else f", got {len(value)} characters"
-    return f", got {type(value).__name__}"
 
 
 def _subclasses(root: type[ServiceError]) -> Iterator[type[ServiceError]]:

@@ -17,9 +17,9 @@ from service.core.errors import (
     QueueFull,
     ScreenUnavailable,
     ServiceError,
-    from_exception,
 )
 from service.http.dependencies import ApiState
+from service.http.error_handlers import from_exception
 from service.http.schemas import Answer
 from service.http.sse import until_disconnect
 from service.jobs.finalizer import answer_of, moderation_of

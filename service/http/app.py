@@ -12,11 +12,11 @@ from starlette.middleware import Middleware
 
 from safety.gate import Gate
 from safety.verdict import OpenScreens, Screens
-from service.core import errors
-from service.core.allocator import bound_allocator
 from service.core.metrics import Metrics
+from service.core.process_memory import bound_allocator
 from service.core.settings import Settings
 from service.http.dependencies import ApiState
+from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, RequestContext
 from service.http.openapi import describe
 from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
@@ -73,7 +73,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
     )
     for module in (chat, paint, moderations, conversations, jobs, health, metrics):
         app.include_router(module.router)
-    errors.install(app)
+    install_error_handlers(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
 

@@ -8,8 +8,9 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.core.errors import Cancelled, InvalidRequest, UnsupportedMedia, from_validation
+from service.core.errors import Cancelled, InvalidRequest, UnsupportedMedia
 from service.core.settings import Settings
+from service.http.error_handlers import from_validation
 from service.http.schemas import ChatRequest
 from service.http.schemas import Request as RequestBody
 

@@ -8,8 +8,9 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.core.errors import OUTCOME, BodyTimeout, ContentTooLarge, Draining, Unavailable, from_exception, response
+from service.core.errors import BodyTimeout, ContentTooLarge, Draining, Unavailable
 from service.core.metrics import Metrics
+from service.http.error_handlers import OUTCOME, error_response, from_exception
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +59,13 @@ class RequestContext:
             if status:
                 raise
             scope[OUTCOME] = Draining.code
-            await response(Draining("this process is shutting down, ask again"))(scope, receive, send_on)
+            await error_response(Draining("this process is shutting down, ask again"))(scope, receive, send_on)
         except Exception as error:
             logger.exception("request %s: %s %s", request_id.decode(), scope["method"], scope["path"])
             if status:  # too late for another answer; the server cuts the connection
                 raise
             scope[OUTCOME] = "internal_error"
-            await response(from_exception(error))(scope, receive, send_on)
+            await error_response(from_exception(error))(scope, receive, send_on)
 
     def _count(self, scope: Scope, status: int, elapsed_s: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")

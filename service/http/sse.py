@@ -13,7 +13,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.core.errors import OUTCOME, BusUnavailable, ServiceError, body, from_exception
+from service.core.errors import BusUnavailable, ServiceError, error_body
+from service.http.error_handlers import OUTCOME, from_exception
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class EventStream(Response):
                 _log.exception("a stream broke")
             told = from_exception(error)
             scope[OUTCOME] = told.code
-            waiting.put_nowait(event(body(told)))
+            waiting.put_nowait(event(error_body(told)))
         waiting.put_nowait(DONE)
         waiting.put_nowait(None)
 

@@ -1,8 +1,6 @@
-"""Memory and load of a worker's process and device. Nothing here needs a device, NVIDIA's library or torch."""
+"""Memory and load of a worker's GPU. Nothing here needs a device, NVIDIA's library or torch."""
 
-import os
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -53,14 +51,6 @@ class Device:
             uuid = str(torch.cuda.get_device_properties(self.index).uuid)
             return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
         return nvml.nvmlDeviceGetHandleByIndex(self.index)
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process; 0 where the system does not tell."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def empty_device_cache() -> None:

@@ -24,6 +24,7 @@ from models.box import box_checkpoint
 from models.jobs import Engine, EngineConfig, Job, Kind, Model, ModelDescription
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
+from service.core.process_memory import resident_bytes
 from service.core.settings import Dtype, Settings
 from service.queue.connection import Link, open_redis
 from service.queue.consumer import Leases
@@ -31,7 +32,7 @@ from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, s
 from service.queue.vision_cache import VisionCache
 from service.worker.dispatcher import JobFlow
 from service.worker.engine_thread import EngineThread, TokenEvent
-from service.worker.gpu_stats import Device, resident_bytes
+from service.worker.gpu_stats import Device
 from service.worker.http import WorkerServer
 
 _log = logging.getLogger(__name__)

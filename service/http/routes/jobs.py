@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response
 
 from safety.contents import Status
-from service.core.errors import InvalidRequest, JobNotFound, ServiceError, body
+from service.core.errors import InvalidRequest, JobNotFound, ServiceError, error_body
 from service.http.dependencies import state_of, tenant_of
 from service.http.openapi import documented
 from service.http.routes.responses import answered, chat_events, paint_events
@@ -64,7 +64,7 @@ def _described(job_id: str, status: Status) -> JobResponse:
         try:
             described.answer = answer_of(status.ending, status.kind, job_id)
         except ServiceError as error:
-            described.error = msgspec.convert(body(error)["error"], ErrorDetail)
+            described.error = msgspec.convert(error_body(error)["error"], ErrorDetail)
     return described
 
 

@@ -7,10 +7,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from service.core.errors import BusUnavailable
+from service.core.process_memory import resident_bytes
 from service.http.dependencies import ApiState, state_of
 from service.http.openapi import documented
 from service.http.scrape import fetch_workers, merge
-from service.worker.gpu_stats import resident_bytes
 
 router = APIRouter(tags=["metrics"])
 

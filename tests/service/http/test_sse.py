@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.core.errors import OUTCOME, JobLost
+from service.core.errors import JobLost
 from service.http import sse
+from service.http.error_handlers import OUTCOME
 from service.http.sse import DONE, EventStream, event
 
 
