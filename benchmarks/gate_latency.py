@@ -35,11 +35,11 @@ from safety.verdict import OpenScreens, Picture, Verdict
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.jobs.screens import Rules, WorkerScreens
-from service.jobs.worker_registry import Registry
+from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
-from service.process.parent_death import tied
-from service.queue.connection import Link, open_redis
-from service.queue.producer import Bus
+from service.process.parent_death import dies_with_parent
+from service.queue.connection import RedisConnection, open_redis
+from service.queue.producer import JobProducer
 from service.queue.verdict_cache import VerdictCache
 
 LIMITS_MS = {"first seen": 60.0, "seen before": 3.0, "text": 2.0}
@@ -78,10 +78,14 @@ async def times_ms(judge: Callable[[_T], Awaitable[Verdict]], contents: Sequence
 async def measure(rules: Rules, settings: Settings, num_pictures: int) -> dict[str, list[float]]:
     async with open_redis(settings.redis_url) as redis:
         metrics = Metrics("api")
-        bus, registry, link = Bus(redis, settings, "benchmark", metrics), Registry(redis, settings), Link(redis)
-        await bus.start()
+        producer, registry, connection = (
+            JobProducer(redis, settings, "benchmark", metrics),
+            WorkerRegistry(redis, settings),
+            RedisConnection(redis),
+        )
+        await producer.start()
         await registry.start()
-        screens = WorkerScreens(rules, bus, VerdictCache(link, settings), registry, settings, metrics)
+        screens = WorkerScreens(rules, producer, VerdictCache(connection, settings), registry, settings, metrics)
         deadline_s = time.monotonic() + _START_S
         while not registry.is_ready("safety"):
             if time.monotonic() > deadline_s:
@@ -104,8 +108,8 @@ async def measure(rules: Rules, settings: Settings, num_pictures: int) -> dict[s
         }
         await screens.close()
         await registry.close()
-        await bus.close()
-        await link.close()
+        await producer.close()
+        await connection.close()
     return measured
 
 
@@ -119,7 +123,8 @@ def main() -> int:
         rules = Rules(settings)
         variables = {"VISCPM_REDIS_URL": server.url, "VISCPM_SAFETY": "on", "VISCPM_LOG_LEVEL": "warning"}
         worker = subprocess.Popen(
-            tied([sys.executable, "-m", "service.process.cli", "worker", "safety"]), env={**os.environ, **variables}
+            dies_with_parent([sys.executable, "-m", "service.process.cli", "worker", "safety"]),
+            env={**os.environ, **variables},
         )
         try:
             measured = asyncio.run(measure(rules, settings, options.pictures))

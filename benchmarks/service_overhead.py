@@ -30,7 +30,7 @@ from typing import Any
 from PIL import Image
 
 from service.process.embedded_redis import EmbeddedServer
-from service.process.parent_death import tied
+from service.process.parent_death import dies_with_parent
 
 CLIENTS = (1, 16, 64)
 ROUTES = ("/echo", "/chat")
@@ -101,7 +101,7 @@ def server(module: str, environment: dict[str, str]) -> Iterator[str]:
 @contextmanager
 def process(command: list[str], environment: dict[str, str]) -> Iterator[None]:
     running = subprocess.Popen(
-        tied(command),
+        dies_with_parent(command),
         env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
         stdout=sys.stderr,
         start_new_session=True,

@@ -82,7 +82,7 @@ class Gate:
         Args:
             intent: as `submit` returned it; empty where only the bus knows it.
         """
-        return GatedWatch(self._bus.watch(job_id), self._bus, self._screening, self._contents, job_id, intent)
+        return GatedWatch(self._bus.subscribe(job_id), self._bus, self._screening, self._contents, job_id, intent)
 
     async def complete(self, job_id: str) -> Ending | None:
         """Screen a result that nobody screened yet and write the job's ending. None: there is nothing to screen."""

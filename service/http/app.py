@@ -21,15 +21,15 @@ from service.http.middleware import BodyLimits, RequestContext
 from service.http.openapi import describe
 from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
 from service.image_input.intake import ImageIntake
-from service.image_output.ai_labels import Labels
+from service.image_output.ai_labels import AILabels
 from service.jobs.audit import Audit
 from service.jobs.conversations import Conversations
 from service.jobs.finalizer import Completion
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
-from service.jobs.worker_registry import Registry
-from service.queue.connection import Link, open_redis
-from service.queue.producer import Bus
+from service.jobs.worker_registry import WorkerRegistry
+from service.queue.connection import RedisConnection, open_redis
+from service.queue.producer import JobProducer
 from service.queue.verdict_cache import VerdictCache
 
 _log = logging.getLogger(__name__)
@@ -86,27 +86,27 @@ async def _start(
     stack.push_async_callback(redis.aclose)
     images = ImageIntake(settings, api_metrics)
     stack.callback(images.close)
-    labels = Labels(settings, f"VisCPM service {VERSION}")
+    labels = AILabels(settings, f"VisCPM service {VERSION}")
     stack.callback(labels.close)
     conversations_store = Conversations(redis, settings)
     stack.push_async_callback(conversations_store.close)
     process_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    bus = Bus(redis, settings, process_id, api_metrics)
-    await bus.start()
-    stack.push_async_callback(bus.close)
-    registry = Registry(redis, settings)
+    producer = JobProducer(redis, settings, process_id, api_metrics)
+    await producer.start()
+    stack.push_async_callback(producer.close)
+    registry = WorkerRegistry(redis, settings)
     await registry.start()
     stack.push_async_callback(registry.close)
     if isinstance(screens, Rules):
-        link = Link(redis)
-        stack.push_async_callback(link.close)
-        screens = WorkerScreens(screens, bus, VerdictCache(link, settings), registry, settings, api_metrics)
+        connection = RedisConnection(redis)
+        stack.push_async_callback(connection.close)
+        screens = WorkerScreens(screens, producer, VerdictCache(connection, settings), registry, settings, api_metrics)
         stack.push_async_callback(screens.close)
     stack.callback(audit.close)
-    gate = Gate(bus, screens or OpenScreens(), Completion(conversations_store, labels), audit)
+    gate = Gate(producer, screens or OpenScreens(), Completion(conversations_store, labels), audit)
     if gate.is_open:
         _log.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")
-    sweeper = Sweeper(bus.sweep, gate, settings.sweep_s)
+    sweeper = Sweeper(producer.sweep, gate, settings.sweep_s)
     sweeper.start()
     stack.push_async_callback(sweeper.close)
     state = ApiState(settings, api_metrics, gate, registry, conversations_store, images, labels)

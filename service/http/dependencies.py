@@ -14,9 +14,9 @@ from service.core.errors import Draining, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.image_input.intake import ImageIntake
-from service.image_output.ai_labels import Labels
+from service.image_output.ai_labels import AILabels
 from service.jobs.conversations import Conversations
-from service.jobs.worker_registry import Registry
+from service.jobs.worker_registry import WorkerRegistry
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ class ApiState:
     settings: Settings
     metrics: Metrics
     gate: Gate
-    registry: Registry
+    registry: WorkerRegistry
     conversations: Conversations
     images: ImageIntake
-    labels: Labels
+    labels: AILabels
     is_draining: bool = False
     num_moderating: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)

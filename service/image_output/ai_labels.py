@@ -26,7 +26,7 @@ class Origin(NamedTuple):
     language: Language = "zh"  # of the prompt
 
 
-class Labels:
+class AILabels:
     """Labels and encodes pictures as the settings say.
 
     PNG without a visible label gets chunks and keeps all its bytes; all else is encoded anew, in a bounded pool.

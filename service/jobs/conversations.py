@@ -16,7 +16,7 @@ from models.jobs import Turn
 from service.core.errors import ConversationBusy, ConversationNotFound
 from service.core.settings import Settings
 from service.http.schemas import ConversationResponse, ConversationTurn
-from service.queue.connection import Link
+from service.queue.connection import RedisConnection
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import forget_state, picture_key
 
@@ -83,11 +83,11 @@ class Conversations:
     """Every call raises BusUnavailable where Redis does not serve it."""
 
     def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
-        self._link = Link(redis)
+        self._connection = RedisConnection(redis)
         self._settings = settings
 
     async def close(self) -> None:
-        await self._link.close()
+        await self._connection.close()
 
     async def open(self, tenant: str, conversation_id: str, job_id: str) -> Conversation:
         """Take the conversation for one turn; it is free again when the job has ended.
@@ -96,7 +96,7 @@ class Conversations:
         """
         settings = self._settings
         busy_s = settings.slot_lease_s + settings.chat_deadline_s
-        reply = await self._link.send(
+        reply = await self._connection.send(
             "EVAL",
             _OPEN,
             0,
@@ -139,10 +139,10 @@ class Conversations:
         meta, deleted = await self._gather(("HGET", key, "meta"), ("DEL", key))
         if not deleted:
             raise _not_found(conversation_id)
-        await self._link.send("DEL", f"{key}:turns", f"{key}:pixels", f"{key}:busy")
+        await self._connection.send("DEL", f"{key}:turns", f"{key}:pixels", f"{key}:busy")
         sha256 = _meta_decoder.decode(meta).image_sha256
         if sha256:  # another conversation about the same picture computes its state again
-            await forget_state(self._link, picture_key(tenant, sha256))
+            await forget_state(self._connection, picture_key(tenant, sha256))
 
     def append(self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None) -> TurnAppend:
         """The turn that the bus writes with the job's ending; with a conversation's first, `begun`."""
@@ -157,7 +157,7 @@ class Conversations:
         )
 
     async def _gather(self, *commands: tuple[str | int, ...]) -> list[Any]:
-        futures = [self._link.send(*command) for command in commands]
+        futures = [self._connection.send(*command) for command in commands]
         return [await future for future in futures]
 
 

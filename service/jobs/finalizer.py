@@ -39,7 +39,7 @@ from service.http.schemas import (
     PictureFormat,
     milliseconds,
 )
-from service.image_output.ai_labels import Labels, Origin
+from service.image_output.ai_labels import AILabels, Origin
 from service.image_output.visible_label import Language
 from service.jobs.conversations import ConversationMeta, Conversations, StoredTurn
 from service.queue.record import Ending, TurnAppend
@@ -114,7 +114,7 @@ def answer_of(ending: Ending, kind: Kind, job_id: str) -> Answer:
 class Completion:
     """What the gate asks about jobs and results (safety.contents.Contents)."""
 
-    def __init__(self, conversations: Conversations, labels: Labels) -> None:
+    def __init__(self, conversations: Conversations, labels: AILabels) -> None:
         self._conversations = conversations
         self._labels = labels
 

@@ -27,8 +27,9 @@ from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.jobs.finalizer import SafetyIntent, encode_intent
-from service.jobs.worker_registry import Registry
-from service.queue.producer import Bus, Ending
+from service.jobs.worker_registry import WorkerRegistry
+from service.queue.producer import JobProducer
+from service.queue.record import Ending
 from service.queue.verdict_cache import VerdictCache
 
 MAX_SIDE_PX = 512  # of a picture sent to the screens, which look at 224 to 256
@@ -60,10 +61,16 @@ class WorkerScreens:
     are_open = False
 
     def __init__(
-        self, rules: Rules, bus: Bus, cache: VerdictCache, registry: Registry, settings: Settings, metrics: Metrics
+        self,
+        rules: Rules,
+        producer: JobProducer,
+        cache: VerdictCache,
+        registry: WorkerRegistry,
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
         self._rules = rules
-        self._bus = bus
+        self._producer = producer
         self._cache = cache
         self._registry = registry
         self._has_checker = bool(settings.safety_prompt_checker)
@@ -136,13 +143,13 @@ class WorkerScreens:
 
     async def _ask(self, job: SafetyJob) -> list[ScreenFinding]:
         """Have the safety workers do a job. Raises NoFindings past its deadline, and what the bus raises."""
-        await self._bus.reserve("safety", job.job_id, TENANT)
-        async with self._bus.watch(job.job_id) as watch:
-            await self._bus.submit(job, _INTENT)
+        await self._producer.reserve("safety", job.job_id, TENANT)
+        async with self._producer.subscribe(job.job_id) as watch:
+            await self._producer.submit(job, _INTENT)
             async for event in watch:
                 if isinstance(event, Generated) and isinstance(event.result, SafetyResult):
                     with suppress(BusUnavailable):  # then a sweep ends it
-                        await self._bus.finish(job.job_id, Ending("done"))
+                        await self._producer.finish(job.job_id, Ending("done"))
                     return event.result.findings
                 if isinstance(event, Ending):
                     raise NoFindings(f"{event.code}: {event.message}")

@@ -16,7 +16,7 @@ class Sweeper:
     """Sweeps about every `sweep_s` seconds, with jitter so that processes take turns.
 
     Args:
-        sweep: ends what outlived its slot (Bus.sweep).
+        sweep: ends what outlived its slot (JobProducer.sweep).
         gate: screens and ends results that nobody waits for.
     """
 

@@ -9,7 +9,7 @@ import redis.asyncio
 from models.jobs import Kind, ModelDescription, VersionMismatch
 from service.core.errors import BusUnavailable, ModelUnavailable
 from service.core.settings import Settings
-from service.queue.connection import Link
+from service.queue.connection import RedisConnection
 from service.queue.heartbeat import LiveWorker, last_model, live_workers
 
 _log = logging.getLogger(__name__)
@@ -25,11 +25,11 @@ class SharedState(msgspec.Struct, frozen=True):
     restarts: dict[str, int]
 
 
-class Registry:
+class WorkerRegistry:
     """Live workers by kind, at most about a second old."""
 
     def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
-        self._link = Link(redis)
+        self._connection = RedisConnection(redis)
         self._kinds = settings.kinds
         self._served = settings.models
         self._refresh_s = min(1.0, settings.heartbeat_s / 2)
@@ -46,7 +46,7 @@ class Registry:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._link.close()
+        await self._connection.close()
 
     @property
     def is_fresh(self) -> bool:
@@ -81,8 +81,11 @@ class Registry:
 
     async def shared_state(self) -> SharedState:
         """Read now. Raises BusUnavailable."""
-        depths = [self._link.send("ZCARD", f"slots:{kind}") for kind in self._kinds]
-        accounting, restarts = self._link.send("HGETALL", "accounting"), self._link.send("HGETALL", "restarts")
+        depths = [self._connection.send("ZCARD", f"slots:{kind}") for kind in self._kinds]
+        accounting, restarts = (
+            self._connection.send("HGETALL", "accounting"),
+            self._connection.send("HGETALL", "restarts"),
+        )
         jobs = {}
         for name, count in (await accounting).items():
             state, kind = name.decode().split(":")
@@ -100,10 +103,10 @@ class Registry:
 
     async def _refresh(self) -> None:
         try:
-            workers = await live_workers(self._link)
+            workers = await live_workers(self._connection)
             models = {worker.info.kind: worker.info.model for worker in workers if worker.info.model is not None}
             for kind in self._kinds:
-                model = models.get(kind) or self._models.get(kind) or await last_model(self._link, kind)
+                model = models.get(kind) or self._models.get(kind) or await last_model(self._connection, kind)
                 if model is not None:
                     self._models[kind] = model
         except BusUnavailable as error:

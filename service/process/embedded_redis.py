@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.process.parent_death import tied
+from service.process.parent_death import dies_with_parent
 
 _MAX_SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, its final zero included
 _LOCK_WAIT_S = 3.0  # a server whose supervisor was killed needs a moment to write its file and go
@@ -64,7 +64,7 @@ class EmbeddedServer:
         self.socket_path.unlink(missing_ok=True)  # left by a killed server; the lock says that none lives
         self.process = subprocess.Popen(
             # SIGTERM: with its parent gone it still writes its file to the end
-            tied([_binary(), *self._options()], death_signal=signal.SIGTERM),
+            dies_with_parent([_binary(), *self._options()], death_signal=signal.SIGTERM),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

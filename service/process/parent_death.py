@@ -1,8 +1,8 @@
 """Child processes that cannot outlive their parent, even one that was killed with SIGKILL.
 
-`tied(command)` wraps a command so that this file, run as a script, first asks the kernel for a signal on the parent's
-death and then becomes the command (same pid). The kernel watches the *thread* that started the child: start children
-from a thread that lives as long as they should. Systems without prctl (macOS) run the command untied.
+`dies_with_parent(command)` wraps a command so that this file, run as a script, first asks the kernel for a signal on
+the parent's death and then becomes the command (same pid). The kernel watches the *thread* that started the child:
+start children from a thread that lives as long as they should. Systems without prctl (macOS) run the bare command.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 _PR_SET_PDEATHSIG = 1
 
 
-def tied(command: Sequence[str], death_signal: signal.Signals = signal.SIGKILL) -> list[str]:
+def dies_with_parent(command: Sequence[str], death_signal: signal.Signals = signal.SIGKILL) -> list[str]:
     """`command` for Popen, dying by `death_signal` when the calling thread or its process ends."""
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), *command]
 

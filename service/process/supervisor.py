@@ -23,7 +23,7 @@ from models.jobs import Kind
 from service.core.settings import Settings
 from service.process.api_server import BindError, bind, url_of
 from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
-from service.process.parent_death import tied
+from service.process.parent_death import dies_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class _Child:
     def spawn(self) -> None:
         """Start it. Call from the main thread: the child dies with the thread that started it (parent_death.py)."""
         self._process = subprocess.Popen(
-            tied(self._command()),
+            dies_with_parent(self._command()),
             stdin=subprocess.DEVNULL,
             env=self._environment,
             pass_fds=self._fds,

@@ -1,8 +1,8 @@
 """The way to Redis: calls that are made together travel together, and none waits longer than its limit.
 
-A `Link` owns one connection. What its callers ask for while an exchange is under way goes out as one pipeline when that
-exchange is over, so a busy process pays for few round trips and an idle one waits for nothing. Steps of a job's life
-are calls of transitions.lua.
+A `RedisConnection` is one connection. What its callers ask for while an exchange is under way goes out as one pipeline
+when that exchange is over, so a busy process pays for few round trips and an idle one waits for nothing. What happens
+in a job's life are the transitions of transitions.lua.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ CALL_TIMEOUT_S = 2.0
 Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
 
-_MARK = "function step."
+_MARK = "function transition."
 _MAX_BATCH = 256
 _REFUSALS = (AuthenticationError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 
@@ -46,12 +46,12 @@ class _Script(NamedTuple):
 
 
 def _read_scripts() -> dict[str, _Script]:
-    """A script for each step: what stands before the first one, the step itself, and its call."""
-    shared, *steps = (Path(__file__).parent / "transitions.lua").read_text("utf-8").split(_MARK)
+    """A script for each transition: what stands before the first one, the transition itself, and its call."""
+    shared, *transitions = (Path(__file__).parent / "transitions.lua").read_text("utf-8").split(_MARK)
     scripts = {}
-    for step in steps:
-        name = step[: step.index("(")]
-        source = f"{shared}local function {step}\nreturn {name}(unpack(ARGV))\n"
+    for transition in transitions:
+        name = transition[: transition.index("(")]
+        source = f"{shared}local function {transition}\nreturn {name}(unpack(ARGV))\n"
         scripts[name] = _Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
     return scripts
 
@@ -72,7 +72,7 @@ def open_redis(url: str) -> "redis.asyncio.Redis":
     )
 
 
-class Link:
+class RedisConnection:
     """One connection shared by concurrent calls. Every call raises BusUnavailable where Redis does not serve it."""
 
     def __init__(self, client: "redis.asyncio.Redis") -> None:
@@ -81,8 +81,8 @@ class Link:
         self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
         self._exchanging: asyncio.Task[None] | None = None
 
-    async def step(self, name: str, *arguments: Argument) -> Any:
-        """One atomic step of transitions.lua."""
+    async def transition(self, name: str, *arguments: Argument) -> Any:
+        """One atomic transition of transitions.lua."""
         return await self.send("EVALSHA", _SCRIPTS[name].sha, 0, *arguments)
 
     def send(self, *command: Argument) -> "asyncio.Future[Any]":
@@ -93,8 +93,8 @@ class Link:
             self._exchanging = asyncio.create_task(self._exchange())
         return future
 
-    async def steps(self, calls: Sequence[Command]) -> list[Any]:
-        """Several steps in one exchange: each reply, or the exception in its place."""
+    async def transitions(self, calls: Sequence[Command]) -> list[Any]:
+        """Several transitions in one exchange: each reply, or the exception in its place."""
         futures = [self.send("EVALSHA", _SCRIPTS[str(name)].sha, 0, *arguments) for name, *arguments in calls]
         return await asyncio.gather(*futures, return_exceptions=True)
 
@@ -214,4 +214,4 @@ def _reason(error: BaseException) -> str:
     return type(error).__name__
 
 
-__all__ = ["BlockingReader", "Link", "RedisConnectionError", "open_redis"]
+__all__ = ["BlockingReader", "RedisConnection", "RedisConnectionError", "open_redis"]

@@ -12,7 +12,7 @@ from models.jobs import Event, Failed, Generated, Job, Kind, PaintJob, VersionMi
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.queue.connection import BlockingReader, Link
+from service.queue.connection import BlockingReader, RedisConnection
 from service.queue.record import Ending, encode_ending
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Delivery:
         self.last = b""
 
     def add(self, event: Event) -> None:
-        """Put an event in line for `Leases.publish`."""
+        """Put an event in line for `JobConsumer.publish`."""
         if isinstance(event, Generated):
             self.last_state, self.last = "generated", encode(event)
         elif isinstance(event, Failed):
@@ -45,7 +45,7 @@ class Delivery:
             self.unsent.append(encode(event))
 
 
-class Published(NamedTuple):
+class PublishResult(NamedTuple):
     """Deliveries that are lost (fenced off, or ended by others), that have ended, and that Redis did not take."""
 
     lost: list[Delivery]
@@ -53,13 +53,19 @@ class Published(NamedTuple):
     unsent: list[Delivery]
 
 
-class Leases:
+class JobConsumer:
     """Takes jobs of one kind for one consumer. Calls raise BusUnavailable when Redis does not serve them."""
 
     def __init__(
-        self, client: "redis.asyncio.Redis", link: Link, kind: Kind, consumer: str, settings: Settings, metrics: Metrics
+        self,
+        client: "redis.asyncio.Redis",
+        connection: RedisConnection,
+        kind: Kind,
+        consumer: str,
+        settings: Settings,
+        metrics: Metrics,
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._reader = BlockingReader(client)
         self._kind = kind
         self._stream = f"jobs:{kind}"
@@ -97,7 +103,7 @@ class Leases:
         cursor: bytes | str = "0-0"
         while len(recovered) < room and not self._waiting_alone and not any(one.alone for one in recovered):
             try:
-                reply = await self._link.send(
+                reply = await self._connection.send(
                     "XAUTOCLAIM", self._stream, _GROUP, self._consumer, self._lease_ms, cursor, "COUNT", 1
                 )
             except ResponseError as error:
@@ -116,19 +122,19 @@ class Leases:
         if not deliveries:
             return []
         arguments = [part for one in deliveries for part in (one.job_id, one.token, one.entry)]
-        kept = await self._link.step("renew", self._kind, self._consumer, *arguments)
+        kept = await self._connection.transition("renew", self._kind, self._consumer, *arguments)
         return [one for one, is_kept in zip(deliveries, kept, strict=True) if not is_kept]
 
-    async def publish(self, deliveries: Iterable[Delivery]) -> Published:
+    async def publish(self, deliveries: Iterable[Delivery]) -> PublishResult:
         """Send what waits in each; what is added meanwhile waits for the next call."""
         sent = [(one, len(one.unsent), one.last_state) for one in deliveries]
-        replies = await self._link.steps(
+        replies = await self._connection.transitions(
             [
                 ("publish", one.job_id, one.token, one.next_number, last_state, one.last, *one.unsent[:count])
                 for one, count, last_state in sent
             ]
         )
-        published = Published([], [], [])
+        published = PublishResult([], [], [])
         for (one, count, last_state), reply in zip(sent, replies, strict=True):
             if isinstance(reply, BusUnavailable):
                 published.unsent.append(one)
@@ -144,21 +150,21 @@ class Leases:
                     published.ended.append(one)
         return published
 
-    async def give_back(self, delivery: Delivery, is_counted: bool, alone: bool) -> None:
+    async def requeue(self, delivery: Delivery, is_counted: bool, alone: bool) -> None:
         """Leave a job to whoever wants it, at once. `is_counted`: it counts as one of its deliveries."""
-        await self._link.step(
-            "give_back", self._kind, delivery.job_id, delivery.token, int(is_counted), int(alone or delivery.alone)
+        await self._connection.transition(
+            "requeue", self._kind, delivery.job_id, delivery.token, int(is_counted), int(alone or delivery.alone)
         )
 
     async def release(self, consumer: str) -> int:
         """Leave all that a consumer holds to others, at once: this worker on its way out, or a dead one."""
-        released: int = await self._link.step("release_consumer", self._kind, consumer)
+        released: int = await self._connection.transition("release_consumer", self._kind, consumer)
         return released
 
     async def tidy_consumers(self) -> None:
         """Remove consumers of long gone workers from the group."""
         try:
-            await self._link.step("tidy_consumers", self._kind, int(_OLD_CONSUMER_S * 1000))
+            await self._connection.transition("tidy_consumers", self._kind, int(_OLD_CONSUMER_S * 1000))
         except ResponseError:  # no stream yet
             pass
 
@@ -167,14 +173,14 @@ class Leases:
 
     async def _create_group(self) -> None:
         try:
-            await self._link.send("XGROUP", "CREATE", self._stream, _GROUP, "0", "MKSTREAM")
+            await self._connection.send("XGROUP", "CREATE", self._stream, _GROUP, "0", "MKSTREAM")
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
     async def _claim(self, entries: list[Any], in_hand: int) -> list[Delivery]:
         entries = [(entry, fields) for entry, fields in entries if fields is not None]
-        replies = await self._link.steps(
+        replies = await self._connection.transitions(
             [
                 ("claim", self._kind, entry, fields[1], self._consumer, self._max_deliveries, in_hand + index)
                 for index, (entry, fields) in enumerate(entries)
@@ -210,5 +216,5 @@ class Leases:
         except (VersionMismatch, msgspec.DecodeError) as error:
             _log.error("job %s: unreadable: %s", fields[1].decode(), error)
             ending = encode_ending(Ending("failed", "job_failed", f"the worker cannot read the job: {error}"))
-            await self._link.step("publish", fields[1], token, 1, "failed", ending)
+            await self._connection.transition("publish", fields[1], token, 1, "failed", ending)
             return []

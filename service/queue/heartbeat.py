@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from models.jobs import Kind, ModelDescription, decode_description, encode
-from service.queue.connection import Link
+from service.queue.connection import RedisConnection
 
 WorkerState = Literal["loading", "ready", "stalled", "draining"]
 
@@ -39,27 +39,27 @@ class LiveWorker(msgspec.Struct, frozen=True):
     age_s: float
 
 
-async def send_heartbeat(link: Link, info: WorkerInfo, expiry_s: float) -> None:
+async def send_heartbeat(connection: RedisConnection, info: WorkerInfo, expiry_s: float) -> None:
     """Raises BusUnavailable."""
     description = b"" if info.model is None else encode(info.model)
     data = _encoder.encode(info)
-    await link.step("worker_beat", info.worker_id, data, int(expiry_s * 1000), info.kind, description)
+    await connection.transition("worker_beat", info.worker_id, data, int(expiry_s * 1000), info.kind, description)
 
 
-async def remove_heartbeat(link: Link, worker_id: str) -> None:
+async def remove_heartbeat(connection: RedisConnection, worker_id: str) -> None:
     """Raises BusUnavailable."""
-    await link.step("worker_leave", worker_id)
+    await connection.transition("worker_leave", worker_id)
 
 
-async def live_workers(link: Link) -> list[LiveWorker]:
+async def live_workers(connection: RedisConnection) -> list[LiveWorker]:
     """Workers whose heartbeat has not expired. Raises BusUnavailable."""
-    beats = await link.step("workers", int(_FORGET_S * 1000))
+    beats = await connection.transition("workers", int(_FORGET_S * 1000))
     return [LiveWorker(_decoder.decode(data), age_ms / 1000) for data, age_ms in beats]
 
 
-async def last_model(link: Link, kind: Kind) -> ModelDescription | None:
+async def last_model(connection: RedisConnection, kind: Kind) -> ModelDescription | None:
     """What the last worker of this kind served, also when none is alive. Raises BusUnavailable."""
-    data = await link.send("GET", f"model:{kind}")
+    data = await connection.send("GET", f"model:{kind}")
     return None if data is None else decode_description(data)
 
 

@@ -2,7 +2,7 @@
 
 A request makes three calls (reserve, submit, finish) and reads nothing: events come through the process' inbox, one
 stream that one task drains for all requests. Whatever an inbox misses (Redis away, trimmed, late) is read again from
-the job's own record and events, so a watcher sees each event once and in order.
+the job's own record and events, so a subscription sees each event once and in order.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from models.jobs import Job, Kind, PaintJob, encode
 from service.core.errors import BusUnavailable, JobFailed, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.queue.connection import BlockingReader, Link
+from service.queue.connection import BlockingReader, RedisConnection
 from service.queue.record import (
     END_STATES,
     Ending,
@@ -27,9 +27,7 @@ from service.queue.record import (
     encode_ending,
     read_record,
 )
-from service.queue.subscription import Watch, lost
-
-__all__ = ["Bus", "Ending", "JobRecord", "SweepCounts", "TurnAppend", "Watch"]
+from service.queue.subscription import JobSubscription, lost
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ _SWEEP_LIMIT = 100
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-class Bus:
+class JobProducer:
     """One per API process. Every call raises BusUnavailable within 3 s when Redis does not serve it.
 
     Args:
@@ -55,10 +53,10 @@ class Bus:
     ) -> None:
         self.process_id = process_id
         self.settings = settings
-        self._link = Link(redis)
+        self._connection = RedisConnection(redis)
         self._reader = BlockingReader(redis)
         self._metrics = metrics
-        self._watches: dict[str, set[Watch]] = {}
+        self._subscriptions: dict[str, set[JobSubscription]] = {}
         self._unsubmitted: dict[str, Kind] = {}  # reserved here, so a watch that starts now has missed nothing
         self._cursor = "0-0"
         self._tasks: list[asyncio.Task[None]] = []
@@ -74,9 +72,9 @@ class Bus:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(BusUnavailable):
-            await self._link.step("api_leave", self.process_id)
+            await self._connection.transition("api_leave", self.process_id)
         await self._reader.close()
-        await self._link.close()
+        await self._connection.close()
 
     async def reserve(self, kind: Kind, job_id: str, tenant: str = "") -> None:
         """Take a slot. From here on the job must end, and will: an abandoned slot ends as failed.
@@ -84,7 +82,7 @@ class Bus:
         Raises QueueFull, BusUnavailable.
         """
         settings = self.settings
-        granted = await self._link.step(
+        granted = await self._connection.transition(
             "reserve",
             kind,
             job_id,
@@ -109,13 +107,13 @@ class Bus:
         """
         kind = self._unsubmitted.pop(job.job_id)
         deadline_s = self.settings.deadline_s(kind)
-        for watch in self._watches.get(job.job_id, ()):
-            watch.deadline = asyncio.get_running_loop().time() + deadline_s
+        for subscription in self._subscriptions.get(job.job_id, ()):
+            subscription.deadline = asyncio.get_running_loop().time() + deadline_s
         pixels = b""
         if not isinstance(job, PaintJob):  # stored apart: for a conversation that begins, and not in dead letters
             pixels, job = job.pixels, msgspec.structs.replace(job, pixels=b"")
         data = encode(job)
-        before = await self._link.step(
+        before = await self._connection.transition(
             "submit", kind, job.job_id, data, pixels, intent, busy_key, _ms(deadline_s), _ms(_DEADLINE_GRACE_S)
         )
         if before is None:
@@ -123,9 +121,9 @@ class Bus:
         if before != b"reserved":
             raise JobFailed(f"job {job.job_id} was {before.decode()} before it could be queued")
 
-    def watch(self, job_id: str) -> "Watch":
+    def subscribe(self, job_id: str) -> JobSubscription:
         """The job's events from its beginning, then its Ending. Enter it before `submit`."""
-        return Watch(self, job_id, has_missed=job_id not in self._unsubmitted)
+        return JobSubscription(self, job_id, has_missed=job_id not in self._unsubmitted)
 
     async def finish(self, job_id: str, ending: Ending, turn: TurnAppend | None = None) -> bool:
         """Write the ending, and the turn with it. False: the job had ended already.
@@ -133,7 +131,9 @@ class Bus:
         `done` needs a generated result. Raises JobLost, BusUnavailable.
         """
         data = encode_ending(ending)
-        reply = await self._link.step("finish", job_id, self.process_id, ending.state, data, *_turn_arguments(turn))
+        reply = await self._connection.transition(
+            "finish", job_id, self.process_id, ending.state, data, *_turn_arguments(turn)
+        )
         self._unsubmitted.pop(job_id, None)
         if reply is None:
             raise lost(job_id)
@@ -142,8 +142,8 @@ class Bus:
             return False
         if ending.state == "done" and before != b"generated":
             raise RuntimeError(f"job {job_id} is {before.decode()}: only a generated one can be done")
-        for watch in self._watches.get(job_id, ()):
-            watch.put(b"end", data)
+        for subscription in self._subscriptions.get(job_id, ()):
+            subscription.put(b"end", data)
         if ending.state == "cancelled" and self._metrics is not None:
             where = "queued" if before in (b"reserved", b"queued") else "running"
             self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
@@ -158,18 +158,18 @@ class Bus:
 
     async def record(self, job_id: str) -> JobRecord | None:
         """All that Redis knows of a job, `generated` unscreened. None: unknown, or past its retention."""
-        fields = await self._link.send("HGETALL", f"job:{job_id}")
+        fields = await self._connection.send("HGETALL", f"job:{job_id}")
         return read_record(fields) if fields else None
 
     async def ungated(self) -> list[str]:
         """Take over generated jobs that nobody screens: their process is gone, or did not manage in time."""
-        ids = await self._link.step("adopt", self.process_id, _SWEEP_LIMIT, _ms(_UNGATED_PATIENCE_S))
+        ids = await self._connection.transition("adopt", self.process_id, _SWEEP_LIMIT, _ms(_UNGATED_PATIENCE_S))
         return [job_id.decode() for job_id in ids]
 
     async def sweep(self) -> SweepCounts:
         """End what outlived its slot."""
         counts = SweepCounts()
-        for kind, before, _ in await self._link.step("sweep", _SWEEP_LIMIT):
+        for kind, before, _ in await self._connection.transition("sweep", _SWEEP_LIMIT):
             if before == b"reserved":
                 counts.expired += 1
             elif before == b"lost":
@@ -183,27 +183,27 @@ class Bus:
 
     async def depth(self, kind: Kind) -> int:
         """Slots taken: reserved, queued, running and unscreened jobs of one model."""
-        return int(await self._link.send("ZCARD", f"slots:{kind}"))
+        return int(await self._connection.send("ZCARD", f"slots:{kind}"))
 
     async def accounting(self) -> dict[str, int]:
         """`{accepted,done,refused,failed,cancelled}:{kind}`, over all processes that ever were."""
-        stored = await self._link.send("HGETALL", "accounting")
+        stored = await self._connection.send("HGETALL", "accounting")
         names = [f"{state}:{kind}" for state in ("accepted", *END_STATES) for kind in _KINDS]
         return {name: int(stored.get(name.encode(), 0)) for name in names}
 
     async def follow(self, job_id: str, token: int, number: int) -> Any:
-        """What came after an event, for a Watch."""
-        return await self._link.step("follow", job_id, self.process_id, token, number)
+        """What came after an event, for a JobSubscription."""
+        return await self._connection.transition("follow", job_id, self.process_id, token, number)
 
-    def enter(self, watch: "Watch") -> None:
-        self._watches.setdefault(watch.job_id, set()).add(watch)
+    def enter(self, subscription: JobSubscription) -> None:
+        self._subscriptions.setdefault(subscription.job_id, set()).add(subscription)
 
-    def leave(self, watch: "Watch") -> None:
-        watches = self._watches.get(watch.job_id)
-        if watches is not None:
-            watches.discard(watch)
-            if not watches:
-                del self._watches[watch.job_id]
+    def leave(self, subscription: JobSubscription) -> None:
+        subscriptions = self._subscriptions.get(subscription.job_id)
+        if subscriptions is not None:
+            subscriptions.discard(subscription)
+            if not subscriptions:
+                del self._subscriptions[subscription.job_id]
 
     async def _read_inbox(self) -> None:
         failures = 0
@@ -229,14 +229,14 @@ class Bus:
 
     def _hand_out(self, entries: list[Any]) -> None:
         for _, (_, job_id, _, position, _, payload) in entries:
-            for watch in self._watches.get(job_id.decode(), ()):
-                watch.put(position, payload)
+            for subscription in self._subscriptions.get(job_id.decode(), ()):
+                subscription.put(position, payload)
         self._cursor = entries[-1][0]
 
     def _all_have_missed(self) -> None:
-        for watches in self._watches.values():
-            for watch in watches:
-                watch.has_missed()
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.has_missed()
 
     async def _keep_alive(self) -> None:
         while True:
@@ -246,7 +246,7 @@ class Bus:
 
     async def _beat(self) -> None:
         alive_ms = _ms(self.settings.heartbeat_expiry_s)
-        if await self._link.step("api_beat", self.process_id, alive_ms, _ms(_INBOX_EXPIRY_S)):
+        if await self._connection.transition("api_beat", self.process_id, alive_ms, _ms(_INBOX_EXPIRY_S)):
             self._cursor = "0-0"  # a new inbox: its ids may start below the old one's
             self._all_have_missed()
 

@@ -3,11 +3,11 @@
 from models.jobs import Delta, Event, Generated, Progress
 
 
-class Differs(Exception):
+class NonDeterministicReplay(Exception):
     """A restarted job said something else than the first time."""
 
 
-class Given:
+class DeliveredPrefix:
     """What one watcher was given of a job's events, over all deliveries."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Given:
         self._tokens = 0
 
     def only_new(self, delivery: int, event: Event) -> Event | None:
-        """The part of `event` that goes on from what was given. Raises Differs."""
+        """The part of `event` that goes on from what was given. Raises NonDeterministicReplay."""
         if delivery != self._delivery:
             self._delivery, self._chars, self._tokens = delivery, 0, 0
         if isinstance(event, Delta):
@@ -29,19 +29,23 @@ class Given:
                 return None
             self._progress_step = event.step
         elif isinstance(event, Generated) and self._chars < len(self._text):
-            raise Differs(f"the restarted answer ended after {self._chars} characters, {len(self._text)} were sent")
+            raise NonDeterministicReplay(
+                f"the restarted answer ended after {self._chars} characters, {len(self._text)} were sent"
+            )
         return event
 
     def _new_text(self, delta: Delta) -> Delta | None:
         if delta.offset_chars != self._chars:
-            raise Differs(f"text goes on at character {delta.offset_chars}, {self._chars} were received")
+            raise NonDeterministicReplay(f"text goes on at character {delta.offset_chars}, {self._chars} were received")
         known_chars, known_tokens = self._chars, self._tokens
         self._chars += len(delta.text)
         self._tokens += len(delta.token_ids)
         old_text = self._text[known_chars : self._chars]
         old_ids = self._token_ids[known_tokens : self._tokens]
         if not delta.text.startswith(old_text) or delta.token_ids[: len(old_ids)] != old_ids:
-            raise Differs(f"the restarted answer differs from what was sent after character {known_chars}")
+            raise NonDeterministicReplay(
+                f"the restarted answer differs from what was sent after character {known_chars}"
+            )
         text, token_ids = delta.text[len(old_text) :], delta.token_ids[len(old_ids) :]
         if not text and not token_ids:
             return None

@@ -2,44 +2,55 @@
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import Any, Protocol, Self
 
 from models.jobs import Event, decode_event
 from service.core.errors import BusUnavailable, JobLost
 from service.queue.record import Ending, decode_ending
-from service.queue.redelivery import Differs, Given
-
-if TYPE_CHECKING:  # the bus makes watches
-    from service.queue.producer import Bus
+from service.queue.redelivery import DeliveredPrefix, NonDeterministicReplay
 
 _FOLLOW_S = 10.0  # after hearing nothing for this long it looks into the record: its inbox may have lost something
 _RETRY_S = 0.2
 
 
-class Watch:
+class Source(Protocol):
+    """Where a subscription's events come from: the process' inbox (JobProducer), which puts them in, and Redis."""
+
+    def enter(self, subscription: "JobSubscription") -> None: ...
+
+    def leave(self, subscription: "JobSubscription") -> None: ...
+
+    async def follow(self, job_id: str, token: int, number: int) -> Any: ...
+
+    async def finish(self, job_id: str, ending: Ending) -> bool: ...
+
+    async def cancel(self, job_id: str, reason: str) -> bool: ...
+
+
+class JobSubscription:
     """Async context manager and iterator over one job's events, ended by its Ending.
 
     Events come in order, each once, and without what an earlier delivery has said already. Past the job's deadline the
-    watch cancels it. Raises JobLost when Redis forgot the job, BusUnavailable when it is away past the deadline.
+    subscription cancels it. Raises JobLost when Redis forgot the job, BusUnavailable when it is away past the deadline.
     """
 
-    def __init__(self, bus: "Bus", job_id: str, has_missed: bool) -> None:
+    def __init__(self, source: Source, job_id: str, has_missed: bool) -> None:
         self.job_id = job_id
         self.deadline: float | None = None  # of the event loop's clock
-        self._bus = bus
+        self._source = source
         self._behind = has_missed
         self._inbox: deque[tuple[bytes, bytes, bool]] = deque()  # position, payload, read from the record
         self._awake = asyncio.Event()
         self._last = (0, 0)  # fencing token and number of the last event seen
-        self._given = Given()
+        self._given = DeliveredPrefix()
         self._ended = False
 
     async def __aenter__(self) -> Self:
-        self._bus.enter(self)
+        self._source.enter(self)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._bus.leave(self)
+        self._source.leave(self)
 
     def __aiter__(self) -> Self:
         return self
@@ -82,16 +93,16 @@ class Watch:
         self._last = (token, number)
         try:
             return self._given.only_new(token, decode_event(payload))
-        except Differs as difference:
+        except NonDeterministicReplay as difference:
             message = f"job {self.job_id} was restarted and did not repeat itself: {difference}"
-            await self._bus.finish(self.job_id, Ending("failed", "job_failed", message))
+            await self._source.finish(self.job_id, Ending("failed", "job_failed", message))
             self._behind = True  # should something else have ended it first
             return None
 
     async def _catch_up(self) -> None:
         self._behind = False
         try:
-            reply = await self._bus.follow(self.job_id, *self._last)
+            reply = await self._source.follow(self.job_id, *self._last)
         except BusUnavailable:
             self._behind = True
             if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
@@ -122,7 +133,7 @@ class Watch:
         except TimeoutError:
             self._behind = True
             if self.deadline is not None and loop.time() >= self.deadline:
-                await self._bus.cancel(self.job_id, "deadline_exceeded")
+                await self._source.cancel(self.job_id, "deadline_exceeded")
 
 
 def lost(job_id: str) -> JobLost:

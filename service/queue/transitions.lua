@@ -1,4 +1,4 @@
--- Every step in a job's life, each atomic. Each `step` function is sent as a script of its own, with all that stands
+-- Every transition in a job's life, each atomic. Each `transition` function is sent as a script of its own, with all that stands
 -- before the first one; its arguments are ARGV.
 --
 -- reserved -> queued -> running -> generated -> done | refused | failed | cancelled
@@ -124,7 +124,7 @@ end
 -- API ---------------------------------------------------------------------------------------------------------------
 
 -- Marks this API process alive. Returns 1 when its inbox had to be made.
-function step.api_beat(process, alive_ms, inbox_ms)
+function transition.api_beat(process, alive_ms, inbox_ms)
   redis.call('SET', 'api:' .. process, '1', 'PX', alive_ms)
   if redis.call('PEXPIRE', 'inbox:' .. process, inbox_ms) == 1 then return 0 end
   redis.call('XADD', 'inbox:' .. process, '*', 'j', '', 'p', '', 'd', '')
@@ -132,12 +132,12 @@ function step.api_beat(process, alive_ms, inbox_ms)
   return 1
 end
 
-function step.api_leave(process)
+function transition.api_leave(process)
   return redis.call('DEL', 'api:' .. process, 'inbox:' .. process)
 end
 
 -- Returns 1, or 0 when no slot is free.
-function step.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms)
+function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms)
   sweep_kind(kind, 16, {})
   if redis.call('ZCARD', 'slots:' .. kind) >= tonumber(queue_size) then return 0 end
   local now = now_ms()
@@ -149,7 +149,7 @@ function step.reserve(kind, id, process, tenant, queue_size, lease_ms, retention
 end
 
 -- Returns the state before: anything but `reserved` means that nothing was queued.
-function step.submit(kind, id, job, pixels, intent, busy_key, deadline_ms, grace_ms)
+function transition.submit(kind, id, job, pixels, intent, busy_key, deadline_ms, grace_ms)
   local before = get(id, 'state')[1]
   if before ~= 'reserved' then return before end
   local now = now_ms()
@@ -162,9 +162,9 @@ function step.submit(kind, id, job, pixels, intent, busy_key, deadline_ms, grace
   return before
 end
 
--- Writes an ending by compare-and-set, with the conversation's turn in the same step.
+-- Writes an ending by compare-and-set, with the conversation's turn in the same transition.
 -- Returns {state before, kind}, {'ended', kind}, or false for an unknown job.
-function step.finish(id, process, state, ending, key, is_new, turn, max_turns, ttl_ms, ...)
+function transition.finish(id, process, state, ending, key, is_new, turn, max_turns, ttl_ms, ...)
   local job = get(id, 'state', 'kind')
   local before, kind = job[1], job[2]
   if not before then return false end
@@ -179,7 +179,7 @@ function step.finish(id, process, state, ending, key, is_new, turn, max_turns, t
 end
 
 -- What a watcher has not seen yet, and from now on its process hears of more.
-function step.follow(id, process, token, number)
+function transition.follow(id, process, token, number)
   local job = get(id, 'state', 'inboxes', 'deadline_ms', 'token', 'result', 'result_number', 'ending')
   if not job[1] then return false end
   if not ENDED[job[1]] and not string.find(' ' .. job[2] .. ' ', ' ' .. process .. ' ', 1, true) then
@@ -193,14 +193,14 @@ function step.follow(id, process, token, number)
   return {job[1], left_ms, events, position, job[5] or '', job[7] or ''}
 end
 
-function step.sweep(limit)
+function transition.sweep(limit)
   local swept = {}
   for _, kind in ipairs(KINDS) do sweep_kind(kind, limit, swept) end
   return swept
 end
 
 -- Takes over results that nobody screens: their API process is gone, or had its time. Returns their ids.
-function step.adopt(process, limit, patience_ms)
+function transition.adopt(process, limit, patience_ms)
   local now = now_ms()
   local adopted = {}
   for _, id in ipairs(redis.call('ZRANGE', 'ungated', 0, limit - 1)) do
@@ -220,7 +220,7 @@ end
 
 -- Turns a stream entry that this consumer was handed into a job to run.
 -- {'run', token, delivery, alone, queued for ms, pixels}, {'gone'}, {'dead', deliveries}, or {'alone'}: only with empty hands.
-function step.claim(kind, entry, id, consumer, max_deliveries, in_hand)
+function transition.claim(kind, entry, id, consumer, max_deliveries, in_hand)
   local pending = redis.call('XPENDING', 'jobs:' .. kind, GROUP, entry, entry, 1)[1]
   if not pending or pending[2] ~= consumer then return {'gone'} end
   local job = get(id, 'state', 'entry', 'token', 'deliveries', 'alone', 'queued_ms')
@@ -247,7 +247,7 @@ function step.claim(kind, entry, id, consumer, max_deliveries, in_hand)
 end
 
 -- Keeps leases: id, token, entry of each job in hand. Returns 1 or 0 (lost) for each.
-function step.renew(kind, consumer, ...)
+function transition.renew(kind, consumer, ...)
   local kept = {}
   for i = 1, select('#', ...), 3 do
     local id, token, entry = select(i, ...)
@@ -264,7 +264,7 @@ end
 
 -- Events of one delivery, numbered from `number` on, and perhaps its last one: a result (`generated`) or an ending
 -- (`failed`). All or nothing, and the same call again changes nothing. Returns 1, or 0: fenced off, or ended.
-function step.publish(id, token, number, last_state, last, ...)
+function transition.publish(id, token, number, last_state, last, ...)
   local job = get(id, 'state', 'token', 'inboxes', 'kind', 'entry')
   if job[2] ~= token then return 0 end
   if last_state ~= '' and job[1] == last_state then return 1 end
@@ -295,7 +295,7 @@ function step.publish(id, token, number, last_state, last, ...)
 end
 
 -- Puts a job in hand back, for anyone to take at once. `counted`: this delivery was an attempt.
-function step.give_back(kind, id, token, counted, alone)
+function transition.requeue(kind, id, token, counted, alone)
   local job = get(id, 'state', 'token', 'entry', 'deliveries')
   if job[1] ~= 'running' or job[2] ~= token then return 0 end
   redis.call('HSET', 'job:' .. id, 'state', 'queued', 'token', job[2] + 1, 'alone', alone,
@@ -305,7 +305,7 @@ function step.give_back(kind, id, token, counted, alone)
 end
 
 -- The same for all that a consumer still holds: one that leaves, or one that is known to be dead. Removes it.
-function step.release_consumer(kind, consumer)
+function transition.release_consumer(kind, consumer)
   local pending = redis.pcall('XPENDING', 'jobs:' .. kind, GROUP, '-', '+', 1000, consumer)
   if pending.err then return 0 end  -- no stream or no group: nothing to release
   for _, item in ipairs(pending) do
@@ -316,7 +316,7 @@ function step.release_consumer(kind, consumer)
 end
 
 -- Removes consumers of long gone workers that hold nothing.
-function step.tidy_consumers(kind, idle_ms)
+function transition.tidy_consumers(kind, idle_ms)
   local removed = 0
   for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', 'jobs:' .. kind, GROUP)) do
     local consumer = {}
@@ -331,20 +331,20 @@ end
 
 -- Heartbeats --------------------------------------------------------------------------------------------------------
 
-function step.worker_beat(worker, info, expiry_ms, kind, description)
+function transition.worker_beat(worker, info, expiry_ms, kind, description)
   redis.call('SET', 'worker:' .. worker, info, 'PX', expiry_ms)
   redis.call('ZADD', 'workers', integer(now_ms()), worker)
   if description ~= '' then redis.call('SET', 'model:' .. kind, description) end
   return 1
 end
 
-function step.worker_leave(worker)
+function transition.worker_leave(worker)
   redis.call('DEL', 'worker:' .. worker)
   return redis.call('ZREM', 'workers', worker)
 end
 
 -- {info, age in ms} of each live worker.
-function step.workers(forget_ms)
+function transition.workers(forget_ms)
   local now = now_ms()
   redis.call('ZREMRANGEBYSCORE', 'workers', '-inf', integer(now - forget_ms))
   local live = {}
@@ -358,7 +358,7 @@ end
 
 -- Caches ------------------------------------------------------------------------------------------------------------
 
-function step.cache_get(cache, key, ttl_ms)
+function transition.cache_get(cache, key, ttl_ms)
   local data = redis.call('GET', key)
   if data then
     redis.call('PEXPIRE', key, ttl_ms)
@@ -368,7 +368,7 @@ function step.cache_get(cache, key, ttl_ms)
 end
 
 -- `entry_bytes` is what an entry costs beyond its value. Returns 0 for one that is larger than the whole budget.
-function step.cache_put(cache, key, data, budget_bytes, ttl_ms, entry_bytes)
+function transition.cache_put(cache, key, data, budget_bytes, ttl_ms, entry_bytes)
   budget_bytes = tonumber(budget_bytes)
   local size = #data + entry_bytes
   forget_cached(cache, key)
@@ -388,7 +388,7 @@ function step.cache_put(cache, key, data, budget_bytes, ttl_ms, entry_bytes)
 end
 
 -- Forgets a picture's state under every model: the keys end with `suffix`.
-function step.cache_forget(cache, suffix)
+function transition.cache_forget(cache, suffix)
   local forgotten = 0
   for _, key in ipairs(redis.call('ZRANGE', cache .. ':used', 0, -1)) do
     if string.sub(key, -#suffix) == suffix then

@@ -10,7 +10,7 @@ import msgspec
 
 from models.jobs import ScreenFinding
 from service.core.settings import Settings
-from service.queue.connection import Link
+from service.queue.connection import RedisConnection
 
 _CACHE = "verdict-cache"
 _ENTRY_BYTES = 600  # what Redis keeps beside a value: its key in three places
@@ -19,13 +19,15 @@ _ENTRY_BYTES = 600  # what Redis keeps beside a value: its key in three places
 class VerdictCache:
     """Every call raises BusUnavailable when Redis does not serve it."""
 
-    def __init__(self, link: Link, settings: Settings) -> None:
-        self._link = link
+    def __init__(self, connection: RedisConnection, settings: Settings) -> None:
+        self._connection = connection
         self._budget_bytes = settings.verdict_cache_bytes
         self._ttl_ms = settings.verdict_cache_ttl_s * 1000
 
     async def get(self, version: str, content_key: str) -> list[ScreenFinding] | None:
-        data: bytes | None = await self._link.step("cache_get", _CACHE, _key(version, content_key), self._ttl_ms)
+        data: bytes | None = await self._connection.transition(
+            "cache_get", _CACHE, _key(version, content_key), self._ttl_ms
+        )
         try:
             return None if data is None else _decoder.decode(data)
         except msgspec.DecodeError:  # of another version of this service
@@ -34,7 +36,9 @@ class VerdictCache:
     async def put(self, version: str, content_key: str, findings: Sequence[ScreenFinding]) -> None:
         """Store findings; those used longest ago make room for them."""
         data, key = _encoder.encode(findings), _key(version, content_key)
-        await self._link.step("cache_put", _CACHE, key, data, self._budget_bytes, self._ttl_ms, _ENTRY_BYTES)
+        await self._connection.transition(
+            "cache_put", _CACHE, key, data, self._budget_bytes, self._ttl_ms, _ENTRY_BYTES
+        )
 
 
 def _key(version: str, content_key: str) -> str:

@@ -7,7 +7,7 @@ and the digest of the pixels (`picture_key`).
 import hashlib
 
 from service.core.settings import Settings
-from service.queue.connection import Link
+from service.queue.connection import RedisConnection
 
 _CACHE = "vision-cache"
 _PREFIX = "vision:"
@@ -16,20 +16,22 @@ _PREFIX = "vision:"
 class VisionCache:
     """Every call raises BusUnavailable when Redis does not serve it."""
 
-    def __init__(self, link: Link, settings: Settings) -> None:
-        self._link = link
+    def __init__(self, connection: RedisConnection, settings: Settings) -> None:
+        self._connection = connection
         self._budget_bytes = settings.vision_cache_bytes
         self._ttl_ms = settings.vision_cache_ttl_s * 1000
 
     async def get(self, state_key: str) -> bytes:
         """The state, empty when there is none."""
-        data: bytes | None = await self._link.step("cache_get", _CACHE, _PREFIX + state_key, self._ttl_ms)
+        data: bytes | None = await self._connection.transition("cache_get", _CACHE, _PREFIX + state_key, self._ttl_ms)
         return data or b""
 
     async def put(self, state_key: str, data: bytes) -> None:
         """Store a state; those used longest ago make room for it."""
         if len(data) <= self._budget_bytes:
-            await self._link.step("cache_put", _CACHE, _PREFIX + state_key, data, self._budget_bytes, self._ttl_ms, 0)
+            await self._connection.transition(
+                "cache_put", _CACHE, _PREFIX + state_key, data, self._budget_bytes, self._ttl_ms, 0
+            )
 
 
 def picture_key(tenant: str, pixels_sha256: str) -> str:
@@ -38,6 +40,6 @@ def picture_key(tenant: str, pixels_sha256: str) -> str:
     return f"{salt}:{pixels_sha256}"
 
 
-async def forget_state(link: Link, key: str) -> None:
+async def forget_state(connection: RedisConnection, key: str) -> None:
     """Remove the states of a `picture_key` under every model. Raises BusUnavailable."""
-    await link.step("cache_forget", _CACHE, ":" + key)
+    await connection.transition("cache_forget", _CACHE, ":" + key)

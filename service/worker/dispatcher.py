@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from models.jobs import ChatJob, Failed, Generated, Job, StateComputed
 from service.core.errors import BusUnavailable
-from service.queue.consumer import Delivery, Leases
+from service.queue.consumer import Delivery, JobConsumer
 from service.queue.vision_cache import VisionCache
 from service.worker.engine_thread import EngineThread, TokenEvent
 from service.worker.gpu_stats import empty_device_cache
@@ -26,7 +26,7 @@ _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
-class JobFlow:
+class Dispatcher:
     """What one worker has in hand. Everything here runs on the event loop.
 
     Args:
@@ -35,9 +35,9 @@ class JobFlow:
     """
 
     def __init__(
-        self, leases: Leases, thread: EngineThread, vision_cache: VisionCache, spawn: Spawn, capacity: int
+        self, consumer: JobConsumer, thread: EngineThread, vision_cache: VisionCache, spawn: Spawn, capacity: int
     ) -> None:
-        self._leases = leases
+        self._consumer = consumer
         self._thread = thread
         self._vision_cache = vision_cache
         self._spawn = spawn
@@ -114,11 +114,11 @@ class JobFlow:
                 continue
             try:
                 taken: list[Delivery] = []
-                if self._leases.must_empty or time.monotonic() >= next_recovery_s:
-                    taken = await self._leases.recover(room, len(self._in_engine))
+                if self._consumer.must_empty or time.monotonic() >= next_recovery_s:
+                    taken = await self._consumer.recover(room, len(self._in_engine))
                     next_recovery_s = time.monotonic() + _BLOCK_S
-                if not taken and not self._leases.must_empty:
-                    taken = await self._leases.take(room, len(self._in_engine), _BLOCK_S)
+                if not taken and not self._consumer.must_empty:
+                    taken = await self._consumer.take(room, len(self._in_engine), _BLOCK_S)
                 failures = 0
             except BusUnavailable as error:
                 if failures == 0:
@@ -135,7 +135,7 @@ class JobFlow:
     def _room(self) -> int:
         if any(self._in_hand[job_id].alone for job_id in self._in_engine):
             return 0
-        if self._leases.must_empty and self._in_engine:
+        if self._consumer.must_empty and self._in_engine:
             return 0
         return self.capacity - self._admitting
 
@@ -152,7 +152,7 @@ class JobFlow:
             await self._has_unpublished.wait()
             self._has_unpublished.clear()
             deliveries, self._unpublished = list(self._unpublished.values()), {}
-            published = await self._leases.publish(deliveries)
+            published = await self._consumer.publish(deliveries)
             for delivery in published.lost:
                 self._cancel(delivery)
             for delivery in published.ended:
@@ -168,7 +168,7 @@ class JobFlow:
 
     async def keep_leases(self) -> None:
         """One renewal. Raises BusUnavailable."""
-        for delivery in await self._leases.renew(list(self._in_hand.values())):
+        for delivery in await self._consumer.renew(list(self._in_hand.values())):
             self._cancel(delivery)
 
     async def hear_cancellations(self, client: "redis.asyncio.Redis") -> None:
@@ -214,7 +214,7 @@ class JobFlow:
             self._changed.clear()
             await self._changed.wait()
 
-    async def give_all_back(self) -> int:
+    async def requeue_all(self) -> int:
         """Leave what is in hand to others, at once and not counted as a delivery; how many there were."""
         leftovers = list(self._in_hand.values())
         for delivery in leftovers:
@@ -236,4 +236,4 @@ class JobFlow:
 
     async def _give_back(self, delivery: Delivery, is_counted: bool, alone: bool = False) -> None:
         with suppress(BusUnavailable):  # then its lease runs out
-            await self._leases.give_back(delivery, is_counted, alone)
+            await self._consumer.requeue(delivery, is_counted, alone)

@@ -1,7 +1,7 @@
 """The worker role: one process, one model (or the screens of the safety gate); its life from loading to leaving.
 
 The asyncio side talks to Redis and one thread owns the engine (`engine_thread`); `job_flow` moves the jobs between the
-two. Leases are renewed only while the engine's steps make progress.
+two. JobConsumer are renewed only while the engine's steps make progress.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.process_memory import resident_bytes
 from service.core.settings import Dtype, Settings
-from service.queue.connection import Link, open_redis
-from service.queue.consumer import Leases
+from service.queue.connection import RedisConnection, open_redis
+from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
 from service.queue.vision_cache import VisionCache
-from service.worker.dispatcher import JobFlow
+from service.worker.dispatcher import Dispatcher
 from service.worker.engine_thread import EngineThread, TokenEvent
 from service.worker.gpu_stats import Device
 from service.worker.http import WorkerServer
@@ -82,15 +82,15 @@ class Worker:
         self._id = worker_id
         self._predecessor = predecessor
         self._client = client
-        self._link = Link(client)
+        self._connection = RedisConnection(client)
         self._metrics = Metrics("worker", kind)
-        self._leases = Leases(client, self._link, kind, worker_id, settings, self._metrics)
+        self._consumer = JobConsumer(client, self._connection, kind, worker_id, settings, self._metrics)
         self._server = WorkerServer(self._render_metrics, lambda: self._state() == "ready")
         self._thread = EngineThread(self._load_engine, self)
         self._started_s = time.time()
 
         self._model: ModelDescription | None = None
-        self._flow: JobFlow | None = None  # once the model is loaded
+        self._flow: Dispatcher | None = None  # once the model is loaded
         self._device: Device | None = None
         self._failed_steps = 0
 
@@ -125,8 +125,8 @@ class Worker:
 
     def on_loaded(self, engine: Engine, load_s: float) -> None:
         self._model = engine.description
-        vision_cache = VisionCache(self._link, self._settings)
-        self._flow = JobFlow(self._leases, self._thread, vision_cache, self._in_background, engine.capacity)
+        vision_cache = VisionCache(self._connection, self._settings)
+        self._flow = Dispatcher(self._consumer, self._thread, vision_cache, self._in_background, engine.capacity)
         self._device = Device(engine.description.device)
         self._metrics.set("model_load_seconds", load_s, model=self._kind)
         _log.info("loaded %s on %s in %.1f s", self._model.name, self._model.device, load_s)
@@ -175,13 +175,13 @@ class Worker:
                 await self._flow.keep_leases()
                 if time.monotonic() >= next_tidy_s:
                     next_tidy_s = time.monotonic() + _TIDY_S
-                    await self._leases.tidy_consumers()
+                    await self._consumer.tidy_consumers()
 
     async def _heartbeats(self) -> None:
         """Also the watchdog of a step that hangs."""
         while True:
             with suppress(BusUnavailable):
-                await send_heartbeat(self._link, self._info(), self._settings.heartbeat_expiry_s)
+                await send_heartbeat(self._connection, self._info(), self._settings.heartbeat_expiry_s)
             if self._thread.step_age_s > 2 * self._settings.stall_s:
                 _log.error("the engine's step has hung for %.0f s, leaving", self._thread.step_age_s)
                 self._stop_with(EXIT_STALLED)
@@ -194,8 +194,8 @@ class Worker:
     async def _release_predecessor(self) -> None:
         while self._predecessor:
             try:
-                await remove_heartbeat(self._link, self._predecessor)
-                released = await self._leases.release(self._predecessor)
+                await remove_heartbeat(self._connection, self._predecessor)
+                released = await self._consumer.release(self._predecessor)
                 _log.info("%s left %d jobs behind", self._predecessor, released)
                 return
             except BusUnavailable:
@@ -214,7 +214,7 @@ class Worker:
         self._leaving.set()
         self._stopping.set()
 
-    async def _drain(self, flow: JobFlow) -> None:
+    async def _drain(self, flow: Dispatcher) -> None:
         """Finish what is in hand within the time given; leave the rest to others."""
         _log.info("stopping: %d jobs in hand", len(flow))
         flow.stop_pulling()
@@ -226,7 +226,7 @@ class Worker:
 
         waiting = [self._in_background(finish()), self._in_background(self._leaving.wait())]
         await asyncio.wait(waiting, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
-        if num_leftovers := await flow.give_all_back():
+        if num_leftovers := await flow.requeue_all():
             _log.info("gave %d jobs back", num_leftovers)
 
     async def _leave(self) -> None:
@@ -236,11 +236,11 @@ class Worker:
         with suppress(BusUnavailable, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
                 if self._exit_code != EXIT_STALLED:  # a hung step may still be at its jobs: their leases decide
-                    await self._leases.release(self._id)
-                await remove_heartbeat(self._link, self._id)
+                    await self._consumer.release(self._id)
+                await remove_heartbeat(self._connection, self._id)
         await self._server.close()
-        await self._leases.close()
-        await self._link.close()
+        await self._consumer.close()
+        await self._connection.close()
 
     def _in_background(self, duty: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.create_task(duty)

@@ -16,7 +16,7 @@ def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def photo(width_px: int = 40, height_px: int = 30) -> Image.Image:
-    """Differs in every corner, so that a wrong turn is seen."""
+    """NonDeterministicReplay in every corner, so that a wrong turn is seen."""
     picture = Image.linear_gradient("L").resize((width_px, height_px))
     return Image.merge("RGB", (picture, picture.transpose(Image.Transpose.ROTATE_180), Image.new("L", picture.size, 9)))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from service.process.embedded_redis import EmbeddedServer
-from service.process.parent_death import tied
+from service.process.parent_death import dies_with_parent
 from tests.attacks import canary, origin
 from tests.attacks.canary import Canary
 from tests.attacks.case import Surroundings
@@ -46,7 +46,7 @@ class Target:
         return Surroundings(self.hostile.url, self.canary.port)
 
     def resident_bytes(self) -> int:
-        """Of the API process itself, where `tied` runs it as a child."""
+        """Of the API process itself, where `dies_with_parent` runs it as a child."""
         return max(one.memory_info().rss for one in [self._api, *self._api.children(recursive=True)])
 
 
@@ -84,7 +84,7 @@ def attacked(folder: Path) -> Iterator[Target]:
 
 @contextmanager
 def _process(arguments: list[str], environment: dict[str, str], log: object) -> Iterator["subprocess.Popen[bytes]"]:
-    command = tied([sys.executable, "-m", "service.process.cli", *arguments])
+    command = dies_with_parent([sys.executable, "-m", "service.process.cli", *arguments])
     running = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=log)  # type: ignore[call-overload]
     try:
         yield running

@@ -55,7 +55,7 @@ def fetching(redis_url: str, *ports: int) -> Settings:
 
 async def until_ready(service: Service) -> None:
     async def is_ready() -> bool:
-        return (await service.process.client.get("/health/ready")).status_code == 200
+        return (await service.client.get("/health/ready")).status_code == 200
 
     await eventually(is_ready, 300.0)
 
@@ -124,7 +124,7 @@ async def test_a_name_that_changes_its_address_is_dialled_where_it_was_checked(
         port = hostile.server_address[1]
         async with serving(fetching(redis_url, canary.port, port)) as service:
             await until_ready(service)
-            service.http.dependencies.images.fetcher.resolve = rebind
+            service.state.images.fetcher.resolve = rebind
 
             def ask(path: str) -> tuple[int, bytes]:
                 return send(asked(f"http://pictures.example.org:{port}{path}"), service.url, 30.0)

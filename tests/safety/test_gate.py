@@ -73,7 +73,7 @@ class Bus:
     async def submit(self, job: Job, intent: bytes, busy_key: str) -> None:
         self.submitted.append(job)
 
-    def watch(self, job_id: str) -> "BusWatch":
+    def subscribe(self, job_id: str) -> "BusWatch":
         return BusWatch(self)
 
     async def finish(self, job_id: str, ending: Ending, turn: Any) -> bool:

@@ -14,11 +14,12 @@ from pathlib import Path
 from models.jobs import ChatJob, Delta, Event, Generated, Job, Kind, PaintJob
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.process.parent_death import tied
-from service.queue.connection import Link, open_redis
-from service.queue.consumer import Leases
+from service.process.parent_death import dies_with_parent
+from service.queue.connection import RedisConnection, open_redis
+from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import LiveWorker, live_workers
-from service.queue.producer import Bus, Ending
+from service.queue.producer import JobProducer
+from service.queue.record import Ending
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,7 @@ class WorkerProcess:
         command = [sys.executable, "-m", "service.process.cli", "worker", kind, "--worker-id", self.id]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                tied([*command, *(["--predecessor", predecessor] if predecessor else [])]),
+                dies_with_parent([*command, *(["--predecessor", predecessor] if predecessor else [])]),
                 env=os.environ | environment,
                 stderr=output,
             )
@@ -84,48 +85,48 @@ class ApiSide:
         self.redis = open_redis(settings.redis_url)
         self.metrics = Metrics("api")
         self.process_id = process_id or f"api-{uuid.uuid4().hex[:8]}"
-        self.bus = Bus(self.redis, settings, self.process_id, self.metrics)
-        self.link = Link(self.redis)
-        self._leases: list[Leases] = []
+        self.producer = JobProducer(self.redis, settings, self.process_id, self.metrics)
+        self.connection = RedisConnection(self.redis)
+        self._consumers: list[JobConsumer] = []
 
-    def leases(self, settings: Settings, consumer: str = "w1") -> Leases:
+    def consumer(self, settings: Settings, consumer: str = "w1") -> JobConsumer:
         """A worker's side of the bus, in this process."""
         metrics = Metrics("worker", "chat")
-        self._leases.append(Leases(self.redis, self.link, "chat", consumer, settings, metrics))
-        return self._leases[-1]
+        self._consumers.append(JobConsumer(self.redis, self.connection, "chat", consumer, settings, metrics))
+        return self._consumers[-1]
 
     async def close(self) -> None:
-        for leases in self._leases:
-            await leases.close()
-        await self.bus.close()
-        await self.link.close()
+        for consumer in self._consumers:
+            await consumer.close()
+        await self.producer.close()
+        await self.connection.close()
         await self.redis.aclose()
 
     async def request(self, text: str, kind: Kind = "chat", job_id: str = "", **fields: object) -> "Outcome":
         """Reserve, submit, wait, finish: the whole of one request."""
         outcome = Outcome(job_id or uuid.uuid4().hex)
-        await self.bus.reserve(kind, outcome.job_id)
-        async with self.bus.watch(outcome.job_id) as watch:
-            await self.bus.submit(make_job(kind, outcome.job_id, text, **fields), b"intent")
+        await self.producer.reserve(kind, outcome.job_id)
+        async with self.producer.subscribe(outcome.job_id) as watch:
+            await self.producer.submit(make_job(kind, outcome.job_id, text, **fields), b"intent")
             async for event in watch:
                 outcome.see(event)
                 if isinstance(event, Generated):
-                    await self.bus.finish(outcome.job_id, Ending("done", body=b"answer"))
+                    await self.producer.finish(outcome.job_id, Ending("done", body=b"answer"))
         return outcome
 
     async def start(self, text: str, kind: Kind = "chat", **fields: object) -> str:
         """Reserve and submit, and wait for nothing."""
         job_id = uuid.uuid4().hex
-        await self.bus.reserve(kind, job_id)
-        await self.bus.submit(make_job(kind, job_id, text, **fields), b"intent")
+        await self.producer.reserve(kind, job_id)
+        await self.producer.submit(make_job(kind, job_id, text, **fields), b"intent")
         return job_id
 
     async def state(self, job_id: str) -> str:
-        record = await self.bus.record(job_id)
+        record = await self.producer.record(job_id)
         return "gone" if record is None else record.state
 
     async def workers(self) -> list[LiveWorker]:
-        return await live_workers(self.link)
+        return await live_workers(self.connection)
 
     async def ready(self, *workers: WorkerProcess, within_s: float = 20.0) -> None:
         async def are_ready() -> bool:
@@ -136,7 +137,7 @@ class ApiSide:
 
     async def check_accounting(self, **expected: int) -> None:
         """accepted = done + refused + failed + cancelled, and no slot is left taken."""
-        counts = await self.bus.accounting()
+        counts = await self.producer.accounting()
         for kind in ("chat", "paint"):
             ended = sum(counts[f"{state}:{kind}"] for state in ("done", "refused", "failed", "cancelled"))
             assert counts[f"accepted:{kind}"] == ended, counts
@@ -174,7 +175,7 @@ class Outcome:
 @asynccontextmanager
 async def api_side(settings: Settings, process_id: str = "") -> AsyncIterator[ApiSide]:
     api = ApiSide(settings, process_id)
-    await api.bus.start()
+    await api.producer.start()
     try:
         yield api
     finally:

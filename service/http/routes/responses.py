@@ -12,7 +12,7 @@ from safety.gate import GatedWatch
 from service.core.metrics import Metrics
 from service.http.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
 from service.http.sse import event
-from service.image_output.ai_labels import Labels, Origin
+from service.image_output.ai_labels import AILabels, Origin
 from service.jobs.finalizer import answer_of
 
 _PARTIAL = "image_generation.partial_image"
@@ -76,7 +76,7 @@ def _piece(begin: ChatDelta, text: str, end_chars: int) -> bytes:
     return event(msgspec.structs.replace(begin, delta=text, offset=end_chars - len(text)), event_id=str(end_chars))
 
 
-async def paint_events(watch: GatedWatch, origin: Origin, labels: Labels) -> AsyncIterator[bytes]:
+async def paint_events(watch: GatedWatch, origin: Origin, labels: AILabels) -> AsyncIterator[bytes]:
     """Progress, labelled previews, then one event for each finished picture (CONVENTIONS §2)."""
     job_id, previews = origin.job_id, 0
     async with watch:

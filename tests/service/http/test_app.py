@@ -25,15 +25,15 @@ from service.core.settings import Settings
 from service.http.app import create_app
 from service.http.openapi_yaml import render
 from service.jobs.conversations import Conversations
-from service.jobs.worker_registry import Registry
+from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
-from service.process.parent_death import tied
-from service.queue.connection import Link
-from service.queue.producer import Bus
+from service.process.parent_death import dies_with_parent
+from service.queue.connection import RedisConnection
+from service.queue.producer import JobProducer
 from tests.service.tree import WorkerProcess, eventually, quick_settings
 from tests.service.web import serving
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_api_loads_no_model_code() -> None:
@@ -76,7 +76,9 @@ def _references(node: object) -> Iterator[str]:
 
 
 def test_no_route_module_knows_the_bus_or_redis() -> None:
-    for path in sorted((ROOT / "service/routes").glob("*.py")):
+    paths = sorted((ROOT / "service/http/routes").glob("**/*.py"))
+    assert len(paths) > 5
+    for path in paths:
         tree = ast.parse(path.read_text())
         imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         imported += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -92,15 +94,17 @@ def test_no_route_module_knows_the_bus_or_redis() -> None:
 async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> None:
     """Walks all that a route can get hold of: the app, its state, its routes' functions, closures and dependants."""
     async with serving(quick_settings(redis_url)) as service:
-        reached = _reachable([service.http.app, *service.http.app.routes])
+        reached = _reachable([service.app, *service.app.routes])
         assert any(isinstance(one, Gate) for one in reached), "the walk must at least find the gate"
-        assert not any(isinstance(one, Bus) for one in reached)
-        assert not any(getattr(one, "__self__", None).__class__ is Bus for one in reached)
+        assert not any(isinstance(one, JobProducer) for one in reached)
+        assert not any(getattr(one, "__self__", None).__class__ is JobProducer for one in reached)
         # the stores hold Redis privately, and none of their methods touches a job's stream
         holders = {
-            type(one) for one in reached if any(isinstance(v, Link) for v in getattr(one, "__dict__", {}).values())
+            type(one)
+            for one in reached
+            if any(isinstance(v, RedisConnection) for v in getattr(one, "__dict__", {}).values())
         }
-        assert holders == {Conversations, Registry}
+        assert holders == {Conversations, WorkerRegistry}
         assert not any(isinstance(one, redis.asyncio.Redis) for one in reached)
 
 
@@ -113,7 +117,7 @@ def _reachable(roots: list[object]) -> list[object]:
         if id(one) in seen or isinstance(one, str | bytes | int | float | type) or one is None:
             continue
         seen[id(one)] = one
-        if isinstance(one, Gate | Link):
+        if isinstance(one, Gate | RedisConnection):
             continue
         if isinstance(one, dict):
             waiting += [*one.keys(), *one.values()]
@@ -143,7 +147,7 @@ def api_process(settings: Settings, port: int, log: Path) -> Iterator[psutil.Pro
     environment = {f"VISCPM_{name.upper()}": str(getattr(settings, name)) for name in names}
     with log.open("w") as output:
         process = subprocess.Popen(
-            tied([sys.executable, "-m", "service.process.cli", "api", "--port", str(port)]),
+            dies_with_parent([sys.executable, "-m", "service.process.cli", "api", "--port", str(port)]),
             cwd=ROOT,
             env=os.environ | environment,
             stderr=output,
@@ -196,7 +200,7 @@ async def test_resident_memory_stays_small(own_server: EmbeddedServer, tmp_path:
 
 
 def _api_memory_mib(process: psutil.Process) -> float:
-    """Of the API itself, where `tied` runs it as a child."""
+    """Of the API itself, where `dies_with_parent` runs it as a child."""
     family = [process, *process.children(recursive=True)]
     return max(one.memory_info().rss for one in family) / 2**20
 

@@ -220,7 +220,7 @@ def test_the_camera_turn_of_16_bit_grey() -> None:
 
 
 def test_the_references_pixels_bit_for_bit() -> None:
-    folder = Path(os.environ.get("VISCPM_PARITY_DIR") or Path(__file__).parents[1] / "parity")
+    folder = Path(os.environ.get("VISCPM_PARITY_DIR") or Path(__file__).parents[2] / "parity")
     if not (folder / "preprocess.safetensors").is_file():
         pytest.skip(f"no preprocess.safetensors in {folder}")
     data = (folder / "preprocess.safetensors").read_bytes()

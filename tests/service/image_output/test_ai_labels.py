@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from service.core.settings import Settings, SettingsError, read_settings
-from service.image_output.ai_labels import Labels, Origin
+from service.image_output.ai_labels import AILabels, Origin
 from service.image_output.visible_label import Language
 
 AIGC = "{http://www.tc260.org.cn/ns/AIGC/1.0/}AIGC"
@@ -21,15 +21,15 @@ SOURCE_TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 ORIGIN = Origin("paint-abc", 1_760_000_000, "painter", "f00d", "req-1", "en")
 FORMATS = ["png", "jpeg", "webp"]
 
-Make = Callable[..., Labels]
+Make = Callable[..., AILabels]
 
 
 @pytest.fixture
 async def labels_of() -> AsyncIterator[Make]:
-    made: list[Labels] = []
+    made: list[AILabels] = []
 
-    def make(**settings: object) -> Labels:
-        made.append(Labels(Settings(**settings), "VisCPM service 0.1.0"))  # type: ignore[arg-type]
+    def make(**settings: object) -> AILabels:
+        made.append(AILabels(Settings(**settings), "VisCPM service 0.1.0"))  # type: ignore[arg-type]
         return made[-1]
 
     yield make

@@ -15,7 +15,7 @@ from service.jobs.conversations import (
     conversation_key,
     new_conversation_id,
 )
-from service.queue.connection import Link
+from service.queue.connection import RedisConnection
 from service.queue.vision_cache import VisionCache, picture_key
 
 META = ConversationMeta(created=1, model="m", fingerprint="f", image_sha256="ab", image_size_px=2)
@@ -93,11 +93,11 @@ async def test_an_ended_or_forgotten_job_does_not(
 async def test_deleting_leaves_nothing(client: "redis.asyncio.Redis", conversations: Conversations) -> None:
     await begin(client, conversations)
     await conversations.open("a", "1", "job-1")
-    link = Link(client)
-    states = VisionCache(link, Settings())
+    connection = RedisConnection(client)
+    states = VisionCache(connection, Settings())
     await states.put("f:float32:" + picture_key("a", META.image_sha256), b"state")
     await conversations.delete("a", "1")
-    await link.close()
+    await connection.close()
     assert await client.keys("conversation:*") == await client.keys("vision:*") == []
     with pytest.raises(ConversationNotFound):
         await conversations.delete("a", "1")

@@ -13,7 +13,7 @@ from PIL import Image
 from safety.verdict import Picture
 from service.core.settings import Settings
 from service.jobs.screens import NoFindings, Rules, WorkerScreens, _small
-from service.jobs.worker_registry import Registry
+from service.jobs.worker_registry import WorkerRegistry
 from service.queue.verdict_cache import VerdictCache
 from tests.service.image_input.colours import BLUE, GREEN, GREY, RED
 from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
@@ -32,7 +32,7 @@ def settings(redis_url: str) -> Settings:
 class Side:
     """An API process' screens."""
 
-    def __init__(self, api: ApiSide, screens: WorkerScreens, registry: Registry) -> None:
+    def __init__(self, api: ApiSide, screens: WorkerScreens, registry: WorkerRegistry) -> None:
         self.api, self.screens, self.registry = api, screens, registry
 
     async def metric(self, name: str) -> float:
@@ -45,10 +45,10 @@ class Side:
 @asynccontextmanager
 async def screening(rules: Rules, settings: Settings) -> AsyncIterator[Side]:
     async with api_side(settings) as api:
-        registry = Registry(api.redis, settings)
+        registry = WorkerRegistry(api.redis, settings)
         await registry.start()
-        cache = VerdictCache(api.link, settings)
-        screens = WorkerScreens(rules, api.bus, cache, registry, settings, api.metrics)
+        cache = VerdictCache(api.connection, settings)
+        screens = WorkerScreens(rules, api.producer, cache, registry, settings, api.metrics)
         try:
             yield Side(api, screens, registry)
         finally:
@@ -93,7 +93,7 @@ async def test_pictures_are_judged_once_and_then_known(
         assert await side.metric("viscpm_verdict_cache_hits_total") == 8
         keys = await side.api.redis.keys("verdict:*")
         assert len(keys) == 3 and all(rules.policy.version.encode() in key for key in keys)
-        counts = await side.api.bus.accounting()
+        counts = await side.api.producer.accounting()
         assert counts["accepted:safety"] == counts["done:safety"] == 3
         assert await side.api.redis.zcard("slots:safety") == 0 == await side.api.redis.xlen("jobs:safety")
 
@@ -108,7 +108,7 @@ async def test_a_slow_crashed_or_missing_worker_is_no_verdict(
             await side.api.ready(start_worker(hurried, kind="safety"))
         with pytest.raises(NoFindings, match="deadline_exceeded"):
             await side.screens.image("input_image", picture(colour or GREY))
-        counts = await side.api.bus.accounting()
+        counts = await side.api.producer.accounting()
         assert counts["accepted:safety"] == counts["cancelled:safety"] == 1
         assert not await side.api.redis.keys("verdict:*")
         # Rules need no worker
@@ -147,7 +147,7 @@ async def test_a_broken_picture_is_no_verdict(rules: Rules, settings: Settings) 
     async with screening(rules, settings) as side:
         with pytest.raises(OSError):
             await side.screens.image("candidate", Picture(b"no picture", "png"))
-        assert (await side.api.bus.accounting())["accepted:safety"] == 0
+        assert (await side.api.producer.accounting())["accepted:safety"] == 0
 
 
 def test_what_is_sent_is_small() -> None:

@@ -31,7 +31,7 @@ async def api(settings: Settings) -> AsyncIterator[ApiSide]:
 
 async def fails_fast(api: ApiSide) -> None:
     started_s = time.monotonic()
-    for call in (api.bus.depth("chat"), api.bus.reserve("chat", "x")):
+    for call in (api.producer.depth("chat"), api.producer.reserve("chat", "x")):
         with pytest.raises(BusUnavailable) as caught:
             await call
         assert caught.value.retry_after_s
@@ -109,9 +109,9 @@ async def test_redis_is_full(api: ApiSide, start_worker: StartWorker, engine_log
     await eventually(lambda: len(log_lines(engine_log, "step")) >= 5)
     await api.redis.config_set("maxmemory", "1mb")
     with pytest.raises(BusUnavailable, match="maxmemory"):
-        await api.bus.reserve("chat", "refused")
-    assert await api.bus.depth("chat") == 2 and await api.state(waiting) == "running"
-    assert await api.bus.cancel(waiting, "client_gone")
+        await api.producer.reserve("chat", "refused")
+    assert await api.producer.depth("chat") == 2 and await api.state(waiting) == "running"
+    assert await api.producer.cancel(waiting, "client_gone")
     await asyncio.sleep(0.5)
     assert not request.done()
     await api.redis.config_set("maxmemory", "0")
@@ -121,12 +121,12 @@ async def test_redis_is_full(api: ApiSide, start_worker: StartWorker, engine_log
 
 
 async def test_a_connection_that_the_server_closed_is_replaced(own_server: EmbeddedServer, api: ApiSide) -> None:
-    """An idle link must not fail its first call after a restart."""
-    assert await api.link.send("PING") == b"PONG"
+    """An idle connection must not fail its first call after a restart."""
+    assert await api.connection.send("PING") == b"PONG"
     own_server.stop()
     own_server.start()
     await asyncio.sleep(0.1)
-    assert await api.link.send("PING") == b"PONG"
+    assert await api.connection.send("PING") == b"PONG"
 
 
 async def test_redis_hangs(own_server: EmbeddedServer, api: ApiSide, start_worker: StartWorker) -> None:
@@ -143,7 +143,7 @@ async def test_redis_hangs(own_server: EmbeddedServer, api: ApiSide, start_worke
 
 async def answers(api: ApiSide) -> bool:
     try:
-        return await api.bus.depth("chat") >= 0
+        return await api.producer.depth("chat") >= 0
     except BusUnavailable:
         return False
 
@@ -161,7 +161,7 @@ async def test_a_watch_gives_up_at_its_deadline_while_redis_is_away(own_server: 
 
 
 async def swept(api: ApiSide) -> bool:
-    return await answers(api) and (await api.bus.sweep()).overdue == 1
+    return await answers(api) and (await api.producer.sweep()).overdue == 1
 
 
 async def test_starting_before_redis(own_server: EmbeddedServer, start_worker: StartWorker, settings: Settings) -> None:

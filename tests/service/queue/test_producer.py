@@ -13,14 +13,15 @@ import pytest
 from models.jobs import ChatJob, Delta, Failed, Generated, encode
 from service.core.errors import JobFailed, JobLost, QueueFull
 from service.core.settings import Settings
-from service.process.parent_death import tied
-from service.queue.consumer import Delivery, Leases
-from service.queue.producer import Bus, Ending, TurnAppend
+from service.process.parent_death import dies_with_parent
+from service.queue.consumer import Delivery, JobConsumer
+from service.queue.producer import JobProducer
+from service.queue.record import Ending, TurnAppend
 from tests.service.queue.test_redelivery import generated
 from tests.service.tree import ROOT, ApiSide, api_side, eventually, quick_settings
 
 
-async def take_one(worker: Leases) -> Delivery:
+async def take_one(worker: JobConsumer) -> Delivery:
     async def take() -> list[Delivery]:
         return await worker.take(1, 0, 0.1)
 
@@ -30,7 +31,7 @@ async def take_one(worker: Leases) -> Delivery:
     raise AssertionError("nothing to take")
 
 
-async def generate(worker: Leases, delivery: Delivery, answer: str = "answer") -> None:
+async def generate(worker: JobConsumer, delivery: Delivery, answer: str = "answer") -> None:
     delivery.add(generated(answer))
     assert await worker.publish([delivery]) == ([], [delivery], [])
 
@@ -39,22 +40,23 @@ async def test_slots_are_exact_across_processes(redis_url: str) -> None:
     """FAULTS 1 and 2: N slots, N + k requests at two API processes at once: exactly k refused, and at once."""
     settings = quick_settings(redis_url, queue_size=20)
     async with api_side(settings) as first, api_side(settings) as second:
-        await asyncio.gather(first.bus.depth("chat"), second.bus.depth("chat"))  # connected
+        await asyncio.gather(first.producer.depth("chat"), second.producer.depth("chat"))  # connected
         started_s = time.monotonic()
         results = await asyncio.gather(
-            *((first if i % 2 else second).bus.reserve("chat", f"job-{i}") for i in range(33)), return_exceptions=True
+            *((first if i % 2 else second).producer.reserve("chat", f"job-{i}") for i in range(33)),
+            return_exceptions=True,
         )
         assert time.monotonic() - started_s < 0.5
         refused = [one for one in results if isinstance(one, QueueFull)]
         assert len(refused) == 13 and all(one.retry_after_s for one in refused)
         assert [one for one in results if one is not None and not isinstance(one, QueueFull)] == []
-        assert await first.bus.depth("chat") == 20
-        await first.bus.reserve("paint", "other model")  # has slots of its own
-        await second.bus.cancel("other model", "test_over")
+        assert await first.producer.depth("chat") == 20
+        await first.producer.reserve("paint", "other model")  # has slots of its own
+        await second.producer.cancel("other model", "test_over")
 
         granted = [f"job-{i}" for i, one in enumerate(results) if one is None]
         for job_id, state in zip(granted, ["refused", "failed", "cancelled"] * 7, strict=False):
-            assert await first.bus.finish(job_id, Ending(state))  # type: ignore[arg-type]
+            assert await first.producer.finish(job_id, Ending(state))  # type: ignore[arg-type]
         await first.check_accounting(accepted=21, refused=7, failed=7, cancelled=7)
 
 
@@ -66,71 +68,71 @@ async def test_a_killed_api_process_leaks_no_slot(redis_url: str) -> None:
         "from tests.service.tree import *\n"
         "async def main():\n"
         "    async with api_side(quick_settings(sys.argv[1], chat_deadline_s=0.3, slot_lease_s=0.3)) as api:\n"
-        "        await api.bus.reserve('chat', 'abandoned')\n"
+        "        await api.producer.reserve('chat', 'abandoned')\n"
         "        await api.start('echo nobody waits')\n"
         "        os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = tied([sys.executable, "-c", script, redis_url])
+    command = dies_with_parent([sys.executable, "-c", script, redis_url])
     assert await asyncio.to_thread(subprocess.call, command, env=environment) == -signal.SIGKILL
     async with api_side(settings) as api:
         with pytest.raises(QueueFull):
-            await api.bus.reserve("chat", "a")
+            await api.producer.reserve("chat", "a")
         await asyncio.sleep(0.35)
-        await api.bus.reserve("chat", "b")  # sweeps by itself
+        await api.producer.reserve("chat", "b")  # sweeps by itself
         assert await api.state("abandoned") == "failed"
-        await api.bus.cancel("b", "test_over")
-        await eventually(lambda: swept_overdue(api.bus), 5)
+        await api.producer.cancel("b", "test_over")
+        await eventually(lambda: swept_overdue(api.producer), 5)
         await api.check_accounting(accepted=3, failed=1, cancelled=2)
 
 
-async def swept_overdue(bus: Bus) -> bool:
-    return (await bus.sweep()).overdue == 1
+async def swept_overdue(producer: JobProducer) -> bool:
+    return (await producer.sweep()).overdue == 1
 
 
 async def test_submit_after_the_slot_was_lost(redis_url: str) -> None:
     async with api_side(quick_settings(redis_url, slot_lease_s=0.05)) as api:
-        await api.bus.reserve("chat", "slow")
+        await api.producer.reserve("chat", "slow")
         await asyncio.sleep(0.1)
-        assert (await api.bus.sweep()).expired == 1
+        assert (await api.producer.sweep()).expired == 1
         with pytest.raises(JobFailed, match="was failed before"):
-            await api.bus.submit(ChatJob(job_id="slow", question="x"), b"")
+            await api.producer.submit(ChatJob(job_id="slow", question="x"), b"")
         await api.check_accounting(accepted=1, failed=1)
 
 
 async def test_a_job_ends_once(api: ApiSide, settings: Settings) -> None:
-    worker = api.leases(settings)
+    worker = api.consumer(settings)
     job_id = await api.start("echo x")
     with pytest.raises(RuntimeError, match="only a generated one can be done"):
-        await api.bus.finish(job_id, Ending("done"))
+        await api.producer.finish(job_id, Ending("done"))
     await generate(worker, await take_one(worker))
     endings = [Ending("done", body=b"d"), Ending("cancelled"), Ending("refused"), Ending("failed")] * 5
-    won = await asyncio.gather(*(api.bus.finish(job_id, ending) for ending in endings))
+    won = await asyncio.gather(*(api.producer.finish(job_id, ending) for ending in endings))
     assert won.count(True) == 1
-    record = await api.bus.record(job_id)
+    record = await api.producer.record(job_id)
     assert record is not None and record.ending == endings[won.index(True)]
     assert record.generated == b"" and record.intent == b""  # the unscreened result is gone
     assert await api.redis.pttl(f"job:{job_id}") > 0
     with pytest.raises(JobLost):
-        await api.bus.finish("unknown", Ending("failed"))
+        await api.producer.finish("unknown", Ending("failed"))
     await api.check_accounting(accepted=1)
 
 
 async def test_the_turn_is_written_with_the_ending_or_not_at_all(api: ApiSide, settings: Settings) -> None:
-    worker = api.leases(settings)
+    worker = api.consumer(settings)
 
     async def finish(turn: TurnAppend, busy_key: str = "") -> bool:
         job_id = f"job-{turn.turn.decode()}"
-        await api.bus.reserve("chat", job_id)
+        await api.producer.reserve("chat", job_id)
         if busy_key:
             await api.redis.set(busy_key, job_id)
-        await api.bus.submit(ChatJob(job_id=job_id, question="x", pixels=b"rgb" + turn.turn), b"intent", busy_key)
+        await api.producer.submit(ChatJob(job_id=job_id, question="x", pixels=b"rgb" + turn.turn), b"intent", busy_key)
         delivery = await take_one(worker)
         assert isinstance(delivery.job, ChatJob) and delivery.job.pixels == b"rgb" + turn.turn
         await generate(worker, delivery)
-        first = await api.bus.finish(job_id, Ending("done"), turn)
-        assert not await api.bus.finish(job_id, Ending("done"), turn)
+        first = await api.producer.finish(job_id, Ending("done"), turn)
+        assert not await api.producer.finish(job_id, Ending("done"), turn)
         return first
 
     fields = {"digest": b"\x00\xff"}
@@ -152,39 +154,39 @@ async def test_the_turn_is_written_with_the_ending_or_not_at_all(api: ApiSide, s
 async def test_whatever_ends_a_job_frees_its_conversation(api: ApiSide) -> None:
     for job_id, holder in (("mine", b"mine"), ("other", b"somebody else")):
         await api.redis.set("busy", holder)
-        await api.bus.reserve("chat", job_id)
-        await api.bus.submit(ChatJob(job_id=job_id, question="x"), b"", "busy")
-        await api.bus.cancel(job_id, "client_gone")
+        await api.producer.reserve("chat", job_id)
+        await api.producer.submit(ChatJob(job_id=job_id, question="x"), b"", "busy")
+        await api.producer.cancel(job_id, "client_gone")
         assert await api.redis.get("busy") == (None if job_id == "mine" else holder)
 
 
 async def test_unscreened_results_of_a_dead_process_are_adopted_once(redis_url: str, settings: Settings) -> None:
     async with api_side(settings) as first, api_side(settings) as second:
         dead = ApiSide(settings)
-        await dead.bus.start()
+        await dead.producer.start()
         job_id = await dead.start("echo x")
-        worker = first.leases(settings)
+        worker = first.consumer(settings)
         await generate(worker, await take_one(worker))
-        assert await first.bus.ungated() == []  # its owner lives
+        assert await first.producer.ungated() == []  # its owner lives
         await dead.close()  # its heartbeat goes with it
-        assert sorted([await first.bus.ungated(), await second.bus.ungated()]) == [[], [job_id]]
-        record = await first.bus.record(job_id)
+        assert sorted([await first.producer.ungated(), await second.producer.ungated()]) == [[], [job_id]]
+        record = await first.producer.record(job_id)
         assert record is not None and record.owner == first.process_id and record.generated and record.intent
-        assert await first.bus.finish(job_id, Ending("done", body=b"late answer"))
-        async with second.bus.watch(job_id) as watch:
+        assert await first.producer.finish(job_id, Ending("done", body=b"late answer"))
+        async with second.producer.subscribe(job_id) as watch:
             assert [event async for event in watch] == [Ending("done", body=b"late answer")]
         await first.check_accounting(accepted=1, done=1)
 
 
 async def test_late_watchers_of_any_process_see_everything(redis_url: str, settings: Settings) -> None:
     async with api_side(settings) as first, api_side(settings) as second:
-        worker = first.leases(settings)
+        worker = first.consumer(settings)
         job_id = await first.start("x")
         delivery = await take_one(worker)
         seen: list[object] = []
 
         async def follow() -> None:
-            async with second.bus.watch(job_id) as watch:
+            async with second.producer.subscribe(job_id) as watch:
                 async for event in watch:
                     seen.append(event)
 
@@ -198,17 +200,17 @@ async def test_late_watchers_of_any_process_see_everything(redis_url: str, setti
         await worker.publish([delivery])
         await generate(worker, delivery)
         await eventually(lambda: len(seen) == 5)
-        await first.bus.finish(job_id, Ending("done"))
+        await first.producer.finish(job_id, Ending("done"))
         await follower
         assert "".join(event.text for event in seen if isinstance(event, Delta)) == "ab" + "c" * 10_000 + "d"
         assert isinstance(seen[-2], Generated) and isinstance(seen[-1], Ending)
 
 
 async def test_a_watch_survives_the_loss_of_its_inbox(api: ApiSide, settings: Settings) -> None:
-    worker = api.leases(settings)
-    await api.bus.reserve("chat", "a")
-    async with api.bus.watch("a") as watch:
-        await api.bus.submit(ChatJob(job_id="a", question="x"), b"")
+    worker = api.consumer(settings)
+    await api.producer.reserve("chat", "a")
+    async with api.producer.subscribe("a") as watch:
+        await api.producer.submit(ChatJob(job_id="a", question="x"), b"")
         delivery = await take_one(worker)
         delivery.add(Delta(token_ids=[1], text="a", offset_chars=0))
         await worker.publish([delivery])
@@ -220,11 +222,11 @@ async def test_a_watch_survives_the_loss_of_its_inbox(api: ApiSide, settings: Se
         assert isinstance(event, Delta) and event.text == "b"
         await generate(worker, delivery)
         assert isinstance(await asyncio.wait_for(anext(watch), 5), Generated)
-        await api.bus.finish("a", Ending("done"))
+        await api.producer.finish("a", Ending("done"))
         assert isinstance(await anext(watch), Ending)
         with pytest.raises(StopAsyncIteration):
             await anext(watch)
-    assert api.bus._watches == {}
+    assert api.producer._subscriptions == {}
 
 
 async def test_past_its_deadline_a_job_is_cancelled_for_its_watcher(redis_url: str) -> None:
@@ -242,27 +244,27 @@ async def test_the_local_clock_decides_nothing(
     """FAULTS 33: this host's clock jumps by a day, twice; slots, leases and deadlines stand."""
     real_time = time.time
     async with api_side(settings) as api:
-        worker = api.leases(settings)
-        await api.bus.reserve("chat", "a")
+        worker = api.consumer(settings)
+        await api.producer.reserve("chat", "a")
         monkeypatch.setattr(time, "time", lambda: real_time() + 86_400)
-        async with api.bus.watch("a") as watch:
-            await api.bus.submit(ChatJob(job_id="a", question="x"), b"")
+        async with api.producer.subscribe("a") as watch:
+            await api.producer.submit(ChatJob(job_id="a", question="x"), b"")
             delivery = await take_one(worker)
             monkeypatch.setattr(time, "time", lambda: real_time() - 86_400)
-            assert (await api.bus.sweep()).overdue == 0
-            assert await api.leases(settings, "w2").recover(1, 0) == []
+            assert (await api.producer.sweep()).overdue == 0
+            assert await api.consumer(settings, "w2").recover(1, 0) == []
             assert await worker.renew([delivery]) == []
             await generate(worker, delivery)
             assert isinstance(await anext(watch), Generated)
-            assert await api.bus.finish("a", Ending("done"))
+            assert await api.producer.finish("a", Ending("done"))
         await api.check_accounting(accepted=1, done=1)
 
 
 async def test_a_failed_job_says_why(api: ApiSide, settings: Settings) -> None:
-    worker = api.leases(settings)
-    await api.bus.reserve("chat", "a")
-    async with api.bus.watch("a") as watch:
-        await api.bus.submit(ChatJob(job_id="a", question="x"), b"")
+    worker = api.consumer(settings)
+    await api.producer.reserve("chat", "a")
+    async with api.producer.subscribe("a") as watch:
+        await api.producer.submit(ChatJob(job_id="a", question="x"), b"")
         delivery = await take_one(worker)
         delivery.add(Failed(code="generation_failed", message="NaN"))
         assert await worker.publish([delivery]) == ([], [delivery], [])
@@ -272,12 +274,12 @@ async def test_a_failed_job_says_why(api: ApiSide, settings: Settings) -> None:
 
 async def test_an_unreadable_job_fails(api: ApiSide, settings: Settings) -> None:
     """A job of another bus version, such as during an upgrade."""
-    await api.bus.reserve("chat", "a")
+    await api.producer.reserve("chat", "a")
     newer = b"\x63" + encode(ChatJob(job_id="a", question="x"))[1:]
-    await api.link.step("submit", "chat", "a", newer, b"", b"", "", 1000, 0)
-    worker = api.leases(settings)
+    await api.connection.transition("submit", "chat", "a", newer, b"", b"", "", 1000, 0)
+    worker = api.consumer(settings)
     assert await worker.take(1, 0, 0.1) + await worker.take(1, 0, 0.1) == []
-    record = await api.bus.record("a")
+    record = await api.producer.record("a")
     assert record is not None and record.ending is not None and "bus version 99" in record.ending.message
     await api.check_accounting(accepted=1, failed=1)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies
 
 from models.jobs import ChatResult, Delta, Generated, Progress
-from service.queue.redelivery import Differs, Given
+from service.queue.redelivery import DeliveredPrefix, NonDeterministicReplay
 
 
 def deltas(words: list[str]) -> list[Delta]:
@@ -32,7 +32,7 @@ words = strategies.lists(strategies.text(max_size=3), max_size=8)
 @given(words, strategies.lists(strategies.integers(0, 8), max_size=4))
 def test_a_repeating_job_is_told_once(text: list[str], stops: list[int]) -> None:
     """However often and wherever it was interrupted."""
-    told = Given()
+    told = DeliveredPrefix()
     received: list[Delta] = []
     for delivery, stop in enumerate([*stops, len(text)], start=1):
         new = [told.only_new(delivery, delta) for delta in deltas(text)[:stop]]
@@ -42,7 +42,7 @@ def test_a_repeating_job_is_told_once(text: list[str], stops: list[int]) -> None
 
 
 def test_a_longer_delta_is_cut_to_its_new_part() -> None:
-    told = Given()
+    told = DeliveredPrefix()
     told.only_new(1, Delta(token_ids=[1], text="ab", offset_chars=0))
     assert told.only_new(2, Delta(token_ids=[1, 2], text="abcd", offset_chars=0)) == Delta(
         token_ids=[2], text="cd", offset_chars=2
@@ -50,24 +50,24 @@ def test_a_longer_delta_is_cut_to_its_new_part() -> None:
 
 
 def test_other_text_other_tokens_holes_and_early_ends_are_refused() -> None:
-    def after_two() -> Given:
-        told = Given()
+    def after_two() -> DeliveredPrefix:
+        told = DeliveredPrefix()
         for delta in deltas(["ab", "cd"]):
             told.only_new(1, delta)
         return told
 
-    with pytest.raises(Differs, match="after character 0"):
+    with pytest.raises(NonDeterministicReplay, match="after character 0"):
         after_two().only_new(2, Delta(token_ids=[0], text="xb", offset_chars=0))
-    with pytest.raises(Differs, match="after character 0"):
+    with pytest.raises(NonDeterministicReplay, match="after character 0"):
         after_two().only_new(2, Delta(token_ids=[9], text="ab", offset_chars=0))
-    with pytest.raises(Differs, match="goes on at character 6, 4 were received"):
+    with pytest.raises(NonDeterministicReplay, match="goes on at character 6, 4 were received"):
         after_two().only_new(1, Delta(token_ids=[3], text="gh", offset_chars=6))
-    with pytest.raises(Differs, match="ended after 0 characters, 4 were sent"):
+    with pytest.raises(NonDeterministicReplay, match="ended after 0 characters, 4 were sent"):
         after_two().only_new(2, generated("ab"))
 
 
 def test_progress_never_goes_back() -> None:
-    told = Given()
+    told = DeliveredPrefix()
     steps = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]
     events = [told.only_new(delivery, Progress(step=step, total_steps=3)) for delivery, step in steps]
     assert [event.step for event in events if isinstance(event, Progress)] == [1, 2, 3]

@@ -7,19 +7,19 @@ import pytest
 import redis.asyncio
 
 from service.core.settings import Settings
-from service.queue.connection import Link
+from service.queue.connection import RedisConnection
 from service.queue.vision_cache import VisionCache, forget_state, picture_key
 
 
 @pytest.fixture
-async def link(client: "redis.asyncio.Redis") -> AsyncIterator[Link]:
-    opened = Link(client)
+async def connection(client: "redis.asyncio.Redis") -> AsyncIterator[RedisConnection]:
+    opened = RedisConnection(client)
     yield opened
     await opened.close()
 
 
-def cache(link: Link, budget_bytes: int = 1000, ttl_s: int = 60) -> VisionCache:
-    return VisionCache(link, Settings(vision_cache_bytes=budget_bytes, vision_cache_ttl_s=ttl_s))
+def cache(connection: RedisConnection, budget_bytes: int = 1000, ttl_s: int = 60) -> VisionCache:
+    return VisionCache(connection, Settings(vision_cache_bytes=budget_bytes, vision_cache_ttl_s=ttl_s))
 
 
 async def stored_bytes(client: "redis.asyncio.Redis") -> int:
@@ -32,8 +32,8 @@ async def stored_bytes(client: "redis.asyncio.Redis") -> int:
     return total
 
 
-async def test_what_was_used_longest_ago_makes_room(link: Link, client: "redis.asyncio.Redis") -> None:
-    states = cache(link)
+async def test_what_was_used_longest_ago_makes_room(connection: RedisConnection, client: "redis.asyncio.Redis") -> None:
+    states = cache(connection)
     for key in ("a", "b", "c"):
         await states.put(key, key.encode() * 300)
         await asyncio.sleep(0.002)
@@ -47,8 +47,8 @@ async def test_what_was_used_longest_ago_makes_room(link: Link, client: "redis.a
     assert await states.get("too large") == b"" and await stored_bytes(client) == 610
 
 
-async def test_states_expire_and_leave_the_books(link: Link, client: "redis.asyncio.Redis") -> None:
-    states = cache(link, ttl_s=1)
+async def test_states_expire_and_leave_the_books(connection: RedisConnection, client: "redis.asyncio.Redis") -> None:
+    states = cache(connection, ttl_s=1)
     await states.put("a", b"a" * 100)
     await asyncio.sleep(1.1)
     assert await states.get("a") == b""
@@ -57,19 +57,19 @@ async def test_states_expire_and_leave_the_books(link: Link, client: "redis.asyn
 
 
 async def test_a_picture_is_forgotten_under_every_model_of_its_tenant_alone(
-    link: Link, client: "redis.asyncio.Redis"
+    connection: RedisConnection, client: "redis.asyncio.Redis"
 ) -> None:
-    states = cache(link)
+    states = cache(connection)
     ours, theirs = picture_key("us", "digest"), picture_key("them", "digest")
     assert ours != theirs
     keys = [f"f1:float32:{ours}", f"f1:float16:{ours}", f"f1:float32:{theirs}"]
     for number, key in enumerate(keys):
         await states.put(key, b"%d" % number)
-    await forget_state(link, ours)
+    await forget_state(connection, ours)
     assert [await states.get(key) for key in keys] == [b"", b"", b"2"]
     assert await stored_bytes(client) == 1
 
 
-async def test_no_budget_means_no_cache(link: Link, client: "redis.asyncio.Redis") -> None:
-    await cache(link, budget_bytes=0).put("a", b"x")
+async def test_no_budget_means_no_cache(connection: RedisConnection, client: "redis.asyncio.Redis") -> None:
+    await cache(connection, budget_bytes=0).put("a", b"x")
     assert await stored_bytes(client) == 0

@@ -76,7 +76,7 @@ async def test_killed_worker_loses_nothing(api: ApiSide, start_worker: StartWork
     outcome = await request
     assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(20))
     assert outcome.ending is not None and outcome.ending.state == "done"
-    record = await api.bus.record(outcome.job_id)
+    record = await api.producer.record(outcome.job_id)
     assert record is not None and record.deliveries == 2
     [survivor] = [one for one in await api.workers() if one.info.worker_id != doomed.id]
     assert 'viscpm_jobs_recovered_total{model="chat"} 1.0' in await scrape(survivor.info.metrics_url)
@@ -151,7 +151,7 @@ async def test_hung_step_loses_its_lease_and_its_process(
     await eventually(is_stalled, 5)
     assert await hung.exit_code(10) == 70
     assert "has hung" in hung.said()
-    await api.bus.cancel(job_id, "test_over")
+    await api.producer.cancel(job_id, "test_over")
     await api.check_accounting(accepted=1, cancelled=1)
 
 
@@ -174,8 +174,8 @@ async def test_unrepeatable_job_fails_instead_of_splicing(
 async def test_cancelled_while_queued_never_starts(api: ApiSide, start_worker: StartWorker, engine_log: Path) -> None:
     """FAULTS 3."""
     job_id = await api.start("echo never")
-    assert await api.bus.cancel(job_id, "client_gone")
-    assert not await api.bus.cancel(job_id, "client_gone")
+    assert await api.producer.cancel(job_id, "client_gone")
+    assert not await api.producer.cancel(job_id, "client_gone")
     await api.ready(start_worker())
     assert (await api.request("echo later")).answer == "later"
     assert log_lines(engine_log, "admit", job_id) == []
@@ -192,7 +192,7 @@ async def test_cancelled_while_running_stops_within_a_step(
     other = asyncio.create_task(api.request("stream 10"))
     await eventually(lambda: len(log_lines(engine_log, "step", job_id)) >= 3)
     steps = len(log_lines(engine_log, "step", job_id))
-    assert await api.bus.cancel(job_id, "client_gone")
+    assert await api.producer.cancel(job_id, "client_gone")
     assert (await other).answer == "".join(f"w{i} " for i in range(10))
     assert len(log_lines(engine_log, "step", job_id)) <= steps + 2
     assert len(log_lines(engine_log, "cancel", job_id)) == 1
@@ -232,7 +232,7 @@ async def test_leftovers_are_given_back_at_once(
     await api.ready(start_worker(patient))
     outcome = await request
     assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(30))
-    record = await api.bus.record(outcome.job_id)
+    record = await api.producer.record(outcome.job_id)
     assert record is not None and record.deliveries == 1
     await api.check_accounting(accepted=1, done=1)
 
@@ -275,7 +275,7 @@ async def test_vision_states_are_shared_between_workers(api: ApiSide, start_work
     page = await scrape(survivor.info.metrics_url)
     assert 'viscpm_vision_cache_hits_total{model="chat"} 1.0' in page
     assert 'viscpm_vision_tower_runs_total{model="chat"} 0.0' in page
-    model = await last_model(api.link, "chat")
+    model = await last_model(api.connection, "chat")
     assert model is not None and model.name == "scripted"
 
 

@@ -10,7 +10,7 @@ from tests.service.web import Service, assert_error, encoded, picture_bytes, ser
 
 
 async def test_the_public_demos_body_is_answered(service: Service) -> None:
-    response = await service.process.client.post("/chat", json={"image": encoded(), "question": "echo 你好 world"})
+    response = await service.client.post("/chat", json={"image": encoded(), "question": "echo 你好 world"})
     assert response.status_code == 200
     answer = response.json()
     assert answer["answer"] == "你好 world"
@@ -30,9 +30,9 @@ async def test_a_second_turn_needs_no_picture_and_runs_no_vision_tower(service: 
     second = (await service.ask("echo two", conversation_id=first["conversation_id"])).json()
     assert second["conversation_id"] == first["conversation_id"]
     assert second["answer"] == "two" and second["id"] != first["id"]
-    text = (await service.process.client.get("/metrics")).text
+    text = (await service.client.get("/metrics")).text
     assert 'viscpm_vision_cache_hits_total{worker="' in text
-    kept = (await service.process.client.get(f"/conversations/{first['conversation_id']}")).json()
+    kept = (await service.client.get(f"/conversations/{first['conversation_id']}")).json()
     assert [(turn["question"], turn["answer"]) for turn in kept["turns"]] == [("echo one", "one"), ("echo two", "two")]
 
 
@@ -42,12 +42,12 @@ async def test_the_same_picture_may_be_sent_again_and_another_may_not(service: S
     assert (await service.ask("echo two", image=encoded(), conversation_id=talk)).status_code == 200
     other = await service.ask("echo three", image=encoded(colour=(0, 255, 0)), conversation_id=talk)
     assert_error(other, 400, "invalid_request", "image")
-    assert len((await service.process.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
+    assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
     assert await service.accounting() == {"done": 2, "failed": 1}
 
 
 async def test_a_form_with_a_file_is_the_same_request(service: Service) -> None:
-    response = await service.process.client.post(
+    response = await service.client.post(
         "/chat",
         data={"question": "echo form", "seed": "7", "num_beams": "1", "stream": "false"},
         files={"image": ("cat.png", picture_bytes(), "image/png")},
@@ -60,7 +60,7 @@ async def test_forms_that_are_wrong_are_refused(service: Service) -> None:
     def part(name: str, value: str) -> tuple[str, tuple[None, str]]:
         return name, (None, value)
 
-    post = service.process.client.post
+    post = service.client.post
     assert_error(
         await post("/chat", files=[part("question", "q"), part("question", "q")]), 400, "invalid_request", "question"
     )
@@ -125,7 +125,7 @@ async def test_two_turns_at_once_on_one_conversation_lose_nothing(service: Servi
     assert int(busy.headers["retry-after"]) >= 1
     assert (await slow).status_code == 200
     assert (await service.ask("echo after", conversation_id=talk)).status_code == 200
-    turns = (await service.process.client.get(f"/conversations/{talk}")).json()["turns"]
+    turns = (await service.client.get(f"/conversations/{talk}")).json()["turns"]
     assert [turn["question"] for turn in turns] == ["echo start", "stream 300", "echo after"]
     assert await service.accounting() == {"done": 3, "failed": 1}
 
@@ -134,7 +134,7 @@ async def test_a_conversation_is_free_again_after_a_failed_turn(service: Service
     talk = (await service.ask("echo start")).json()["conversation_id"]
     assert (await service.ask("raise", conversation_id=talk)).status_code == 500
     assert (await service.ask("echo more", conversation_id=talk)).status_code == 200
-    assert len((await service.process.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
+    assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
 
 
 async def test_a_full_queue_refuses_at_once_and_decodes_nothing(service: Service, settings: Settings) -> None:
@@ -179,7 +179,7 @@ async def test_n_plus_k_at_once_gives_exactly_k_refusals(settings: Settings) -> 
         asked = [service.ask("stream 100", image=encoded()) for _ in range(size + extra)]
         statuses = sorted(response.status_code for response in await asyncio.gather(*asked))
         assert statuses == [200] * size + [429] * extra
-        assert service.http.dependencies.images.decodes == size
+        assert service.state.images.decodes == size
         assert await service.accounting() == {"done": size}
 
 
@@ -235,19 +235,19 @@ async def test_a_client_that_reads_slowly_holds_up_nobody(service: Service) -> N
 
 async def test_respond_async_gives_an_id_to_ask_for(service: Service) -> None:
     asked = {"question": "stream 20", "stream": True}
-    response = await service.process.client.post("/chat", json=asked, headers={"Prefer": "respond-async"})
+    response = await service.client.post("/chat", json=asked, headers={"Prefer": "respond-async"})
     assert response.status_code == 202
     assert response.headers["preference-applied"] == "respond-async"
     job = response.json()
     assert response.headers["location"] == f"/jobs/{job['id']}" and job["state"] == "queued"
 
     async def is_done() -> bool:
-        return (await service.process.client.get(f"/jobs/{job['id']}")).json()["state"] == "done"
+        return (await service.client.get(f"/jobs/{job['id']}")).json()["state"] == "done"
 
     await eventually(is_done)
-    answer = (await service.process.client.get(f"/jobs/{job['id']}")).json()["answer"]
+    answer = (await service.client.get(f"/jobs/{job['id']}")).json()["answer"]
     assert answer["answer"].startswith("w0 w1 ") and answer["id"] == job["id"]
-    assert (await service.process.client.get(f"/conversations/{answer['conversation_id']}")).status_code == 200
+    assert (await service.client.get(f"/conversations/{answer['conversation_id']}")).status_code == 200
     assert await service.accounting() == {"done": 1}
 
 

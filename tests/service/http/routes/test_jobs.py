@@ -6,14 +6,14 @@ from tests.service.web import Service, assert_error, encoded, sse_events
 
 async def test_a_finished_job_gives_the_same_answer_again(service: Service) -> None:
     answer = (await service.ask("echo once", image=encoded())).json()
-    job = (await service.process.client.get(f"/jobs/{answer['id']}")).json()
+    job = (await service.client.get(f"/jobs/{answer['id']}")).json()
     assert (job["object"], job["kind"], job["state"]) == ("job", "chat", "done")
     assert job["answer"] == answer and job["error"] is None
 
 
 async def test_a_failed_job_tells_its_error(service: Service) -> None:
     failed = (await service.ask("raise")).json()["error"]
-    job = (await service.process.client.get(f"/jobs/{failed['job_id']}")).json()
+    job = (await service.client.get(f"/jobs/{failed['job_id']}")).json()
     assert job["state"] == "failed" and job["answer"] is None
     assert job["error"] == failed
 
@@ -22,7 +22,7 @@ async def test_a_stream_can_be_taken_up_again(service: Service) -> None:
     answer = (await service.ask("stream 5")).json()
     for after, expected in ((None, answer["answer"]), ("6", answer["answer"][6:])):
         headers = {} if after is None else {"Last-Event-ID": after}
-        response = await service.process.client.get(f"/jobs/{answer['id']}/events", headers=headers)
+        response = await service.client.get(f"/jobs/{answer['id']}/events", headers=headers)
         *events, done = [data for _, data in sse_events(response.text)]
         assert done == "[DONE]" and events[-1] == answer
         assert events[0]["conversation_id"] == answer["conversation_id"]
@@ -31,65 +31,61 @@ async def test_a_stream_can_be_taken_up_again(service: Service) -> None:
 
 async def test_a_running_stream_can_be_joined_by_id(service: Service) -> None:
     asked = {"question": "stream 150", "stream": True}
-    job = (await service.process.client.post("/chat", json=asked, headers={"Prefer": "respond-async"})).json()
-    response = await service.process.client.get(f"/jobs/{job['id']}/events")
+    job = (await service.client.post("/chat", json=asked, headers={"Prefer": "respond-async"})).json()
+    response = await service.client.get(f"/jobs/{job['id']}/events")
     *events, answer, _ = [data for _, data in sse_events(response.text)]
     assert "".join(event["delta"] for event in events) == answer["answer"] == "".join(f"w{i} " for i in range(150))
     assert events[0]["conversation_id"] == answer["conversation_id"] and events[0]["model"] == "scripted"
 
 
 async def test_a_finished_paint_job_streams_its_pictures(service: Service) -> None:
-    answer = (await service.process.client.post("/paint", json={"prompt": "x"})).json()
-    events = sse_events((await service.process.client.get(f"/jobs/{answer['id']}/events")).text)
+    answer = (await service.client.post("/paint", json={"prompt": "x"})).json()
+    events = sse_events((await service.client.get(f"/jobs/{answer['id']}/events")).text)
     completed = [data for name, data in events if name == "image_generation.completed"]
     assert [one["b64_json"] for one in completed] == [answer["data"][0]["b64_json"]]
 
 
 async def test_unknown_jobs(service: Service) -> None:
     for method, path in (("GET", "/jobs/nope"), ("DELETE", "/jobs/nope"), ("GET", "/jobs/nope/events")):
-        assert_error(await service.process.client.request(method, path), 404, "job_not_found")
+        assert_error(await service.client.request(method, path), 404, "job_not_found")
     answer = (await service.ask("echo x")).json()
     headers = {"Last-Event-ID": "-5"}
-    assert_error(
-        await service.process.client.get(f"/jobs/{answer['id']}/events", headers=headers), 400, "invalid_request"
-    )
+    assert_error(await service.client.get(f"/jobs/{answer['id']}/events", headers=headers), 400, "invalid_request")
     await service.redis.hset(f"job:{answer['id']}", "tenant", "other")
-    assert_error(await service.process.client.get(f"/jobs/{answer['id']}"), 404, "job_not_found")
+    assert_error(await service.client.get(f"/jobs/{answer['id']}"), 404, "job_not_found")
 
 
 async def test_a_result_left_unscreened_is_completed_when_it_is_asked_for(service: Service) -> None:
     """An API process that died between the result and its ending leaves a job in `generated`."""
     headers = {"Prefer": "respond-async"}
-    state = service.http.dependencies
+    state = service.state
     spawn, state.spawn = state.spawn, lambda work, name: work.close()  # this process forgets the job
-    job = (await service.process.client.post("/chat", json={"question": "echo kept"}, headers=headers)).json()
+    job = (await service.client.post("/chat", json={"question": "echo kept"}, headers=headers)).json()
     state.spawn = spawn
 
     async def is_generated() -> bool:
         return await service.redis.hget(f"job:{job['id']}", "state") == b"generated"
 
     await eventually(is_generated)
-    told = (await service.process.client.get(f"/jobs/{job['id']}")).json()
+    told = (await service.client.get(f"/jobs/{job['id']}")).json()
     assert told["state"] == "done" and told["answer"]["answer"] == "kept"
     talk = told["answer"]["conversation_id"]
-    assert len((await service.process.client.get(f"/conversations/{talk}")).json()["turns"]) == 1
+    assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 1
     assert await service.accounting() == {"done": 1}
 
 
 async def test_a_conversation_is_shown_and_forgotten(service: Service) -> None:
     answer = (await service.ask("echo a<b", image=encoded())).json()
     path = f"/conversations/{answer['conversation_id']}"
-    shown = (await service.process.client.get(path)).json()
+    shown = (await service.client.get(path)).json()
     assert shown["object"] == "conversation" and shown["id"] == answer["conversation_id"]
     assert [turn["answer"] for turn in shown["turns"]] == ["a<b"]
     assert len(shown["image_sha256"]) == 64 and 0 < shown["expires_in_s"] <= 86_400
-    deleted = await service.process.client.delete(path)
+    deleted = await service.client.delete(path)
     assert (deleted.status_code, deleted.content) == (204, b"")
     assert [key async for key in service.redis.scan_iter("conversation:*")] == []
     for method in ("GET", "DELETE"):
-        assert_error(
-            await service.process.client.request(method, path), 404, "conversation_not_found", "conversation_id"
-        )
+        assert_error(await service.client.request(method, path), 404, "conversation_not_found", "conversation_id")
     response = await service.ask("echo more", conversation_id=answer["conversation_id"])
     assert_error(response, 404, "conversation_not_found", "conversation_id")
     assert await service.accounting() == {"done": 1, "failed": 1}
@@ -99,14 +95,14 @@ async def test_a_conversation_deleted_while_it_is_answered_stays_deleted(service
     talk = (await service.ask("echo a")).json()["conversation_id"]
     headers = {"Prefer": "respond-async"}
     asked = {"question": "stream 100", "conversation_id": talk}
-    job = (await service.process.client.post("/chat", json=asked, headers=headers)).json()
-    assert (await service.process.client.delete(f"/conversations/{talk}")).status_code == 204
+    job = (await service.client.post("/chat", json=asked, headers=headers)).json()
+    assert (await service.client.delete(f"/conversations/{talk}")).status_code == 204
 
     async def is_done() -> bool:
-        return (await service.process.client.get(f"/jobs/{job['id']}")).json()["state"] == "done"
+        return (await service.client.get(f"/jobs/{job['id']}")).json()["state"] == "done"
 
     await eventually(is_done)
-    assert (await service.process.client.get(f"/conversations/{talk}")).status_code == 404
+    assert (await service.client.get(f"/conversations/{talk}")).status_code == 404
     assert [key async for key in service.redis.scan_iter("conversation:*")] == []
 
 
@@ -116,5 +112,5 @@ async def test_turns_beyond_the_limit_drop_the_oldest(service: Service) -> None:
     turn = await service.redis.lindex(key, 0)
     await service.redis.rpush(key, *[turn] * 199)
     assert (await service.ask("echo 200", conversation_id=talk)).status_code == 200
-    turns = (await service.process.client.get(f"/conversations/{talk}")).json()["turns"]
+    turns = (await service.client.get(f"/conversations/{talk}")).json()["turns"]
     assert len(turns) == 200 and turns[-1]["answer"] == "200"

@@ -12,9 +12,7 @@ from tests.service.web import Service, assert_error, sse_events
 
 
 async def test_pictures_come_as_base64_with_their_seeds(service: Service) -> None:
-    response = await service.process.client.post(
-        "/paint", json={"prompt": "两只猫", "n": 2, "seed": 40, "candidates": 3}
-    )
+    response = await service.client.post("/paint", json={"prompt": "两只猫", "n": 2, "seed": 40, "candidates": 3})
     assert response.status_code == 200, response.text
     answer = response.json()
     assert answer["object"] == "paint.answer" and answer["output_format"] == "png" and answer["size"] == "64x64"
@@ -32,7 +30,7 @@ async def test_pictures_come_as_base64_with_their_seeds(service: Service) -> Non
 @pytest.mark.parametrize(("output_format", "pil"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
 async def test_output_formats(service: Service, output_format: str, pil: str) -> None:
     body = {"prompt": "x", "output_format": output_format, "output_compression": 80, "size": "64x128"}
-    answer = (await service.process.client.post("/paint", json=body)).json()
+    answer = (await service.client.post("/paint", json=body)).json()
     picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
     assert (picture.format, picture.size) == (pil, (64, 128)) and answer["size"] == "64x128"
 
@@ -48,7 +46,7 @@ async def test_output_formats(service: Service, output_format: str, pil: str) ->
     ],
 )
 async def test_the_accept_header_chooses_json_or_the_picture(service: Service, accept: str, media: str) -> None:
-    response = await service.process.client.post("/paint", json={"prompt": "x", "seed": 9}, headers={"accept": accept})
+    response = await service.client.post("/paint", json={"prompt": "x", "seed": 9}, headers={"accept": accept})
     assert response.headers["content-type"].split(";")[0] == media
     if media != "application/json":
         assert response.headers["x-seed"] == "9" and response.headers["x-job-id"].startswith("paint-")
@@ -58,7 +56,7 @@ async def test_the_accept_header_chooses_json_or_the_picture(service: Service, a
 async def test_what_accept_cannot_have_is_406_and_takes_no_slot(service: Service) -> None:
     async def post(accept: str, **fields: object) -> object:
         body = {"prompt": "x", **fields}
-        return await service.process.client.post("/paint", json=body, headers={"accept": accept})
+        return await service.client.post("/paint", json=body, headers={"accept": accept})
 
     assert_error(await post("text/html"), 406, "not_acceptable")
     assert_error(await post("image/*", n=2), 406, "not_acceptable", "n")
@@ -78,21 +76,21 @@ async def test_what_the_model_cannot_do_is_refused_before_a_slot(service: Servic
         ({"prompt": ""}, "prompt"),
         ({"prompt": "x" * 2049}, "prompt"),
     ):
-        response = await service.process.client.post("/paint", json={"prompt": "x", **fields})
+        response = await service.client.post("/paint", json={"prompt": "x", **fields})
         assert_error(response, 400, "invalid_request", param)
     for fields, code, param in (
         ({"rerank": True}, "reranker_not_configured", "rerank"),
         ({"size": "60x60"}, "invalid_size", "size"),
         ({"size": "2048x64"}, "invalid_size", "size"),
     ):
-        response = await service.process.client.post("/paint", json={"prompt": "x", **fields})
+        response = await service.client.post("/paint", json={"prompt": "x", **fields})
         assert_error(response, 400, code, param)
     assert await service.accounting() == {}
 
 
 async def test_a_stream_sends_progress_previews_and_every_picture(service: Service) -> None:
     body = {"prompt": "paint 4", "stream": True, "partial_images": 2, "n": 2, "seed": 5}
-    response = await service.process.client.post("/paint", json=body)
+    response = await service.client.post("/paint", json=body)
     events = sse_events(response.text)
     names = [name.removeprefix("image_generation.") for name, _ in events]
     assert names == ["progress", "partial_image"] * 2 + ["progress"] * 2 + ["completed"] * 2 + [""]
@@ -108,15 +106,15 @@ async def test_a_stream_sends_progress_previews_and_every_picture(service: Servi
 
 async def test_cancelling_by_id_stops_the_painting(service: Service, worker_log: object) -> None:
     headers = {"Prefer": "respond-async"}
-    job = (await service.process.client.post("/paint", json={"prompt": "paint 100000"}, headers=headers)).json()
+    job = (await service.client.post("/paint", json={"prompt": "paint 100000"}, headers=headers)).json()
     address = f"/jobs/{job['id']}"
 
     async def runs() -> bool:
-        return (await service.process.client.get(address)).json()["state"] == "running"
+        return (await service.client.get(address)).json()["state"] == "running"
 
     await eventually(runs)
-    cancelled = await service.process.client.delete(address)
+    cancelled = await service.client.delete(address)
     assert cancelled.json()["state"] == "cancelled" and cancelled.json()["error"]["code"] == "cancelled"
     await eventually(lambda: log_lines(worker_log, "cancel", job["id"]))  # type: ignore[arg-type]
-    assert (await service.process.client.delete(address)).json()["state"] == "cancelled"  # again: the same
+    assert (await service.client.delete(address)).json()["state"] == "cancelled"  # again: the same
     assert await service.accounting() == {"cancelled": 1}

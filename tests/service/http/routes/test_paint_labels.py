@@ -34,25 +34,23 @@ HEADERS = {"x-request-id": "ask-1"}
 
 
 async def test_json_and_the_picture_itself(service: Service) -> None:
-    answer = await service.process.client.post("/paint", json={"prompt": PROMPT, "n": 2, "seed": 3}, headers=HEADERS)
+    answer = await service.client.post("/paint", json={"prompt": PROMPT, "n": 2, "seed": 3}, headers=HEADERS)
     pictures = [read(one["b64_json"]) for one in answer.json()["data"]]
     numbers = {assert_labelled(picture, str(index)) for index, picture in enumerate(pictures, start=1)}
     assert len(numbers) == 2 and answer.json()["id"] not in pictures[0].info["XML:com.adobe.xmp"]
     assert [picture.getpixel((60, 60)) for picture in pictures] == [colour_of(3), colour_of(4)], "no visible label"
-    bare = await service.process.client.post(
-        "/paint", json={"prompt": PROMPT}, headers={**HEADERS, "accept": "image/png"}
-    )
+    bare = await service.client.post("/paint", json={"prompt": PROMPT}, headers={**HEADERS, "accept": "image/png"})
     assert_labelled(read(bare.content), "1")
 
 
 async def test_a_request_without_an_id_gets_the_one_of_its_answer(service: Service) -> None:
-    answer = await service.process.client.post("/paint", json={"prompt": PROMPT})
+    answer = await service.client.post("/paint", json={"prompt": PROMPT})
     assert_labelled(read(answer.json()["data"][0]["b64_json"]), "1", answer.headers["x-request-id"])
 
 
 async def test_streams_with_their_previews_and_resumed_ones(service: Service) -> None:
     body = {"prompt": PROMPT, "stream": True, "partial_images": 2, "n": 2, "seed": 5}
-    events = sse_events((await service.process.client.post("/paint", json=body, headers=HEADERS)).text)
+    events = sse_events((await service.client.post("/paint", json=body, headers=HEADERS)).text)
     previews = [data for name, data in events if name.endswith("partial_image")]
     completed = [data for name, data in events if name.endswith("completed")]
     for index, preview in enumerate(previews, start=1):
@@ -61,7 +59,7 @@ async def test_streams_with_their_previews_and_resumed_ones(service: Service) ->
         assert_labelled(read(one["b64_json"]), str(index))
     assert len(previews) == 2 and len(completed) == 2
 
-    again = sse_events((await service.process.client.get(f"/jobs/{completed[0]['id']}/events")).text)
+    again = sse_events((await service.client.get(f"/jobs/{completed[0]['id']}/events")).text)
     assert [data for name, data in again if name.endswith("completed")] == completed
     for name, data in again:
         if name.endswith("partial_image"):  # the job's record is gone, and with it what painted this
@@ -72,16 +70,16 @@ async def test_streams_with_their_previews_and_resumed_ones(service: Service) ->
 async def test_polled_and_resumed_while_it_runs(service: Service) -> None:
     headers = {"Prefer": "respond-async", **HEADERS}
     body = {"prompt": "paint 30", "n": 1}
-    job = (await service.process.client.post("/paint", json=body, headers=headers)).json()
-    events = sse_events((await service.process.client.get(f"/jobs/{job['id']}/events")).text)
+    job = (await service.client.post("/paint", json=body, headers=headers)).json()
+    events = sse_events((await service.client.get(f"/jobs/{job['id']}/events")).text)
     completed = next(data for name, data in events if name.endswith("completed"))
     assert_labelled(read(completed["b64_json"]), "1")
 
     async def is_done() -> bool:
-        return (await service.process.client.get(f"/jobs/{job['id']}")).json()["state"] == "done"
+        return (await service.client.get(f"/jobs/{job['id']}")).json()["state"] == "done"
 
     await eventually(is_done)
-    polled = (await service.process.client.get(f"/jobs/{job['id']}")).json()["answer"]["data"][0]
+    polled = (await service.client.get(f"/jobs/{job['id']}")).json()["answer"]["data"][0]
     assert polled["b64_json"] == completed["b64_json"]
 
 

@@ -78,9 +78,7 @@ async def test_too_many_pixels(settings: Settings) -> None:
     ],
 )
 async def test_bodies_that_are_wrong(service: Service, body: bytes, param: str | None) -> None:
-    error = assert_error(
-        await service.process.client.post("/chat", content=body, headers=JSON), 400, "invalid_request", param
-    )
+    error = assert_error(await service.client.post("/chat", content=body, headers=JSON), 400, "invalid_request", param)
     assert error["type"] == "invalid_request_error" and len(error["message"]) < 400
     assert await service.accounting() == {}
 
@@ -91,7 +89,7 @@ async def test_texts_of_every_kind_are_answered_as_they_came(service: Service) -
 
 
 async def test_routes_methods_and_media_that_are_not_there(service: Service) -> None:
-    client = service.process.client
+    client = service.client
     assert_error(await client.get("/nothing"), 404, "not_found")
     wrong_method = await client.get("/chat")
     assert_error(wrong_method, 405, "method_not_allowed")
@@ -108,17 +106,15 @@ async def test_large_bodies_are_refused_declared_or_not(settings: Settings) -> N
     async with serving(settings.model_copy(update={"max_body_bytes": 4096})) as service:
         await service.ready()
         large = b'{"question": "' + b"x" * 5000 + b'"}'
-        assert_error(await service.process.client.post("/chat", content=large, headers=JSON), 413, "content_too_large")
+        assert_error(await service.client.post("/chat", content=large, headers=JSON), 413, "content_too_large")
 
         async def chunks() -> Any:
             for start in range(0, len(large), 100):
                 yield large[start : start + 100]
 
-        assert_error(
-            await service.process.client.post("/chat", content=chunks(), headers=JSON), 413, "content_too_large"
-        )
+        assert_error(await service.client.post("/chat", content=chunks(), headers=JSON), 413, "content_too_large")
         form = {"image": ("a.png", b"x" * 5000)}
-        refused = await service.process.client.post("/chat", data={"question": "q"}, files=form)
+        refused = await service.client.post("/chat", data={"question": "q"}, files=form)
         assert_error(refused, 413, "content_too_large")
         assert (await service.ask("echo fits")).status_code == 200
         assert await service.metric('viscpm_requests_total{outcome="content_too_large",route="/chat"}') == 3
@@ -132,7 +128,7 @@ async def test_a_body_in_a_million_pieces_is_read(service: Service) -> None:
         for byte in body:
             yield bytes([byte])
 
-    response = await service.process.client.post("/chat", content=pieces(), headers=JSON)
+    response = await service.client.post("/chat", content=pieces(), headers=JSON)
     assert response.json()["answer"] == "pieces"
 
 
@@ -150,9 +146,7 @@ async def test_a_body_that_does_not_come_is_408(settings: Settings) -> None:
 
 async def test_request_ids_are_kept_where_they_can_be(service: Service) -> None:
     async def given_id(value: str) -> str:
-        return (await service.process.client.get("/health/live", headers={"x-request-id": value})).headers[
-            "x-request-id"
-        ]
+        return (await service.client.get("/health/live", headers={"x-request-id": value})).headers["x-request-id"]
 
     assert await given_id("abc-123") == "abc-123"
     assert (await given_id("with space")).startswith("req-")
@@ -163,8 +157,8 @@ async def test_what_nobody_expected_is_a_500_without_insides(service: Service, c
     async def breaks(*_: object) -> None:
         raise RuntimeError("secret inside")
 
-    service.http.dependencies.conversations.get = breaks
-    response = await service.process.client.get("/conversations/x", headers={"x-request-id": "find-me"})
+    service.state.conversations.get = breaks
+    response = await service.client.get("/conversations/x", headers={"x-request-id": "find-me"})
     error = assert_error(response, 500, "internal_error")
     assert "secret" not in response.text and error["type"] == "server_error"
     assert response.headers["x-request-id"] == "find-me"
@@ -176,9 +170,9 @@ async def test_redis_away_is_503_without_hanging_and_comes_back(own_server: Any)
         own_server.stop()
         loop = asyncio.get_running_loop()
         for call in (
-            service.process.client.get("/conversations/x"),
-            service.process.client.delete("/conversations/x"),
-            service.process.client.get("/jobs/x"),
+            service.client.get("/conversations/x"),
+            service.client.delete("/conversations/x"),
+            service.client.get("/jobs/x"),
             service.ask("echo x"),
         ):
             began_s = loop.time()
@@ -186,14 +180,14 @@ async def test_redis_away_is_503_without_hanging_and_comes_back(own_server: Any)
             assert_error(response, 503, "bus_unavailable")
             assert int(response.headers["retry-after"]) >= 1
             assert loop.time() - began_s < 3.5
-        assert (await service.process.client.get("/health/live")).status_code == 200
-        ready = await service.process.client.get("/health/ready")
+        assert (await service.client.get("/health/live")).status_code == 200
+        ready = await service.client.get("/health/ready")
         assert ready.status_code == 503 and "redis" in ready.json()["down"]
-        assert (await service.process.client.get("/metrics")).status_code == 200
+        assert (await service.client.get("/metrics")).status_code == 200
         own_server.start()
 
         async def is_back() -> bool:
-            return (await service.process.client.get("/conversations/x")).status_code == 404
+            return (await service.client.get("/conversations/x")).status_code == 404
 
         from tests.service.tree import eventually
 
@@ -241,7 +235,7 @@ async def test_random_requests_are_never_a_500(service: Service) -> None:
     collect()
     for method, path, body, media in requests:
         headers = {"content-type": media.encode()}
-        response = await service.process.client.request(method, path, content=body, headers=headers)  # type: ignore[arg-type]
+        response = await service.client.request(method, path, content=body, headers=headers)  # type: ignore[arg-type]
         assert response.status_code < 500, (method, path, body, media, response.text)
         if response.status_code >= 400 and method != "HEAD":
             assert set(response.json()["error"]) >= {"message", "type", "param", "code"}

@@ -42,15 +42,15 @@ class WordScreens:
 async def test_flagged_inputs_reach_no_engine(settings: Settings, worker_log: object) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()
-        assert (await service.process.client.get("/health/ready")).json()["screens"] == "closed"
+        assert (await service.client.get("/health/ready")).json()["screens"] == "closed"
         before = len(log_lines(worker_log, "admit"))  # type: ignore[arg-type]
         refused = [
             await service.ask("echo bad"),
             await service.ask("echo bad", stream=True),
-            await service.process.client.post("/chat", json={"question": "bad"}, headers={"Prefer": "respond-async"}),
+            await service.client.post("/chat", json={"question": "bad"}, headers={"Prefer": "respond-async"}),
             await service.ask("echo fine", image=encoded(colour=(255, 0, 0))),
-            await service.process.client.post("/paint", json={"prompt": "bad"}),
-            await service.process.client.post("/paint", json={"prompt": "x", "negative_prompt": "bad"}),
+            await service.client.post("/paint", json={"prompt": "bad"}),
+            await service.client.post("/paint", json={"prompt": "x", "negative_prompt": "bad"}),
         ]
         stages = ["question"] * 3 + ["input_image", "prompt", "negative_prompt"]
         for response, stage in zip(refused, stages, strict=True):
@@ -76,8 +76,8 @@ async def test_a_flagged_answer_is_filtered_on_every_way(settings: Settings) -> 
         assert not _WORDS.search(streamed.text)  # one sentence: nothing of it leaves
         assert sse_events(streamed.text)[-2][1]["finish_reason"] == "content_filter"
         for path in (f"/jobs/{answer['id']}", f"/jobs/{answer['id']}/events"):
-            assert not _WORDS.search((await service.process.client.get(path)).text)
-        assert (await service.process.client.get(f"/conversations/{answer['conversation_id']}")).status_code == 404
+            assert not _WORDS.search((await service.client.get(path)).text)
+        assert (await service.client.get(f"/conversations/{answer['conversation_id']}")).status_code == 404
         assert await service.accounting() == {"refused": 2}
 
 
@@ -85,10 +85,10 @@ async def test_unsafe_candidates_are_replaced_by_the_next(settings: Settings) ->
     async with serving(settings, WordScreens()) as service:
         await service.ready()
         body = {"prompt": "x", "seed": 10, "candidates": 4, "n": 2}
-        answer = (await service.process.client.post("/paint", json=body)).json()
+        answer = (await service.client.post("/paint", json=body)).json()
         assert [one["seed"] for one in answer["data"]] == [11, 13]
         assert all(colour_of(one["seed"])[0] % 2 for one in answer["data"])
-        none = await service.process.client.post("/paint", json={"prompt": "x", "seed": 10, "candidates": 1})
+        none = await service.client.post("/paint", json={"prompt": "x", "seed": 10, "candidates": 1})
         error = assert_error(none, 400, "content_policy_violation")
         assert error["moderation"]["output"]["results"][0]["stage"] == "candidate"
 
@@ -100,7 +100,7 @@ async def test_a_flagged_answer_leaves_neither_polled_nor_resumed(settings: Sett
         assert (job["state"], job["answer"]["finish_reason"]) == ("refused", "content_filter")
         assert job["answer"]["answer"] == ""
         for after in ({}, {"last-event-id": "2"}):
-            events = await service.process.client.get(f"/jobs/{job['id']}/events", headers=after)
+            events = await service.client.get(f"/jobs/{job['id']}/events", headers=after)
             assert not _WORDS.search(events.text)
         assert await service.accounting() == {"refused": 1}
 
@@ -109,29 +109,29 @@ async def test_what_is_painted_and_flagged_leaves_on_no_way(settings: Settings) 
     body = {"prompt": "paint 3", "seed": 10, "candidates": 1}
     async with serving(settings, WordScreens()) as service:
         await service.ready()
-        streamed = await service.process.client.post("/paint", json={**body, "stream": True, "partial_images": 2})
+        streamed = await service.client.post("/paint", json={**body, "stream": True, "partial_images": 2})
         names = [name for name, _ in sse_events(streamed.text)]
         assert names.count("image_generation.partial_image") == 1  # the first step's; the second's is even
         assert "image_generation.completed" not in names and streamed.text.count("b64_json") == 1
         assert "content_policy_violation" in streamed.text
         for accept in ("application/json", "image/png"):
-            refused = await service.process.client.post("/paint", json=body, headers={"Accept": accept})
+            refused = await service.client.post("/paint", json=body, headers={"Accept": accept})
             assert_error(refused, 400, "content_policy_violation")
         job = await _in_background(service, "/paint", body)
         assert (job["state"], job["error"]["code"]) == ("refused", "content_policy_violation")
-        resumed = await service.process.client.get(f"/jobs/{job['id']}/events")
+        resumed = await service.client.get(f"/jobs/{job['id']}/events")
         assert "b64_json" not in resumed.text and "completed" not in resumed.text
         assert await service.accounting() == {"refused": 4}
 
 
 async def _in_background(service: Service, path: str, body: dict[str, object]) -> dict[str, Any]:
     """The job of a request that did not wait, once it has ended."""
-    accepted = await service.process.client.post(path, json=body, headers={"Prefer": "respond-async"})
+    accepted = await service.client.post(path, json=body, headers={"Prefer": "respond-async"})
     assert accepted.status_code == 202
     job: dict[str, Any] = {}
 
     async def has_ended() -> bool:
-        job.update((await service.process.client.get(accepted.headers["location"])).json())
+        job.update((await service.client.get(accepted.headers["location"])).json())
         return job["state"] in ("done", "refused", "failed", "cancelled")
 
     await eventually(has_ended)
@@ -140,7 +140,7 @@ async def _in_background(service: Service, path: str, body: dict[str, object]) -
 
 async def test_what_a_dead_process_left_is_screened_and_ended_by_another(settings: Settings) -> None:
     dead = ApiSide(settings)
-    await dead.bus.start()
+    await dead.producer.start()
     async with serving(settings) as service:
         await service.ready()
         from service.jobs.conversations import ConversationMeta
@@ -149,17 +149,17 @@ async def test_what_a_dead_process_left_is_screened_and_ended_by_another(setting
 
         begun = ConversationMeta(created=1, model="scripted", fingerprint="test")
         intent = ChatIntent("default", 1, "scripted", "conv-left", "echo left", 7, begun)
-        await dead.bus.reserve("chat", "chat-left", "default")
-        await dead.bus.submit(make_job("chat", "chat-left", "stream 30"), encode_intent(intent))
+        await dead.producer.reserve("chat", "chat-left", "default")
+        await dead.producer.submit(make_job("chat", "chat-left", "stream 30"), encode_intent(intent))
         await dead.close()  # as a process that is gone: its heartbeat with it
 
         async def is_done() -> bool:
             return (await service.redis.hget("job:chat-left", "state")) == b"done"
 
         await eventually(is_done)
-        job = (await service.process.client.get("/jobs/chat-left")).json()
+        job = (await service.client.get("/jobs/chat-left")).json()
         assert job["answer"]["answer"].startswith("w0 w1 ") and job["answer"]["seed"] == 7
-        turns = (await service.process.client.get("/conversations/conv-left")).json()["turns"]
+        turns = (await service.client.get("/conversations/conv-left")).json()["turns"]
         assert len(turns) == 1
         assert await service.accounting() == {"done": 1}
 

@@ -129,7 +129,7 @@ async def test_moderations_have_openais_shape(guarded: Service, audit_file: Path
 )
 async def test_moderations_have_limits(settings: Settings, content: object, message: str) -> None:
     async with serving(settings) as service:
-        response = await service.process.client.post("/v1/moderations", json={"input": content})
+        response = await service.client.post("/v1/moderations", json={"input": content})
         assert response.status_code == 400, response.text
         assert message in response.json()["error"]["message"]
 
@@ -147,25 +147,21 @@ async def test_a_crashed_or_missing_safety_worker_blocks(
             assert_error(crashed, 503, "safety_unavailable")
             assert int(crashed.headers["retry-after"]) >= 1
         assert worker.process.poll() is not None
-        assert_error(
-            await service.process.client.post("/v1/moderations", json=_picture(RED)), 503, "safety_unavailable"
-        )
+        assert_error(await service.client.post("/v1/moderations", json=_picture(RED)), 503, "safety_unavailable")
         assert len(log_lines(worker_log, "admit")) == admitted
-        painted = await service.process.client.post("/paint", json={"prompt": "a lighthouse"})
+        painted = await service.client.post("/paint", json={"prompt": "a lighthouse"})
         assert_error(painted, 503, "safety_unavailable")
-        waiting = await service.process.client.post(
-            "/paint", json={"prompt": "a mill"}, headers={"Prefer": "respond-async"}
-        )
+        waiting = await service.client.post("/paint", json={"prompt": "a mill"}, headers={"Prefer": "respond-async"})
         job = waiting.headers["location"]
 
         async def has_failed() -> bool:
-            return bool((await service.process.client.get(job)).json()["state"] == "failed")
+            return bool((await service.client.get(job)).json()["state"] == "failed")
 
         await eventually(has_failed, 20.0)
-        assert "b64_json" not in (await service.process.client.get(job + "/events")).text
+        assert "b64_json" not in (await service.client.get(job + "/events")).text
 
         async def is_told() -> bool:
-            report = (await service.process.client.get("/health/ready")).json()
+            report = (await service.client.get("/health/ready")).json()
             return "safety" in report["down"] and report["safety"]["state"] == "absent"
 
         await eventually(is_told, 20.0)
@@ -189,9 +185,7 @@ async def test_an_open_gate_says_so_and_moderates_nothing(settings: Settings, ca
     async with serving(settings.model_copy(update={"safety": "off"})) as service:
         await service.ready()
         assert "THE SAFETY GATE IS OPEN" in caplog.text
-        assert (await service.process.client.get("/health/ready")).json()["screens"] == "open"
-        assert_error(
-            await service.process.client.post("/v1/moderations", json={"input": "x"}), 503, "safety_unavailable"
-        )
+        assert (await service.client.get("/health/ready")).json()["screens"] == "open"
+        assert_error(await service.client.post("/v1/moderations", json={"input": "x"}), 503, "safety_unavailable")
         answer = (await service.ask("echo hello")).json()
         assert answer["answer"] == "hello" and answer["moderation"] is None
