@@ -20,8 +20,8 @@ from service.core.errors import (
 )
 from service.http.dependencies import ApiState
 from service.http.error_handlers import from_exception
-from service.http.schemas import Answer
 from service.http.sse import until_disconnect
+from service.jobs.answers import Answer
 from service.jobs.finalizer import answer_of, moderation_of
 
 _log = logging.getLogger(__name__)

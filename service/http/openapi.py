@@ -9,11 +9,12 @@ from fastapi.openapi.utils import get_openapi
 
 from service.core import errors
 from service.http import schemas
+from service.jobs import answers as job_answers
 
 _REFERENCE = "#/components/schemas/{name}"
 _ANSWERS = (
-    schemas.ChatResponse,
-    schemas.PaintResponse,
+    job_answers.ChatResponse,
+    job_answers.PaintResponse,
     schemas.ConversationResponse,
     schemas.JobResponse,
     schemas.ModerationResponse,

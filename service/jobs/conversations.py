@@ -15,7 +15,6 @@ import redis.asyncio
 from models.jobs import Turn
 from service.core.errors import ConversationBusy, ConversationNotFound
 from service.core.settings import Settings
-from service.http.schemas import ConversationResponse, ConversationTurn
 from service.queue.connection import RedisConnection
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import forget_state, picture_key
@@ -59,9 +58,12 @@ class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Conversation(msgspec.Struct, frozen=True):
+    """`pixels` is there for one that was opened, `expires_in_s` for one that was only looked at."""
+
     meta: ConversationMeta
     turns: list[StoredTurn]
     pixels: bytes = b""
+    expires_in_s: int = 0
 
     def history(self) -> list[Turn]:
         return [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
@@ -112,21 +114,17 @@ class Conversations:
         meta, pixels, turns = reply
         return Conversation(_meta_decoder.decode(meta), [_turn_decoder.decode(turn) for turn in turns], pixels or b"")
 
-    async def get(self, tenant: str, conversation_id: str) -> ConversationResponse:
-        """What a client may see of it. Raises ConversationNotFound."""
+    async def get(self, tenant: str, conversation_id: str) -> Conversation:
+        """Look at it. Raises ConversationNotFound."""
         key = conversation_key(tenant, conversation_id)
         meta, turns, left_ms = await self._gather(
             ("HGET", key, "meta"), ("LRANGE", f"{key}:turns", 0, -1), ("PTTL", key)
         )
         if meta is None:
             raise _not_found(conversation_id)
-        described = _meta_decoder.decode(meta)
-        return ConversationResponse(
-            id=conversation_id,
-            created=described.created,
-            model=described.model,
-            turns=[_shown(_turn_decoder.decode(turn)) for turn in turns],
-            image_sha256=described.image_sha256 or None,
+        return Conversation(
+            _meta_decoder.decode(meta),
+            [_turn_decoder.decode(turn) for turn in turns],
             expires_in_s=max(0, left_ms // 1000),
         )
 
@@ -159,12 +157,6 @@ class Conversations:
     async def _gather(self, *commands: tuple[str | int, ...]) -> list[Any]:
         futures = [self._connection.send(*command) for command in commands]
         return [await future for future in futures]
-
-
-def _shown(turn: StoredTurn) -> ConversationTurn:
-    return ConversationTurn(
-        question=turn.question, answer=turn.answer, created=turn.created, finish_reason=turn.finish_reason
-    )
 
 
 def _not_found(conversation_id: str) -> ConversationNotFound:

@@ -26,7 +26,9 @@ from safety.contents import Inputs, Passed, Result, Step, Text
 from safety.language import language_of
 from safety.verdict import Picture, Stage, Verdict
 from service.core.errors import Cancelled, ContentRefused, Deadline, from_code
-from service.http.schemas import (
+from service.image_output.ai_labels import AILabels, Origin
+from service.image_output.visible_label import Language
+from service.jobs.answers import (
     Answer,
     ChatResponse,
     ChatTimings,
@@ -39,8 +41,6 @@ from service.http.schemas import (
     PictureFormat,
     milliseconds,
 )
-from service.image_output.ai_labels import AILabels, Origin
-from service.image_output.visible_label import Language
 from service.jobs.conversations import ConversationMeta, Conversations, StoredTurn
 from service.queue.record import Ending, TurnAppend
 

@@ -13,9 +13,10 @@ from service.http.bodies import read_chat
 from service.http.dependencies import ApiState, state_of, tenant_of
 from service.http.openapi import CHAT_BODY, documented
 from service.http.routes.responses import accepted, answered, chat_events
-from service.http.schemas import ChatDelta, ChatRequest, ChatResponse
+from service.http.schemas import ChatDelta, ChatRequest
 from service.http.sse import EventStream
 from service.image_input.intake import Pixels
+from service.jobs.answers import ChatResponse
 from service.jobs.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
 from service.jobs.finalizer import ChatIntent, encode_intent
 from service.queue.vision_cache import picture_key

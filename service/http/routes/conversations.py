@@ -8,7 +8,7 @@ from starlette.responses import Response
 from service.http.dependencies import state_of, tenant_of
 from service.http.openapi import documented
 from service.http.routes.responses import answered
-from service.http.schemas import MAX_ID_CHARS, ConversationResponse
+from service.http.schemas import MAX_ID_CHARS, ConversationResponse, ConversationTurn
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 
@@ -18,7 +18,24 @@ ConversationId = Annotated[str, Path(max_length=MAX_ID_CHARS)]
 @router.get("/{conversation_id}", summary="A conversation", **documented(ConversationResponse, statuses=(404, 503)))
 async def get_conversation(request: Request, conversation_id: ConversationId) -> Response:
     """Its turns, oldest first, and what it is about."""
-    return answered(await state_of(request).conversations.get(tenant_of(request), conversation_id))
+    conversation = await state_of(request).conversations.get(tenant_of(request), conversation_id)
+    turns = [
+        ConversationTurn(
+            question=turn.question, answer=turn.answer, created=turn.created, finish_reason=turn.finish_reason
+        )
+        for turn in conversation.turns
+    ]
+    meta = conversation.meta
+    return answered(
+        ConversationResponse(
+            id=conversation_id,
+            created=meta.created,
+            model=meta.model,
+            turns=turns,
+            image_sha256=meta.image_sha256 or None,
+            expires_in_s=conversation.expires_in_s,
+        )
+    )
 
 
 @router.delete("/{conversation_id}", summary="Forget a conversation", **documented(None, statuses=(404, 503)))

@@ -12,9 +12,10 @@ from service.core.errors import InvalidRequest, JobNotFound, ServiceError, error
 from service.http.dependencies import state_of, tenant_of
 from service.http.openapi import documented
 from service.http.routes.responses import answered, chat_events, paint_events
-from service.http.schemas import MAX_ID_CHARS, ChatDelta, ChatResponse, ErrorDetail, JobResponse
+from service.http.schemas import MAX_ID_CHARS, ChatDelta, ErrorDetail, JobResponse
 from service.http.sse import EventStream
 from service.image_output.ai_labels import Origin
+from service.jobs.answers import ChatResponse
 from service.jobs.finalizer import ChatIntent, PaintIntent, answer_of, decode_intent
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])

@@ -14,9 +14,10 @@ from service.http.content_negotiation import JSON, negotiate
 from service.http.dependencies import request_id_of, state_of, tenant_of
 from service.http.openapi import PAINT_BODY, documented
 from service.http.routes.responses import accepted, answered, paint_events, picture
-from service.http.schemas import PaintRequest, PaintResponse, PictureFormat
+from service.http.schemas import PaintRequest
 from service.http.sse import EventStream
 from service.image_output.visible_label import language_of
+from service.jobs.answers import PaintResponse, PictureFormat
 from service.jobs.conversations import unix_time_s
 from service.jobs.finalizer import PaintIntent, encode_intent
 

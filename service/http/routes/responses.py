@@ -10,9 +10,10 @@ from models.jobs import Model
 from safety.contents import Step, Text
 from safety.gate import GatedWatch
 from service.core.metrics import Metrics
-from service.http.schemas import ChatDelta, ChatResponse, JobResponse, PaintResponse
+from service.http.schemas import ChatDelta, JobResponse
 from service.http.sse import event
 from service.image_output.ai_labels import AILabels, Origin
+from service.jobs.answers import ChatResponse, PaintResponse
 from service.jobs.finalizer import answer_of
 
 _PARTIAL = "image_generation.partial_image"

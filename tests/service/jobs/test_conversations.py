@@ -63,7 +63,7 @@ async def test_tenants_do_not_see_each_other(client: "redis.asyncio.Redis", conv
     ):
         with pytest.raises(ConversationNotFound):
             await call
-    assert (await conversations.get("a", "1")).model == "m"
+    assert (await conversations.get("a", "1")).meta.model == "m"
 
 
 @pytest.mark.parametrize("state", ["reserved", "queued", "running", "generated"])
