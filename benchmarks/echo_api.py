@@ -18,8 +18,9 @@ from service.core.settings import read_settings
 from service.http.admission import admitted
 from service.http.app import create_app
 from service.http.dependencies import state_of
+from service.jobs.answers import answer_of
 from service.jobs.conversations import ConversationMeta, new_conversation_id, unix_time_s
-from service.jobs.finalizer import ChatIntent, encode_intent
+from service.jobs.intents import ChatIntent
 from service.process.api_server import bind, run_api
 
 router = APIRouter()
@@ -35,7 +36,8 @@ async def echo(request: Request) -> Response:
         begun = ConversationMeta(created, model.name, model.fingerprint, "", 0)
         intent = ChatIntent("default", created, model.name, new_conversation_id(), text, 0, begun)
         job = ChatJob(job_id=slot.job_id, question=text, seed=secrets.randbits(31))
-        answer: Any = await slot.answer(job, encode_intent(intent))
+        async with await slot.submit(job, intent) as stream:
+            answer: Any = answer_of(await stream.outcome(), slot.job_id)
         return Response(msgspec.json.encode({"output": answer.answer}), media_type="application/json")
 
 

@@ -76,8 +76,12 @@ class Verdict:
         }
 
 
+class ScreenOffline(Exception):
+    """A screen cannot be asked just now; asking again may help."""
+
+
 class Screens(Protocol):
-    """Judges content. Raises when it cannot: the gate then lets nothing pass."""
+    """Judges content. Raises when it cannot, ScreenOffline where that is for now: the gate then lets nothing pass."""
 
     @property
     def are_open(self) -> bool:

@@ -24,7 +24,8 @@ from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
 from service.jobs.audit import Audit
 from service.jobs.conversations import Conversations
-from service.jobs.finalizer import Completion
+from service.jobs.finalizer import Finalizer
+from service.jobs.gated_queue import GatedQueue
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
@@ -103,12 +104,15 @@ async def _start(
         screens = WorkerScreens(screens, producer, VerdictCache(connection, settings), registry, settings, api_metrics)
         stack.push_async_callback(screens.close)
     stack.callback(audit.close)
-    gate = Gate(producer, screens or OpenScreens(), Completion(conversations_store, labels), audit)
+    gate = Gate(screens or OpenScreens(), audit)
     if gate.is_open:
         _log.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")
-    sweeper = Sweeper(producer.sweep, gate, settings.sweep_s)
+    finalizer = Finalizer(producer, gate, conversations_store, labels)
+    stack.push_async_callback(finalizer.close)
+    sweeper = Sweeper(producer.sweep, finalizer.adopt_abandoned, settings.sweep_s)
     sweeper.start()
     stack.push_async_callback(sweeper.close)
-    state = ApiState(settings, api_metrics, gate, registry, conversations_store, images, labels)
+    queue = GatedQueue(producer, gate, finalizer)
+    state = ApiState(settings, api_metrics, queue, registry, conversations_store, images, labels)
     stack.push_async_callback(state.close)
     return state

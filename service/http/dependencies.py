@@ -2,20 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.requests import Request
 
-from safety.gate import Gate
 from service.core.errors import Draining, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
+from service.core.tasks import stop_tasks
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
 from service.jobs.conversations import Conversations
+from service.jobs.gated_queue import GatedQueue
+from service.jobs.screened_stream import JobStream
 from service.jobs.worker_registry import WorkerRegistry
 
 _log = logging.getLogger(__name__)
@@ -25,11 +26,11 @@ DEFAULT_TENANT = "default"
 
 @dataclass
 class ApiState:
-    """The gate is the only way to a model here; the bus itself is out of reach."""
+    """The gated queue is the only way to a model here; the queue itself is out of reach."""
 
     settings: Settings
     metrics: Metrics
-    gate: Gate
+    queue: GatedQueue
     registry: WorkerRegistry
     conversations: Conversations
     images: ImageIntake
@@ -57,16 +58,19 @@ class ApiState:
         finally:
             self.num_moderating -= 1
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run beyond the request that asked for it."""
-        task = asyncio.create_task(work, name=name)
+    def finish_in_background(self, stream: JobStream, job_id: str) -> None:
+        """See a queued job to its ending without its client."""
+
+        async def run() -> None:
+            async with stream:
+                await stream.outcome()
+
+        task = asyncio.create_task(run(), name=f"job {job_id}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop_tasks(list(self._tasks))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -1,13 +1,17 @@
-"""The answers, one definition for what Redis keeps, what HTTP sends and what openapi.yaml says; and how they are made.
+"""The answers of jobs: one definition for what Redis keeps, what HTTP sends and what openapi.yaml says.
 
-Msgspec structs: inside a process they stay structs, and they are encoded once, at Redis' border or at HTTP's.
+Msgspec structs: inside a process they stay structs, and they are encoded once, at Redis' border and at HTTP's.
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
+
+from models.jobs import Kind
+from service.core.errors import Cancelled, ContentRefused, Deadline, from_code
+from service.queue.record import Ending
 
 PictureFormat = Literal["png", "jpeg", "webp"]
 Count = Annotated[int, Meta(ge=0)]
@@ -88,5 +92,51 @@ class PaintResponse(msgspec.Struct, kw_only=True, tag_field="object", tag="paint
 Answer = ChatResponse | PaintResponse
 
 
+CONTENT_FILTER: Literal["content_filter"] = "content_filter"  # code of a refused answer: 200, not an error
+
+
+class Outcome(NamedTuple):
+    """How a job ended, with its answer where there is one."""
+
+    ending: Ending
+    answer: Answer | None = None
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """As an ending's body."""
+    return _encoder.encode(answer)
+
+
+def encode_verdicts(moderation: dict[str, object]) -> bytes:
+    """As the body of a refusal."""
+    return _encoder.encode(moderation)
+
+
+def outcome_of(ending: Ending, kind: Kind) -> Outcome:
+    """Of an ending that was read from Redis."""
+    if kind == "safety" or not (ending.state == "done" or ending.code == CONTENT_FILTER):
+        return Outcome(ending)
+    return Outcome(ending, _chat_decoder.decode(ending.body) if kind == "chat" else _paint_decoder.decode(ending.body))
+
+
+def answer_of(outcome: Outcome, job_id: str) -> Answer:
+    """Raises ServiceError: what the job ended with instead of an answer."""
+    ending, answer = outcome
+    if answer is not None:
+        return answer
+    if ending.state == "refused":
+        moderation = _dict_decoder.decode(ending.body) if ending.body else {}
+        raise ContentRefused(ending.message, extra={"moderation": moderation})
+    if ending.state == "cancelled" and ending.code != Deadline.code:
+        raise Cancelled(f"job {job_id} was cancelled ({ending.code})")
+    raise from_code(ending.code, ending.message, job_id)
+
+
 def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3) if math.isfinite(seconds) else 0.0
+
+
+_encoder = msgspec.msgpack.Encoder()
+_chat_decoder = msgspec.msgpack.Decoder(ChatResponse)
+_paint_decoder = msgspec.msgpack.Decoder(PaintResponse)
+_dict_decoder = msgspec.msgpack.Decoder(dict[str, object])

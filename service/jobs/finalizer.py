@@ -1,277 +1,210 @@
-"""From a worker's result to the job's ending: the one way, for a waiting request, a resumed one and the sweeper alike.
+"""From a worker's result to the job's ending: the one way, for waiting requests, polls, resumed streams and sweeps.
 
-What a completion needs of its request travels with the job as the intent, so that any API process can do it.
+A result is finalized by the process that holds its lease: the one that queued the job gets it with the result, any
+other takes it when that one is gone. All who wait for one job in a process wait for one run, so nothing is screened,
+labelled or encoded twice. A screen that is away for now is asked again until the job's deadline; then, and where a
+screen is broken, the job fails: nothing leaves unscreened.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-import msgspec
-
-from models.jobs import (
-    ChatJob,
-    ChatResult,
-    Delta,
-    Event,
-    Generated,
-    Job,
-    Kind,
-    PaintJob,
-    PaintResult,
-    Progress,
-    SafetyResult,
-    decode_event,
-)
-from safety.contents import Inputs, Passed, Result, Step, Text
-from safety.language import language_of
-from safety.verdict import Picture, Stage, Verdict
-from service.core.errors import Cancelled, ContentRefused, Deadline, from_code
-from service.image_output.ai_labels import AILabels, Origin
-from service.image_output.visible_label import Language
-from service.jobs.answers import (
-    Answer,
-    ChatResponse,
-    ChatTimings,
-    ChatUsage,
-    FinishReason,
-    PaintedPicture,
-    PaintResponse,
-    PaintTimings,
-    PaintUsage,
-    PictureFormat,
-    milliseconds,
-)
-from service.jobs.conversations import ConversationMeta, Conversations, StoredTurn
+from models.jobs import ChatResult, Generated, PaintResult, decode_event
+from safety.contents import Moderated
+from safety.gate import Gate, ScreenFailed
+from safety.verdict import Verdict
+from service.core.errors import BusUnavailable, ScreenUnavailable
+from service.core.tasks import stop_tasks
+from service.image_output.ai_labels import AILabels
+from service.jobs.answer_builder import chat_answer, moderation, paint_answer
+from service.jobs.answers import CONTENT_FILTER, Answer, Outcome, encode_answer, encode_verdicts, outcome_of
+from service.jobs.conversations import Conversations, StoredTurn
+from service.jobs.intents import ChatIntent, Intent, PaintIntent, SafetyIntent, decode_intent, moderation_of, output_of
+from service.queue.producer import JobProducer
 from service.queue.record import Ending, TurnAppend
 
+_log = logging.getLogger(__name__)
 
-class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
-    """Of a chat request. `begun` is there with a conversation's first turn."""
-
-    tenant: str
-    created: int
-    model: str
-    conversation_id: str
-    question: str
-    seed: int
-    begun: ConversationMeta | None = None
-    untrained: bool = False
-    moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
+_RETRY_S = (0.1, 0.2, 0.5, 1.0)  # between two tries of a screen that is away
 
 
-class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):
-    """Of a paint request. `quality` is of jpeg and webp."""
+class Finalizer:
+    """One for each API process. Calls raise BusUnavailable where Redis does not serve them."""
 
-    tenant: str
-    created: int
-    model: str
-    n: int
-    output_format: PictureFormat
-    quality: int
-    seed: int
-    untrained: bool = False
-    fingerprint: str = ""  # of the model's weights
-    request_id: str = ""
-    language: Language = "zh"  # of the prompt
-    moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
-
-    def origin(self, job_id: str) -> Origin:
-        return Origin(job_id, self.created, self.model, self.fingerprint, self.request_id, self.language)
-
-
-class SafetyIntent(msgspec.Struct, frozen=True, tag="safety"):
-    """Of a screening: nothing follows from it but the verdict that somebody waits for."""
-
-
-Intent = ChatIntent | PaintIntent | SafetyIntent
-
-CONTENT_FILTER: Literal["content_filter"] = "content_filter"  # code of a refused answer: 200, not an error
-
-
-def encode_intent(intent: Intent) -> bytes:
-    return _encoder.encode(intent)
-
-
-def decode_intent(data: bytes) -> Intent:
-    return _intent_decoder.decode(data)
-
-
-def answer_of(ending: Ending, kind: Kind, job_id: str) -> Answer:
-    """The answer of an ended job.
-
-    Raises ServiceError: what it ended with instead of one.
-    """
-    if ending.state == "done" or ending.code == CONTENT_FILTER:
-        return _chat_decoder.decode(ending.body) if kind == "chat" else _paint_decoder.decode(ending.body)
-    if ending.state == "refused":
-        moderation = _dict_decoder.decode(ending.body) if ending.body else {}
-        raise ContentRefused(ending.message, extra={"moderation": moderation})
-    if ending.state == "cancelled" and ending.code != Deadline.code:
-        raise Cancelled(f"job {job_id} was cancelled ({ending.code})")
-    raise from_code(ending.code, ending.message, job_id)
-
-
-class Completion:
-    """What the gate asks about jobs and results (safety.contents.Contents)."""
-
-    def __init__(self, conversations: Conversations, labels: AILabels) -> None:
+    def __init__(self, producer: JobProducer, gate: Gate, conversations: Conversations, labels: AILabels) -> None:
+        self._producer = producer
+        self._gate = gate
         self._conversations = conversations
         self._labels = labels
+        self._renew_s = producer.settings.lease_s / 3
+        self._runs: dict[str, asyncio.Task[Outcome | None]] = {}  # by job id
 
-    def inputs(self, job: Job) -> Inputs:
-        if isinstance(job, ChatJob):
-            side_px = job.image_size_px
-            picture = Picture(job.pixels, "rgb", side_px, side_px) if job.pixels else None
-            return Inputs([("question", job.question)], picture)
-        assert isinstance(job, PaintJob)
-        texts: list[tuple[Stage, str]] = [("prompt", job.prompt)]
-        if job.negative_prompt:
-            texts.append(("negative_prompt", job.negative_prompt))
-        return Inputs(texts)
+    async def close(self) -> None:
+        """What is not done is left to other processes, which take it at once when this one says that it leaves."""
+        await stop_tasks(list(self._runs.values()))
 
-    def part(self, event: Event | Ending) -> Text | Step | Result | None:
-        if isinstance(event, Delta):
-            return Text(event.text, event.offset_chars)
-        if isinstance(event, Progress):
-            return Step(event.step, event.total_steps, event.preview_png)
-        if isinstance(event, Generated):
-            result = event.result
-            if isinstance(result, SafetyResult):  # left by an API process that died
-                return Result(result)
-            if isinstance(result, ChatResult):
-                return Result(result, answer=result.answer)
-            return Result(result, candidates=tuple(candidate.png for candidate in result.candidates))
-        return None
+    async def finalize(
+        self, job_id: str, intent: Intent, generated: Generated, deadline_s: float | None, sent: str = ""
+    ) -> Outcome | None:
+        """The outcome of a result whose lease is this process', since it queued the job.
 
-    def decode(self, generated: bytes) -> Event:
-        return decode_event(generated)
+        Args:
+            deadline_s: of the event loop's clock; None: one try.
+            sent: what a client has been sent of the answer.
+        """
+        run = self._runs.get(job_id)
+        if run is None:
+            run = self._start(job_id, self._run(job_id, intent, generated, deadline_s, sent))
+        return await asyncio.shield(run)
 
-    def screened(self, intent: bytes, verdicts: Sequence[Verdict]) -> bytes:
-        decoded = decode_intent(intent)
-        return encode_intent(msgspec.structs.replace(decoded, moderation=moderation_of(verdicts)))
+    async def adopt(self, job_id: str) -> Outcome | None:
+        """The outcome of a result that is waiting for anybody; None: another process is at it, or there is none."""
+        run = self._runs.get(job_id)
+        if run is None:
+            run = self._start(job_id, self._adopt(job_id))
+        return await asyncio.shield(run)
 
-    def language(self, intent: bytes) -> str:
-        decoded = decode_intent(intent)
-        if isinstance(decoded, ChatIntent):
-            return language_of(decoded.question)
-        return decoded.language if isinstance(decoded, PaintIntent) else ""
+    async def adopt_abandoned(self) -> int:
+        """Finalize the results whose process is gone; how many there were."""
+        job_ids = [job_id for job_id in await self._producer.abandoned() if job_id not in self._runs]
+        await asyncio.gather(*(self.adopt(job_id) for job_id in job_ids))
+        return len(job_ids)
 
-    def wanted(self, intent: bytes) -> int:
-        decoded = decode_intent(intent)
-        return decoded.n if isinstance(decoded, PaintIntent) else 1
-
-    async def ending(self, job_id: str, intent: bytes, passed: Passed) -> tuple[Ending, TurnAppend | None]:
-        decoded = decode_intent(intent)
-        if isinstance(decoded, ChatIntent):
-            return self._chat(job_id, decoded, passed)
-        if isinstance(decoded, SafetyIntent):
-            return Ending("done"), None
-        return await self._paint(job_id, decoded, passed), None
-
-    def refusal(self, verdict: Verdict) -> Ending:
+    async def refuse_inputs(self, job_id: str, verdict: Verdict) -> None:
+        """End a job that must not be queued."""
         message = verdict.message or f"the {verdict.stage.replace('_', ' ')} is not allowed here"
-        body = _encoder.encode({"input": moderation_of([verdict])})
-        return Ending("refused", "content_policy_violation", message, body)
+        body = encode_verdicts({"input": moderation_of([verdict])})
+        await self._producer.finish(job_id, Ending("refused", "content_policy_violation", message, body))
 
-    def failure(self, code: str, message: str) -> Ending:
-        return Ending("failed", code, message)
+    async def refuse_answer(self, job_id: str, intent: ChatIntent, verdict: Verdict, sent: str) -> Outcome:
+        """End a job whose answer is blocked while it is still being written."""
+        ending, answer, _ = self._chat_ending(
+            job_id, intent, None, Moderated(blocked=verdict, verdicts=(verdict,)), sent
+        )
+        return await self._end(job_id, ending, answer)
 
-    def _chat(self, job_id: str, intent: ChatIntent, passed: Passed) -> tuple[Ending, TurnAppend | None]:
-        result = passed.result.generated if passed.result is not None else None
-        assert result is None or isinstance(result, ChatResult)
-        if passed.blocked is not None:
-            answer = _chat_answer(job_id, intent, result, passed.sent, CONTENT_FILTER)
-            answer.moderation = _moderation(intent, passed)
-            return Ending("refused", CONTENT_FILTER, passed.blocked.message, _encoder.encode(answer)), None
+    async def fail(self, job_id: str, code: str, message: str) -> bool:
+        """End a job as failed. False: it had ended."""
+        return await self._producer.finish(job_id, Ending("failed", code, message))
+
+    def _start(self, job_id: str, run: Coroutine[Any, Any, Outcome | None]) -> "asyncio.Task[Outcome | None]":
+        task = self._runs[job_id] = asyncio.create_task(run)
+        task.add_done_callback(lambda done: self._done(job_id, done))
+        return task
+
+    def _done(self, job_id: str, run: "asyncio.Task[Outcome | None]") -> None:
+        self._runs.pop(job_id, None)
+        if not run.cancelled():
+            run.exception()  # seen, also where all who waited have left
+
+    async def _adopt(self, job_id: str) -> Outcome | None:
+        claim = await self._producer.claim_result(job_id)
+        if claim is None:
+            return None
+        generated = decode_event(claim.generated)
+        assert isinstance(generated, Generated)
+        deadline_s = asyncio.get_running_loop().time() + claim.left_s
+        return await self._run(job_id, decode_intent(claim.intent), generated, deadline_s, "")
+
+    async def _run(
+        self, job_id: str, intent: Intent, generated: Generated, deadline_s: float | None, sent: str
+    ) -> Outcome:
+        if isinstance(intent, SafetyIntent):  # of a screening that nobody waits for any more
+            return await self._end(job_id, Ending("done"), None)
+        result = generated.result
+        assert isinstance(result, ChatResult | PaintResult)
+        with self._kept_lease(job_id):
+            try:
+                moderated = await self._moderated(job_id, intent, result, deadline_s)
+                ending, answer, turn = await self._ending(job_id, intent, result, moderated, sent)
+            except ScreenFailed as error:
+                ending, answer, turn = Ending("failed", ScreenUnavailable.code, str(error)), None, None
+            except Exception:
+                _log.exception("job %s: no answer could be put together", job_id)
+                ending = Ending("failed", "job_failed", f"job {job_id}: no answer could be put together")
+                answer, turn = None, None
+            return await self._end(job_id, ending, answer, turn)
+
+    async def _moderated(
+        self, job_id: str, intent: ChatIntent | PaintIntent, result: ChatResult | PaintResult, deadline_s: float | None
+    ) -> Moderated:
+        """Raises ScreenFailed: a screen is broken, or still away at the deadline."""
+        output = output_of(result, intent)
+        tries = 0
+        while True:
+            try:
+                return await self._gate.moderate_output(job_id, output)
+            except ScreenFailed as error:
+                wait_s = _RETRY_S[min(tries, len(_RETRY_S) - 1)]
+                left_s = 0.0 if deadline_s is None else deadline_s - asyncio.get_running_loop().time()
+                if not error.is_temporary or left_s <= wait_s:
+                    raise
+                if tries == 0:
+                    _log.warning("job %s waits for its screening: %s", job_id, error)
+            tries += 1
+            await asyncio.sleep(wait_s)
+
+    async def _ending(
+        self,
+        job_id: str,
+        intent: ChatIntent | PaintIntent,
+        result: ChatResult | PaintResult,
+        moderated: Moderated,
+        sent: str,
+    ) -> tuple[Ending, Answer | None, TurnAppend | None]:
+        if isinstance(intent, ChatIntent):
+            assert isinstance(result, ChatResult)
+            return self._chat_ending(job_id, intent, result, moderated, sent)
+        assert isinstance(result, PaintResult)
+        if moderated.blocked is not None:
+            message = moderated.blocked.message or "no painted candidate may be shown"
+            body = encode_verdicts(moderation(intent, moderated.verdicts) or {})
+            return Ending("refused", "content_policy_violation", message, body), None, None
+        answer = await paint_answer(job_id, intent, result, moderated.chosen, self._labels, moderated.verdicts)
+        return Ending("done", body=encode_answer(answer)), answer, None
+
+    def _chat_ending(
+        self, job_id: str, intent: ChatIntent, result: ChatResult | None, moderated: Moderated, sent: str
+    ) -> tuple[Ending, Answer, TurnAppend | None]:
+        if moderated.blocked is not None:
+            answer = chat_answer(job_id, intent, result, sent, CONTENT_FILTER, moderated.verdicts)
+            return Ending("refused", CONTENT_FILTER, moderated.blocked.message, encode_answer(answer)), answer, None
         assert result is not None
-        answer = _chat_answer(job_id, intent, result, result.answer, result.finish_reason)
-        answer.moderation = _moderation(intent, passed)
+        answer = chat_answer(job_id, intent, result, result.answer, result.finish_reason, moderated.verdicts)
         turn = StoredTurn(intent.question, result.answer, result.answer_escaped, intent.created, result.finish_reason)
         append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun)
-        return Ending("done", body=_encoder.encode(answer)), append
+        return Ending("done", body=encode_answer(answer)), answer, append
 
-    async def _paint(self, job_id: str, intent: PaintIntent, passed: Passed) -> Ending:
-        if passed.blocked is not None:
-            message = passed.blocked.message or "no painted candidate may be shown"
-            body = _encoder.encode(_moderation(intent, passed))
-            return Ending("refused", "content_policy_violation", message, body)
-        assert passed.result is not None
-        result = passed.result.generated
-        assert isinstance(result, PaintResult)
-        origin, pictures = intent.origin(job_id), []
-        for number, index in enumerate(passed.chosen, start=1):
-            candidate = result.candidates[index]
-            data = await self._labels.picture(candidate.png, origin, number, intent.output_format, intent.quality)
-            pictures.append(PaintedPicture(b64_json=data, seed=candidate.seed, score=candidate.score))
-        answer = PaintResponse(
-            id=job_id,
-            created=intent.created,
-            model=intent.model,
-            data=pictures,
-            size=f"{result.width_px}x{result.height_px}",
-            output_format=intent.output_format,
-            usage=PaintUsage(input_tokens=result.prompt_tokens, output_tokens=0, total_tokens=result.prompt_tokens),
-            reranker=result.reranker,
-            candidates=len(result.candidates),
-            seed=intent.seed,
-            untrained=intent.untrained,
-            timings=PaintTimings(denoise_ms=milliseconds(result.denoise_s), decode_ms=milliseconds(result.decode_s)),
-            moderation=_moderation(intent, passed),
-        )
-        return Ending("done", body=_encoder.encode(answer))
+    async def _end(self, job_id: str, ending: Ending, answer: Answer | None, turn: TurnAppend | None = None) -> Outcome:
+        """Write the ending; the one that stands, where the job had ended already."""
+        if not await self._producer.finish(job_id, ending, turn):
+            record = await self._producer.record(job_id)
+            if record is not None and record.ending is not None:
+                return outcome_of(record.ending, record.kind)
+        return Outcome(ending, answer)
 
+    @contextmanager
+    def _kept_lease(self, job_id: str) -> Iterator[None]:
+        """Renew the lease of a run that takes longer than a part of it; a short one costs nothing."""
+        renewing: asyncio.Task[None] | None = None
 
-def _chat_answer(
-    job_id: str, intent: ChatIntent, result: ChatResult | None, answer: str, finish_reason: FinishReason
-) -> ChatResponse:
-    """`result` is None for an answer that was blocked while it streamed."""
-    prompt_tokens = 0 if result is None else result.prompt_tokens
-    completion_tokens = 0 if result is None else result.completion_tokens
-    return ChatResponse(
-        id=job_id,
-        created=intent.created,
-        model=intent.model,
-        conversation_id=intent.conversation_id,
-        answer=answer,
-        finish_reason=finish_reason,
-        usage=ChatUsage(
-            prompt_tokens=prompt_tokens,
-            image_tokens=0 if result is None else result.image_tokens,
-            completion_tokens=completion_tokens,
-            total_tokens=prompt_tokens + completion_tokens,
-        ),
-        seed=intent.seed,
-        dropped_turns=0 if result is None else result.dropped_turns,
-        vision_cached=result is not None and result.vision_cached,
-        untrained=intent.untrained,
-        timings=None
-        if result is None
-        else ChatTimings(prefill_ms=milliseconds(result.prefill_s), decode_ms=milliseconds(result.decode_s)),
-    )
+        def start() -> None:
+            nonlocal renewing
+            renewing = asyncio.create_task(self._keep_renewing(job_id))
 
+        timer = asyncio.get_running_loop().call_later(self._renew_s, start)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if renewing is not None:
+                renewing.cancel()
 
-def moderation_of(verdicts: Sequence[Verdict]) -> dict[str, object]:
-    """Verdicts as the API tells them (CONVENTIONS §1)."""
-    models = dict.fromkeys(model for verdict in verdicts for model in verdict.model.split("+"))
-    return {
-        "type": "moderation_results",
-        "model": "+".join(models),
-        "results": [verdict.moderation() for verdict in verdicts],
-    }
-
-
-def _moderation(intent: ChatIntent | PaintIntent, passed: Passed) -> dict[str, object] | None:
-    """Of inputs and output; None where nothing was judged."""
-    told: dict[str, object] = {}
-    if intent.moderation:
-        told["input"] = intent.moderation
-    if passed.verdicts:
-        told["output"] = moderation_of(passed.verdicts)
-    return told or None
-
-
-_encoder = msgspec.msgpack.Encoder()
-_intent_decoder: msgspec.msgpack.Decoder[Intent] = msgspec.msgpack.Decoder(ChatIntent | PaintIntent | SafetyIntent)
-_chat_decoder = msgspec.msgpack.Decoder(ChatResponse)
-_paint_decoder = msgspec.msgpack.Decoder(PaintResponse)
-_dict_decoder = msgspec.msgpack.Decoder(dict[str, object])
+    async def _keep_renewing(self, job_id: str) -> None:
+        while True:
+            with suppress(BusUnavailable):  # should it expire, another process may take it, and the first ending stands
+                await self._producer.renew_result(job_id)
+            await asyncio.sleep(self._renew_s)

@@ -22,11 +22,12 @@ from safety.image_screen import Pixels
 from safety.policy import Policy, load_policy
 from safety.text_rules import load_text_rules
 from safety.text_screen import TextScreen
-from safety.verdict import Finding, Picture, Stage, Verdict
-from service.core.errors import BusUnavailable
+from safety.verdict import Finding, Picture, ScreenOffline, Stage, Verdict
+from service.core.errors import BusUnavailable, Deadline, JobLost, QueueFull, Unavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.jobs.finalizer import SafetyIntent, encode_intent
+from service.core.tasks import stop_tasks
+from service.jobs.intents import SafetyIntent
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.producer import JobProducer
 from service.queue.record import Ending
@@ -36,11 +37,15 @@ MAX_SIDE_PX = 512  # of a picture sent to the screens, which look at 224 to 256
 TENANT = "#safety"  # of screening jobs: none that a client can be
 
 _LONG_TEXT_CHARS = 1000  # beyond this the rules run in a thread, so that requests go on meanwhile
-_INTENT = encode_intent(SafetyIntent())
+_INTENT = SafetyIntent()
 
 
 class NoFindings(Exception):
-    """The safety workers gave none."""
+    """The safety workers cannot judge this content."""
+
+
+class WorkersOffline(NoFindings, ScreenOffline):
+    """The safety workers, or the way to them, cannot be asked just now."""
 
 
 class Rules:
@@ -100,9 +105,7 @@ class WorkerScreens:
         return replace(verdict, sha256=sha256)
 
     async def close(self) -> None:
-        for task in self._asked.values():
-            task.cancel()
-        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        await stop_tasks(list(self._asked.values()))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _found(self, key: str, content: Picture | str) -> list[Finding]:
@@ -123,6 +126,13 @@ class WorkerScreens:
             task.exception()  # seen, also where all who waited have left
 
     async def _known_or_asked(self, key: str, content: Picture | str) -> list[ScreenFinding]:
+        """Raises NoFindings, WorkersOffline."""
+        try:
+            return await self._cached_or_asked(key, content)
+        except (Unavailable, QueueFull, JobLost) as error:
+            raise WorkersOffline(error.message) from error
+
+    async def _cached_or_asked(self, key: str, content: Picture | str) -> list[ScreenFinding]:
         workers = self._registry.model("safety")
         version = "" if workers is None else f"{self._rules.policy.version}-{workers.fingerprint}"
         if version and (known := await self._cache.get(version, key)) is not None:
@@ -142,7 +152,7 @@ class WorkerScreens:
         return SafetyJob(job_id=job_id, content_key=key, pixels=pixels, width_px=width_px, height_px=height_px)
 
     async def _ask(self, job: SafetyJob) -> list[ScreenFinding]:
-        """Have the safety workers do a job. Raises NoFindings past its deadline, and what the bus raises."""
+        """Have the safety workers do a job. Raises NoFindings, WorkersOffline, and what the queue raises."""
         await self._producer.reserve("safety", job.job_id, TENANT)
         async with self._producer.subscribe(job.job_id) as watch:
             await self._producer.submit(job, _INTENT)
@@ -152,7 +162,8 @@ class WorkerScreens:
                         await self._producer.finish(job.job_id, Ending("done"))
                     return event.result.findings
                 if isinstance(event, Ending):
-                    raise NoFindings(f"{event.code}: {event.message}")
+                    missing = WorkersOffline if event.code == Deadline.code else NoFindings
+                    raise missing(f"{event.code}: {event.message}")
         raise NoFindings("the job ended without a word")
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: object) -> Any:

@@ -5,8 +5,8 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from safety.gate import Gate
 from service.core.errors import ServiceError
+from service.core.tasks import stop_tasks
 from service.queue.record import SweepCounts
 
 _log = logging.getLogger(__name__)
@@ -17,12 +17,14 @@ class Sweeper:
 
     Args:
         sweep: ends what outlived its slot (JobProducer.sweep).
-        gate: screens and ends results that nobody waits for.
+        adopt_abandoned: finalizes results whose process is gone (Finalizer.adopt_abandoned).
     """
 
-    def __init__(self, sweep: Callable[[], Awaitable[SweepCounts]], gate: Gate, sweep_s: float) -> None:
+    def __init__(
+        self, sweep: Callable[[], Awaitable[SweepCounts]], adopt_abandoned: Callable[[], Awaitable[int]], sweep_s: float
+    ) -> None:
         self._sweep = sweep
-        self._gate = gate
+        self._adopt_abandoned = adopt_abandoned
         self._sweep_s = sweep_s
         self._task: asyncio.Task[None] | None = None
 
@@ -31,8 +33,7 @@ class Sweeper:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop_tasks([self._task])
 
     async def _run(self) -> None:
         while True:
@@ -47,12 +48,12 @@ class Sweeper:
     async def sweep_once(self) -> None:
         """Raises BusUnavailable."""
         counts = await self._sweep()
-        completed = await self._gate.complete_abandoned()
-        if counts.expired or counts.overdue or counts.lost or completed:
+        adopted = await self._adopt_abandoned()
+        if counts.expired or counts.overdue or counts.lost or adopted:
             _log.info(
                 "swept: %d slots without a job, %d overdue jobs, %d lost jobs, %d abandoned results",
                 counts.expired,
                 counts.overdue,
                 counts.lost,
-                completed,
+                adopted,
             )

@@ -7,8 +7,9 @@ import msgspec
 import redis.asyncio
 
 from models.jobs import Kind, ModelDescription, VersionMismatch
-from service.core.errors import BusUnavailable, ModelUnavailable
+from service.core.errors import BusUnavailable, ModelUnavailable, ScreenUnavailable
 from service.core.settings import Settings
+from service.core.tasks import stop_tasks
 from service.queue.connection import RedisConnection
 from service.queue.heartbeat import LiveWorker, last_model, live_workers
 
@@ -44,8 +45,7 @@ class WorkerRegistry:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await stop_tasks([self._task])
         await self._connection.close()
 
     @property
@@ -78,6 +78,11 @@ class WorkerRegistry:
         if model is None:
             raise ModelUnavailable(f"the {kind} model is being loaded")
         return model
+
+    def require_screens(self) -> None:
+        """Raises ScreenUnavailable where a model's pictures would have to be judged and no safety worker lives."""
+        if "safety" in self._kinds and self.is_fresh and not self.workers("safety"):
+            raise ScreenUnavailable("no safety worker is alive, and nothing leaves unscreened")
 
     async def shared_state(self) -> SharedState:
         """Read now. Raises BusUnavailable."""

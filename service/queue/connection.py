@@ -28,6 +28,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.core.errors import BusUnavailable
+from service.core.tasks import stop_tasks
 
 CONNECT_TIMEOUT_S = 1.0
 CALL_TIMEOUT_S = 2.0
@@ -100,8 +101,7 @@ class RedisConnection:
 
     async def close(self) -> None:
         if self._exchanging is not None:
-            self._exchanging.cancel()
-            await asyncio.wait([self._exchanging])
+            await stop_tasks([self._exchanging])
         self._fail(list(self._waiting), BusUnavailable("this process is closing its connection to Redis"))
         self._waiting.clear()
         await self._disconnect()

@@ -130,7 +130,16 @@ class JobConsumer:
         sent = [(one, len(one.unsent), one.last_state) for one in deliveries]
         replies = await self._connection.transitions(
             [
-                ("publish", one.job_id, one.token, one.next_number, last_state, one.last, *one.unsent[:count])
+                (
+                    "publish",
+                    one.job_id,
+                    one.token,
+                    one.next_number,
+                    last_state,
+                    one.last,
+                    self._lease_ms,
+                    *one.unsent[:count],
+                )
                 for one, count, last_state in sent
             ]
         )
@@ -216,5 +225,5 @@ class JobConsumer:
         except (VersionMismatch, msgspec.DecodeError) as error:
             _log.error("job %s: unreadable: %s", fields[1].decode(), error)
             ending = encode_ending(Ending("failed", "job_failed", f"the worker cannot read the job: {error}"))
-            await self._connection.transition("publish", fields[1], token, 1, "failed", ending)
+            await self._connection.transition("publish", fields[1], token, 1, "failed", ending, self._lease_ms)
             return []

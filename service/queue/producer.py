@@ -13,15 +13,18 @@ from typing import Any, get_args
 import msgspec
 import redis.asyncio
 
-from models.jobs import Job, Kind, PaintJob, encode
+from models.jobs import ChatJob, Job, Kind, PaintJob, encode
 from service.core.errors import BusUnavailable, JobFailed, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
+from service.core.tasks import stop_tasks
 from service.queue.connection import BlockingReader, RedisConnection
 from service.queue.record import (
     END_STATES,
+    RECORD_FIELDS,
     Ending,
     JobRecord,
+    ResultClaim,
     SweepCounts,
     TurnAppend,
     encode_ending,
@@ -35,7 +38,6 @@ _KINDS: tuple[Kind, ...] = get_args(Kind)
 _BLOCK_S = 1.0
 _INBOX_EXPIRY_S = 60.0
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
-_UNGATED_PATIENCE_S = 30.0  # for screening a result, before another process tries
 _SWEEP_LIMIT = 100
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -53,11 +55,12 @@ class JobProducer:
     ) -> None:
         self.process_id = process_id
         self.settings = settings
+        self._lease_ms = _ms(settings.lease_s)
         self._connection = RedisConnection(redis)
         self._reader = BlockingReader(redis)
         self._metrics = metrics
         self._subscriptions: dict[str, set[JobSubscription]] = {}
-        self._unsubmitted: dict[str, Kind] = {}  # reserved here, so a watch that starts now has missed nothing
+        self._unsubmitted: set[str] = set()  # reserved here, so a watch that starts now has missed nothing
         self._cursor = "0-0"
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -68,9 +71,7 @@ class JobProducer:
         self._tasks = [asyncio.create_task(self._read_inbox()), asyncio.create_task(self._keep_alive())]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop_tasks(self._tasks)
         with suppress(BusUnavailable):
             await self._connection.transition("api_leave", self.process_id)
         await self._reader.close()
@@ -94,27 +95,35 @@ class JobProducer:
         )
         if not granted:
             raise QueueFull(f"all {settings.slots(kind)} slots of {kind} are taken, try again later")
-        self._unsubmitted[job_id] = kind
+        self._unsubmitted.add(job_id)
 
-    async def submit(self, job: Job, intent: bytes, busy_key: str = "") -> None:
+    async def submit(self, job: Job, intent: msgspec.Struct, busy_key: str = "") -> None:
         """Queue a job whose slot is reserved; its deadline starts now.
 
         Args:
-            intent: what the completion of this job needs, kept until the job has ended.
+            intent: what finalizing this job needs, kept until the job has ended.
             busy_key: a key holding the job id, deleted by whatever ends the job.
 
         Raises JobFailed when its slot was lost or cancelled meanwhile, JobLost, BusUnavailable.
         """
-        kind = self._unsubmitted.pop(job.job_id)
+        kind = _kind_of(job)
+        self._unsubmitted.discard(job.job_id)
         deadline_s = self.settings.deadline_s(kind)
         for subscription in self._subscriptions.get(job.job_id, ()):
             subscription.deadline = asyncio.get_running_loop().time() + deadline_s
         pixels = b""
         if not isinstance(job, PaintJob):  # stored apart: for a conversation that begins, and not in dead letters
             pixels, job = job.pixels, msgspec.structs.replace(job, pixels=b"")
-        data = encode(job)
         before = await self._connection.transition(
-            "submit", kind, job.job_id, data, pixels, intent, busy_key, _ms(deadline_s), _ms(_DEADLINE_GRACE_S)
+            "submit",
+            kind,
+            job.job_id,
+            encode(job),
+            pixels,
+            _intent_encoder.encode(intent),
+            busy_key,
+            _ms(deadline_s),
+            _ms(_DEADLINE_GRACE_S),
         )
         if before is None:
             raise lost(job.job_id)
@@ -134,7 +143,7 @@ class JobProducer:
         reply = await self._connection.transition(
             "finish", job_id, self.process_id, ending.state, data, *_turn_arguments(turn)
         )
-        self._unsubmitted.pop(job_id, None)
+        self._unsubmitted.discard(job_id)
         if reply is None:
             raise lost(job_id)
         before, kind = reply
@@ -157,13 +166,21 @@ class JobProducer:
         return await self.finish(job_id, Ending("cancelled", reason, f"the job was cancelled: {reason}"))
 
     async def record(self, job_id: str) -> JobRecord | None:
-        """All that Redis knows of a job, `generated` unscreened. None: unknown, or past its retention."""
-        fields = await self._connection.send("HGETALL", f"job:{job_id}")
-        return read_record(fields) if fields else None
+        """What Redis knows of a job. None: unknown, or past its retention."""
+        return read_record(await self._connection.send("HMGET", f"job:{job_id}", *RECORD_FIELDS))
 
-    async def ungated(self) -> list[str]:
-        """Take over generated jobs that nobody screens: their process is gone, or did not manage in time."""
-        ids = await self._connection.transition("adopt", self.process_id, _SWEEP_LIMIT, _ms(_UNGATED_PATIENCE_S))
+    async def claim_result(self, job_id: str) -> ResultClaim | None:
+        """Take the lease on a generated job's result. None: another process holds it, or the job is not generated."""
+        reply = await self._connection.transition("claim_result", job_id, self.process_id, self._lease_ms)
+        return None if reply is None else ResultClaim(reply[0], reply[1], reply[2] / 1000)
+
+    async def renew_result(self, job_id: str) -> bool:
+        """Keep the lease on a result; False: it is lost, or the job has ended."""
+        return bool(await self._connection.transition("renew_result", job_id, self.process_id, self._lease_ms))
+
+    async def abandoned(self) -> list[str]:
+        """Generated jobs that nobody finalizes: the process that held them is gone, or did not manage in time."""
+        ids = await self._connection.transition("abandoned", self.process_id, _SWEEP_LIMIT)
         return [job_id.decode() for job_id in ids]
 
     async def sweep(self) -> SweepCounts:
@@ -265,5 +282,14 @@ def _turn_arguments(turn: TurnAppend | None) -> list[Any]:
     ]
 
 
+def _kind_of(job: Job) -> Kind:
+    if isinstance(job, ChatJob):
+        return "chat"
+    return "paint" if isinstance(job, PaintJob) else "safety"
+
+
 def _ms(duration_s: float) -> int:
     return int(duration_s * 1000)
+
+
+_intent_encoder = msgspec.msgpack.Encoder()

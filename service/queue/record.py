@@ -1,5 +1,6 @@
 """What Redis keeps of one job, as both ends of the bus read and write it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -9,6 +10,21 @@ from models.jobs import Kind
 State = Literal["reserved", "queued", "running", "generated", "done", "refused", "failed", "cancelled"]
 EndState = Literal["done", "refused", "failed", "cancelled"]
 
+RECORD_FIELDS = (
+    "kind",
+    "state",
+    "tenant",
+    "owner",
+    "intent",
+    "ending",
+    "deliveries",
+    "created_ms",
+    "queued_ms",
+    "started_ms",
+    "generated_ms",
+    "ended_ms",
+    "deadline_ms",
+)
 END_STATES: tuple[EndState, ...] = ("done", "refused", "failed", "cancelled")
 
 
@@ -40,8 +56,8 @@ class TurnAppend(msgspec.Struct, frozen=True):
 class JobRecord(msgspec.Struct, frozen=True):
     """A job as Redis knows it. Times are milliseconds of the server's clock; 0: not yet.
 
-    `generated` is the worker's encoded last event, unscreened; `intent` is what its completion needs. Both are there
-    until the job has ended.
+    `intent`, as it was submitted, is there until the job has ended. The unscreened result is not told here: whoever
+    finalizes it takes it with its lease (ResultClaim).
     """
 
     kind: Kind
@@ -49,7 +65,6 @@ class JobRecord(msgspec.Struct, frozen=True):
     tenant: str = ""
     owner: str = ""
     intent: bytes = b""
-    generated: bytes = b""
     ending: Ending | None = None
     deliveries: int = 0
     created_ms: int = 0
@@ -58,6 +73,17 @@ class JobRecord(msgspec.Struct, frozen=True):
     generated_ms: int = 0
     ended_ms: int = 0
     deadline_ms: int = 0
+
+
+class ResultClaim(msgspec.Struct, frozen=True):
+    """A generated job that this process may finalize now.
+
+    `generated` is the worker's encoded last event, unscreened; `left_s` the time until the job's deadline, 0 past it.
+    """
+
+    intent: bytes
+    generated: bytes
+    left_s: float
 
 
 class SweepCounts(msgspec.Struct):
@@ -76,28 +102,30 @@ def decode_ending(data: bytes) -> Ending:
     return _ending_decoder.decode(data)
 
 
-def read_record(fields: dict[bytes, bytes]) -> JobRecord:
-    """From the fields of `job:{id}`."""
+def read_record(values: Sequence[bytes | None]) -> JobRecord | None:
+    """From the values of RECORD_FIELDS in `job:{id}`; None: there is no such job."""
+    fields = {name: value for name, value in zip(RECORD_FIELDS, values, strict=True) if value is not None}
+    if not fields:
+        return None
 
-    def integer(name: bytes) -> int:
+    def integer(name: str) -> int:
         return int(fields.get(name, b"0"))
 
-    ending = fields.get(b"ending")
+    ending = fields.get("ending")
     return JobRecord(
-        kind=_KINDS[fields[b"kind"]],
-        state=_STATES[fields[b"state"]],
-        tenant=fields.get(b"tenant", b"").decode(),
-        owner=fields.get(b"owner", b"").decode(),
-        intent=fields.get(b"intent", b""),
-        generated=fields.get(b"result", b""),
+        kind=_KINDS[fields["kind"]],
+        state=_STATES[fields["state"]],
+        tenant=fields.get("tenant", b"").decode(),
+        owner=fields.get("owner", b"").decode(),
+        intent=fields.get("intent", b""),
         ending=None if ending is None else decode_ending(ending),
-        deliveries=integer(b"deliveries"),
-        created_ms=integer(b"created_ms"),
-        queued_ms=integer(b"queued_ms"),
-        started_ms=integer(b"started_ms"),
-        generated_ms=integer(b"generated_ms"),
-        ended_ms=integer(b"ended_ms"),
-        deadline_ms=integer(b"deadline_ms"),
+        deliveries=integer("deliveries"),
+        created_ms=integer("created_ms"),
+        queued_ms=integer("queued_ms"),
+        started_ms=integer("started_ms"),
+        generated_ms=integer("generated_ms"),
+        ended_ms=integer("ended_ms"),
+        deadline_ms=integer("deadline_ms"),
     )
 
 

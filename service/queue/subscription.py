@@ -45,12 +45,19 @@ class JobSubscription:
         self._given = DeliveredPrefix()
         self._ended = False
 
-    async def __aenter__(self) -> Self:
+    def open(self) -> None:
+        """From here on nothing is missed."""
         self._source.enter(self)
+
+    def close(self) -> None:
+        self._source.leave(self)
+
+    async def __aenter__(self) -> Self:
+        self.open()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._source.leave(self)
+        self.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -109,6 +116,9 @@ class JobSubscription:
                 raise
             await asyncio.sleep(_RETRY_S)
             return
+        except BaseException:  # who waited has left: the next one reads again
+            self._behind = True
+            raise
         if reply is None:
             raise lost(self.job_id)
         state, left_ms, events, position, result, ending = reply

@@ -4,7 +4,7 @@
 -- reserved -> queued -> running -> generated -> done | refused | failed | cancelled
 --
 -- Keys: job:{id} hash, pixels:{id} string, events:{id} stream, slots:{kind} zset by expiry, jobs:{kind} stream with the group `workers`,
--- dead:{kind} stream, ungated zset, inbox:{process} stream, api:{process}, worker:{id}, workers zset, model:{kind},
+-- dead:{kind} stream, pending_moderation zset, inbox:{process} stream, api:{process}, worker:{id}, workers zset, model:{kind},
 -- accounting hash, vision:… and verdict:… strings with vision-cache:{used,sizes,bytes} and verdict-cache:….
 -- Time is the server's, so no other clock decides about a lease. One server holds all keys (no cluster).
 
@@ -69,7 +69,7 @@ local function end_job(id, state, ending, skipped)
   if ENDED[before] then return false end
   redis.call('ZREM', 'slots:' .. kind, id)
   if before == 'generated' then
-    redis.call('ZREM', 'ungated', id)
+    redis.call('ZREM', 'pending_moderation', id)
   else
     drop_entry(kind, job[3])
   end
@@ -119,6 +119,18 @@ local function forget_cached(cache, key)
   redis.call('ZREM', cache .. ':used', key)
   redis.call('HDEL', cache .. ':sizes', key)
   if size then redis.call('DECRBY', cache .. ':bytes', size) end
+end
+
+-- Results wait in `pending_moderation` for their ending, by the expiry of the lease under which one API process, the
+-- field `finalizer`, finalizes them.
+local function lease_result(id, process, expiry_ms)
+  redis.call('HSET', 'job:' .. id, 'finalizer', process)
+  redis.call('ZADD', 'pending_moderation', integer(expiry_ms), id)
+end
+
+local function is_result_free(id, finalizer)
+  if not finalizer or redis.call('EXISTS', 'api:' .. finalizer) == 0 then return true end
+  return (redis.call('ZSCORE', 'pending_moderation', id) or 0) - now_ms() <= 0
 end
 
 -- API ---------------------------------------------------------------------------------------------------------------
@@ -199,21 +211,35 @@ function transition.sweep(limit)
   return swept
 end
 
--- Takes over results that nobody screens: their API process is gone, or had its time. Returns their ids.
-function transition.adopt(process, limit, patience_ms)
+-- Takes the lease on a result: {intent, result, ms until the deadline}; false where it is another's, or there is none.
+function transition.claim_result(id, process, lease_ms)
+  local job = get(id, 'state', 'finalizer', 'intent', 'result', 'deadline_ms')
+  if job[1] ~= 'generated' then return false end
+  if job[2] ~= process and not is_result_free(id, job[2]) then return false end
   local now = now_ms()
-  local adopted = {}
-  for _, id in ipairs(redis.call('ZRANGE', 'ungated', 0, limit - 1)) do
-    local job = get(id, 'owner', 'generated_ms', 'adopted_ms')
-    if not job[1] then
-      redis.call('ZREM', 'ungated', id)
-    elseif redis.call('EXISTS', 'api:' .. job[1]) == 0 or now - (job[3] or job[2]) > tonumber(patience_ms) then
-      redis.call('HSET', 'job:' .. id, 'owner', process, 'adopted_ms', integer(now))
-      redis.call('ZADD', 'ungated', integer(now), id)  -- to the end of the line
-      table.insert(adopted, id)
+  lease_result(id, process, now + lease_ms)
+  return {job[3], job[4], math.max(0, job[5] - now)}
+end
+
+function transition.renew_result(id, process, lease_ms)
+  local job = get(id, 'state', 'finalizer')
+  if job[1] ~= 'generated' or job[2] ~= process then return 0 end
+  lease_result(id, process, now_ms() + lease_ms)
+  return 1
+end
+
+-- Results that nobody finalizes: the process that held their lease is gone, or did not renew it. Returns their ids.
+function transition.abandoned(process, limit)
+  local ids = {}
+  for _, id in ipairs(redis.call('ZRANGE', 'pending_moderation', 0, limit - 1)) do
+    local job = get(id, 'state', 'finalizer')
+    if job[1] ~= 'generated' then
+      redis.call('ZREM', 'pending_moderation', id)
+    elseif is_result_free(id, job[2]) then
+      table.insert(ids, id)
     end
   end
-  return adopted
+  return ids
 end
 
 -- Worker ------------------------------------------------------------------------------------------------------------
@@ -264,8 +290,8 @@ end
 
 -- Events of one delivery, numbered from `number` on, and perhaps its last one: a result (`generated`) or an ending
 -- (`failed`). All or nothing, and the same call again changes nothing. Returns 1, or 0: fenced off, or ended.
-function transition.publish(id, token, number, last_state, last, ...)
-  local job = get(id, 'state', 'token', 'inboxes', 'kind', 'entry')
+function transition.publish(id, token, number, last_state, last, lease_ms, ...)
+  local job = get(id, 'state', 'token', 'inboxes', 'kind', 'entry', 'owner')
   if job[2] ~= token then return 0 end
   if last_state ~= '' and job[1] == last_state then return 1 end
   if job[1] ~= 'running' then return 0 end
@@ -286,7 +312,8 @@ function transition.publish(id, token, number, last_state, last, ...)
     local now = now_ms()
     redis.call('HSET', 'job:' .. id, 'state', 'generated', 'result', last, 'result_number', integer(number),
       'generated_ms', integer(now))
-    redis.call('ZADD', 'ungated', integer(now), id)
+    -- The process that queued the job waits for its result: it needs no word from here to finalize it
+    lease_result(id, job[6], now + lease_ms)
     redis.call('ZADD', 'slots:' .. job[4], 'XX', 'GT', integer(now + GATE_MS), id)
     drop_entry(job[4], job[5])
     notify(id, job[3], token .. '-' .. integer(number), last)

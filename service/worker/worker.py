@@ -26,6 +26,7 @@ from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.process_memory import resident_bytes
 from service.core.settings import Dtype, Settings
+from service.core.tasks import stop_tasks
 from service.queue.connection import RedisConnection, open_redis
 from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
@@ -230,9 +231,7 @@ class Worker:
             _log.info("gave %d jobs back", num_leftovers)
 
     async def _leave(self) -> None:
-        for task in list(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await stop_tasks(list(self._background))
         with suppress(BusUnavailable, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
                 if self._exit_code != EXIT_STALLED:  # a hung step may still be at its jobs: their leases decide

@@ -14,6 +14,7 @@ from pathlib import Path
 from models.jobs import ChatJob, Delta, Event, Generated, Job, Kind, PaintJob
 from service.core.metrics import Metrics
 from service.core.settings import Settings
+from service.jobs.intents import SafetyIntent
 from service.process.parent_death import dies_with_parent
 from service.queue.connection import RedisConnection, open_redis
 from service.queue.consumer import JobConsumer
@@ -107,7 +108,7 @@ class ApiSide:
         outcome = Outcome(job_id or uuid.uuid4().hex)
         await self.producer.reserve(kind, outcome.job_id)
         async with self.producer.subscribe(outcome.job_id) as watch:
-            await self.producer.submit(make_job(kind, outcome.job_id, text, **fields), b"intent")
+            await self.producer.submit(make_job(kind, outcome.job_id, text, **fields), SafetyIntent())
             async for event in watch:
                 outcome.see(event)
                 if isinstance(event, Generated):
@@ -118,7 +119,7 @@ class ApiSide:
         """Reserve and submit, and wait for nothing."""
         job_id = uuid.uuid4().hex
         await self.producer.reserve(kind, job_id)
-        await self.producer.submit(make_job(kind, job_id, text, **fields), b"intent")
+        await self.producer.submit(make_job(kind, job_id, text, **fields), SafetyIntent())
         return job_id
 
     async def state(self, job_id: str) -> str:
@@ -143,7 +144,7 @@ class ApiSide:
             assert counts[f"accepted:{kind}"] == ended, counts
             assert await self.redis.zcard(f"slots:{kind}") == 0
             assert await self.redis.xlen(f"jobs:{kind}") == 0
-        assert await self.redis.zcard("ungated") == 0
+        assert await self.redis.zcard("pending_moderation") == 0
         for state, count in expected.items():
             assert counts[f"{state}:chat"] + counts[f"{state}:paint"] == count, (state, counts)
 

@@ -16,9 +16,9 @@ from service.http.routes.responses import accepted, answered, chat_events
 from service.http.schemas import ChatDelta, ChatRequest
 from service.http.sse import EventStream
 from service.image_input.intake import Pixels
-from service.jobs.answers import ChatResponse
+from service.jobs.answers import ChatResponse, answer_of
 from service.jobs.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
-from service.jobs.finalizer import ChatIntent, encode_intent
+from service.jobs.intents import ChatIntent
 from service.queue.vision_cache import picture_key
 
 router = APIRouter(tags=["chat"])
@@ -47,13 +47,12 @@ async def chat(request: Request) -> Response:
         opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)
         job = _job(slot.job_id, asked, model, tenant, opened, pixels)
         intent = _intent(asked, job, model, tenant, pixels)
-        stored = encode_intent(intent)
-        busy = "" if opened is None else busy_key(tenant, intent.conversation_id)
+        stream = await slot.submit(job, intent, "" if opened is None else busy_key(tenant, intent.conversation_id))
         if not asked.stream and not wants_async(request):
-            return answered(await slot.answer(job, stored, busy))
-        await slot.queue(job, stored, busy)
+            async with stream:
+                return answered(answer_of(await stream.outcome(), slot.job_id))
     if wants_async(request):
-        slot.finish_in_background()
+        state.finish_in_background(stream, slot.job_id)
         return accepted(slot.job_id, "chat", intent.created)
     begin = ChatDelta(
         id=slot.job_id,
@@ -63,7 +62,7 @@ async def chat(request: Request) -> Response:
         delta="",
         offset=0,
     )
-    return EventStream(chat_events(slot.watch(), begin, state.metrics, began_s), slot.cancel)
+    return EventStream(chat_events(stream, begin, state.metrics, began_s), slot.cancel)
 
 
 def _picture(asked: ChatRequest, upload: bytes | None) -> str | bytes | None:

@@ -75,8 +75,10 @@ def _report(state: ApiState) -> dict[str, Any]:
     registry = state.registry
     models = {kind: _model(state, kind) for kind in state.settings.models}
     down: list[str] = [kind for kind, model in models.items() if model["state"] != "ready"]
-    safety = {"safety": _model(state, "safety")} if "safety" in state.settings.kinds else {}
-    down += [kind for kind, worker in safety.items() if worker["state"] != "ready"]
+    safety: dict[str, Any] = {"screening": "off" if state.queue.is_open else "on"}
+    if "safety" in state.settings.kinds:
+        safety |= _model(state, "safety")
+        down += ["safety"] if safety["state"] != "ready" else []
     if not registry.is_fresh:
         down.insert(0, "redis")
     if state.is_draining:
@@ -86,10 +88,10 @@ def _report(state: ApiState) -> dict[str, Any]:
         "down": down,
         "draining": state.is_draining,
         "redis": "up" if registry.is_fresh else "down",
-        "screens": "open" if state.gate.is_open else "closed",
+        "screens": "open" if state.queue.is_open else "closed",  # until 0.2: `safety.screening` says it
         "untrained": any(model["untrained"] for model in models.values()),
         "models": models,
-        **safety,
+        "safety": safety,
     }
 
 

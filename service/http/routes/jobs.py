@@ -7,7 +7,6 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response
 
-from safety.contents import Status
 from service.core.errors import InvalidRequest, JobNotFound, ServiceError, error_body
 from service.http.dependencies import state_of, tenant_of
 from service.http.openapi import documented
@@ -15,8 +14,9 @@ from service.http.routes.responses import answered, chat_events, paint_events
 from service.http.schemas import MAX_ID_CHARS, ChatDelta, ErrorDetail, JobResponse
 from service.http.sse import EventStream
 from service.image_output.ai_labels import Origin
-from service.jobs.answers import ChatResponse
-from service.jobs.finalizer import ChatIntent, PaintIntent, answer_of, decode_intent
+from service.jobs.answers import ChatResponse, answer_of, outcome_of
+from service.jobs.intents import ChatIntent, PaintIntent, decode_intent
+from service.queue.record import JobRecord
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -36,44 +36,45 @@ async def get_events(
     """The job's events from the beginning or, with `Last-Event-ID`, what came after. Going away does not cancel it."""
     status = await _status(request, job_id)
     state = state_of(request)
-    watch = state.gate.watch(job_id, status.intent)
+    after_chars = _characters(last_event_id) if status.kind == "chat" else 0
+    stream = state.queue.follow(status.kind, job_id)
     if status.kind == "paint":
-        return EventStream(paint_events(watch, _origin(job_id, status), state.labels))
-    after_chars = _characters(last_event_id)
+        return EventStream(paint_events(stream, _origin(job_id, status), state.labels))
     began_s = asyncio.get_running_loop().time()
-    return EventStream(chat_events(watch, _begin(job_id, status), state.metrics, began_s, after_chars))
+    return EventStream(chat_events(stream, _begin(job_id, status), state.metrics, began_s, after_chars))
 
 
 @router.delete("/{job_id}", summary="Cancel a job", **documented(JobResponse, statuses=(404, 503)))
 async def cancel_job(request: Request, job_id: JobId) -> Response:
     """Stops it within one step. A job that has ended stays as it is; the answer says how it ended."""
     await _status(request, job_id)
-    await state_of(request).gate.cancel(job_id, "deleted")
+    await state_of(request).queue.cancel(job_id, "deleted")
     return answered(_described(job_id, await _status(request, job_id)))
 
 
-async def _status(request: Request, job_id: str) -> Status:
-    status = await state_of(request).gate.status(job_id)
-    if status is None or status.tenant != tenant_of(request):
+async def _status(request: Request, job_id: str) -> JobRecord:
+    status = await state_of(request).queue.status(job_id)
+    if status is None or status.kind == "safety" or status.tenant != tenant_of(request):
         raise JobNotFound(f"no job {job_id!r}: it never was, or it ended longer ago than the retention time")
     return status
 
 
-def _described(job_id: str, status: Status) -> JobResponse:
+def _described(job_id: str, status: JobRecord) -> JobResponse:
+    assert status.kind != "safety"
     described = JobResponse(id=job_id, kind=status.kind, state=status.state, created=status.created_ms // 1000)
     if status.ending is not None:
         try:
-            described.answer = answer_of(status.ending, status.kind, job_id)
+            described.answer = answer_of(outcome_of(status.ending, status.kind), job_id)
         except ServiceError as error:
             described.error = msgspec.convert(error_body(error)["error"], ErrorDetail)
     return described
 
 
-def _begin(job_id: str, status: Status) -> ChatDelta:
+def _begin(job_id: str, status: JobRecord) -> ChatDelta:
     """The stream's first event; from the intent, or from the answer of a job that has ended."""
     begin = ChatDelta(id=job_id, created=status.created_ms // 1000, model="", conversation_id="", delta="", offset=0)
     if status.ending is not None and status.ending.state == "done":
-        answer = answer_of(status.ending, "chat", job_id)
+        answer = answer_of(outcome_of(status.ending, "chat"), job_id)
         assert isinstance(answer, ChatResponse)
         begin.model, begin.conversation_id = answer.model, answer.conversation_id
     elif status.intent:
@@ -83,7 +84,7 @@ def _begin(job_id: str, status: Status) -> ChatDelta:
     return begin
 
 
-def _origin(job_id: str, status: Status) -> Origin:
+def _origin(job_id: str, status: JobRecord) -> Origin:
     """Of the previews; their model is not known any more once the job has ended."""
     intent = decode_intent(status.intent) if status.intent else None
     return intent.origin(job_id) if isinstance(intent, PaintIntent) else Origin(job_id, status.created_ms // 1000)

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from safety.gate import ScreenFailed
 from safety.verdict import Picture, Verdict
-from service.core.errors import ScreenUnavailable
 from service.http.bodies import read_json
 from service.http.dependencies import ApiState, state_of
 from service.http.openapi import MODERATION_BODY, documented
@@ -36,12 +34,12 @@ async def moderations(request: Request) -> Response:
     asked = await read_json(request, ModerationRequest, state.settings)
     moderation_id = f"modr-{secrets.token_urlsafe(18)}"
     with state.moderating():
-        judged = [[await _text(state, moderation_id, text)] for text in asked.texts()]
+        judged = [[await state.queue.judge(moderation_id, "question", text)] for text in asked.texts()]
         if parts := asked.parts():
             judged.append([])
             for part in parts:
                 if isinstance(part, TextPart):
-                    judged[0].append(await _text(state, moderation_id, part.text))
+                    judged[0].append(await state.queue.judge(moderation_id, "question", part.text))
                 else:
                     judged[0].append(await _picture(state, moderation_id, part.image_url.url))
     models = dict.fromkeys(model for verdicts in judged for one in verdicts for model in one.model.split("+"))
@@ -50,20 +48,10 @@ async def moderations(request: Request) -> Response:
     )
 
 
-async def _text(state: ApiState, moderation_id: str, text: str) -> Verdict:
-    try:
-        return await state.gate.judge(moderation_id, "question", text)
-    except ScreenFailed as failed:
-        raise ScreenUnavailable(str(failed)) from failed
-
-
 async def _picture(state: ApiState, moderation_id: str, url: str) -> Verdict:
     pixels = await state.images.pixels(url, _SIDE_PX)
     picture = Picture(pixels.rgb, "rgb", pixels.side_px, pixels.side_px)
-    try:
-        return await state.gate.judge(moderation_id, "input_image", picture)
-    except ScreenFailed as failed:
-        raise ScreenUnavailable(str(failed)) from failed
+    return await state.queue.judge(moderation_id, "input_image", picture)
 
 
 def _merged(verdicts: Sequence[Verdict]) -> Moderation:

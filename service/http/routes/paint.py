@@ -17,9 +17,9 @@ from service.http.routes.responses import accepted, answered, paint_events, pict
 from service.http.schemas import PaintRequest
 from service.http.sse import EventStream
 from service.image_output.visible_label import language_of
-from service.jobs.answers import PaintResponse, PictureFormat
+from service.jobs.answers import PaintResponse, PictureFormat, answer_of
 from service.jobs.conversations import unix_time_s
-from service.jobs.finalizer import PaintIntent, encode_intent
+from service.jobs.intents import PaintIntent
 
 router = APIRouter(tags=["paint"])
 
@@ -42,6 +42,7 @@ async def paint(request: Request) -> Response:
     media = negotiate(request.headers.get("accept", ""))
     output_format = _output_format(asked, media)
     model = state.registry.require("paint")
+    state.registry.require_screens()  # before a minute of painting, not after it
     described = _job(asked, model)
     async with admitted(request, state, "paint", tenant) as slot:
         job = msgspec.structs.replace(described, job_id=slot.job_id)
@@ -58,16 +59,16 @@ async def paint(request: Request) -> Response:
             request_id=request_id_of(request),
             language=language_of(asked.prompt),
         )
-        stored = encode_intent(intent)
+        stream = await slot.submit(job, intent)
         if not asked.stream and not wants_async(request):
-            answer = await slot.answer(job, stored)
+            async with stream:
+                answer = answer_of(await stream.outcome(), slot.job_id)
             assert isinstance(answer, PaintResponse)
             return answered(answer) if media == JSON else picture(answer)
-        await slot.queue(job, stored)
     if wants_async(request):
-        slot.finish_in_background()
+        state.finish_in_background(stream, slot.job_id)
         return accepted(slot.job_id, "paint", intent.created)
-    return EventStream(paint_events(slot.watch(), intent.origin(slot.job_id), state.labels), slot.cancel)
+    return EventStream(paint_events(stream, intent.origin(slot.job_id), state.labels), slot.cancel)
 
 
 def _output_format(asked: PaintRequest, media: str) -> PictureFormat:

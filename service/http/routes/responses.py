@@ -7,14 +7,12 @@ import msgspec
 from starlette.responses import Response
 
 from models.jobs import Model
-from safety.contents import Step, Text
-from safety.gate import GatedWatch
 from service.core.metrics import Metrics
 from service.http.schemas import ChatDelta, JobResponse
 from service.http.sse import event
 from service.image_output.ai_labels import AILabels, Origin
-from service.jobs.answers import ChatResponse, PaintResponse
-from service.jobs.finalizer import answer_of
+from service.jobs.answers import ChatResponse, PaintResponse, answer_of
+from service.jobs.screened_stream import DenoisingStep, JobStream, Text
 
 _PARTIAL = "image_generation.partial_image"
 _PROGRESS = "image_generation.progress"
@@ -42,7 +40,7 @@ def picture(answer: PaintResponse) -> Response:
 
 
 async def chat_events(
-    watch: GatedWatch, begin: ChatDelta, metrics: Metrics, began_s: float, after_chars: int = 0
+    stream: JobStream, begin: ChatDelta, metrics: Metrics, began_s: float, after_chars: int = 0
 ) -> AsyncIterator[bytes]:
     """Pieces of text, then the whole answer. Event ids count characters, so that a stream can be taken up again.
 
@@ -54,9 +52,9 @@ async def chat_events(
     loop_time = asyncio.get_running_loop().time
     yield event(begin, event_id=str(after_chars))
     sent_chars = 0
-    async with watch:
-        async for part in watch:
-            if isinstance(part, Step):
+    async with stream:
+        async for part in stream:
+            if isinstance(part, DenoisingStep):
                 continue
             if isinstance(part, Text):
                 if sent_chars == 0:
@@ -65,7 +63,7 @@ async def chat_events(
                 if sent_chars > after_chars:
                     yield _piece(begin, part.text[max(0, after_chars - part.offset_chars) :], sent_chars)
                 continue
-            answer = answer_of(part, "chat", begin.id)
+            answer = answer_of(part, begin.id)
             assert isinstance(answer, ChatResponse)
             rest = answer.answer[max(sent_chars, after_chars) :]
             if rest:  # a search gives its answer as a whole
@@ -77,14 +75,14 @@ def _piece(begin: ChatDelta, text: str, end_chars: int) -> bytes:
     return event(msgspec.structs.replace(begin, delta=text, offset=end_chars - len(text)), event_id=str(end_chars))
 
 
-async def paint_events(watch: GatedWatch, origin: Origin, labels: AILabels) -> AsyncIterator[bytes]:
+async def paint_events(stream: JobStream, origin: Origin, labels: AILabels) -> AsyncIterator[bytes]:
     """Progress, labelled previews, then one event for each finished picture (CONVENTIONS §2)."""
     job_id, previews = origin.job_id, 0
-    async with watch:
-        async for part in watch:
+    async with stream:
+        async for part in stream:
             if isinstance(part, Text):
                 continue
-            if isinstance(part, Step):
+            if isinstance(part, DenoisingStep):
                 yield event(
                     {"type": _PROGRESS, "id": job_id, "step": part.step, "total_steps": part.total_steps}, _PROGRESS
                 )
@@ -94,7 +92,7 @@ async def paint_events(watch: GatedWatch, origin: Origin, labels: AILabels) -> A
                     yield event({"type": _PARTIAL, "id": job_id, "created_at": origin.created, **preview}, _PARTIAL)
                     previews += 1
                 continue
-            answer = answer_of(part, "paint", job_id)
+            answer = answer_of(part, job_id)
             assert isinstance(answer, PaintResponse)
             common = {name: value for name, value in msgspec.structs.asdict(answer).items() if name != "data"}
             for index, painted in enumerate(answer.data):

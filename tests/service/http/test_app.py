@@ -20,11 +20,11 @@ import redis.asyncio
 import yaml
 from PIL import Image
 
-from safety.gate import Gate
 from service.core.settings import Settings
 from service.http.app import create_app
 from service.http.openapi_yaml import render
 from service.jobs.conversations import Conversations
+from service.jobs.gated_queue import GatedQueue
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
 from service.process.parent_death import dies_with_parent
@@ -95,7 +95,7 @@ async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> No
     """Walks all that a route can get hold of: the app, its state, its routes' functions, closures and dependants."""
     async with serving(quick_settings(redis_url)) as service:
         reached = _reachable([service.app, *service.app.routes])
-        assert any(isinstance(one, Gate) for one in reached), "the walk must at least find the gate"
+        assert any(isinstance(one, GatedQueue) for one in reached), "the walk must at least find the gated queue"
         assert not any(isinstance(one, JobProducer) for one in reached)
         assert not any(getattr(one, "__self__", None).__class__ is JobProducer for one in reached)
         # the stores hold Redis privately, and none of their methods touches a job's stream
@@ -109,7 +109,7 @@ async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> No
 
 
 def _reachable(roots: list[object]) -> list[object]:
-    """Objects reachable without passing through a gate."""
+    """Objects reachable without passing through a gated queue."""
     seen: dict[int, object] = {}
     waiting = list(roots)
     while waiting:
@@ -117,7 +117,7 @@ def _reachable(roots: list[object]) -> list[object]:
         if id(one) in seen or isinstance(one, str | bytes | int | float | type) or one is None:
             continue
         seen[id(one)] = one
-        if isinstance(one, Gate | RedisConnection):
+        if isinstance(one, GatedQueue | RedisConnection):
             continue
         if isinstance(one, dict):
             waiting += [*one.keys(), *one.values()]

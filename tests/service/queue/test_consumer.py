@@ -49,7 +49,8 @@ async def test_a_renewed_lease_is_kept_and_an_old_one_is_lost(redis_url: str, ap
     assert await first.renew([delivery]) == [delivery]
     await generate(second, taken)
     record = await api.producer.record(taken.job_id)
-    assert record is not None and b"late" not in record.generated
+    assert record is not None and record.state == "generated"
+    assert b"late" not in await api.redis.hget(f"job:{taken.job_id}", "result")
     assert await api.redis.xlen(f"events:{taken.job_id}") == 0
     await api.producer.finish(taken.job_id, Ending("done"))
     await api.check_accounting(accepted=1, done=1)

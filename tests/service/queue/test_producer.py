@@ -13,6 +13,7 @@ import pytest
 from models.jobs import ChatJob, Delta, Failed, Generated, encode
 from service.core.errors import JobFailed, JobLost, QueueFull
 from service.core.settings import Settings
+from service.jobs.intents import SafetyIntent
 from service.process.parent_death import dies_with_parent
 from service.queue.consumer import Delivery, JobConsumer
 from service.queue.producer import JobProducer
@@ -97,7 +98,7 @@ async def test_submit_after_the_slot_was_lost(redis_url: str) -> None:
         await asyncio.sleep(0.1)
         assert (await api.producer.sweep()).expired == 1
         with pytest.raises(JobFailed, match="was failed before"):
-            await api.producer.submit(ChatJob(job_id="slow", question="x"), b"")
+            await api.producer.submit(ChatJob(job_id="slow", question="x"), SafetyIntent())
         await api.check_accounting(accepted=1, failed=1)
 
 
@@ -112,7 +113,7 @@ async def test_a_job_ends_once(api: ApiSide, settings: Settings) -> None:
     assert won.count(True) == 1
     record = await api.producer.record(job_id)
     assert record is not None and record.ending == endings[won.index(True)]
-    assert record.generated == b"" and record.intent == b""  # the unscreened result is gone
+    assert record.intent == b"" and not await api.redis.hexists(f"job:{job_id}", "result")  # the unscreened is gone
     assert await api.redis.pttl(f"job:{job_id}") > 0
     with pytest.raises(JobLost):
         await api.producer.finish("unknown", Ending("failed"))
@@ -127,7 +128,9 @@ async def test_the_turn_is_written_with_the_ending_or_not_at_all(api: ApiSide, s
         await api.producer.reserve("chat", job_id)
         if busy_key:
             await api.redis.set(busy_key, job_id)
-        await api.producer.submit(ChatJob(job_id=job_id, question="x", pixels=b"rgb" + turn.turn), b"intent", busy_key)
+        await api.producer.submit(
+            ChatJob(job_id=job_id, question="x", pixels=b"rgb" + turn.turn), SafetyIntent(), busy_key
+        )
         delivery = await take_one(worker)
         assert isinstance(delivery.job, ChatJob) and delivery.job.pixels == b"rgb" + turn.turn
         await generate(worker, delivery)
@@ -155,7 +158,7 @@ async def test_whatever_ends_a_job_frees_its_conversation(api: ApiSide) -> None:
     for job_id, holder in (("mine", b"mine"), ("other", b"somebody else")):
         await api.redis.set("busy", holder)
         await api.producer.reserve("chat", job_id)
-        await api.producer.submit(ChatJob(job_id=job_id, question="x"), b"", "busy")
+        await api.producer.submit(ChatJob(job_id=job_id, question="x"), SafetyIntent(), "busy")
         await api.producer.cancel(job_id, "client_gone")
         assert await api.redis.get("busy") == (None if job_id == "mine" else holder)
 
@@ -167,11 +170,14 @@ async def test_unscreened_results_of_a_dead_process_are_adopted_once(redis_url: 
         job_id = await dead.start("echo x")
         worker = first.consumer(settings)
         await generate(worker, await take_one(worker))
-        assert await first.producer.ungated() == []  # its owner lives
+        assert await first.producer.abandoned() == []  # its owner lives
+        assert await first.producer.claim_result(job_id) is None
         await dead.close()  # its heartbeat goes with it
-        assert sorted([await first.producer.ungated(), await second.producer.ungated()]) == [[], [job_id]]
-        record = await first.producer.record(job_id)
-        assert record is not None and record.owner == first.process_id and record.generated and record.intent
+        assert await first.producer.abandoned() == await second.producer.abandoned() == [job_id]
+        claims = await asyncio.gather(first.producer.claim_result(job_id), second.producer.claim_result(job_id))
+        [claim] = [claim for claim in claims if claim is not None]
+        assert claim.generated and claim.intent and 0 < claim.left_s <= settings.chat_deadline_s
+        assert await first.producer.abandoned() == await second.producer.abandoned() == []
         assert await first.producer.finish(job_id, Ending("done", body=b"late answer"))
         async with second.producer.subscribe(job_id) as watch:
             assert [event async for event in watch] == [Ending("done", body=b"late answer")]

@@ -59,9 +59,10 @@ async def test_a_result_left_unscreened_is_completed_when_it_is_asked_for(servic
     """An API process that died between the result and its ending leaves a job in `generated`."""
     headers = {"Prefer": "respond-async"}
     state = service.state
-    spawn, state.spawn = state.spawn, lambda work, name: work.close()  # this process forgets the job
+    see_to_it = state.finish_in_background
+    state.finish_in_background = lambda stream, job_id: stream.close()  # this process forgets the job
     job = (await service.client.post("/chat", json={"question": "echo kept"}, headers=headers)).json()
-    state.spawn = spawn
+    state.finish_in_background = see_to_it
 
     async def is_generated() -> bool:
         return await service.redis.hget(f"job:{job['id']}", "state") == b"generated"

@@ -144,13 +144,13 @@ async def test_what_a_dead_process_left_is_screened_and_ended_by_another(setting
     async with serving(settings) as service:
         await service.ready()
         from service.jobs.conversations import ConversationMeta
-        from service.jobs.finalizer import ChatIntent, encode_intent
+        from service.jobs.intents import ChatIntent
         from tests.service.tree import make_job
 
         begun = ConversationMeta(created=1, model="scripted", fingerprint="test")
         intent = ChatIntent("default", 1, "scripted", "conv-left", "echo left", 7, begun)
         await dead.producer.reserve("chat", "chat-left", "default")
-        await dead.producer.submit(make_job("chat", "chat-left", "stream 30"), encode_intent(intent))
+        await dead.producer.submit(make_job("chat", "chat-left", "stream 30"), intent)
         await dead.close()  # as a process that is gone: its heartbeat with it
 
         async def is_done() -> bool:

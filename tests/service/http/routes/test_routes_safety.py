@@ -1,5 +1,6 @@
 """The gate with its own screens, over HTTP: policy and rules here, pictures judged by a real safety worker."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -137,7 +138,7 @@ async def test_moderations_have_limits(settings: Settings, content: object, mess
 async def test_a_crashed_or_missing_safety_worker_blocks(
     settings: Settings, start_safety: Callable[[], WorkerProcess], worker_log: Path
 ) -> None:
-    hurried = settings.model_copy(update={"safety_deadline_s": 1.0})
+    hurried = settings.model_copy(update={"safety_deadline_s": 1.0, "paint_deadline_s": 3.0})
     worker = start_safety()
     async with serving(hurried) as service:
         await service.ready()
@@ -151,25 +152,70 @@ async def test_a_crashed_or_missing_safety_worker_blocks(
         assert len(log_lines(worker_log, "admit")) == admitted
         painted = await service.client.post("/paint", json={"prompt": "a lighthouse"})
         assert_error(painted, 503, "safety_unavailable")
-        waiting = await service.client.post("/paint", json={"prompt": "a mill"}, headers={"Prefer": "respond-async"})
-        job = waiting.headers["location"]
-
-        async def has_failed() -> bool:
-            return bool((await service.client.get(job)).json()["state"] == "failed")
-
-        await eventually(has_failed, 20.0)
-        assert "b64_json" not in (await service.client.get(job + "/events")).text
 
         async def is_told() -> bool:
             report = (await service.client.get("/health/ready")).json()
             return "safety" in report["down"] and report["safety"]["state"] == "absent"
 
         await eventually(is_told, 20.0)
+        refused = await service.client.post("/paint", json={"prompt": "a bridge"})  # nobody could judge it
+        assert_error(refused, 503, "safety_unavailable")
         assert (await service.ask("echo text alone")).status_code == 200  # its screens are here
         assert await service.metric('viscpm_safety_failures_total{stage="input_image"}') >= 3
         start_safety()
         await service.ready()
         assert (await service.ask("echo again", image=encoded(colour=(9, 9, 9)))).status_code == 200
+
+
+async def test_a_picture_waits_for_a_safety_worker_that_comes_back(
+    settings: Settings, start_safety: Callable[[], WorkerProcess]
+) -> None:
+    worker = start_safety()
+    async with serving(settings.model_copy(update={"safety_deadline_s": 0.5})) as service:
+        await service.ready()
+        painting = asyncio.create_task(service.client.post("/paint", json={"prompt": "paint 200"}))
+        job_id = await _painted_without_screens(service, worker)
+        polled = (await service.client.get(f"/jobs/{job_id}")).json()
+        assert polled["state"] == "generated" and polled["answer"] is None
+        start_safety()
+        answer = await painting
+        assert answer.status_code == 200 and len(answer.json()["data"]) == 1
+        assert (await service.client.get(f"/jobs/{job_id}")).json()["state"] == "done"
+        assert await service.redis.hget("accounting", "done:paint") == b"1"
+
+
+async def test_a_picture_that_nobody_judges_until_the_deadline_is_lost(
+    settings: Settings, start_safety: Callable[[], WorkerProcess]
+) -> None:
+    worker = start_safety()
+    hurried = settings.model_copy(update={"safety_deadline_s": 0.5, "paint_deadline_s": 4.0})
+    async with serving(hurried) as service:
+        await service.ready()
+        painting = asyncio.create_task(service.client.post("/paint", json={"prompt": "paint 200"}))
+        job_id = await _painted_without_screens(service, worker)
+        assert_error(await painting, 503, "safety_unavailable")
+        for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/events"):
+            assert "b64_json" not in (await service.client.get(path)).text
+        assert await service.redis.hget("accounting", "failed:paint") == b"1"
+
+
+async def _painted_without_screens(service: Service, worker: WorkerProcess) -> str:
+    """Kill the safety worker while the only job is painted; its id, once its pictures wait for their screening."""
+    job_ids: list[str] = []
+
+    async def is_running() -> bool:
+        job_ids[:] = [key.decode()[4:] async for key in service.redis.scan_iter("job:paint-*")]
+        return bool(job_ids) and await service.redis.hget(f"job:{job_ids[0]}", "state") == b"running"
+
+    await eventually(is_running)
+    worker.kill()
+
+    async def is_generated() -> bool:
+        return bool(await service.redis.hget(f"job:{job_ids[0]}", "state") == b"generated")
+
+    await eventually(is_generated)
+    await asyncio.sleep(1.0)  # two tries of the screen
+    return job_ids[0]
 
 
 def _lines(audit_file: Path) -> list[dict[str, object]]:

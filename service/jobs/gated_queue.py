@@ -1,0 +1,126 @@
+"""The only object through which a route reaches a model.
+
+What goes in is judged before it is queued, what comes out before it leaves.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import msgspec
+
+from models.jobs import ChatJob, Kind, PaintJob
+from safety.gate import Gate, ScreenFailed
+from safety.verdict import Picture, Stage, Verdict
+from service.core.errors import ContentRefused, ScreenUnavailable
+from service.jobs.finalizer import Finalizer
+from service.jobs.intents import ChatIntent, Intent, PaintIntent, inputs_of, moderation_of
+from service.jobs.screened_stream import JobStream, ScreenedStream
+from service.queue.producer import JobProducer
+from service.queue.record import JobRecord
+
+_POLL_WAIT_S = 1.0  # for the screening of a result that somebody polls
+
+
+class GatedQueue:
+    """Holds the queue and the gate. Every call raises BusUnavailable where Redis does not serve it."""
+
+    def __init__(self, producer: JobProducer, gate: Gate, finalizer: Finalizer) -> None:
+        self._producer = producer
+        self._gate = gate
+        self._finalizer = finalizer
+        self._streams: dict[str, ScreenedStream] = {}  # by job id
+
+    @property
+    def is_open(self) -> bool:
+        """True where nothing is screened."""
+        return self._gate.is_open
+
+    async def reserve(self, kind: Kind, job_id: str, tenant: str) -> None:
+        """Take a slot; from here on the job ends exactly once. Raises QueueFull."""
+        await self._producer.reserve(kind, job_id, tenant)
+
+    async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent, busy_key: str = "") -> JobStream:
+        """Have a job's inputs judged, and queue it. Returns what comes of it, from its beginning.
+
+        Raises:
+            ContentRefused: an input is blocked. The job has ended as refused.
+            ScreenUnavailable: a screen gave no verdict. The job has ended as failed.
+            JobFailed, JobLost: its slot was lost or cancelled meanwhile.
+        """
+        verdicts = await self._judged(job)
+        if verdicts:
+            intent = msgspec.structs.replace(intent, moderation=moderation_of(verdicts))
+        stream = self.follow("chat" if isinstance(job, ChatJob) else "paint", job.job_id, intent)
+        try:
+            await self._producer.submit(job, intent, busy_key)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def follow(self, kind: Kind, job_id: str, intent: Intent | None = None) -> JobStream:
+        """What may leave of a job, from its beginning. Close it, or leave it as a context manager.
+
+        Args:
+            intent: of a job that this process is about to queue.
+        """
+        stream = self._streams.get(job_id)
+        if stream is None:
+            stream = ScreenedStream(job_id, kind, intent, self._producer, self._gate, self._finalizer)
+            self._streams[job_id] = stream
+        stream.num_followers += 1
+        return JobStream(stream, self._leave)
+
+    async def status(self, job_id: str) -> JobRecord | None:
+        """A job's state and ending; a result that waits for its screening is waited for, a while."""
+        record = await self._producer.record(job_id)
+        if record is not None and record.state == "generated":
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_WAIT_S):
+                    await self._finalized(record.kind, job_id)
+            record = await self._producer.record(job_id)
+        return record
+
+    async def cancel(self, job_id: str, reason: str) -> bool:
+        """End a job as cancelled. False: it had ended."""
+        return await self._producer.cancel(job_id, reason)
+
+    async def fail(self, job_id: str, code: str, message: str) -> bool:
+        """End a job that could not be queued. False: it had ended."""
+        return await self._finalizer.fail(job_id, code, message)
+
+    async def judge(self, content_id: str, stage: Stage, content: str | Picture) -> Verdict:
+        """A verdict and nothing else, for who wants to know. Raises ScreenUnavailable, also with an open gate."""
+        try:
+            return await self._gate.judge(content_id, stage, content)
+        except ScreenFailed as failed:
+            raise ScreenUnavailable(str(failed)) from failed
+
+    async def _judged(self, job: ChatJob | PaintJob) -> Sequence[Verdict]:
+        try:
+            verdicts = await self._gate.moderate_inputs(job.job_id, inputs_of(job))
+        except ScreenFailed as failed:
+            await self._finalizer.fail(job.job_id, ScreenUnavailable.code, str(failed))
+            raise ScreenUnavailable(str(failed)) from failed
+        for verdict in verdicts:
+            if verdict.is_blocked:
+                await self._finalizer.refuse_inputs(job.job_id, verdict)
+                message = verdict.message or f"the {verdict.stage} is not allowed here"
+                moderation: dict[str, object] = {"moderation": {"input": moderation_of([verdict])}}
+                raise ContentRefused(message, param=verdict.stage, extra=moderation)
+        return verdicts
+
+    async def _finalized(self, kind: Kind, job_id: str) -> None:
+        """Wait for the job's ending, or until another process is known to be at it."""
+        if job_id in self._streams:  # it knows what was sent of the answer
+            async with self.follow(kind, job_id) as stream:
+                await stream.outcome()
+        else:
+            await self._finalizer.adopt(job_id)
+
+    def _leave(self, stream: ScreenedStream) -> None:
+        stream.num_followers -= 1
+        if not stream.num_followers:
+            stream.close()
+            del self._streams[stream.job_id]

@@ -1,0 +1,100 @@
+"""What the finalizer of a job needs of its request. A struct inside a process; encoded where the job is queued.
+
+It travels with the job, so that any API process can finish it.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from models.jobs import ChatJob, ChatResult, Job, PaintJob, PaintResult
+from safety.contents import Inputs, Output
+from safety.verdict import Picture, Stage, Verdict
+from service.image_output.ai_labels import Origin
+from service.image_output.visible_label import Language
+from service.jobs.answers import PictureFormat
+from service.jobs.conversations import ConversationMeta
+
+
+class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
+    """Of a chat request. `begun` is there with a conversation's first turn."""
+
+    tenant: str
+    created: int
+    model: str
+    conversation_id: str
+    question: str
+    seed: int
+    begun: ConversationMeta | None = None
+    untrained: bool = False
+    moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
+
+
+class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):
+    """Of a paint request. `quality` is of jpeg and webp."""
+
+    tenant: str
+    created: int
+    model: str
+    n: int
+    output_format: PictureFormat
+    quality: int
+    seed: int
+    untrained: bool = False
+    fingerprint: str = ""  # of the model's weights
+    request_id: str = ""
+    language: Language = "zh"  # of the prompt
+    moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
+
+    def origin(self, job_id: str) -> Origin:
+        return Origin(job_id, self.created, self.model, self.fingerprint, self.request_id, self.language)
+
+
+class SafetyIntent(msgspec.Struct, frozen=True, tag="safety"):
+    """Of a screening: nothing follows from it but the verdict that somebody waits for."""
+
+
+Intent = ChatIntent | PaintIntent | SafetyIntent
+
+
+def decode_intent(data: bytes) -> Intent:
+    """As a job's record holds it. Raises msgspec.DecodeError."""
+    return _decoder.decode(data)
+
+
+def inputs_of(job: Job) -> Inputs:
+    """All that the gate is shown of a job before it is queued.
+
+    A conversation's later turns bring no pixels: its picture was judged when it came in.
+    """
+    if isinstance(job, ChatJob):
+        side_px = job.image_size_px
+        picture = Picture(job.pixels, "rgb", side_px, side_px) if job.pixels else None
+        return Inputs([("question", job.question)], picture)
+    assert isinstance(job, PaintJob)
+    texts: list[tuple[Stage, str]] = [("prompt", job.prompt)]
+    if job.negative_prompt:
+        texts.append(("negative_prompt", job.negative_prompt))
+    return Inputs(texts)
+
+
+def output_of(result: ChatResult | PaintResult, intent: ChatIntent | PaintIntent) -> Output:
+    """All that the gate is shown of a result before anything of it leaves."""
+    if isinstance(result, ChatResult):
+        return Output(answer=result.answer)
+    assert isinstance(intent, PaintIntent)
+    candidates = tuple(candidate.png for candidate in result.candidates)
+    return Output(candidates=candidates, wanted=intent.n, language=intent.language)
+
+
+def moderation_of(verdicts: Sequence[Verdict]) -> dict[str, object]:
+    """Verdicts as the API tells them (CONVENTIONS §1)."""
+    models = dict.fromkeys(model for verdict in verdicts for model in verdict.model.split("+"))
+    return {
+        "type": "moderation_results",
+        "model": "+".join(models),
+        "results": [verdict.moderation() for verdict in verdicts],
+    }
+
+
+_decoder: msgspec.msgpack.Decoder[Intent] = msgspec.msgpack.Decoder(ChatIntent | PaintIntent | SafetyIntent)
