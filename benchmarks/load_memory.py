@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.chat.config import ChatConfig
 from models.checkpoint import load_chat, published_name
+from models.networks.chat.config import ChatConfig
 from models.sizes import PUBLISHED_CHAT
 from models.weights import skeleton
 

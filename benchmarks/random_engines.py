@@ -8,20 +8,20 @@ from dataclasses import replace
 import torch
 from diffusers import AutoencoderKL
 
-from models.chat.config import ChatConfig
 from models.chat.engine import ChatEngine
 from models.checkpoint import LoadedChat, LoadedPaint
-from models.cpm_bee.config import CPMBeeConfig
-from models.cpm_bee.folding import fold_scalings
-from models.cpm_bee.tokenizer import Tokenizer
 from models.jobs import EngineConfig, Observe
-from models.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.cpm_bee.config import CPMBeeConfig
+from models.networks.cpm_bee.folding import fold_scalings
+from models.networks.cpm_bee.tokenizer import Tokenizer
+from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
+from models.networks.vision.config import VisionConfig
 from models.paint.engine import PaintEngine, describe
 from models.paint.painter import Painter
 from models.random_weights import draw_weights, random_chat, random_paint
 from models.sizes import PUBLISHED_CHAT, PUBLISHED_PAINT
 from models.tiny import tiny_vocabulary
-from models.vision.config import VisionConfig
 
 SEED = 0
 SD21_BASE_VAE_CHANNELS = (128, 256, 512, 512)  # SPEC §1.3

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
-from models.chat.config import ChatConfig
 from models.checkpoint_files import (
     CONFIG_FORMAT,
     FINGERPRINT_FILE,
@@ -27,9 +26,10 @@ from models.checkpoint_files import (
     read_scheduler_config,
     read_unet_config,
 )
-from models.cpm_bee.config import CPMBeeConfig
-from models.cpm_bee.tokenizer import Tokenizer
-from models.paint.config import PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.cpm_bee.config import CPMBeeConfig
+from models.networks.cpm_bee.tokenizer import Tokenizer
+from models.networks.paint.config import PaintConfig
 from models.sizes import Shapes, chat_config, llm_config
 from models.tensor_files import CheckpointError, MappedTensors, map_tensors, tensor_file
 from models.weights import fill, skeleton
@@ -37,8 +37,8 @@ from models.weights import fill, skeleton
 if TYPE_CHECKING:  # diffusers takes seconds to import, and a chat worker needs none of it
     from diffusers import AutoencoderKL
 
-    from models.chat.model import ChatModel
-    from models.paint.model import PaintModel
+    from models.networks.chat.model import ChatModel
+    from models.networks.paint.model import PaintModel
 
 __all__ = ["Checkpoint", "CheckpointError", "LoadedChat", "LoadedPaint", "load_chat", "load_paint", "open_checkpoint"]
 

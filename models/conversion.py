@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.chat.config import ChatConfig
 from models.checkpoint import Checkpoint, Kind, open_checkpoint
 from models.checkpoint_files import (
     CONFIG_FILE,
@@ -30,7 +29,8 @@ from models.checkpoint_files import (
     find_vocabulary,
     read_scheduler_config,
 )
-from models.paint.config import PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.paint.config import PaintConfig
 from models.tensor_files import SHARD_INDEX, CheckpointError, MappedTensors, fingerprint
 
 DEFAULT_SHARD_BYTES = 4 * 1024**3

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
-from models.chat.config import ChatConfig
-from models.cpm_bee.layers import RMSNorm
-from models.cpm_bee.model import CPMBee
-from models.paint.config import PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.cpm_bee.layers import RMSNorm
+from models.networks.cpm_bee.model import CPMBee
+from models.networks.paint.config import PaintConfig
 from models.weights import skeleton
 
 if TYPE_CHECKING:
-    from models.chat.model import ChatModel
-    from models.paint.model import PaintModel
+    from models.networks.chat.model import ChatModel
+    from models.networks.paint.model import PaintModel
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, RMSNorm)
 

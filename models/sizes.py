@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from models.chat.config import ChatConfig
-from models.cpm_bee.config import CPMBeeConfig
-from models.paint.config import SD21_BASE_UNET, PaintConfig
-from models.vision.config import NUM_KEPT_POSITIONS, VisionConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.cpm_bee.config import CPMBeeConfig
+from models.networks.paint.config import SD21_BASE_UNET, PaintConfig
+from models.networks.vision.config import NUM_KEPT_POSITIONS, VisionConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from models.chat.config import ChatConfig
-from models.chat.model import ChatModel
-from models.paint.config import PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.chat.model import ChatModel
+from models.networks.paint.config import PaintConfig
+from models.networks.vision.encoder import resize_positions
 from models.tensor_files import Fingerprint, MappedTensors
-from models.vision.encoder import resize_positions
 
 IMAGE_POSITIONS = "vision_encoder.image_positions"  # the one table that fits pictures of one side alone
 
@@ -19,7 +19,7 @@ def skeleton(config: ChatConfig | PaintConfig) -> nn.Module:
     with torch.device("meta"):
         if isinstance(config, ChatConfig):
             return ChatModel(config)
-        from models.paint.model import PaintModel  # brings diffusers, which takes seconds and Chat never needs
+        from models.networks.paint.model import PaintModel  # brings diffusers, which takes seconds and Chat never needs
 
         return PaintModel(config)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from models.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
-from models.cpm_bee.answer_bias import DecodeStep
 from models.jobs import ChatGeneration
+from models.networks.cpm_bee.answer_bias import DecodeStep
 
 UNUSED_BEAM_SCORE = -1e9  # the start's other beams: they only take part where the first has too few continuations
 

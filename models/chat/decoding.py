@@ -5,9 +5,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from models.chat.model import ChatModel
-from models.cpm_bee.answer_bias import DecodeStep
-from models.cpm_bee.packing import PackedBatch
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.answer_bias import DecodeStep
+from models.networks.cpm_bee.packing import PackedBatch
 
 
 class Search(Protocol):

@@ -20,7 +20,6 @@ from models.chat.task import ChatRuntime, ChatTask
 from models.chat.vision_states import VisionStates
 from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoint import LoadedChat, load_chat
-from models.cpm_bee.folding import fold_scalings
 from models.jobs import (
     ChatGeneration,
     ChatJob,
@@ -34,6 +33,7 @@ from models.jobs import (
     Observe,
 )
 from models.memory import is_out_of_memory, release_memory
+from models.networks.cpm_bee.folding import fold_scalings
 
 logger = logging.getLogger(__name__)
 

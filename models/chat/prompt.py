@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.cpm_bee.data_tree import ANSWER_KEY, IMAGE_KEY, UNKNOWN_FAMILY, DataTree
-from models.cpm_bee.packing import ChatSequence, PackedBatch, PromptTooLong, collate_chat, convert_chat
-from models.cpm_bee.tokenizer import Tokenizer, escape
 from models.jobs import ChatJob, JobRejected
+from models.networks.cpm_bee.data_tree import ANSWER_KEY, IMAGE_KEY, UNKNOWN_FAMILY, DataTree
+from models.networks.cpm_bee.packing import ChatSequence, PackedBatch, PromptTooLong, collate_chat, convert_chat
+from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from models.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
-from models.cpm_bee.answer_bias import DecodeStep
 from models.jobs import ChatGeneration
+from models.networks.cpm_bee.answer_bias import DecodeStep
 
 
 class Sampling:

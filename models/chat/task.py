@@ -9,14 +9,14 @@ from torch import Tensor
 
 from models.chat.beam_search import BeamSearch
 from models.chat.decoding import Decoding, Search
-from models.chat.model import ChatModel
 from models.chat.prompt import build_prompt, pack_prompts
 from models.chat.sampling import Sampling
 from models.chat.vision_states import VisionStates, from_bytes, to_bytes
 from models.chat.vocabulary import AnswerVocabulary
-from models.cpm_bee.tokenizer import Tokenizer, unescape
 from models.jobs import ChatJob, ChatResult, Delta, EngineEvent, Generated, JobRejected, Observe, StateComputed
-from models.vision.preprocess import normalise
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.tokenizer import Tokenizer, unescape
+from models.networks.vision.preprocess import normalise
 
 
 @dataclass(frozen=True)

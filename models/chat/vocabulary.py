@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.cpm_bee.packing import PackedBatch
-from models.cpm_bee.tokenizer import Tokenizer
+from models.networks.cpm_bee.packing import PackedBatch
+from models.networks.cpm_bee.tokenizer import Tokenizer
 
 MASKED_LOGIT = -10000.0  # not -inf: the reference's penalty multiplies it (SPEC §11.19)
 

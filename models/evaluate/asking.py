@@ -15,11 +15,11 @@ from models.chat.decoding import Decoding, Search
 from models.chat.prompt import build_prompt, pack_prompts
 from models.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
 from models.checkpoint import LoadedChat
-from models.cpm_bee.answer_bias import DecodeStep
-from models.cpm_bee.tokenizer import unescape
 from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, ChatJob, Turn
-from models.vision.preprocess import normalise
+from models.networks.cpm_bee.answer_bias import DecodeStep
+from models.networks.cpm_bee.tokenizer import unescape
+from models.networks.vision.preprocess import normalise
 
 BATCH_SIZE = 64  # talks decoded together
 

@@ -19,7 +19,6 @@ from tqdm import tqdm
 from models.box import box_checkpoint
 from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoint import LoadedChat, LoadedPaint, load_chat, load_paint
-from models.cpm_bee.folding import fold_scalings
 from models.emoji.drawings import DrawingError, Style
 from models.emoji.names import EmojiName, box_names
 from models.emoji.sources import EVALUATION_SEED
@@ -32,6 +31,7 @@ from models.evaluate.painting import Painting, PaintSettings, paint_names
 from models.evaluate.report import Outcome, Requirement, Score, check, outcome_line, table
 from models.evaluate.scores import answer_scores, classifier_scores, is_weak, name_records, painting_scores
 from models.jobs import ChatGeneration, JobRejected, Model, PaintJob
+from models.networks.cpm_bee.folding import fold_scalings
 
 SCHEMA = 1
 TRAINED_STYLES = "twemoji,noto"

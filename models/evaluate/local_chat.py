@@ -8,13 +8,13 @@ from PIL import Image
 
 from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoint import LoadedChat
-from models.cpm_bee.folding import fold_scalings
 from models.evaluate.asking import Talk, ask
 from models.evaluate.errors import EvaluationError
 from models.evaluate.llava import Reply
 from models.evaluate.picture_files import read_picture
 from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, JobRejected
+from models.networks.cpm_bee.folding import fold_scalings
 
 
 class LocalChat:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from models.checkpoint import LoadedChat, LoadedPaint
-from models.cpm_bee.packing import pack_paint
-from models.cpm_bee.tokenizer import escape
 from models.emoji.names import EmojiName
 from models.emoji.talk import name_answer
 from models.evaluate.answers import judge
@@ -17,6 +15,8 @@ from models.evaluate.classifier import Classifier, resized
 from models.evaluate.exam import TONGUES, Tongue
 from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, PaintJob
+from models.networks.cpm_bee.packing import pack_paint
+from models.networks.cpm_bee.tokenizer import escape
 from models.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
 from models.paint.painter import Painter
 from models.paint.prompt import pack_job, paint_tree

@@ -9,9 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.chat.model import ChatModel
-from models.cpm_bee.packing import IGNORED_TARGET
-from models.cpm_bee.tokenizer import Tokenizer
 from models.finetune.chat_batch import ChatBatch, RowGroup, collate_conversations
 from models.finetune.chat_validation import exact_matches
 from models.finetune.examples import Conversation, ConversationSource
@@ -20,7 +17,10 @@ from models.finetune.lora import LoraSettings, add_adapters, is_adapter, merged
 from models.finetune.muon import layer_weights
 from models.finetune.recomputation import recompute
 from models.finetune.task import Position, Task
-from models.vision.preprocess import normalise
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.packing import IGNORED_TARGET
+from models.networks.cpm_bee.tokenizer import Tokenizer
+from models.networks.vision.preprocess import normalise
 
 # Of the image expert's last layer only keys and values reach the queries, and its final norm reaches nothing.
 _UNREACHED_IN_LAST_LAYER = (

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from models.chat.prompt import chat_tree, turn_text
-from models.cpm_bee.data_tree import ANSWER_KEY, DataTree, PackedSequence
-from models.cpm_bee.packing import IGNORED_TARGET, PackedBatch, collate_training, pack_tree
-from models.cpm_bee.tokenizer import Tokenizer, escape
 from models.finetune.examples import Conversation, Pixels
+from models.networks.cpm_bee.data_tree import ANSWER_KEY, DataTree, PackedSequence
+from models.networks.cpm_bee.packing import IGNORED_TARGET, PackedBatch, collate_training, pack_tree
+from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 
 MAX_GROUPS = 3
 MIN_ROWS_OF_GROUP = 16

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from models.chat.model import ChatModel
 from models.checkpoint import LoadedChat
-from models.cpm_bee.tokenizer import Tokenizer
 from models.evaluate.asking import Talk, ask
 from models.finetune.examples import Conversation
 from models.jobs import ChatGeneration
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.tokenizer import Tokenizer
 
 MAX_ANSWER_TOKENS = 32
 

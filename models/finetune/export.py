@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.chat.config import ChatConfig
 from models.checkpoint import published_name
 from models.checkpoint_files import VOCABULARY_FILE
 from models.conversion import write_folder, write_json
+from models.networks.chat.config import ChatConfig
 
 PUBLISHED_FOLDER = "published"
 PUBLISHED_FILE = "pytorch_model.pt"

@@ -29,8 +29,8 @@ from models.finetune.paint_samples import paint_samples
 from models.finetune.paint_start import VELOCITY, PaintStart
 from models.finetune.task import Position, Stateful, Task
 from models.finetune.vae import latent_px, save_grid, to_input
+from models.networks.paint.model import PaintModel
 from models.paint.denoise import make_scheduler
-from models.paint.model import PaintModel
 
 Trained = Literal["adapter", "bridge", "all"]
 _LLM = "llm."

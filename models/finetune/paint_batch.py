@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.cpm_bee.packing import PackedBatch, pack_paint
-from models.cpm_bee.tokenizer import Tokenizer, escape
 from models.finetune.examples import CaptionedPicture
 from models.finetune.noise import DiffusionDraws
+from models.networks.cpm_bee.packing import PackedBatch, pack_paint
+from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 from models.paint.prompt import paint_tree
 
 

@@ -13,11 +13,11 @@ from torch import nn
 
 from models.checkpoint import load_paint
 from models.checkpoint_files import find_vae, find_vocabulary, load_vae, read_config
-from models.cpm_bee.config import CPMBeeConfig
-from models.cpm_bee.tokenizer import Tokenizer
 from models.finetune.start import POSITION_BIAS_STD, draw_alike
-from models.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
-from models.paint.model import PaintModel
+from models.networks.cpm_bee.config import CPMBeeConfig
+from models.networks.cpm_bee.tokenizer import Tokenizer
+from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
+from models.networks.paint.model import PaintModel
 from models.random_weights import random_paint
 from models.tensor_files import CheckpointError, tensor_file
 

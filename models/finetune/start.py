@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.chat.config import ChatConfig
-from models.chat.model import ChatModel
 from models.checkpoint import load_chat
 from models.checkpoint_files import VOCABULARY_FILE, find_vocabulary, read_config
-from models.cpm_bee.layers import RESIDUAL_DIVISOR
-from models.cpm_bee.tokenizer import Tokenizer
+from models.networks.chat.config import ChatConfig
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.layers import RESIDUAL_DIVISOR
+from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.random_weights import random_chat
 from models.tensor_files import CheckpointError, tensor_file
 

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.chat.model import ChatModel
 from models.finetune.chat import choose_trained
 from models.finetune.examples import UNSEEN, SightSource
 from models.finetune.export import export_chat
 from models.finetune.muon import layer_weights
 from models.finetune.task import Position, Task
-from models.vision.preprocess import normalise
+from models.networks.chat.model import ChatModel
+from models.networks.vision.preprocess import normalise
 
 
 @dataclass(frozen=True)

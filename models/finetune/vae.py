@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from models.finetune.examples import PictureSource
 from models.finetune.noise import draw_normal
 from models.finetune.task import Position, Task
+from models.networks.vision.preprocess import normalise
 from models.random_weights import draw_weights
-from models.vision.preprocess import normalise
 
 _FIRST_LOG_VARIANCE = -6.0
 _MEASURED_PICTURES = 512  # for the scaling factor

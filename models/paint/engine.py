@@ -12,8 +12,6 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import LoadedPaint, load_paint
-from models.cpm_bee.folding import fold_scalings
-from models.cpm_bee.tokenizer import Tokenizer
 from models.jobs import (
     EngineConfig,
     EngineEvent,
@@ -26,6 +24,8 @@ from models.jobs import (
     PaintJob,
 )
 from models.memory import is_out_of_memory, release_memory
+from models.networks.cpm_bee.folding import fold_scalings
+from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.paint.painter import Painter, Slices
 from models.paint.prompt import pack_job
 from models.paint.rerank import Reranker

@@ -13,8 +13,9 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from models.cpm_bee.packing import PackedBatch
 from models.jobs import Candidate, Generated, JobRejected, Observe, PaintJob, PaintResult, Progress
+from models.networks.cpm_bee.packing import PackedBatch
+from models.networks.paint.model import PaintModel
 from models.paint.denoise import (
     Denoiser,
     candidate_generators,
@@ -24,7 +25,6 @@ from models.paint.denoise import (
     make_scheduler,
     to_bytes,
 )
-from models.paint.model import PaintModel
 from models.paint.prompt import PROMPT_ROW
 from models.paint.rerank import Reranker
 

@@ -1,9 +1,9 @@
 """From a paint job to what CPM-Bee reads: its negative prompt and its prompt (SPEC §3.2, §8.1)."""
 
-from models.cpm_bee.data_tree import DataTree
-from models.cpm_bee.packing import PackedBatch, pack_paint
-from models.cpm_bee.tokenizer import Tokenizer, escape
 from models.jobs import JobRejected, PaintJob
+from models.networks.cpm_bee.data_tree import DataTree
+from models.networks.cpm_bee.packing import PackedBatch, pack_paint
+from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 
 NEGATIVE_ROW, PROMPT_ROW = 0, 1  # the order of classifier-free guidance's batch (SPEC §8.2)
 

@@ -16,12 +16,12 @@ from models.chat.prompt import build_prompt, chat_tree, pack_prompts, turn_text
 from models.chat.vision_states import from_bytes, to_bytes
 from models.chat.vocabulary import AnswerVocabulary
 from models.checkpoint import LoadedChat, load_chat
-from models.cpm_bee.folding import fold_scalings
-from models.cpm_bee.packing import PackedBatch, pack_chat
 from models.jobs import ChatGeneration, ChatJob, Turn
+from models.networks.cpm_bee.folding import fold_scalings
+from models.networks.cpm_bee.packing import PackedBatch, pack_chat
+from models.networks.vision.preprocess import normalise
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
-from models.vision.preprocess import normalise
 
 CHECKPOINTS = ("chat_checkpoint.safetensors", "chat_checkpoint.pt")  # the same values; a trimmed folder has one of them
 SCORE_LIMIT = 1e-4  # relative

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from models.checkpoint import published_name
 from models.checkpoint_files import VOCABULARY_FILE
-from models.cpm_bee.packing import PackedBatch
 from models.finetune.chat import ChatSettings, ChatTask, answer_logits
 from models.finetune.examples import Conversation, Round
 from models.finetune.llava import rounds_of
 from models.finetune.sources import Listed
+from models.networks.cpm_bee.packing import PackedBatch
 from models.parity.fixtures import Fixtures
 from models.parity.language import load_model
 from models.parity.report import Report

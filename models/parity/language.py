@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.chat.model import ChatModel
 from models.chat.prompt import chat_tree
 from models.checkpoint import LoadedChat, load_chat
-from models.cpm_bee.answer_bias import DecodeStep
-from models.cpm_bee.folding import fold_scalings
-from models.cpm_bee.kv_cache import KVCache
-from models.cpm_bee.model import CPMBee
-from models.cpm_bee.packing import PackedBatch, pack_chat, pack_training
-from models.cpm_bee.position_bias import bucket_table, distance_buckets
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.answer_bias import DecodeStep
+from models.networks.cpm_bee.folding import fold_scalings
+from models.networks.cpm_bee.kv_cache import KVCache
+from models.networks.cpm_bee.model import CPMBee
+from models.networks.cpm_bee.packing import PackedBatch, pack_chat, pack_training
+from models.networks.cpm_bee.position_bias import bucket_table, distance_buckets
+from models.networks.vision.preprocess import normalise
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
-from models.vision.preprocess import normalise
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoint import LoadedPaint, load_paint
-from models.cpm_bee.folding import fold_scalings
-from models.cpm_bee.packing import PackedBatch
 from models.jobs import PaintJob
+from models.networks.cpm_bee.folding import fold_scalings
+from models.networks.cpm_bee.packing import PackedBatch
 from models.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
 from models.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job
 from models.parity.fixtures import Fixtures

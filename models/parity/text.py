@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 from models.chat.prompt import chat_tree
-from models.cpm_bee.data_tree import ANSWER_KEY, PackedSequence, pack_tree, relation_number
-from models.cpm_bee.packing import PackedBatch, number_answers, pack_chat, pack_paint, pack_training
-from models.cpm_bee.tokenizer import Tokenizer, escape
+from models.networks.cpm_bee.data_tree import ANSWER_KEY, PackedSequence, pack_tree, relation_number
+from models.networks.cpm_bee.packing import PackedBatch, number_answers, pack_chat, pack_paint, pack_training
+from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 from models.paint.prompt import paint_tree
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.chat.model import ChatModel
 from models.checkpoint import load_chat
+from models.networks.chat.model import ChatModel
+from models.networks.vision.preprocess import normalise
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
-from models.vision.preprocess import normalise
 
 # For float16 those of SPEC §16; bfloat16 is eight times coarser.
 OUTPUT_LIMITS = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.24}  # tower and mapped features

@@ -1,38 +1,12 @@
-"""A tiny random Chat model, and an engine around it that keeps what it is told."""
+"""An engine around a tiny random Chat model that keeps what it is told."""
 
-import string
 from collections.abc import Callable
 
 import pytest
-import torch
 
-from models.chat.config import ChatConfig
 from models.chat.engine import ChatEngine
 from models.checkpoint import LoadedChat
-from models.cpm_bee.config import CPMBeeConfig
-from models.cpm_bee.tokenizer import Tokenizer
 from models.jobs import ChatJob, ChatResult, Delta, EngineEvent, Failed, Generated
-from models.random_weights import random_chat
-from models.vision.config import VisionConfig
-
-SPECIAL = ["<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>", "<option>"]
-VOCABULARY = [*SPECIAL, *string.ascii_letters, *string.punctuation, "image", "context", "question", "User", "AI", "图"]
-
-
-@pytest.fixture(scope="session")
-def loaded() -> LoadedChat:
-    """Answers end by chance and hold `<` and unknown words, whose rows are enlarged."""
-    config = ChatConfig(
-        llm=CPMBeeConfig(len(VOCABULARY), dim_model=32, dim_ff=48, num_layers=2, num_heads=2, dim_head=16, half=False),
-        vision=VisionConfig(
-            32, patch_size_px=16, width=32, num_heads=2, dim_ff=48, num_layers=1, num_query_positions=8
-        ),
-        num_query_tokens=4,
-    )
-    model = random_chat(config, "cpu", torch.float32, seed=7)
-    for name, scale in (("</s>", 1.7), ("<", 1.8), ("<unk>", 2.5)):
-        model.llm.embedding.weight.data[VOCABULARY.index(name)] *= scale
-    return LoadedChat(model, Tokenizer.from_entries(VOCABULARY), config, fingerprint="f1", untrained=True)
 
 
 class Bench:

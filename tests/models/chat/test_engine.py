@@ -12,7 +12,6 @@ import torch
 from models.chat.engine import ChatEngine, create_engine
 from models.checkpoint import CheckpointError, LoadedChat, published_name
 from models.conversion import write_folder
-from models.cpm_bee.kv_cache import KVCache
 from models.jobs import (
     ChatGeneration,
     ChatResult,
@@ -22,6 +21,7 @@ from models.jobs import (
     StateComputed,
     Turn,
 )
+from models.networks.cpm_bee.kv_cache import KVCache
 from tests.models.chat.jobs import BEAMS, EACH, GREEDY, MIXED, SAMPLED, SIDE_PX, job, picture, timeless
 
 # Answers -------------------------------------------------------------------------------------------------------------

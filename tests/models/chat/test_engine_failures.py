@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.cpm_bee.model import CPMBee
 from models.jobs import ChatGeneration, JobRejected, PaintJob
+from models.networks.cpm_bee.model import CPMBee
 from tests.models.chat.jobs import EACH, MIXED, job, timeless
 
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.chat.prompt import ChatPrompt, build_prompt, chat_tree, pack_prompts, turn_text
-from models.cpm_bee.packing import pack_chat
-from models.cpm_bee.tokenizer import Tokenizer, escape
 from models.jobs import ChatGeneration, ChatJob, JobRejected, Turn
+from models.networks.cpm_bee.packing import pack_chat
+from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 
 NUM_IMAGE_TOKENS = 5
 

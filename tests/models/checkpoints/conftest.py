@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.chat.config import ChatConfig
 from models.checkpoint import published_name
 from models.conversion import write_json
-from models.cpm_bee.config import CPMBeeConfig
-from models.paint.config import SD21_BASE_UNET, PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.cpm_bee.config import CPMBeeConfig
+from models.networks.paint.config import SD21_BASE_UNET, PaintConfig
+from models.networks.vision.config import VisionConfig
 from models.random_weights import random_chat, random_paint
 from models.tiny import tiny_vae
-from models.vision.config import VisionConfig
 
 VOCABULARY = ["<pad>", "<unk>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>", *"abcdefghijklmnop"]
 LLM = CPMBeeConfig(vocab_size=len(VOCABULARY), dim_model=32, dim_ff=40, num_layers=2, num_heads=4, dim_head=8)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.chat.config import ChatConfig
 from models.checkpoint import CheckpointError, load_chat, load_paint, our_name
 from models.conversion import write_json
-from models.paint.config import SD21_BASE_SCHEDULER, PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.paint.config import SD21_BASE_SCHEDULER, PaintConfig
 
 Tensors = dict[str, Tensor]
 Save = Callable[..., Path]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.chat.config import ChatConfig
 from models.checkpoint import published_name
 from models.conversion import convert
+from models.networks.chat.config import ChatConfig
 from models.weights import skeleton
 
 ROOT = Path(__file__).parents[3]

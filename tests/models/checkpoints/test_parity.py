@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.chat.config import ChatConfig
 from models.conversion import write_json
-from models.paint.config import PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.paint.config import PaintConfig
 from models.parity import checkpoints
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report

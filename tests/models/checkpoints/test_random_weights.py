@@ -2,8 +2,8 @@
 
 import torch
 
-from models.chat.config import ChatConfig
-from models.paint.config import PaintConfig
+from models.networks.chat.config import ChatConfig
+from models.networks.paint.config import PaintConfig
 from models.random_weights import random_chat, random_paint
 
 

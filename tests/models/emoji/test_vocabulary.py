@@ -1,10 +1,10 @@
 import pytest
 
-from models.cpm_bee.tokenizer import Tokenizer
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.sources import EmojiPictures, EmojiTalks
 from models.emoji.vocabulary import vocabulary
+from models.networks.cpm_bee.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.chat.config import ChatConfig
 from models.chat.task import ChatRuntime, ChatTask
 from models.chat.vision_states import VisionStates
 from models.checkpoint import LoadedChat
-from models.cpm_bee.config import CPMBeeConfig
-from models.cpm_bee.tokenizer import Tokenizer
 from models.evaluate import asking
 from models.evaluate.asking import Talk, ask
 from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, ChatJob, ChatResult, Generated, Turn
+from models.networks.chat.config import ChatConfig
+from models.networks.cpm_bee.config import CPMBeeConfig
+from models.networks.cpm_bee.tokenizer import Tokenizer
+from models.networks.vision.config import VisionConfig
 from models.random_weights import random_chat
-from models.vision.config import VisionConfig
 
 SIDE_PX = 32
 SPECIAL = ["<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>", "<option>"]

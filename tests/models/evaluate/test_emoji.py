@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from models.checkpoint import load_paint
-from models.cpm_bee.folding import fold_scalings
 from models.emoji.names import box_names
 from models.emoji.studio import Studio
 from models.evaluate.classifier import Classifier, write_classifier
@@ -20,6 +19,7 @@ from models.evaluate.emoji import choose_names
 from models.evaluate.exam import named_items
 from models.evaluate.painting import PaintSettings, make_painter, paint
 from models.jobs import Generated, PaintJob, PaintResult
+from models.networks.cpm_bee.folding import fold_scalings
 from models.paint.prompt import pack_job
 from tests.models.evaluate.emoji_checkpoint import SIDE_PX, write_emoji_checkpoint
 

@@ -12,11 +12,11 @@ import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from models.chat.model import ChatModel
-from models.cpm_bee.tokenizer import Tokenizer
 from models.finetune.examples import Conversation
 from models.finetune.llava import LlavaTalks
 from models.finetune.start import chat_from_sizes
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.tokenizer import Tokenizer
 
 SPECIAL = ["<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>", "<option>"]
 WORDS = ["image", "context", "question", "User", "AI", "What", "It is", " is", " red", " green", " blue", "图", "是"]

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.chat.model import ChatModel
-from models.cpm_bee.packing import IGNORED_TARGET, PromptTooLong, pack_training
-from models.cpm_bee.tokenizer import Tokenizer
 from models.finetune.chat import answer_logits
 from models.finetune.chat_batch import ChatBatch, collate_conversations, round_trees
 from models.finetune.examples import Conversation, Pixels, Round
-from models.vision.preprocess import normalise
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.packing import IGNORED_TARGET, PromptTooLong, pack_training
+from models.networks.cpm_bee.tokenizer import Tokenizer
+from models.networks.vision.preprocess import normalise
 
 MAX_LEN = 200
 

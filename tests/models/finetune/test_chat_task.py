@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.chat.model import ChatModel
 from models.checkpoint import load_chat
-from models.cpm_bee.tokenizer import Tokenizer
 from models.finetune.chat import ChatSettings, ChatTask
 from models.finetune.examples import Conversation, Round
 from models.finetune.lora import LoraSettings, is_adapter
 from models.finetune.sources import Listed, Mixed
 from models.finetune.start import chat_from_sizes
 from models.finetune.task import Position
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.tokenizer import Tokenizer
 from tests.models.finetune.conftest import Data
 
 LORA = LoraSettings(rank=2, alpha=6, parts="both")

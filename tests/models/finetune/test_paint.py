@@ -10,7 +10,6 @@ from torch import Tensor
 
 from models.checkpoint import load_paint
 from models.checkpoint_files import VOCABULARY_FILE
-from models.cpm_bee.packing import pack_paint
 from models.finetune.cli import main
 from models.finetune.logs import STEPS_FILE, VALIDATION_FILE, read_rows
 from models.finetune.noise import DiffusionDraws, draw_diffusion
@@ -19,7 +18,8 @@ from models.finetune.paint_batch import collate_pictures
 from models.finetune.paint_samples import paint_samples
 from models.finetune.paint_start import NOISE, VELOCITY, PaintStart, paint_from_sizes
 from models.finetune.task import Position
-from models.paint.config import SD21_BASE_SCHEDULER
+from models.networks.cpm_bee.packing import pack_paint
+from models.networks.paint.config import SD21_BASE_SCHEDULER
 from models.paint.denoise import make_scheduler
 from models.paint.prompt import paint_tree
 from models.tensor_files import CheckpointError

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from models.chat.model import ChatModel
 from models.checkpoint import load_chat
 from models.finetune.cli import main
 from models.finetune.examples import UNSEEN, Sight
@@ -17,6 +16,7 @@ from models.finetune.schedule import Schedule
 from models.finetune.start import chat_from_sizes, take_tower
 from models.finetune.task import Position
 from models.finetune.tower import TowerTask
+from models.networks.chat.model import ChatModel
 from models.tensor_files import CheckpointError
 from tests.models.finetune.conftest import Data
 

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from models.jobs import JobRejected
-from models.paint.config import SD21_BASE_SCHEDULER
+from models.networks.paint.config import SD21_BASE_SCHEDULER
 from models.paint.denoise import (
     Denoiser,
     Generators,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from models.cpm_bee.packing import pack_paint
-from models.cpm_bee.tokenizer import Tokenizer
 from models.jobs import JobRejected, PaintJob
+from models.networks.cpm_bee.packing import pack_paint
+from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job, paint_tree
 
 

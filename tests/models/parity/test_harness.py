@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.cpm_bee.tokenizer import Tokenizer, escape
+from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 from models.parity import __main__ as harness
 from models.parity.__main__ import MODULES, main
 
