@@ -29,10 +29,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoint import load_chat, published_name
+from models.checkpoints.config_from_shapes import PUBLISHED_CHAT
+from models.checkpoints.loading import load_chat, published_name
+from models.checkpoints.weights import skeleton
 from models.networks.chat.config import ChatConfig
-from models.sizes import PUBLISHED_CHAT
-from models.weights import skeleton
 
 LIMIT = 1.15
 WAYS = ("plain", "mapped")
@@ -143,7 +143,7 @@ def load_plainly(file: Path, dtype: torch.dtype) -> nn.Module:
 
 
 def config_of(file: Path) -> ChatConfig:
-    from models.checkpoint import open_checkpoint
+    from models.checkpoints.loading import open_checkpoint
 
     config = open_checkpoint(file).config
     assert isinstance(config, ChatConfig)

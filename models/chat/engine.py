@@ -19,7 +19,7 @@ import torch
 from models.chat.task import ChatRuntime, ChatTask
 from models.chat.vision_states import VisionStates
 from models.chat.vocabulary import NonFiniteLogits
-from models.checkpoint import LoadedChat, load_chat
+from models.checkpoints.loading import LoadedChat, load_chat
 from models.jobs import (
     ChatGeneration,
     ChatJob,

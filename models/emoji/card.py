@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.box import BOX_FOLDER
+from models.checkpoints.bundled import BOX_FOLDER
 
 CARD = BOX_FOLDER / "README.md"
 # What is measured, in the order of the card, and how it is called there.

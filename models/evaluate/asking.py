@@ -14,7 +14,7 @@ from models.chat.beam_search import BeamSearch
 from models.chat.decoding import Decoding, Search
 from models.chat.prompt import build_prompt, pack_prompts
 from models.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
-from models.checkpoint import LoadedChat
+from models.checkpoints.loading import LoadedChat
 from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, ChatJob, Turn
 from models.networks.cpm_bee.answer_bias import DecodeStep

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.checkpoints.tensor_files import CheckpointError
 from models.evaluate.errors import EvaluationError
-from models.tensor_files import CheckpointError
 
 
 @dataclass(frozen=True)

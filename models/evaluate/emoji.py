@@ -16,9 +16,9 @@ from typing import Any, cast, get_args
 import torch
 from tqdm import tqdm
 
-from models.box import box_checkpoint
 from models.chat.vocabulary import NonFiniteLogits
-from models.checkpoint import LoadedChat, LoadedPaint, load_chat, load_paint
+from models.checkpoints.bundled import box_checkpoint
+from models.checkpoints.loading import LoadedChat, LoadedPaint, load_chat, load_paint
 from models.emoji.drawings import DrawingError, Style
 from models.emoji.names import EmojiName, box_names
 from models.emoji.sources import EVALUATION_SEED

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from models.checkpoint import LoadedChat
+from models.checkpoints.loading import LoadedChat
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.rendering import render

@@ -111,7 +111,7 @@ def _table(options: argparse.Namespace) -> int:
 def _load(options: argparse.Namespace, generation: ChatGeneration) -> Chat:
     import torch
 
-    from models.checkpoint import load_chat
+    from models.checkpoints.loading import load_chat
     from models.evaluate.local_chat import LocalChat
 
     loaded = load_chat(options.checkpoint, options.vocabulary, options.device, getattr(torch, options.dtype))

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from models.chat.vocabulary import NonFiniteLogits
-from models.checkpoint import LoadedChat
+from models.checkpoints.loading import LoadedChat
 from models.evaluate.asking import Talk, ask
 from models.evaluate.errors import EvaluationError
 from models.evaluate.llava import Reply

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models.checkpoint import LoadedChat, LoadedPaint
+from models.checkpoints.loading import LoadedChat, LoadedPaint
 from models.emoji.names import EmojiName
 from models.emoji.talk import name_answer
 from models.evaluate.answers import judge

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from models.checkpoint import LoadedChat
+from models.checkpoints.loading import LoadedChat
 from models.evaluate.asking import Talk, ask
 from models.finetune.examples import Conversation
 from models.jobs import ChatGeneration

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.checkpoints.tensor_files import CheckpointError
 from models.finetune.chat_cli import add_chat_command
 from models.finetune.loop import RunSettings
 from models.finetune.paint_cli import add_paint_commands
 from models.finetune.schedule import Schedule
 from models.finetune.state import StateError
 from models.finetune.tower_cli import add_tower_command
-from models.tensor_files import CheckpointError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

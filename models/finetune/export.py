@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.checkpoint import published_name
-from models.checkpoint_files import VOCABULARY_FILE
-from models.conversion import write_folder, write_json
+from models.checkpoints.companion_files import VOCABULARY_FILE
+from models.checkpoints.conversion import write_folder, write_json
+from models.checkpoints.loading import published_name
 from models.networks.chat.config import ChatConfig
 
 PUBLISHED_FOLDER = "published"

@@ -124,7 +124,7 @@ def measure(checkpoint: Path, folder: Path, num_emoji: int) -> dict[str, float]:
     """Shares of exact answers about the pictures of both parts, and about as many scenes of emoji as asked for."""
     import torch  # only here: drawing needs none of it
 
-    from models.checkpoint import load_chat
+    from models.checkpoints.loading import load_chat
     from models.finetune.chat_validation import exact_matches
 
     loaded = load_chat(checkpoint, dtype=torch.float32)

@@ -18,9 +18,9 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor, nn
 
-from models.checkpoint import published_name
-from models.checkpoint_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
-from models.conversion import write_folder, write_json
+from models.checkpoints.companion_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
+from models.checkpoints.conversion import write_folder, write_json
+from models.checkpoints.loading import published_name
 from models.finetune.examples import PictureSource
 from models.finetune.muon import layer_weights
 from models.finetune.noise import draw_diffusion

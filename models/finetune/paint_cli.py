@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint_files import load_vae, read_config
+from models.checkpoints.companion_files import load_vae, read_config
 from models.finetune.captions import picture_sources
 from models.finetune.loop import RunSettings, train
 from models.finetune.paint import PaintSettings, PaintTask

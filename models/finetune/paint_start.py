@@ -11,15 +11,15 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
-from models.checkpoint import load_paint
-from models.checkpoint_files import find_vae, find_vocabulary, load_vae, read_config
+from models.checkpoints.companion_files import find_vae, find_vocabulary, load_vae, read_config
+from models.checkpoints.loading import load_paint
+from models.checkpoints.random_weights import random_paint
+from models.checkpoints.tensor_files import CheckpointError, tensor_file
 from models.finetune.start import POSITION_BIAS_STD, draw_alike
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 from models.networks.paint.model import PaintModel
-from models.random_weights import random_paint
-from models.tensor_files import CheckpointError, tensor_file
 
 # What a UNet predicts, in diffusers' words: the noise, or (Salimans and Ho, 2022) sqrt(ā)·noise - sqrt(1 - ā)·latents
 NOISE, VELOCITY = "epsilon", "v_prediction"

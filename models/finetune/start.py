@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import load_chat
-from models.checkpoint_files import VOCABULARY_FILE, find_vocabulary, read_config
+from models.checkpoints.companion_files import VOCABULARY_FILE, find_vocabulary, read_config
+from models.checkpoints.loading import load_chat
+from models.checkpoints.random_weights import random_chat
+from models.checkpoints.tensor_files import CheckpointError, tensor_file
 from models.networks.chat.config import ChatConfig
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.layers import RESIDUAL_DIVISOR
 from models.networks.cpm_bee.tokenizer import Tokenizer
-from models.random_weights import random_chat
-from models.tensor_files import CheckpointError, tensor_file
 
 TOWER_TABLE_STD = 0.5
 POSITION_BIAS_STD = 0.02

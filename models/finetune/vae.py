@@ -12,11 +12,11 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 
+from models.checkpoints.random_weights import draw_weights
 from models.finetune.examples import PictureSource
 from models.finetune.noise import draw_normal
 from models.finetune.task import Position, Task
 from models.networks.vision.preprocess import normalise
-from models.random_weights import draw_weights
 
 _FIRST_LOG_VARIANCE = -6.0
 _MEASURED_PICTURES = 512  # for the scaling factor

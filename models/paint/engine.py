@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import LoadedPaint, load_paint
+from models.checkpoints.loading import LoadedPaint, load_paint
 from models.jobs import (
     EngineConfig,
     EngineEvent,

@@ -15,7 +15,7 @@ from models.chat.decoding import Decoding
 from models.chat.prompt import build_prompt, chat_tree, pack_prompts, turn_text
 from models.chat.vision_states import from_bytes, to_bytes
 from models.chat.vocabulary import AnswerVocabulary
-from models.checkpoint import LoadedChat, load_chat
+from models.checkpoints.loading import LoadedChat, load_chat
 from models.jobs import ChatGeneration, ChatJob, Turn
 from models.networks.cpm_bee.folding import fold_scalings
 from models.networks.cpm_bee.packing import PackedBatch, pack_chat

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, CheckpointError, Kind, open_checkpoint
-from models.conversion import convert
+from models.checkpoints.conversion import convert
+from models.checkpoints.loading import Checkpoint, CheckpointError, Kind, open_checkpoint
+from models.checkpoints.tensor_files import fingerprint
+from models.checkpoints.weights import skeleton
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
-from models.tensor_files import fingerprint
-from models.weights import skeleton
 
 
 def check_chat(fixtures: Fixtures, report: Report) -> None:

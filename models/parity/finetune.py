@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.checkpoint import published_name
-from models.checkpoint_files import VOCABULARY_FILE
+from models.checkpoints.companion_files import VOCABULARY_FILE
+from models.checkpoints.loading import published_name
 from models.finetune.chat import ChatSettings, ChatTask, answer_logits
 from models.finetune.examples import Conversation, Round
 from models.finetune.llava import rounds_of

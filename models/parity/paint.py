@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoint import LoadedPaint, load_paint
+from models.checkpoints.loading import LoadedPaint, load_paint
 from models.jobs import PaintJob
 from models.networks.cpm_bee.folding import fold_scalings
 from models.networks.cpm_bee.packing import PackedBatch

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoint import load_chat
+from models.checkpoints.loading import load_chat
 from models.networks.chat.model import ChatModel
 from models.networks.vision.preprocess import normalise
 from models.parity.fixtures import Fixtures

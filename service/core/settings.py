@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     models: Annotated[tuple[Model, ...], NoDecode] = ("chat", "paint")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    # Models. Empty checkpoint: the one in the box (models/box.py).
+    # Models. Empty checkpoint: the one in the box (models/checkpoints/bundled.py).
     chat_checkpoint: str = ""
     chat_vocab: str = ""
     chat_device: str = "cpu"

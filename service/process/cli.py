@@ -20,7 +20,7 @@ from service.core.settings import Settings, SettingsError, read_settings
 _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level")
 # Commands with parsers of their own, which take torch
 _MODEL_COMMANDS = {
-    "checkpoint": "models.checkpoint_cli",
+    "checkpoint": "models.checkpoints.cli",
     "evaluate": "models.evaluate.cli",
     "finetune": "models.finetune.cli",
 }

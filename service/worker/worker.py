@@ -20,7 +20,7 @@ import redis.asyncio
 import uvloop
 from redis.exceptions import RedisError
 
-from models.box import box_checkpoint
+from models.checkpoints.bundled import box_checkpoint
 from models.jobs import Engine, EngineConfig, Job, Kind, Model, ModelDescription
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.tiny import write_tiny_checkpoints
+from models.checkpoints.tiny import write_tiny_checkpoints
 from tests.e2e.tree import FAST_LEASES, Tree
 
 

@@ -5,12 +5,12 @@ import string
 import pytest
 import torch
 
-from models.checkpoint import LoadedChat
+from models.checkpoints.loading import LoadedChat
+from models.checkpoints.random_weights import random_chat
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.vision.config import VisionConfig
-from models.random_weights import random_chat
 
 # Ids differ from the published vocabulary's on purpose; `</n>` and `</_>` stand for newline and space.
 SPECIAL = ["<root>", "<pad>", "</s>", "<unk>", "</_>", "<s>", "</n>", "<ans>", "<option>", "<mask>", "<eod>"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from models.chat.engine import ChatEngine
-from models.checkpoint import LoadedChat
+from models.checkpoints.loading import LoadedChat
 from models.jobs import ChatJob, ChatResult, Delta, EngineEvent, Failed, Generated
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from models.chat.engine import ChatEngine, create_engine
-from models.checkpoint import CheckpointError, LoadedChat, published_name
-from models.conversion import write_folder
+from models.checkpoints.conversion import write_folder
+from models.checkpoints.loading import CheckpointError, LoadedChat, published_name
 from models.jobs import (
     ChatGeneration,
     ChatResult,

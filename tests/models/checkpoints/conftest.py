@@ -1,128 +1,28 @@
-"""Small checkpoints in the published layout: one bare file with a vocabulary beside it, for Chat and for Paint."""
+"""Small checkpoints in the published layout, and a hub on this machine."""
 
-import importlib.util
-import sys
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-import torch
-from torch import Tensor
 
-from models.checkpoint import published_name
-from models.conversion import write_json
-from models.networks.chat.config import ChatConfig
-from models.networks.cpm_bee.config import CPMBeeConfig
-from models.networks.paint.config import SD21_BASE_UNET, PaintConfig
-from models.networks.vision.config import VisionConfig
-from models.random_weights import random_chat, random_paint
-from models.tiny import tiny_vae
-
-VOCABULARY = ["<pad>", "<unk>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>", *"abcdefghijklmnop"]
-LLM = CPMBeeConfig(vocab_size=len(VOCABULARY), dim_model=32, dim_ff=40, num_layers=2, num_heads=4, dim_head=8)
-# 64 wide, so that the shapes alone tell the sizes: one head of 64.
-CHAT = ChatConfig(
-    llm=LLM,
-    vision=VisionConfig(
-        image_size_px=32, patch_size_px=8, width=64, num_heads=1, dim_ff=72, num_layers=2, num_query_positions=10
-    ),
-    num_query_tokens=6,
-)
-PAINT = PaintConfig(
-    llm=LLM,
-    unet={
-        **SD21_BASE_UNET,
-        "attention_head_dim": [1, 2],
-        "block_out_channels": [8, 16],
-        "cross_attention_dim": 16,
-        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-        "sample_size": 8,
-        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
-    },
+from tests.models.checkpoints.hub_stand_in import Hub
+from tests.models.published_files import (  # noqa: F401 (fixtures)
+    chat_config,
+    chat_file,
+    chat_tensors,
+    paint_config,
+    paint_file,
+    paint_tensors,
+    save,
 )
 
-Tensors = dict[str, Tensor]
-Save = Callable[..., Path]
-
-
-@pytest.fixture
-def chat_tensors() -> Tensors:
-    """As published: float16, with the tensors that no model uses."""
-    model = random_chat(CHAT, "cpu", torch.float32, seed=1).half()
-    tensors = OrderedDict((published_name("chat", ours), tensor) for ours, tensor in model.state_dict().items())
-    tensors["vpm.mim_head.weight"] = torch.ones(5, 64).half()
-    tensors["vpm.mim_head.bias"] = torch.ones(5).half()
-    tensors["vpm.beit3.text_embed.weight"] = torch.ones(9, 64).half()
-    tensors["vpm.beit3.vision_embed.mask_token"] = torch.ones(1, 1, 64).half()
-    return tensors
-
-
-@pytest.fixture
-def paint_tensors() -> Tensors:
-    """As published: the language model in float16, the rest in float32."""
-    model = random_paint(PAINT, "cpu", torch.float32, seed=2)
-    model.llm.half()
-    return OrderedDict((published_name("paint", ours), tensor) for ours, tensor in model.state_dict().items())
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Save:
-    """Writes tensors as torch.save does, in a folder of their own, with vocab.txt beside them."""
-
-    def write(tensors: object, name: str = "pytorch_model.bin", vocabulary: list[str] | None = VOCABULARY) -> Path:
-        file = tmp_path / f"published{len(list(tmp_path.iterdir()))}" / name
-        file.parent.mkdir()
-        torch.save(tensors, file)
-        if vocabulary is not None:
-            (file.parent / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
-        return file
-
-    return write
-
-
-@pytest.fixture
-def chat_file(chat_tensors: Tensors, save: Save) -> Path:
-    return save(chat_tensors, "pytorch_model.v1.bin")
-
-
-@pytest.fixture
-def paint_file(paint_tensors: Tensors, save: Save) -> Path:
-    """With the UNet's configuration and a VAE beside it."""
-    file = save(paint_tensors, "viscpm_paint_balance_checkpoint.pt")
-    write_json(file.parent / "unet" / "config.json", PAINT.unet)
-    tiny_vae(seed=3).save_pretrained(file.parent / "vae")
-    return file
-
 
 @pytest.fixture(scope="session")
-def chat_config() -> ChatConfig:
-    return CHAT
-
-
-@pytest.fixture(scope="session")
-def paint_config() -> PaintConfig:
-    return PAINT
-
-
-@pytest.fixture(scope="session")
-def new_hub() -> Callable[..., Any]:
-    """The class Hub of hub_stand_in.py, which lies beside this file: tests are not a package."""
-    spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).with_name("hub_stand_in.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    hub: Callable[..., Any] = module.Hub
-    return hub
+def new_hub() -> type[Hub]:
+    return Hub
 
 
 @pytest.fixture
-def hub_with_chat(new_hub: Callable[..., Any]) -> Iterator[str]:
+def hub_with_chat(new_hub: type[Hub]) -> Iterator[str]:
     """The URL of a hub that holds chat-v1.1, with 200,000 bytes for a checkpoint."""
     files = {"pytorch_model.v1.bin": bytes(200_000), "vocab.txt": b"<pad>"}
     with new_hub({f"openbmb/VisCPM-Chat/{name}": content for name, content in files.items()}) as hub:

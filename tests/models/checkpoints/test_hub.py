@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from models.checkpoint import CheckpointError
-from models.hub import COLLECTIONS, fetch
+from models.checkpoints.hub import COLLECTIONS, fetch
+from models.checkpoints.loading import CheckpointError
 
 NewHub = Callable[..., Any]
 CHAT = "openbmb/VisCPM-Chat"

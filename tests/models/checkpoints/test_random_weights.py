@@ -2,9 +2,9 @@
 
 import torch
 
+from models.checkpoints.random_weights import random_chat, random_paint
 from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import PaintConfig
-from models.random_weights import random_chat, random_paint
 
 
 def test_a_chat_model_of_a_seed(chat_config: ChatConfig) -> None:

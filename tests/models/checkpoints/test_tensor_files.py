@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.tensor_files import SHARD_INDEX, CheckpointError, fingerprint, map_tensors, tensor_file
+from models.checkpoints.tensor_files import SHARD_INDEX, CheckpointError, fingerprint, map_tensors, tensor_file
 
 Tensors = dict[str, Tensor]
 

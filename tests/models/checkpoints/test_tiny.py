@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import load_chat, load_paint
-from models.tiny import tiny_vocabulary, write_tiny_checkpoints
+from models.checkpoints.loading import load_chat, load_paint
+from models.checkpoints.tiny import tiny_vocabulary, write_tiny_checkpoints
 
 
 @pytest.fixture(scope="module")

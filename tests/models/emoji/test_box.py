@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from models.box import BOX_FOLDER, box_checkpoint
-from models.checkpoint_files import VOCABULARY_FILE
+from models.checkpoints.bundled import BOX_FOLDER, box_checkpoint
+from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.emoji.card import CARD, names_list, parts_of, with_parts
 from models.emoji.names import EmojiName, box_names
 from models.emoji.vocabulary import vocabulary

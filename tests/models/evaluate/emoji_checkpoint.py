@@ -5,17 +5,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.checkpoint import Kind, published_name
-from models.checkpoint_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
-from models.conversion import write_folder, write_json
+from models.checkpoints.companion_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
+from models.checkpoints.conversion import write_folder, write_json
+from models.checkpoints.loading import Kind, published_name
+from models.checkpoints.random_weights import random_chat, random_paint
+from models.checkpoints.tiny import tiny_vae
 from models.emoji.names import box_names
 from models.emoji.vocabulary import vocabulary
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 from models.networks.vision.config import VisionConfig
-from models.random_weights import random_chat, random_paint
-from models.tiny import tiny_vae
 
 SIDE_PX = 32
 _UNET = {

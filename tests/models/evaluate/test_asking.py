@@ -9,7 +9,8 @@ import torch
 
 from models.chat.task import ChatRuntime, ChatTask
 from models.chat.vision_states import VisionStates
-from models.checkpoint import LoadedChat
+from models.checkpoints.loading import LoadedChat
+from models.checkpoints.random_weights import random_chat
 from models.evaluate import asking
 from models.evaluate.asking import Talk, ask
 from models.finetune.examples import Pixels
@@ -18,7 +19,6 @@ from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.vision.config import VisionConfig
-from models.random_weights import random_chat
 
 SIDE_PX = 32
 SPECIAL = ["<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>", "<option>"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.checkpoint import load_paint
+from models.checkpoints.loading import load_paint
 from models.emoji.names import box_names
 from models.emoji.studio import Studio
 from models.evaluate.classifier import Classifier, write_classifier

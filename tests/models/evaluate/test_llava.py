@@ -14,16 +14,16 @@ from fastapi.responses import JSONResponse, Response
 from PIL import Image
 
 from models.chat.engine import ChatEngine
-from models.checkpoint import load_chat
+from models.checkpoints.loading import load_chat
+from models.checkpoints.tiny import write_tiny_checkpoints
 from models.evaluate.cli import main
 from models.evaluate.errors import EvaluationError
 from models.evaluate.json_lines import Journal
 from models.evaluate.llava import Answers, Question, Reply, answer_locally, find_pictures, read_questions
 from models.evaluate.local_chat import read_pixels
 from models.jobs import ChatGeneration, ChatJob, Generated
-from models.tiny import write_tiny_checkpoints
-from service.core.settings import Settings
 from service.http.schemas import ChatRequest
+from service.core.settings import Settings
 
 REFERENCE_DATA = Path(__file__).parents[4] / "shared" / "reference-data"
 QUESTIONS = [

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
+from models.checkpoints.tiny import write_tiny_checkpoints
 from models.evaluate.caption_painting import Paintings, PaintSettings, paint_locally, read_captions
 from models.evaluate.cli import main
 from models.evaluate.clip_model import load_clip
@@ -28,9 +29,8 @@ from models.evaluate.inception import WEIGHTS_FILE, Inception
 from models.evaluate.picture_files import read_picture, square, to_tensor
 from models.evaluate.pictures import ClipScore, FrechetDistance, measure_painted, measure_real
 from models.jobs import Engine, Job, JobRejected
-from models.tiny import write_tiny_checkpoints
-from service.core.settings import Settings
 from service.http.schemas import PaintRequest
+from service.core.settings import Settings
 from tests.models.clip import write_tiny_clip
 
 CPU = torch.device("cpu")

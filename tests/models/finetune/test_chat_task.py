@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import load_chat
+from models.checkpoints.loading import load_chat
 from models.finetune.chat import ChatSettings, ChatTask
 from models.finetune.examples import Conversation, Round
 from models.finetune.lora import LoraSettings, is_adapter

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import load_chat
+from models.checkpoints.loading import load_chat
 from models.finetune.chat_validation import exact_matches
 from models.finetune.cli import main
 from models.finetune.examples import Conversation

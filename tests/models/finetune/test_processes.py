@@ -9,7 +9,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from models.checkpoint import load_chat
+from models.checkpoints.loading import load_chat
 from models.finetune.cli import main
 from models.finetune.logs import STEPS_FILE, VALIDATION_FILE, read_rows
 from tests.models.finetune.conftest import Data

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import load_chat
+from models.checkpoints.loading import load_chat
+from models.checkpoints.tensor_files import CheckpointError
 from models.finetune.cli import main
 from models.finetune.examples import UNSEEN, Sight
 from models.finetune.loop import RunSettings, train
@@ -17,7 +18,6 @@ from models.finetune.start import chat_from_sizes, take_tower
 from models.finetune.task import Position
 from models.finetune.tower import TowerTask
 from models.networks.chat.model import ChatModel
-from models.tensor_files import CheckpointError
 from tests.models.finetune.conftest import Data
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint_files import load_vae
+from models.checkpoints.companion_files import load_vae
 from models.finetune.captions import CaptionFile, picture_sources
 from models.finetune.cli import main
 from models.finetune.logs import STEPS_FILE, VALIDATION_FILE, read_rows

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import load_chat, published_name
-from models.conversion import write_json
+from models.checkpoints.conversion import write_json
+from models.checkpoints.loading import load_chat, published_name
+from models.checkpoints.random_weights import random_chat
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.vision.config import VisionConfig
@@ -17,7 +18,6 @@ from models.networks.vision.preprocess import normalise
 from models.parity import vision
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
-from models.random_weights import random_chat
 
 VOCABULARY = ["<pad>", "<unk>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>"]
 CONFIG = ChatConfig(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.box import box_checkpoint
+from models.checkpoints.bundled import box_checkpoint
 from models.jobs import Delta, Generated, Kind, PaintResult, Progress
 from service.core.settings import read_settings
 from service.queue.heartbeat import last_model

@@ -3,7 +3,7 @@
 import torch
 
 from models.chat.prompt import chat_tree
-from models.checkpoint import LoadedChat
+from models.checkpoints.loading import LoadedChat
 from models.networks.cpm_bee.packing import pack_chat
 
 

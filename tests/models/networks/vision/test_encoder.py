@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.checkpoints.random_weights import draw_weights
 from models.networks.vision.config import VisionConfig
 from models.networks.vision.encoder import VisionEncoder, resize_positions
-from models.random_weights import draw_weights
 
 CONFIG = VisionConfig(
     image_size_px=32, patch_size_px=8, width=24, num_heads=3, dim_ff=40, num_layers=3, num_query_positions=12

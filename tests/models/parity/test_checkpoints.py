@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.conversion import write_json
+from models.checkpoints.conversion import write_json
 from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import PaintConfig
 from models.parity import checkpoints

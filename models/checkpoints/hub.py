@@ -16,7 +16,7 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.file_download import HfFileMetadata, http_get
 from huggingface_hub.utils import build_hf_headers
 
-from models.tensor_files import CheckpointError
+from models.checkpoints.tensor_files import CheckpointError
 
 _SHA256_DIGITS = 64
 _SHA1_DIGITS = 40

@@ -1,9 +1,10 @@
 """Checkpoints: the published parameter names and ours, and loading without a second copy in memory.
 
 The published names and those of configuration fields stand here and nowhere else. A checkpoint is one published file
-(`.bin`, `.pt`), one `.safetensors` file, or a converted folder (models/conversion.py); Chat or Paint is told by its
-keys. What lies beside it is used: `config.json` of a converted folder, or `chat_config.json` / `paint_config.json`;
-`vocab.txt`; for Paint `unet/`, `vae/` and `scheduler/`. Without a configuration sizes are read from the shapes.
+(`.bin`, `.pt`), one `.safetensors` file, or a converted folder (models/checkpoints/conversion.py); Chat or Paint is
+told by its keys. What lies beside it is used: `config.json` of a converted folder, or `chat_config.json` /
+`paint_config.json`; `vocab.txt`; for Paint `unet/`, `vae/` and `scheduler/`. Without a configuration sizes are read
+from the shapes.
 """
 
 import re
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import nn
 
-from models.checkpoint_files import (
+from models.checkpoints.companion_files import (
     CONFIG_FORMAT,
     FINGERPRINT_FILE,
     config_beside,
@@ -26,13 +27,13 @@ from models.checkpoint_files import (
     read_scheduler_config,
     read_unet_config,
 )
+from models.checkpoints.config_from_shapes import Shapes, chat_config, llm_config
+from models.checkpoints.tensor_files import CheckpointError, MappedTensors, map_tensors, tensor_file
+from models.checkpoints.weights import fill, skeleton
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.paint.config import PaintConfig
-from models.sizes import Shapes, chat_config, llm_config
-from models.tensor_files import CheckpointError, MappedTensors, map_tensors, tensor_file
-from models.weights import fill, skeleton
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and a chat worker needs none of it
     from diffusers import AutoencoderKL

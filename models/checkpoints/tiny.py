@@ -10,15 +10,15 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from models.checkpoint import Kind, published_name
-from models.checkpoint_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
-from models.conversion import write_folder, write_json
+from models.checkpoints.companion_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
+from models.checkpoints.conversion import write_folder, write_json
+from models.checkpoints.loading import Kind, published_name
+from models.checkpoints.random_weights import draw_weights, random_chat, random_paint
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 from models.networks.vision.config import VisionConfig
-from models.random_weights import draw_weights, random_chat, random_paint
 
 _SPECIAL = ("<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>", "<option>")
 _WORDS = ("image", "context", "question", "caption", "objects", "User", "AI", " the", " a", " of", " is", " and")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.checkpoint import CheckpointError, load_chat, load_paint, our_name
-from models.conversion import write_json
+from models.checkpoints.conversion import write_json
+from models.checkpoints.loading import CheckpointError, load_chat, load_paint, our_name
 from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import SD21_BASE_SCHEDULER, PaintConfig
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import published_name
-from models.conversion import convert
+from models.checkpoints.conversion import convert
+from models.checkpoints.loading import published_name
+from models.checkpoints.weights import skeleton
 from models.networks.chat.config import ChatConfig
-from models.weights import skeleton
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 1.15

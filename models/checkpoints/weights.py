@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints.tensor_files import Fingerprint, MappedTensors
 from models.networks.chat.config import ChatConfig
 from models.networks.chat.model import ChatModel
 from models.networks.paint.config import PaintConfig
 from models.networks.vision.encoder import resize_positions
-from models.tensor_files import Fingerprint, MappedTensors
 
 IMAGE_POSITIONS = "vision_encoder.image_positions"  # the one table that fits pictures of one side alone
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import open_checkpoint
-from models.conversion import DEFAULT_SHARD_BYTES, average, convert
-from models.hub import COLLECTIONS, fetch
-from models.manifest import KINDS, manifest
+from models.checkpoints.conversion import DEFAULT_SHARD_BYTES, average, convert
+from models.checkpoints.hub import COLLECTIONS, fetch
+from models.checkpoints.loading import open_checkpoint
+from models.checkpoints.manifest import KINDS, manifest
+from models.checkpoints.tensor_files import CheckpointError, fingerprint
 from models.networks.paint.config import PaintConfig
-from models.tensor_files import CheckpointError, fingerprint
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 

@@ -17,8 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, Kind, open_checkpoint
-from models.checkpoint_files import (
+from models.checkpoints.companion_files import (
     CONFIG_FILE,
     CONFIG_FORMAT,
     FINGERPRINT_FILE,
@@ -29,9 +28,10 @@ from models.checkpoint_files import (
     find_vocabulary,
     read_scheduler_config,
 )
+from models.checkpoints.loading import Checkpoint, Kind, open_checkpoint
+from models.checkpoints.tensor_files import SHARD_INDEX, CheckpointError, MappedTensors, fingerprint
 from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import PaintConfig
-from models.tensor_files import SHARD_INDEX, CheckpointError, MappedTensors, fingerprint
 
 DEFAULT_SHARD_BYTES = 4 * 1024**3
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.checkpoint import CheckpointError, load_chat, load_paint, open_checkpoint
-from models.sizes import PUBLISHED_LLM, llm_config
+from models.checkpoints.config_from_shapes import PUBLISHED_LLM, llm_config
+from models.checkpoints.loading import CheckpointError, load_chat, load_paint, open_checkpoint
 
 Tensors = dict[str, Tensor]
 Save = Callable[..., Path]

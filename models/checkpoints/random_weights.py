@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
+from models.checkpoints.weights import skeleton
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.layers import RMSNorm
 from models.networks.cpm_bee.model import CPMBee
 from models.networks.paint.config import PaintConfig
-from models.weights import skeleton
 
 if TYPE_CHECKING:
     from models.networks.chat.model import ChatModel

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from models.checkpoints.tensor_files import CheckpointError
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET
-from models.tensor_files import CheckpointError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL

@@ -1,8 +1,8 @@
 """Published parameter names with shapes and dtypes, of a full-size model that takes no memory."""
 
-from models.checkpoint import UNUSED_IN_CHAT, Kind, published_name
-from models.sizes import PUBLISHED_CHAT, PUBLISHED_PAINT
-from models.weights import skeleton
+from models.checkpoints.config_from_shapes import PUBLISHED_CHAT, PUBLISHED_PAINT
+from models.checkpoints.loading import UNUSED_IN_CHAT, Kind, published_name
+from models.checkpoints.weights import skeleton
 
 KINDS: dict[str, Kind] = {
     "chat-v1.1": "chat",

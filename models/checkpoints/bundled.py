@@ -4,7 +4,7 @@ from pathlib import Path
 
 from models.jobs import Model
 
-BOX_FOLDER = Path(__file__).resolve().parent / "emoji" / "viscpm-emoji"
+BOX_FOLDER = Path(__file__).resolve().parents[1] / "emoji" / "viscpm-emoji"
 
 
 def box_checkpoint(kind: Model) -> Path:

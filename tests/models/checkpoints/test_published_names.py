@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint import UNUSED_IN_CHAT, CheckpointError, kind_of, our_name, published_name
-from models.sizes import PUBLISHED_CHAT, PUBLISHED_PAINT
-from models.weights import skeleton
+from models.checkpoints.config_from_shapes import PUBLISHED_CHAT, PUBLISHED_PAINT
+from models.checkpoints.loading import UNUSED_IN_CHAT, CheckpointError, kind_of, our_name, published_name
+from models.checkpoints.weights import skeleton
 
 
 @pytest.mark.parametrize(("kind", "config"), [("chat", PUBLISHED_CHAT), ("paint", PUBLISHED_PAINT)])

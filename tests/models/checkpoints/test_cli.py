@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from models.checkpoint_cli import main
-from models.manifest import manifest
+from models.checkpoints.cli import main
+from models.checkpoints.manifest import manifest
 
 
 def test_inspect_tells_what_a_checkpoint_is(
@@ -66,7 +66,7 @@ def test_wrong_flags_end_with_two(command: list[str], capsys: pytest.CaptureFixt
 
 def test_fetch_as_its_users_run_it(hub_with_chat: str, tmp_path: Path) -> None:
     """In a process of its own, with HF_ENDPOINT, from nothing to a listing with a progress bar."""
-    command = [sys.executable, "-m", "models.checkpoint_cli", "fetch", "chat-v1.1", "--to", str(tmp_path)]
+    command = [sys.executable, "-m", "models.checkpoints.cli", "fetch", "chat-v1.1", "--to", str(tmp_path)]
     # TQDM_POSITION makes the bar show although nobody looks at a terminal.
     environment = os.environ | {"HF_ENDPOINT": hub_with_chat, "HF_HOME": str(tmp_path / "home"), "TQDM_POSITION": "-1"}
     root = Path(__file__).parents[3]
