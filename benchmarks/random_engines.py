@@ -8,11 +8,13 @@ from dataclasses import replace
 import torch
 from diffusers import AutoencoderKL
 
-from models.chat.engine import ChatEngine
 from models.checkpoints.config_from_shapes import PUBLISHED_CHAT, PUBLISHED_PAINT
 from models.checkpoints.loading import LoadedChat, LoadedPaint
 from models.checkpoints.random_weights import draw_weights, random_chat, random_paint
 from models.checkpoints.tiny import tiny_vocabulary
+from models.engines.chat.engine import ChatEngine
+from models.engines.paint.engine import PaintEngine, describe
+from models.engines.paint.painter import Painter
 from models.jobs import EngineConfig, Observe
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
@@ -20,8 +22,6 @@ from models.networks.cpm_bee.folding import fold_scalings
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 from models.networks.vision.config import VisionConfig
-from models.paint.engine import PaintEngine, describe
-from models.paint.painter import Painter
 
 SEED = 0
 SD21_BASE_VAE_CHANNELS = (128, 256, 512, 512)  # SPEC §1.3

@@ -16,13 +16,13 @@ from typing import Any, cast, get_args
 import torch
 from tqdm import tqdm
 
-from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoints.bundled import box_checkpoint
 from models.checkpoints.loading import LoadedChat, LoadedPaint, load_chat, load_paint
 from models.emoji.drawings import DrawingError, Style
 from models.emoji.names import EmojiName, box_names
 from models.emoji.sources import EVALUATION_SEED
 from models.emoji.studio import Studio
+from models.engines.chat.vocabulary import NonFiniteLogits
 from models.evaluate.classifier import FILE as CLASSIFIER_FILE
 from models.evaluate.classifier import Classifier, load_classifier
 from models.evaluate.errors import EvaluationError

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoints.loading import LoadedChat
+from models.engines.chat.vocabulary import NonFiniteLogits
 from models.evaluate.asking import Talk, ask
 from models.evaluate.errors import EvaluationError
 from models.evaluate.llava import Reply

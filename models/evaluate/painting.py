@@ -9,6 +9,9 @@ import torch
 from models.checkpoints.loading import LoadedChat, LoadedPaint
 from models.emoji.names import EmojiName
 from models.emoji.talk import name_answer
+from models.engines.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
+from models.engines.paint.painter import Painter
+from models.engines.paint.prompt import pack_job, paint_tree
 from models.evaluate.answers import judge
 from models.evaluate.asking import Talk, ask
 from models.evaluate.classifier import Classifier, resized
@@ -17,9 +20,6 @@ from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, PaintJob
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.cpm_bee.tokenizer import escape
-from models.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
-from models.paint.painter import Painter
-from models.paint.prompt import pack_job, paint_tree
 
 BATCH_SIZE = 16  # prompts painted together
 QUESTION = {"en": "What is this?", "zh": "这是什么？"}

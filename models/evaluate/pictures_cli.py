@@ -111,7 +111,7 @@ def _paint(options: argparse.Namespace, captions: Sequence[str]) -> list[str]:
 
 
 def _paint_here(options: argparse.Namespace, captions: Sequence[str]) -> list[str]:
-    from models.paint.engine import create_engine
+    from models.engines.paint.engine import create_engine
 
     if options.rerank == "on" and not options.reranker:
         raise EvaluationError("--rerank on needs --reranker, the folder of a Chinese-CLIP")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models.checkpoints.companion_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
 from models.checkpoints.conversion import write_folder, write_json
 from models.checkpoints.loading import published_name
+from models.engines.paint.denoise import make_scheduler
 from models.finetune.examples import PictureSource
 from models.finetune.muon import layer_weights
 from models.finetune.noise import draw_diffusion
@@ -30,7 +31,6 @@ from models.finetune.paint_start import VELOCITY, PaintStart
 from models.finetune.task import Position, Stateful, Task
 from models.finetune.vae import latent_px, save_grid, to_input
 from models.networks.paint.model import PaintModel
-from models.paint.denoise import make_scheduler
 
 Trained = Literal["adapter", "bridge", "all"]
 _LLM = "llm."

@@ -6,12 +6,12 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor
 
+from models.engines.paint.denoise import Denoiser, candidate_generators, decode_latents, to_bytes
+from models.engines.paint.prompt import paint_tree
 from models.finetune.vae import latent_px
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 from models.networks.paint.model import PaintModel
-from models.paint.denoise import Denoiser, candidate_generators, decode_latents, to_bytes
-from models.paint.prompt import paint_tree
 
 
 @torch.no_grad()

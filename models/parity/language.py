@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.chat.prompt import chat_tree
 from models.checkpoints.loading import LoadedChat, load_chat
+from models.engines.chat.prompt import chat_tree
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.answer_bias import DecodeStep
 from models.networks.cpm_bee.folding import fold_scalings

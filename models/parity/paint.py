@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoints.loading import LoadedPaint, load_paint
+from models.engines.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
+from models.engines.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job
 from models.jobs import PaintJob
 from models.networks.cpm_bee.folding import fold_scalings
 from models.networks.cpm_bee.packing import PackedBatch
-from models.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
-from models.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from models.chat.prompt import chat_tree
+from models.engines.chat.prompt import chat_tree
+from models.engines.paint.prompt import paint_tree
 from models.networks.cpm_bee.data_tree import ANSWER_KEY, PackedSequence, pack_tree, relation_number
 from models.networks.cpm_bee.packing import PackedBatch, number_answers, pack_chat, pack_paint, pack_training
 from models.networks.cpm_bee.tokenizer import Tokenizer, escape
-from models.paint.prompt import paint_tree
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report
 

@@ -44,14 +44,14 @@ class Settings(BaseSettings):
     chat_dtype: Dtype = "auto"
     chat_max_jobs: int = Field(4, ge=1, le=64)
     chat_workers: int = Field(1, ge=0, le=64)
-    chat_engine: str = "models.chat.engine:create_engine"
+    chat_engine: str = "models.engines.chat.engine:create_engine"
     paint_checkpoint: str = ""
     paint_vocab: str = ""
     paint_device: str = "cpu"
     paint_dtype: Dtype = "auto"
     paint_max_jobs: int = Field(1, ge=1, le=16)
     paint_workers: int = Field(1, ge=0, le=64)
-    paint_engine: str = "models.paint.engine:create_engine"
+    paint_engine: str = "models.engines.paint.engine:create_engine"
     paint_vae: str = ""
     paint_reranker: str = ""
     paint_reranker_english: str = ""

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.chat.task import ChatRuntime, ChatTask
-from models.chat.vision_states import VisionStates
 from models.checkpoints.loading import LoadedChat
 from models.checkpoints.random_weights import random_chat
+from models.engines.chat.image_embeddings import VisionStates
+from models.engines.chat.task import ChatRuntime, ChatTask
 from models.evaluate import asking
 from models.evaluate.asking import Talk, ask
 from models.finetune.examples import Pixels

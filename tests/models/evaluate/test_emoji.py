@@ -13,6 +13,7 @@ from PIL import Image
 from models.checkpoints.loading import load_paint
 from models.emoji.names import box_names
 from models.emoji.studio import Studio
+from models.engines.paint.prompt import pack_job
 from models.evaluate.classifier import Classifier, write_classifier
 from models.evaluate.cli import main
 from models.evaluate.emoji import choose_names
@@ -20,7 +21,6 @@ from models.evaluate.exam import named_items
 from models.evaluate.painting import PaintSettings, make_painter, paint
 from models.jobs import Generated, PaintJob, PaintResult
 from models.networks.cpm_bee.folding import fold_scalings
-from models.paint.prompt import pack_job
 from tests.models.evaluate.emoji_checkpoint import SIDE_PX, write_emoji_checkpoint
 
 NUM_NAMES = 4

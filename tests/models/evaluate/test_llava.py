@@ -13,9 +13,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
 
-from models.chat.engine import ChatEngine
 from models.checkpoints.loading import load_chat
 from models.checkpoints.tiny import write_tiny_checkpoints
+from models.engines.chat.engine import ChatEngine
 from models.evaluate.cli import main
 from models.evaluate.errors import EvaluationError
 from models.evaluate.json_lines import Journal

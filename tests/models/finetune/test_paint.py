@@ -11,6 +11,8 @@ from torch import Tensor
 from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.checkpoints.loading import load_paint
 from models.checkpoints.tensor_files import CheckpointError
+from models.engines.paint.denoise import make_scheduler
+from models.engines.paint.prompt import paint_tree
 from models.finetune.cli import main
 from models.finetune.logs import STEPS_FILE, VALIDATION_FILE, read_rows
 from models.finetune.noise import DiffusionDraws, draw_diffusion
@@ -21,8 +23,6 @@ from models.finetune.paint_start import NOISE, VELOCITY, PaintStart, paint_from_
 from models.finetune.task import Position
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.paint.config import SD21_BASE_SCHEDULER
-from models.paint.denoise import make_scheduler
-from models.paint.prompt import paint_tree
 from tests.models.finetune.painting import CAPTIONS, SIDE_PX, Squares, write_pictures, write_start
 
 POSITIONS = [Position(index=place, epoch=0, step=2, place=place) for place in range(4)]

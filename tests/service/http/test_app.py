@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_api_loads_no_model_code() -> None:
     libraries = ("torch", "transformers", "diffusers", "onnxruntime", "numpy")
-    heavy = (*libraries, "models.networks", "models.chat", "models.paint")
+    heavy = (*libraries, "models.networks", "models.engines")
     code = f"import sys, service.http.app; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

@@ -2,8 +2,8 @@
 
 import torch
 
-from models.chat.prompt import chat_tree
 from models.checkpoints.loading import LoadedChat
+from models.engines.chat.prompt import chat_tree
 from models.networks.cpm_bee.packing import pack_chat
 
 

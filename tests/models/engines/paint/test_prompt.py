@@ -2,10 +2,10 @@
 
 import pytest
 
+from models.engines.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job, paint_tree
 from models.jobs import JobRejected, PaintJob
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.cpm_bee.tokenizer import Tokenizer
-from models.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job, paint_tree
 
 
 def job(prompt: str, negative_prompt: str = "", raw_text: bool = False) -> PaintJob:

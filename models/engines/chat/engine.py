@@ -16,10 +16,11 @@ from time import perf_counter
 
 import torch
 
-from models.chat.task import ChatRuntime, ChatTask
-from models.chat.vision_states import VisionStates
-from models.chat.vocabulary import NonFiniteLogits
 from models.checkpoints.loading import LoadedChat, load_chat
+from models.engines.chat.image_embeddings import VisionStates
+from models.engines.chat.task import ChatRuntime, ChatTask
+from models.engines.chat.vocabulary import NonFiniteLogits
+from models.engines.oom import is_out_of_memory, release_memory
 from models.jobs import (
     ChatGeneration,
     ChatJob,
@@ -32,7 +33,6 @@ from models.jobs import (
     ModelDescription,
     Observe,
 )
-from models.memory import is_out_of_memory, release_memory
 from models.networks.cpm_bee.folding import fold_scalings
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import torch
 from transformers import ChineseCLIPConfig, ChineseCLIPImageProcessor, ChineseCLIPModel
 
 from models.checkpoints.tiny import write_tiny_checkpoints
+from models.engines.paint.engine import PaintEngine, create_engine
 from models.jobs import EngineConfig
-from models.paint.engine import PaintEngine, create_engine
 
 CLIP_VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "红", "色", "的", "猫", "cat"]
 CLIP_TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}

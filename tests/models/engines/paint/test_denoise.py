@@ -8,9 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from models.jobs import JobRejected
-from models.networks.paint.config import SD21_BASE_SCHEDULER
-from models.paint.denoise import (
+from models.engines.paint.denoise import (
     Denoiser,
     Generators,
     candidate_generators,
@@ -20,6 +18,8 @@ from models.paint.denoise import (
     make_scheduler,
     to_bytes,
 )
+from models.jobs import JobRejected
+from models.networks.paint.config import SD21_BASE_SCHEDULER
 
 WIDTH = 8  # of the conditioning
 SIZE = (8, 8)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from models.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
+from models.engines.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
 from models.jobs import ChatGeneration
 from models.networks.cpm_bee.answer_bias import DecodeStep
 

@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from models.engines.oom import is_out_of_memory, release_memory
 from models.jobs import JobRejected
-from models.memory import is_out_of_memory, release_memory
 
 # One generator for all candidates (the reference's way) or one for each candidate.
 Generators = torch.Generator | list[torch.Generator]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.engines.paint import painter as painter_module
+from models.engines.paint.denoise import Denoiser
+from models.engines.paint.engine import PaintEngine
 from models.jobs import Failed
-from models.paint import painter as painter_module
-from models.paint.denoise import Denoiser
-from models.paint.engine import PaintEngine
-from tests.models.paint.jobs import finish, job, paint, pixels, result_of
+from tests.models.engines.paint.jobs import finish, job, paint, pixels, result_of
 
 
 class ShortOfMemory:

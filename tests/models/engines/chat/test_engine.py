@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.chat.engine import ChatEngine, create_engine
 from models.checkpoints.conversion import write_folder
 from models.checkpoints.loading import CheckpointError, LoadedChat, published_name
+from models.engines.chat.engine import ChatEngine, create_engine
 from models.jobs import (
     ChatGeneration,
     ChatResult,
@@ -22,7 +22,7 @@ from models.jobs import (
     Turn,
 )
 from models.networks.cpm_bee.kv_cache import KVCache
-from tests.models.chat.jobs import BEAMS, EACH, GREEDY, MIXED, SAMPLED, SIDE_PX, job, picture, timeless
+from tests.models.engines.chat.jobs import BEAMS, EACH, GREEDY, MIXED, SAMPLED, SIDE_PX, job, picture, timeless
 
 # Answers -------------------------------------------------------------------------------------------------------------
 

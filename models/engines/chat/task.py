@@ -7,12 +7,12 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from models.chat.beam_search import BeamSearch
-from models.chat.decoding import Decoding, Search
-from models.chat.prompt import build_prompt, pack_prompts
-from models.chat.sampling import Sampling
-from models.chat.vision_states import VisionStates, from_bytes, to_bytes
-from models.chat.vocabulary import AnswerVocabulary
+from models.engines.chat.beam_search import BeamSearch
+from models.engines.chat.decoding import Decoding, Search
+from models.engines.chat.image_embeddings import VisionStates, from_bytes, to_bytes
+from models.engines.chat.prompt import build_prompt, pack_prompts
+from models.engines.chat.sampling import Sampling
+from models.engines.chat.vocabulary import AnswerVocabulary
 from models.jobs import ChatJob, ChatResult, Delta, EngineEvent, Generated, JobRejected, Observe, StateComputed
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.tokenizer import Tokenizer, unescape

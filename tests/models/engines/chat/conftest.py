@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from models.chat.engine import ChatEngine
 from models.checkpoints.loading import LoadedChat
+from models.engines.chat.engine import ChatEngine
 from models.jobs import ChatJob, ChatResult, Delta, EngineEvent, Failed, Generated
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
+from models.engines.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
 from models.jobs import ChatGeneration
 from models.networks.cpm_bee.answer_bias import DecodeStep
 

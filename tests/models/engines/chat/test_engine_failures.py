@@ -9,7 +9,7 @@ import torch
 
 from models.jobs import ChatGeneration, JobRejected, PaintJob
 from models.networks.cpm_bee.model import CPMBee
-from tests.models.chat.jobs import EACH, MIXED, job, timeless
+from tests.models.engines.chat.jobs import EACH, MIXED, job, timeless
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.paint.rerank import Reranker
+from models.engines.paint.rerank import Reranker
 from tests.models.clip import write_tiny_clip
 
 PROMPT = "红色的猫"

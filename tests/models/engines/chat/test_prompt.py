@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.chat.prompt import ChatPrompt, build_prompt, chat_tree, pack_prompts, turn_text
+from models.engines.chat.prompt import ChatPrompt, build_prompt, chat_tree, pack_prompts, turn_text
 from models.jobs import ChatGeneration, ChatJob, JobRejected, Turn
 from models.networks.cpm_bee.packing import pack_chat
 from models.networks.cpm_bee.tokenizer import Tokenizer, escape

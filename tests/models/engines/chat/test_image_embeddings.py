@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.chat.vision_states import VisionStates, from_bytes, to_bytes
+from models.engines.chat.image_embeddings import VisionStates, from_bytes, to_bytes
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from models.engines.paint.engine import PaintEngine
 from models.jobs import EngineEvent, Generated, PaintJob
-from models.paint.engine import PaintEngine
 
 
 def job(job_id: str = "job", **fields: Any) -> PaintJob:

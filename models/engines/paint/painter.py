@@ -13,10 +13,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from models.jobs import Candidate, Generated, JobRejected, Observe, PaintJob, PaintResult, Progress
-from models.networks.cpm_bee.packing import PackedBatch
-from models.networks.paint.model import PaintModel
-from models.paint.denoise import (
+from models.engines.paint.denoise import (
     Denoiser,
     candidate_generators,
     check_num_steps,
@@ -25,8 +22,11 @@ from models.paint.denoise import (
     make_scheduler,
     to_bytes,
 )
-from models.paint.prompt import PROMPT_ROW
-from models.paint.rerank import Reranker
+from models.engines.paint.prompt import PROMPT_ROW
+from models.engines.paint.rerank import Reranker
+from models.jobs import Candidate, Generated, JobRejected, Observe, PaintJob, PaintResult, Progress
+from models.networks.cpm_bee.packing import PackedBatch
+from models.networks.paint.model import PaintModel
 
 # What the slices of a job yield; None where there is nothing to tell.
 Slices = Iterator[Progress | Generated | None]

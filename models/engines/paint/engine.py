@@ -12,6 +12,10 @@ from pathlib import Path
 import torch
 
 from models.checkpoints.loading import LoadedPaint, load_paint
+from models.engines.oom import is_out_of_memory, release_memory
+from models.engines.paint.painter import Painter, Slices
+from models.engines.paint.prompt import pack_job
+from models.engines.paint.rerank import Reranker
 from models.jobs import (
     EngineConfig,
     EngineEvent,
@@ -23,12 +27,8 @@ from models.jobs import (
     Observe,
     PaintJob,
 )
-from models.memory import is_out_of_memory, release_memory
 from models.networks.cpm_bee.folding import fold_scalings
 from models.networks.cpm_bee.tokenizer import Tokenizer
-from models.paint.painter import Painter, Slices
-from models.paint.prompt import pack_job
-from models.paint.rerank import Reranker
 
 logger = logging.getLogger(__name__)
 

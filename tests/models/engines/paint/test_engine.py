@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from models.engines.paint import painter as painter_module
+from models.engines.paint.denoise import Denoiser
+from models.engines.paint.engine import PaintEngine, create_engine
+from models.engines.paint.painter import preview_steps
 from models.jobs import ChatJob, EngineConfig, JobRejected, Progress
-from models.paint import painter as painter_module
-from models.paint.denoise import Denoiser
-from models.paint.engine import PaintEngine, create_engine
-from models.paint.painter import preview_steps
-from tests.models.paint.jobs import finish, job, paint, pixels, result_of
+from tests.models.engines.paint.jobs import finish, job, paint, pixels, result_of
 
 
 def test_description(engine: PaintEngine, bare_engine: PaintEngine) -> None:
