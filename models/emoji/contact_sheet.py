@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from models.datasets.examples import Pixels, Round
 from models.emoji.drawings import Style
 from models.emoji.names import box_names
 from models.emoji.sources import EmojiPictures, EmojiTalks
-from models.finetune.examples import Pixels, Round
 
 _SIDE_PX = 96
 _COLUMNS, _TALK_ROWS, _PICTURE_ROWS = 5, 4, 2

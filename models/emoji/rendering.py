@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.datasets.examples import Pixels
 from models.emoji.scene import Ground, Scene
 from models.emoji.studio import Studio
-from models.finetune.examples import Pixels
 
 _NUM_NOISE_OFFSETS = 65536
 

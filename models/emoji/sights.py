@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from models.datasets.examples import UNSEEN, Sight
 from models.emoji.grounds import COLOURS
 from models.emoji.scene import MAX_COUNT, Scene
 from models.emoji.sources import EmojiTalks
-from models.finetune.examples import UNSEEN, Sight
 
 
 class EmojiSights:

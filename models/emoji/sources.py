@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from models.datasets.examples import CaptionedPicture, Conversation, Pixels, Round
 from models.emoji.captions import Subject, caption, draw_subject
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
@@ -17,7 +18,6 @@ from models.emoji.rendering import render
 from models.emoji.scene import Layout, Scene, draw_scene, paint_scene
 from models.emoji.studio import Studio
 from models.emoji.talk import QUESTIONS_ABOUT_NAMES, QUESTIONS_OF_ALL_KINDS, Questions, talk
-from models.finetune.examples import CaptionedPicture, Conversation, Pixels, Round
 
 # Compositions of one seed are not those of another: what is learnt from and what is judged on.
 TRAINING_SEED = 1

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 
-from models.finetune.examples import Language
+from models.datasets.examples import Language
 
 Wordings = Mapping[Language, tuple[str, ...]]
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from models.finetune.examples import Language
+from models.datasets.examples import Language
 
 # Questions for a thing, which an answer may say more about: what it lies on.
 NAME_KINDS = frozenset({"name", "side", "translate"})

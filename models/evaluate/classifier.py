@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.datasets.examples import Pixels
 from models.emoji.drawings import Drawings, Style, shared_drawings
 from models.emoji.names import emoji_names
 from models.evaluate.errors import EvaluationError
-from models.finetune.examples import Pixels
 
 SIDE_PX = 64
 FILE = Path(__file__).parent / "data" / "classifier.safetensors"

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from models.checkpoints.loading import LoadedChat
+from models.datasets.examples import Pixels, Round
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.rendering import render
@@ -21,7 +22,6 @@ from models.emoji.talk import name_answer
 from models.emoji.wordings import QUESTIONS, TRANSLATE
 from models.evaluate.answers import Verdict, judge
 from models.evaluate.asking import BATCH_SIZE, Talk, ask
-from models.finetune.examples import Pixels, Round
 from models.jobs import ChatGeneration
 
 Tongue = Literal["en", "zh"]

@@ -7,12 +7,12 @@ import numpy as np
 from PIL import Image
 
 from models.checkpoints.loading import LoadedChat
+from models.datasets.examples import Pixels
 from models.engines.chat.vocabulary import NonFiniteLogits
 from models.evaluate.asking import Talk, ask
 from models.evaluate.errors import EvaluationError
 from models.evaluate.llava import Reply
 from models.evaluate.picture_files import read_picture
-from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, JobRejected
 from models.networks.cpm_bee.folding import fold_scalings
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from models.checkpoints.loading import LoadedChat, LoadedPaint
+from models.datasets.examples import Pixels
 from models.emoji.names import EmojiName
 from models.emoji.talk import name_answer
 from models.engines.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
@@ -16,7 +17,6 @@ from models.evaluate.answers import judge
 from models.evaluate.asking import Talk, ask
 from models.evaluate.classifier import Classifier, resized
 from models.evaluate.exam import TONGUES, Tongue
-from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, PaintJob
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.cpm_bee.tokenizer import escape

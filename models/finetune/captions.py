@@ -8,7 +8,7 @@ from typing import Literal, Self
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from models.finetune.examples import CaptionedPicture, PictureSource
+from models.datasets.examples import CaptionedPicture, PictureSource
 from models.finetune.sources import EMOJI, NUM_EMOJI_EXAMPLES, VALIDATION_SEED
 
 EMOJI_PAINT_STYLES: tuple[Literal["twemoji"], ...] = ("twemoji",)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.datasets.examples import Conversation, ConversationSource
 from models.finetune.chat_batch import ChatBatch, RowGroup, collate_conversations
 from models.finetune.chat_validation import exact_matches
-from models.finetune.examples import Conversation, ConversationSource
 from models.finetune.export import export_chat
 from models.finetune.lora import LoraSettings, add_adapters, is_adapter, merged
 from models.finetune.muon import layer_weights

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.datasets.examples import Conversation, Pixels
 from models.engines.chat.prompt import chat_tree, turn_text
-from models.finetune.examples import Conversation, Pixels
 from models.networks.cpm_bee.data_tree import ANSWER_KEY, DataTree, PackedSequence
 from models.networks.cpm_bee.packing import IGNORED_TARGET, PackedBatch, collate_training, pack_tree
 from models.networks.cpm_bee.tokenizer import Tokenizer, escape

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from models.finetune.examples import ConversationSource
+from models.datasets.examples import ConversationSource
 from models.finetune.sources import VALIDATION_SEED, DataSettings, Part, conversation_sources, emoji_talks
 
 NUM_THINGS = 50

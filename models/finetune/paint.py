@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from models.checkpoints.companion_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
 from models.checkpoints.conversion import write_folder, write_json
 from models.checkpoints.loading import published_name
+from models.datasets.examples import PictureSource
 from models.engines.paint.denoise import make_scheduler
-from models.finetune.examples import PictureSource
 from models.finetune.muon import layer_weights
 from models.finetune.noise import draw_diffusion
 from models.finetune.paint_batch import PaintBatch, collate_pictures

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.datasets.examples import CaptionedPicture
 from models.engines.paint.prompt import paint_tree
-from models.finetune.examples import CaptionedPicture
 from models.finetune.noise import DiffusionDraws
 from models.networks.cpm_bee.packing import PackedBatch, pack_paint
 from models.networks.cpm_bee.tokenizer import Tokenizer, escape

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.finetune.examples import Conversation, ConversationSource
-from models.finetune.llava import LlavaTalks
+from models.datasets.examples import Conversation, ConversationSource
+from models.datasets.llava import LlavaTalks
 
 if TYPE_CHECKING:
     from models.emoji.sources import EmojiTalks, Lessons

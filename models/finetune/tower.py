@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.datasets.examples import UNSEEN, SightSource
 from models.finetune.chat import choose_trained
-from models.finetune.examples import UNSEEN, SightSource
 from models.finetune.export import export_chat
 from models.finetune.muon import layer_weights
 from models.finetune.task import Position, Task

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models.checkpoints.random_weights import draw_weights
-from models.finetune.examples import PictureSource
+from models.datasets.examples import PictureSource
 from models.finetune.noise import draw_normal
 from models.finetune.task import Position, Task
 from models.networks.vision.preprocess import normalise

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.checkpoints.loading import published_name
+from models.datasets.examples import Conversation, Round
+from models.datasets.llava import rounds_of
 from models.finetune.chat import ChatSettings, ChatTask, answer_logits
-from models.finetune.examples import Conversation, Round
-from models.finetune.llava import rounds_of
 from models.finetune.sources import Listed
 from models.networks.cpm_bee.packing import PackedBatch
 from models.parity.fixtures import Fixtures

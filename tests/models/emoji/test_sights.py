@@ -1,10 +1,10 @@
 import numpy as np
 
+from models.datasets.examples import UNSEEN
 from models.emoji.grounds import COLOURS
 from models.emoji.names import EmojiName
 from models.emoji.sights import EmojiSights
 from models.emoji.sources import EmojiTalks
-from models.finetune.examples import UNSEEN
 
 
 def test_labels_say_what_the_scene_shows(names: tuple[EmojiName, ...]) -> None:

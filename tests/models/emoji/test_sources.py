@@ -3,11 +3,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from models.datasets.examples import ConversationSource, PictureSource
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, Curriculum, EmojiPictures, EmojiTalks, Lessons
 from models.emoji.talk import name_answer
-from models.finetune.examples import ConversationSource, PictureSource
 
 SIDE_PX = 48
 

@@ -9,11 +9,11 @@ import torch
 
 from models.checkpoints.loading import LoadedChat
 from models.checkpoints.random_weights import random_chat
+from models.datasets.examples import Pixels
 from models.engines.chat.image_embeddings import VisionStates
 from models.engines.chat.task import ChatRuntime, ChatTask
 from models.evaluate import asking
 from models.evaluate.asking import Talk, ask
-from models.finetune.examples import Pixels
 from models.jobs import ChatGeneration, ChatJob, ChatResult, Generated, Turn
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig

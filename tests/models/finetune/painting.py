@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.finetune.examples import CaptionedPicture
+from models.datasets.examples import CaptionedPicture
 from models.finetune.vae import random_vae
-from tests.models.finetune.conftest import VOCABULARY
+from tests.models.training_files import VOCABULARY
 
 SIDE_PX = 32
 VAE_SIZES = {

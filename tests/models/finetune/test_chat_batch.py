@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.datasets.examples import Conversation, Pixels, Round
 from models.finetune.chat import answer_logits
 from models.finetune.chat_batch import ChatBatch, collate_conversations, round_trees
-from models.finetune.examples import Conversation, Pixels, Round
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.packing import IGNORED_TARGET, PromptTooLong, pack_training
 from models.networks.cpm_bee.tokenizer import Tokenizer

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoints.loading import load_chat
+from models.datasets.examples import Conversation, Round
 from models.finetune.chat import ChatSettings, ChatTask
-from models.finetune.examples import Conversation, Round
 from models.finetune.lora import LoraSettings, is_adapter
-from models.finetune.sources import Listed, Mixed
+from models.finetune.sources import Listed
 from models.finetune.start import chat_from_sizes
 from models.finetune.task import Position
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.tokenizer import Tokenizer
-from tests.models.finetune.conftest import Data
+from tests.models.training_files import Data
 
 LORA = LoraSettings(rank=2, alpha=6, parts="both")
 
@@ -152,15 +152,6 @@ def test_what_is_left_out_is_counted(data: Data, model: ChatModel, conversations
     task = task_of(data, model, [conversations[0], Conversation(None, ())], ChatSettings(max_len=10))
     task.loss(task.collate([Position(index, 0, 0, index) for index in range(2)]))
     assert task.counts() == {"skipped_rounds": 1, "skipped_conversations": 1}
-
-
-def test_replayed_examples_are_others_in_every_epoch(conversations: list[Conversation]) -> None:
-    mixed = Mixed(Listed(conversations[:2]), Listed(conversations[2:8]), num_replayed=3)
-    assert len(mixed) == 5
-    assert mixed.conversation(1, 4) is conversations[1]
-    replayed = [mixed.conversation(index, epoch) for epoch in range(3) for index in (2, 3, 4)]
-    expected = [conversations[index] for index in (2, 3, 4, 5, 6, 7, 2, 3, 4)]
-    assert all(talk is other for talk, other in zip(replayed, expected, strict=True))
 
 
 def test_language_model_and_its_embedding_have_rates_of_their_own(

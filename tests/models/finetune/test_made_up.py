@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from models.checkpoints.loading import load_chat
+from models.datasets.examples import Conversation
+from models.datasets.llava import LlavaTalks
 from models.finetune.chat_validation import exact_matches
 from models.finetune.cli import main
-from models.finetune.examples import Conversation
-from models.finetune.llava import LlavaTalks
 from models.finetune.made_up import NUM_THINGS, PARTS, draw, things, write
-from tests.models.finetune.conftest import COLOURS, Data, turns
+from tests.models.training_files import COLOURS, Data, turns
 
 NUM_TAUGHT = 2
 NUM_OLD = 6

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from models.datasets.examples import Conversation
 from models.finetune.chat import ChatSettings, ChatTask
 from models.finetune.cli import main
-from models.finetune.examples import Conversation
 from models.finetune.logs import STEPS_FILE, read_rows
 from models.finetune.muon import Muon, layer_weights, orthogonalise
 from models.finetune.sources import Listed
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.tokenizer import Tokenizer
-from tests.models.finetune.conftest import Data
+from tests.models.training_files import Data
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 40), (40, 12)])

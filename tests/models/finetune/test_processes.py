@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from models.checkpoints.loading import load_chat
 from models.finetune.cli import main
 from models.finetune.logs import STEPS_FILE, VALIDATION_FILE, read_rows
-from tests.models.finetune.conftest import Data
+from tests.models.training_files import Data
 
 NUM_STEPS = 6
 FLAGS = ("--steps", str(NUM_STEPS), "--export-dtype", "float32", "--max-gradient-norm", "2")

@@ -12,7 +12,7 @@ import pytest
 from models.finetune.cli import main
 from models.finetune.logs import STEPS_FILE, read_rows
 from models.finetune.state import NUM_KEPT, saved_states
-from tests.models.finetune.conftest import Data
+from tests.models.training_files import Data
 
 FLAGS = ("--batch-size", "4", "--accumulation", "2", "--max-gradient-norm", "5", "--save-every", "5", "--resume")
 KILLED_AFTER_STEPS = 12  # between two saved states

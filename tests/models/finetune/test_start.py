@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
+from models.datasets.examples import Conversation
 from models.finetune.chat import ChatSettings, ChatTask
-from models.finetune.examples import Conversation
 from models.finetune.sources import Listed
 from models.finetune.start import chat_from_sizes, deepen, draw_alike
 from models.networks.cpm_bee.tokenizer import Tokenizer
-from tests.models.finetune.conftest import SPECIAL, Data
+from tests.models.training_files import SPECIAL, Data
 
 SPELLINGS = [("red", "Red", "红"), ("blue", "Blue", "蓝"), ("green", "unknown", "绿")]
 

@@ -10,15 +10,15 @@ import torch
 
 from models.checkpoints.loading import load_chat
 from models.checkpoints.tensor_files import CheckpointError
+from models.datasets.examples import UNSEEN, Sight
 from models.finetune.cli import main
-from models.finetune.examples import UNSEEN, Sight
 from models.finetune.loop import RunSettings, train
 from models.finetune.schedule import Schedule
 from models.finetune.start import chat_from_sizes, take_tower
 from models.finetune.task import Position
 from models.finetune.tower import TowerTask
 from models.networks.chat.model import ChatModel
-from tests.models.finetune.conftest import Data
+from tests.models.training_files import Data
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.finetune.examples import Round
+from models.datasets.examples import Round
 from models.parity.finetune import check_step, first_round
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report

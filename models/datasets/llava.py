@@ -17,8 +17,8 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image, ImageOps
 
-from models.finetune.augment import augment
-from models.finetune.examples import Conversation, Pixels, Round
+from models.datasets.augment import augment
+from models.datasets.examples import Conversation, Pixels, Round
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.emoji.export import export_llava
+from models.datasets.llava import read_talks
+from models.datasets.llava_export import export_llava
 from models.emoji.names import EmojiName
 from models.emoji.sources import EmojiTalks
-from models.finetune.llava import read_talks
 
 
 def test_exported_conversations_read_back_as_they_were(tmp_path: Path, names: tuple[EmojiName, ...]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from models.finetune.examples import Conversation, ConversationSource
+from models.datasets.examples import Conversation, ConversationSource
 
 CONVERSATIONS_FILE = "conversations.json"
 IMAGES_FOLDER = "images"

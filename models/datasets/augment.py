@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from models.finetune.examples import Pixels
+from models.datasets.examples import Pixels
 
 CROP_AREA = (0.5, 1.0)  # shares of the picture
 CROP_ASPECT = (3 / 4, 4 / 3)

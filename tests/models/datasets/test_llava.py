@@ -1,4 +1,4 @@
-"""LLaVA's layout: what is read, refused, left out; pictures as they are and changed at random."""
+"""LLaVA's layout: what is read, refused, left out."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.finetune.augment import OPERATIONS, augment, crop_box
-from models.finetune.examples import Round
-from models.finetune.llava import LlavaTalks, read_talks
-from models.finetune.sources import DataSettings, conversation_sources
-from tests.models.finetune.conftest import Data, turns
+from models.datasets.examples import Round
+from models.datasets.llava import LlavaTalks, read_talks
+from tests.models.training_files import Data, turns
 
 
 def written(folder: Path, records: Any) -> Path:
@@ -76,35 +74,3 @@ def test_pictures_are_resized_as_they_are_or_changed_by_seed_index_and_epoch(dat
     assert np.array_equal(changed.conversation(2, 3).pixels, changed.conversation(2, 3).pixels)  # type: ignore[arg-type]
     assert not np.array_equal(changed.conversation(2, 3).pixels, changed.conversation(2, 4).pixels)  # type: ignore[arg-type]
     assert np.array_equal(changed.unchanged().conversation(2, 3).pixels, expected)  # type: ignore[arg-type]
-
-
-def test_crops_keep_half_the_area_or_more_within_the_picture() -> None:
-    rng = np.random.default_rng(0)
-    for width, height in ((300, 200), (40, 400)):
-        for _ in range(50):
-            left, top, right, bottom = crop_box(width, height, rng)
-            assert 0 <= left < right <= width and 0 <= top < bottom <= height
-    areas = [np.prod(np.subtract(*np.array(crop_box(100, 100, rng)).reshape(2, 2)[::-1])) for _ in range(200)]
-    assert 4900 <= min(areas) < 6000 and 9000 < max(areas) <= 10_000
-
-
-def test_each_operation_changes_a_picture_in_its_own_way() -> None:
-    pixels = np.random.default_rng(1).integers(60, 200, (24, 24, 3)).astype(np.uint8)
-    picture = Image.fromarray(pixels)
-    changed = [np.asarray(operation(picture, np.random.default_rng(2))) for operation in OPERATIONS]
-    assert np.array_equal(changed[0], pixels)
-    assert len({array.tobytes() for array in changed}) == len(OPERATIONS)
-    assert all(array.shape == (24, 24, 3) for array in changed)
-    assert np.ptp(changed[1]) > 250 > np.ptp(pixels)  # autocontrast
-    assert changed[3].mean() > pixels.mean()  # brightness
-    assert augment(picture, 32, np.random.default_rng(3)).shape == (32, 32, 3)
-
-
-def test_the_last_conversations_of_a_file_are_held_out(data: Data) -> None:
-    settings = DataSettings(str(data.talks), data.images, min_side_px=32, num_validation=3)
-    training, validation = conversation_sources(settings, 32)
-    assert validation is not None and (len(training), len(validation)) == (9, 3)
-    whole = read(data.talks, data.images)
-    assert validation.conversation(0, 0).rounds == whole.conversation(9, 0).rounds
-    with pytest.raises(ValueError, match="12 conversations, of which 12"):
-        conversation_sources(DataSettings(str(data.talks), data.images, num_validation=12), 32)
