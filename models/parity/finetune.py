@@ -10,13 +10,13 @@ from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.checkpoints.loading import published_name
 from models.datasets.examples import Conversation, Round
 from models.datasets.llava import rounds_of
-from models.finetune.chat import ChatSettings, ChatTask, answer_logits
-from models.finetune.sources import Listed
 from models.networks.cpm_bee.packing import PackedBatch
 from models.parity.fixtures import Fixtures
 from models.parity.language import load_model
 from models.parity.report import Report
 from models.parity.vision import resize
+from models.training.chat.task import ChatSettings, ChatTask, answer_logits
+from models.training.sources import Listed
 
 LOSS_LIMIT = 1e-5  # relative
 LOGITS_LIMIT = 1e-3

@@ -22,7 +22,7 @@ _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_le
 _MODEL_COMMANDS = {
     "checkpoint": "models.checkpoints.cli",
     "evaluate": "models.evaluate.cli",
-    "finetune": "models.finetune.cli",
+    "finetune": "models.training.cli",
 }
 
 
