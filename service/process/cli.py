@@ -21,7 +21,7 @@ _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_le
 # Commands with parsers of their own, which take torch
 _MODEL_COMMANDS = {
     "checkpoint": "models.checkpoints.cli",
-    "evaluate": "models.evaluate.cli",
+    "evaluate": "models.evaluation.cli",
     "finetune": "models.training.cli",
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from models.checkpoints.loading import LoadedChat
 from models.datasets.examples import Conversation
-from models.evaluate.asking import Talk, ask
+from models.evaluation.asking import Talk, ask
 from models.jobs import ChatGeneration
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.tokenizer import Tokenizer
