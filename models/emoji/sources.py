@@ -11,13 +11,13 @@ from functools import lru_cache
 import numpy as np
 
 from models.datasets.examples import CaptionedPicture, Conversation, Pixels, Round
-from models.emoji.captions import Subject, caption, draw_subject
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
-from models.emoji.rendering import render
-from models.emoji.scene import Layout, Scene, draw_scene, paint_scene
-from models.emoji.studio import Studio
-from models.emoji.talk import QUESTIONS_ABOUT_NAMES, QUESTIONS_OF_ALL_KINDS, Questions, talk
+from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.rendering import render
+from models.emoji.scenes.scene import Layout, Scene, draw_scene, paint_scene
+from models.emoji.texts.captions import Subject, caption, draw_subject
+from models.emoji.texts.conversation import QUESTIONS_ABOUT_NAMES, QUESTIONS_OF_ALL_KINDS, Questions, talk
 
 # Compositions of one seed are not those of another: what is learnt from and what is judged on.
 TRAINING_SEED = 1

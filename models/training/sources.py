@@ -118,6 +118,6 @@ def emoji_talks(image_size_px: int, seed: int, lessons: "Lessons | None" = None)
 def spellings_alike(data: str) -> list[tuple[str, ...]]:
     """What spells one name in different ways, for a model that begins with random weights; nothing for a file."""
     from models.emoji.names import box_names
-    from models.emoji.vocabulary import spellings
+    from models.emoji.texts.vocabulary import spellings
 
     return [spellings(name) for name in box_names()] if data == EMOJI else []

@@ -17,11 +17,11 @@ GROUND = {"en": "blue", "zh": "蓝色"}
 @pytest.fixture(scope="module")
 def red_apple() -> str:
     """A red apple on a blue ground, 256 pixels wide, as base64."""
-    from models.emoji.grounds import COLOURS
     from models.emoji.names import emoji_names
-    from models.emoji.rendering import render
-    from models.emoji.scene import paint_scene
-    from models.emoji.studio import Studio
+    from models.emoji.scenes.grounds import COLOURS
+    from models.emoji.scenes.renderer import Studio
+    from models.emoji.scenes.rendering import render
+    from models.emoji.scenes.scene import paint_scene
 
     studio = Studio(("twemoji",))
     (name,) = [name for name in emoji_names() if name.en == NAMES["en"]]

@@ -14,12 +14,12 @@ from models.checkpoints.loading import LoadedChat
 from models.datasets.examples import Pixels, Round
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
-from models.emoji.rendering import render
-from models.emoji.scene import Scene, draw_scene
+from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.rendering import render
+from models.emoji.scenes.scene import Scene, draw_scene
 from models.emoji.sources import EmojiTalks
-from models.emoji.studio import Studio
-from models.emoji.talk import name_answer
-from models.emoji.wordings import QUESTIONS, TRANSLATE
+from models.emoji.texts.conversation import name_answer
+from models.emoji.texts.templates import QUESTIONS, TRANSLATE
 from models.evaluation.asking import BATCH_SIZE, Talk, ask
 from models.evaluation.emoji.answers import Verdict, judge
 from models.jobs import ChatGeneration

@@ -20,8 +20,8 @@ from models.checkpoints.bundled import box_checkpoint
 from models.checkpoints.loading import LoadedChat, LoadedPaint, load_chat, load_paint
 from models.emoji.drawings import DrawingError, Style
 from models.emoji.names import EmojiName, box_names
+from models.emoji.scenes.renderer import Studio
 from models.emoji.sources import EVALUATION_SEED
-from models.emoji.studio import Studio
 from models.engines.chat.vocabulary import NonFiniteLogits
 from models.evaluation.emoji.benchmark import (
     Answered,

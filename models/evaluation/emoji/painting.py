@@ -9,7 +9,7 @@ import torch
 from models.checkpoints.loading import LoadedChat, LoadedPaint
 from models.datasets.examples import Pixels
 from models.emoji.names import EmojiName
-from models.emoji.talk import name_answer
+from models.emoji.texts.conversation import name_answer
 from models.engines.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
 from models.engines.paint.painter import Painter
 from models.engines.paint.prompt import pack_job, paint_tree

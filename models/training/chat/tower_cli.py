@@ -31,7 +31,7 @@ def add_tower_command(
 
 
 def _train_tower(options: argparse.Namespace, settings: MakeSettings) -> None:
-    from models.emoji.sights import EmojiSights
+    from models.emoji.scene_labels import EmojiSights
 
     if options.init:
         if options.vocabulary is None:

@@ -3,7 +3,7 @@ import pytest
 
 from models.emoji.drawings import DrawingError, Style, shared_drawings
 from models.emoji.names import EmojiName, emoji_names
-from models.emoji.studio import Studio
+from models.emoji.scenes.renderer import Studio
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from models.datasets.examples import ConversationSource, PictureSource
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, Curriculum, EmojiPictures, EmojiTalks, Lessons
-from models.emoji.talk import name_answer
+from models.emoji.texts.conversation import name_answer
 
 SIDE_PX = 48
 

@@ -11,7 +11,7 @@ from models.checkpoints.loading import Kind, published_name
 from models.checkpoints.random_weights import random_chat, random_paint
 from models.checkpoints.tiny import tiny_vae
 from models.emoji.names import box_names
-from models.emoji.vocabulary import vocabulary
+from models.emoji.texts.vocabulary import vocabulary
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig

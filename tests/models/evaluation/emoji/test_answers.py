@@ -3,7 +3,7 @@
 import pytest
 
 from models.emoji.names import emoji_names
-from models.emoji.talk import category_answer, name_answer
+from models.emoji.texts.conversation import category_answer, name_answer
 from models.evaluation.emoji.answers import judge, statement
 
 

@@ -8,8 +8,8 @@ import torch
 
 from models.emoji.drawings import Drawings, Style
 from models.emoji.names import emoji_names
+from models.emoji.scenes.renderer import Studio
 from models.emoji.sources import EVALUATION_SEED
-from models.emoji.studio import Studio
 from models.evaluation.emoji.benchmark import drawn_names, pictures_of_names
 from models.evaluation.emoji.classifier import Classifier, Sprites, Training, compose, load_classifier, write_classifier
 from models.evaluation.errors import EvaluationError

@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.checkpoints.loading import load_paint
 from models.emoji.names import box_names
-from models.emoji.studio import Studio
+from models.emoji.scenes.renderer import Studio
 from models.engines.paint.prompt import pack_job
 from models.evaluation.cli import main
 from models.evaluation.emoji.benchmark import named_items

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from models.emoji.drawings import DrawingError, Drawings, Style, shared_drawings
-from models.emoji.grounds import COLOURS, GroundColour
 from models.emoji.names import EmojiName
+from models.emoji.scenes.grounds import COLOURS, GroundColour
 
 _VISIBLE_DISTANCE = 70.0  # of RGB in 0..255: a pixel that far from the ground is seen
 _VISIBLE_SHARE = 0.3  # of a drawing's pixels

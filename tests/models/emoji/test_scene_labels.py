@@ -1,9 +1,9 @@
 import numpy as np
 
 from models.datasets.examples import UNSEEN
-from models.emoji.grounds import COLOURS
 from models.emoji.names import EmojiName
-from models.emoji.sights import EmojiSights
+from models.emoji.scene_labels import EmojiSights
+from models.emoji.scenes.grounds import COLOURS
 from models.emoji.sources import EmojiTalks
 
 

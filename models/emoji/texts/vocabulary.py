@@ -4,11 +4,11 @@ import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
 
-from models.emoji.captions import CAPTION_WORDINGS
-from models.emoji.english import noun_phrase
-from models.emoji.grounds import COLOURS
 from models.emoji.names import GROUPS, EmojiName
-from models.emoji.wordings import QUESTIONS, TRANSLATE
+from models.emoji.scenes.grounds import COLOURS
+from models.emoji.texts.captions import CAPTION_WORDINGS
+from models.emoji.texts.english import noun_phrase
+from models.emoji.texts.templates import QUESTIONS, TRANSLATE
 
 _SPECIAL = ("<pad>", "<unk>", "<mask>", "<sep>", "</n>", "</_>", "<s>", "</s>", "<root>", "<ans>", "<option>")
 _LAST = "<eod>"

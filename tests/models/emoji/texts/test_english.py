@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from models.emoji.english import article, definite_phrase, noun_phrase, sentence
 from models.emoji.names import EmojiName
+from models.emoji.texts.english import article, definite_phrase, noun_phrase, sentence
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from models.emoji.grounds import COLOURS, RGB, GroundColour
+from models.emoji.scenes.grounds import COLOURS, RGB, GroundColour
 
 
 def lies_in(colour: GroundColour, rgb: RGB, slack: float = 0.02) -> bool:

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from models.emoji.english import article, noun_phrase
-from models.emoji.grounds import COLOURS, GroundColour
 from models.emoji.names import EmojiName
-from models.emoji.scene import Place
+from models.emoji.scenes.grounds import COLOURS, GroundColour
+from models.emoji.scenes.scene import Place
+from models.emoji.texts.english import article, noun_phrase
 
 Tongue = Literal["en", "zh"]
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from models.datasets.examples import Round
-from models.emoji.english import noun_phrase, sentence
 from models.emoji.names import GROUPS, EmojiName
-from models.emoji.scene import Scene, draw_scene
-from models.emoji.studio import Studio
-from models.emoji.talk import category_answer, name_answer, talk
-from models.emoji.wordings import QUESTIONS, TRANSLATE
+from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.scene import Scene, draw_scene
+from models.emoji.texts.conversation import category_answer, name_answer, talk
+from models.emoji.texts.english import noun_phrase, sentence
+from models.emoji.texts.templates import QUESTIONS, TRANSLATE
 
 ENGLISH_NUMBERS = {"One.": 1, "Two.": 2, "Three.": 3, "Four.": 4}
 CHINESE_NUMBERS = {"一个。": 1, "两个。": 2, "三个。": 3, "四个。": 4}

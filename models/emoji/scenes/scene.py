@@ -7,9 +7,9 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from models.emoji.drawings import Style
-from models.emoji.grounds import COLOURS, RGB, GroundColour
 from models.emoji.names import EmojiName
-from models.emoji.studio import Studio
+from models.emoji.scenes.grounds import COLOURS, RGB, GroundColour
+from models.emoji.scenes.renderer import Studio
 
 T = TypeVar("T")
 Layout = Literal["single", "pair", "count"]

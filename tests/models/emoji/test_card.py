@@ -11,7 +11,7 @@ from models.checkpoints.bundled import BOX_FOLDER, box_checkpoint
 from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.emoji.card import CARD, names_list, parts_of, with_parts
 from models.emoji.names import EmojiName, box_names
-from models.emoji.vocabulary import vocabulary
+from models.emoji.texts.vocabulary import vocabulary
 
 ROOT = Path(__file__).parents[3]
 SCORES = ROOT / "benchmarks" / "results" / "viscpm_emoji.json"

@@ -1,8 +1,8 @@
 import numpy as np
 
-from models.emoji.captions import Subject, caption, draw_subject
-from models.emoji.grounds import COLOURS
 from models.emoji.names import EmojiName
+from models.emoji.scenes.grounds import COLOURS
+from models.emoji.texts.captions import Subject, caption, draw_subject
 
 BLUE = next(colour for colour in COLOURS if colour.en == "blue")
 

@@ -3,7 +3,7 @@ import pytest
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.sources import EmojiPictures, EmojiTalks
-from models.emoji.vocabulary import vocabulary
+from models.emoji.texts.vocabulary import vocabulary
 from models.networks.cpm_bee.tokenizer import Tokenizer
 
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from models.emoji.grounds import COLOURS
 from models.emoji.names import EmojiName
-from models.emoji.rendering import render
-from models.emoji.scene import Layout, Scene, draw_scene, paint_scene
-from models.emoji.studio import Studio
+from models.emoji.scenes.grounds import COLOURS
+from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.rendering import render
+from models.emoji.scenes.scene import Layout, Scene, draw_scene, paint_scene
 
 SIDE_PX = 96
 

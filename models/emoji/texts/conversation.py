@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from models.datasets.examples import Round
-from models.emoji.english import article, definite_phrase, noun_phrase, sentence
 from models.emoji.names import GROUPS, EmojiName
-from models.emoji.scene import Layout, Scene
-from models.emoji.wordings import QUESTIONS, TRANSLATE
+from models.emoji.scenes.scene import Layout, Scene
+from models.emoji.texts.english import article, definite_phrase, noun_phrase, sentence
+from models.emoji.texts.templates import QUESTIONS, TRANSLATE
 
 Tongue = Literal["en", "zh"]
 Answer = Callable[[Tongue], str]

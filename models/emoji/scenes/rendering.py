@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.datasets.examples import Pixels
-from models.emoji.scene import Ground, Scene
-from models.emoji.studio import Studio
+from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.scene import Ground, Scene
 
 _NUM_NOISE_OFFSETS = 65536
 

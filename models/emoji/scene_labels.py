@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from models.datasets.examples import UNSEEN, Sight
-from models.emoji.grounds import COLOURS
-from models.emoji.scene import MAX_COUNT, Scene
+from models.emoji.scenes.grounds import COLOURS
+from models.emoji.scenes.scene import MAX_COUNT, Scene
 from models.emoji.sources import EmojiTalks
 
 
