@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from models.datasets.examples import UNSEEN, Sight
+from models.emoji.scenes.composition import MAX_COUNT
 from models.emoji.scenes.grounds import COLOURS
-from models.emoji.scenes.scene import MAX_COUNT, Scene
+from models.emoji.scenes.scene import Scene
 from models.emoji.sources import EmojiTalks
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from models.datasets.examples import CaptionedPicture, Conversation, Pixels, Round
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
-from models.emoji.scenes.renderer import Studio
-from models.emoji.scenes.rendering import render
-from models.emoji.scenes.scene import Layout, Scene, draw_scene, paint_scene
+from models.emoji.scenes.composition import draw_scene, paint_scene
+from models.emoji.scenes.renderer import Renderer
+from models.emoji.scenes.scene import Layout, Scene
 from models.emoji.texts.captions import Subject, caption, draw_subject
 from models.emoji.texts.conversation import QUESTIONS_ABOUT_NAMES, QUESTIONS_OF_ALL_KINDS, Questions, talk
 
@@ -147,7 +147,7 @@ class EmojiTalks:
         if len(names) < 2 or not styles:
             raise ValueError(f"talks need two names and one style, got {len(names)} names and {len(styles)} styles")
         self.names = tuple(names)
-        self._studio = Studio(styles)
+        self._renderer = Renderer(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
         self._lessons = lessons or Lessons()
         self._learnt_order = _learnt_order(self.names, seed)
@@ -162,7 +162,7 @@ class EmojiTalks:
 
     def draw(self, scene: Scene) -> Pixels:
         """(side_px, side_px, 3) uint8."""
-        return render(self._studio, scene, self._side_px)
+        return self._renderer.render(scene, self._side_px)
 
     def scene_and_rounds(self, index: int, epoch: int) -> tuple[Scene, tuple[Round, ...]]:
         """The example before it is drawn."""
@@ -170,7 +170,7 @@ class EmojiTalks:
         lesson = self._lessons.draw(rng, epoch, len(self.names))
         names = self.names if lesson.num_names is None else self._learnt_order[: lesson.num_names]
         first = names[leading_name(self._seed, index + epoch * self._num_examples, len(names))]
-        scene = draw_scene(rng, self._studio, names, first, lesson.draw_layout(rng))
+        scene = draw_scene(rng, self._renderer, names, first, lesson.draw_layout(rng))
         rounds = talk(rng, scene, lesson.questions)
         return scene, rounds[:1] if lesson.is_brief else rounds
 
@@ -194,7 +194,7 @@ class EmojiPictures:
         if not names or not styles:
             raise ValueError(f"pictures need a name and a style, got {len(names)} names and {len(styles)} styles")
         self.names = tuple(names)
-        self._studio = Studio(styles)
+        self._renderer = Renderer(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
         self._curriculum = curriculum
         self._learnt_order = _learnt_order(self.names, seed) if curriculum else self.names
@@ -209,14 +209,14 @@ class EmojiPictures:
         if curriculum is not None:
             names = names[: curriculum.names_at(epoch, len(self.names))]
         name = names[leading_name(self._seed, index + epoch * self._num_examples, len(names))]
-        style = self._studio.styles_of(name)[0]
+        style = self._renderer.styles_of(name)[0]
         if curriculum is not None and rng.random() < curriculum.easy_at(epoch, len(self.names)):
             subject = Subject(name, None, "centre")
         else:
-            subject = draw_subject(rng, name, self._studio.visible_colours(style, name))
-        scene = paint_scene(self._studio, name, subject.colour, subject.place)
+            subject = draw_subject(rng, name, self._renderer.visible_colours(style, name))
+        scene = paint_scene(self._renderer, name, subject.colour, subject.place)
         words = caption(rng, subject, "en" if rng.random() < 0.5 else "zh")
-        return CaptionedPicture(render(self._studio, scene, self._side_px), words)
+        return CaptionedPicture(self._renderer.render(scene, self._side_px), words)
 
 
 def leading_name(seed: int, position: int, num_names: int) -> int:

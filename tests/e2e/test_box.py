@@ -18,16 +18,15 @@ GROUND = {"en": "blue", "zh": "蓝色"}
 def red_apple() -> str:
     """A red apple on a blue ground, 256 pixels wide, as base64."""
     from models.emoji.names import emoji_names
+    from models.emoji.scenes.composition import paint_scene
     from models.emoji.scenes.grounds import COLOURS
-    from models.emoji.scenes.renderer import Studio
-    from models.emoji.scenes.rendering import render
-    from models.emoji.scenes.scene import paint_scene
+    from models.emoji.scenes.renderer import Renderer
 
-    studio = Studio(("twemoji",))
+    renderer = Renderer(("twemoji",))
     (name,) = [name for name in emoji_names() if name.en == NAMES["en"]]
     (blue,) = [colour for colour in COLOURS if colour.en == GROUND["en"]]
     png = io.BytesIO()
-    Image.fromarray(render(studio, paint_scene(studio, name, blue, "centre"), 256)).save(png, "PNG")
+    Image.fromarray(renderer.render(paint_scene(renderer, name, blue, "centre"), 256)).save(png, "PNG")
     return base64.b64encode(png.getvalue()).decode()
 
 

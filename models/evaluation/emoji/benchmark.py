@@ -14,9 +14,9 @@ from models.checkpoints.loading import LoadedChat
 from models.datasets.examples import Pixels, Round
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
-from models.emoji.scenes.renderer import Studio
-from models.emoji.scenes.rendering import render
-from models.emoji.scenes.scene import Scene, draw_scene
+from models.emoji.scenes.composition import draw_scene
+from models.emoji.scenes.renderer import Renderer
+from models.emoji.scenes.scene import Scene
 from models.emoji.sources import EmojiTalks
 from models.emoji.texts.conversation import name_answer
 from models.emoji.texts.templates import QUESTIONS, TRANSLATE
@@ -52,12 +52,12 @@ class Answered:
     name: EmojiName | None
 
 
-def drawn_names(studio: Studio, names: Iterable[EmojiName]) -> list[EmojiName]:
-    """The names that the studio's styles have drawings of."""
-    return [name for name in names if any(drawings.draws(name.code) for drawings in studio.drawings.values())]
+def drawn_names(renderer: Renderer, names: Iterable[EmojiName]) -> list[EmojiName]:
+    """The names that the renderer's styles have drawings of."""
+    return [name for name in names if any(drawings.draws(name.code) for drawings in renderer.drawings.values())]
 
 
-def named_items(studio: Studio, names: Sequence[EmojiName], style: Style, seed: int, per_name: int) -> list[Item]:
+def named_items(renderer: Renderer, names: Sequence[EmojiName], style: Style, seed: int, per_name: int) -> list[Item]:
     """`per_name` talks about one emoji for each name and language: what is it, and what in the other language?"""
     items = []
     for place, name in enumerate(names):
@@ -69,7 +69,7 @@ def named_items(studio: Studio, names: Sequence[EmojiName], style: Style, seed: 
                 Round(_pick(rng, QUESTIONS["name"][language]), name_answer(name, language), "name", language),
                 Round(_pick(rng, TRANSLATE[other]), name_answer(name, other), "translate", other),
             )
-            items.append(Item(style, draw_scene(rng, studio, names, name, "single"), rounds, name))
+            items.append(Item(style, draw_scene(rng, renderer, names, name, "single"), rounds, name))
     return items
 
 
@@ -81,7 +81,7 @@ def mixed_items(names: Sequence[EmojiName], style: Style, seed: int, count: int)
 
 def examine(
     chat: LoadedChat,
-    studio: Studio,
+    renderer: Renderer,
     items: Sequence[Item],
     generation: ChatGeneration,
     told: Callable[[int], object],
@@ -93,7 +93,7 @@ def examine(
     for start in range(0, len(items), BATCH_SIZE):
         batch = items[start : start + BATCH_SIZE]
         talks = [
-            Talk(render(studio, item.scene, side_px), tuple(one.question for one in item.rounds)) for item in batch
+            Talk(renderer.render(item.scene, side_px), tuple(one.question for one in item.rounds)) for item in batch
         ]
         for place, (item, answers) in enumerate(zip(batch, ask(chat, talks, generation), strict=True), start):
             for one, answer in zip(item.rounds, answers, strict=True):
@@ -104,14 +104,14 @@ def examine(
 
 
 def pictures_of_names(
-    studio: Studio, names: Sequence[EmojiName], seed: int, side_px: int
+    renderer: Renderer, names: Sequence[EmojiName], seed: int, side_px: int
 ) -> tuple[list[Pixels], list[str]]:
     """One unseen picture of each name, and its code: what a classifier of names is held against."""
     items = [
-        draw_scene(np.random.default_rng((seed, _NAMED_PART, place, 0)), studio, names, name, "single")
+        draw_scene(np.random.default_rng((seed, _NAMED_PART, place, 0)), renderer, names, name, "single")
         for place, name in enumerate(names)
     ]
-    return [render(studio, scene, side_px) for scene in items], [name.code for name in names]
+    return [renderer.render(scene, side_px) for scene in items], [name.code for name in names]
 
 
 def _pick(rng: np.random.Generator, wordings: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from models.checkpoints.bundled import box_checkpoint
 from models.checkpoints.loading import LoadedChat, LoadedPaint, load_chat, load_paint
 from models.emoji.drawings import DrawingError, Style
 from models.emoji.names import EmojiName, box_names
-from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.renderer import Renderer
 from models.emoji.sources import EVALUATION_SEED
 from models.engines.chat.vocabulary import NonFiniteLogits
 from models.evaluation.emoji.benchmark import (
@@ -194,12 +194,12 @@ def ask_about(
     first_item: int,
 ) -> list[Answered]:
     """Both parts of the exam in one style; items are counted from `first_item`, which no other style uses."""
-    studio = Studio([style])
-    drawn = drawn_names(studio, names)
-    items: list[Item] = named_items(studio, drawn, style, options.seed, options.per_name)
+    renderer = Renderer([style])
+    drawn = drawn_names(renderer, names)
+    items: list[Item] = named_items(renderer, drawn, style, options.seed, options.per_name)
     items += mixed_items(drawn, style, options.seed, num_talks)
     with progress(style, len(items)) as told:
-        return examine(chat, studio, items, generation, told, first_item)
+        return examine(chat, renderer, items, generation, told, first_item)
 
 
 def classifier_hits(
@@ -208,8 +208,8 @@ def classifier_hits(
     """By style, whether the classifier names real compositions rightly."""
     hits: dict[str, list[bool]] = {}
     for style in styles:
-        studio = Studio([style])
-        pictures, codes = pictures_of_names(studio, drawn_names(studio, names), seed, classifier.side_px)
+        renderer = Renderer([style])
+        pictures, codes = pictures_of_names(renderer, drawn_names(renderer, names), seed, classifier.side_px)
         hits[style] = [said == code for said, code in zip(classifier.recognise(pictures), codes, strict=True)]
     return hits
 

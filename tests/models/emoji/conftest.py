@@ -3,7 +3,7 @@ import pytest
 
 from models.emoji.drawings import DrawingError, Style, shared_drawings
 from models.emoji.names import EmojiName, emoji_names
-from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.renderer import Renderer
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +19,8 @@ def by_english(names: tuple[EmojiName, ...]) -> dict[str, EmojiName]:
 
 
 @pytest.fixture(scope="session")
-def studio(names: tuple[EmojiName, ...]) -> Studio:
-    return Studio(["twemoji"])
+def renderer(names: tuple[EmojiName, ...]) -> Renderer:
+    return Renderer(["twemoji"])
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import pytest
 
 from models.datasets.examples import Round
 from models.emoji.names import GROUPS, EmojiName
-from models.emoji.scenes.renderer import Studio
-from models.emoji.scenes.scene import Scene, draw_scene
+from models.emoji.scenes.composition import draw_scene
+from models.emoji.scenes.renderer import Renderer
+from models.emoji.scenes.scene import Scene
 from models.emoji.texts.conversation import category_answer, name_answer, talk
 from models.emoji.texts.english import noun_phrase, sentence
 from models.emoji.texts.templates import QUESTIONS, TRANSLATE
@@ -16,10 +17,10 @@ CHINESE_NUMBERS = {"一个。": 1, "两个。": 2, "三个。": 3, "四个。": 
 
 
 @pytest.fixture(scope="module")
-def talks(studio: Studio, names: tuple[EmojiName, ...]) -> list[tuple[Scene, tuple[Round, ...]]]:
+def talks(renderer: Renderer, names: tuple[EmojiName, ...]) -> list[tuple[Scene, tuple[Round, ...]]]:
     rng = np.random.default_rng(2)
     layouts = ("single", "pair", "count")
-    scenes = [draw_scene(rng, studio, names, names[i % len(names)], layouts[i % 3]) for i in range(2700)]
+    scenes = [draw_scene(rng, renderer, names, names[i % len(names)], layouts[i % 3]) for i in range(2700)]
     return [(scene, talk(rng, scene)) for scene in scenes]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from models.emoji.drawings import Drawings, Style
 from models.emoji.names import emoji_names
-from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.renderer import Renderer
 from models.emoji.sources import EVALUATION_SEED
 from models.evaluation.emoji.benchmark import drawn_names, pictures_of_names
 from models.evaluation.emoji.classifier import Classifier, Sprites, Training, compose, load_classifier, write_classifier
@@ -50,9 +50,9 @@ def test_a_few_steps_teach_a_few_names(sprites: Sprites, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("style", ["twemoji", "noto"])
 def test_the_one_in_the_package_knows_all_names(style: Style) -> None:
-    classifier, studio = load_classifier(), Studio((style,))
-    names = drawn_names(studio, emoji_names())
-    pictures, codes = pictures_of_names(studio, names, EVALUATION_SEED, classifier.side_px)
+    classifier, renderer = load_classifier(), Renderer((style,))
+    names = drawn_names(renderer, emoji_names())
+    pictures, codes = pictures_of_names(renderer, names, EVALUATION_SEED, classifier.side_px)
     right = [said == code for said, code in zip(classifier.recognise(pictures), codes, strict=True)]
     assert np.mean(right) > 0.95 and len(right) > 800
 

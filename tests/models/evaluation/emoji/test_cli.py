@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.checkpoints.loading import load_paint
 from models.emoji.names import box_names
-from models.emoji.scenes.renderer import Studio
+from models.emoji.scenes.renderer import Renderer
 from models.engines.paint.prompt import pack_job
 from models.evaluation.cli import main
 from models.evaluation.emoji.benchmark import named_items
@@ -153,10 +153,10 @@ def test_prompts_painted_together_are_what_the_service_paints_of_each(checkpoint
 
 
 def test_compositions_are_a_function_of_the_seed() -> None:
-    studio, names = Studio(["twemoji"]), box_names()[:3]
-    items = named_items(studio, names, "twemoji", seed=5, per_name=2)
-    assert items == named_items(studio, names, "twemoji", seed=5, per_name=2)
-    assert items != named_items(studio, names, "twemoji", seed=6, per_name=2)
+    renderer, names = Renderer(["twemoji"]), box_names()[:3]
+    items = named_items(renderer, names, "twemoji", seed=5, per_name=2)
+    assert items == named_items(renderer, names, "twemoji", seed=5, per_name=2)
+    assert items != named_items(renderer, names, "twemoji", seed=6, per_name=2)
     assert [(item.name, item.rounds[0].language) for item in items[:5]] == [
         (names[0], "en"),
         (names[0], "zh"),
