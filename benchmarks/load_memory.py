@@ -30,7 +30,8 @@ import torch
 from torch import nn
 
 from models.checkpoints.config_from_shapes import PUBLISHED_CHAT
-from models.checkpoints.loading import load_chat, published_name
+from models.checkpoints.loading import load_chat
+from models.checkpoints.published_names import published_name
 from models.checkpoints.weights import skeleton
 from models.networks.chat.config import ChatConfig
 

@@ -28,7 +28,8 @@ from models.checkpoints.companion_files import (
     find_vocabulary,
     read_scheduler_config,
 )
-from models.checkpoints.loading import Checkpoint, Kind, open_checkpoint
+from models.checkpoints.loading import Checkpoint, open_checkpoint
+from models.checkpoints.published_names import Kind
 from models.checkpoints.tensor_files import SHARD_INDEX, CheckpointError, MappedTensors, fingerprint
 from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import PaintConfig

@@ -1,17 +1,15 @@
-"""Checkpoints: the published parameter names and ours, and loading without a second copy in memory.
+"""Checkpoints: opened, held against their sizes, and loaded without a second copy in memory.
 
-The published names and those of configuration fields stand here and nowhere else. A checkpoint is one published file
-(`.bin`, `.pt`), one `.safetensors` file, or a converted folder (models/checkpoints/conversion.py); Chat or Paint is
-told by its keys. What lies beside it is used: `config.json` of a converted folder, or `chat_config.json` /
+A checkpoint is one published file (`.bin`, `.pt`), one `.safetensors` file, or a converted folder (conversion.py); Chat
+or Paint is told by its keys. What lies beside it is used: `config.json` of a converted folder, or `chat_config.json` /
 `paint_config.json`; `vocab.txt`; for Paint `unet/`, `vae/` and `scheduler/`. Without a configuration sizes are read
 from the shapes.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -28,6 +26,7 @@ from models.checkpoints.companion_files import (
     read_unet_config,
 )
 from models.checkpoints.config_from_shapes import Shapes, chat_config, llm_config
+from models.checkpoints.published_names import NAMES, Kind, kind_of, listed, published_name, sort_names
 from models.checkpoints.tensor_files import CheckpointError, MappedTensors, map_tensors, tensor_file
 from models.checkpoints.weights import fill, skeleton
 from models.networks.chat.config import ChatConfig
@@ -40,124 +39,6 @@ if TYPE_CHECKING:  # diffusers takes seconds to import, and a chat worker needs 
 
     from models.networks.chat.model import ChatModel
     from models.networks.paint.model import PaintModel
-
-__all__ = ["Checkpoint", "CheckpointError", "LoadedChat", "LoadedPaint", "load_chat", "load_paint", "open_checkpoint"]
-
-Kind = Literal["chat", "paint"]
-_NAMED_AT_MOST = 10
-
-
-def _llm_names() -> dict[str, str]:
-    layer, ours = "llm.encoder.layers.{i}.", "llm.layers.{i}."
-    return {
-        "llm.input_embedding.weight": "llm.embedding.weight",
-        "llm.position_bias.relative_attention_bias": "llm.position_bias.weight",
-        "llm.encoder.output_layernorm.weight": "llm.output_norm.weight",
-        layer + "self_att.layernorm_before_attention.weight": ours + "attention_norm.weight",
-        layer + "self_att.self_attention.project_q.weight": ours + "attention.query.weight",
-        layer + "self_att.self_attention.project_k.weight": ours + "attention.key.weight",
-        layer + "self_att.self_attention.project_v.weight": ours + "attention.value.weight",
-        layer + "self_att.self_attention.attention_out.weight": ours + "attention.output.weight",
-        layer + "ffn.layernorm_before_ffn.weight": ours + "feed_forward_norm.weight",
-        layer + "ffn.ffn.w_in.w_0.weight": ours + "feed_forward.gate.weight",
-        layer + "ffn.ffn.w_in.w_1.weight": ours + "feed_forward.up.weight",
-        layer + "ffn.ffn.w_out.weight": ours + "feed_forward.down.weight",
-    }
-
-
-def _vision_names() -> dict[str, str]:
-    layer, ours = "vpm.beit3.encoder.layers.{i}.", "vision_encoder.layers.{i}."
-    names = {
-        "vpm.beit3.vision_embed.proj.weight": "vision_encoder.patch_embedding.weight",
-        "vpm.beit3.vision_embed.proj.bias": "vision_encoder.patch_embedding.bias",
-        "vpm.beit3.vision_embed.cls_token": "vision_encoder.class_token",
-        "vpm.beit3.encoder.embed_positions.A.weight": "vision_encoder.image_positions",
-        "vpm.beit3.encoder.embed_positions.B.weight": "vision_encoder.query_positions",
-    }
-    for branch, token in (("A", "image"), ("B", "query")):
-        modules = {
-            f"vpm.beit3.encoder.layer_norm.{branch}": f"vision_encoder.{token}_norm",
-            f"{layer}self_attn_layer_norm.{branch}": f"{ours}{token}_expert.attention_norm",
-            f"{layer}self_attn.q_proj.{branch}": f"{ours}{token}_expert.attention.query",
-            f"{layer}self_attn.k_proj.{branch}": f"{ours}{token}_expert.attention.key",
-            f"{layer}self_attn.v_proj.{branch}": f"{ours}{token}_expert.attention.value",
-            f"{layer}self_attn.inner_attn_ln.{branch}": f"{ours}{token}_expert.attention.output_norm",
-            f"{layer}self_attn.out_proj.{branch}": f"{ours}{token}_expert.attention.output",
-            f"{layer}final_layer_norm.{branch}": f"{ours}{token}_expert.feed_forward_norm",
-            f"{layer}ffn.{branch}.fc1": f"{ours}{token}_expert.feed_forward.up",
-            f"{layer}ffn.{branch}.ffn_layernorm": f"{ours}{token}_expert.feed_forward.norm",
-            f"{layer}ffn.{branch}.fc2": f"{ours}{token}_expert.feed_forward.down",
-        }
-        for published, module in modules.items():
-            names |= {f"{published}.{leaf}": f"{module}.{leaf}" for leaf in ("weight", "bias")}
-    return names
-
-
-# Published name -> ours; {i} is a layer's number. The UNet's names are those of diffusers on both sides.
-NAMES: dict[Kind, dict[str, str]] = {
-    "chat": {
-        **_llm_names(),
-        **_vision_names(),
-        "query": "query_tokens",
-        **{f"mapping.{i}.{leaf}": f"projector.{i}.{leaf}" for i in (0, 2) for leaf in ("weight", "bias")},
-    },
-    "paint": {
-        **_llm_names(),
-        "trans_block.w_out_res.weight": "prompt_adapter.linear.weight",
-        "trans_block.layernorm.weight": "prompt_adapter.norm.weight",
-        "trans_block.layernorm.bias": "prompt_adapter.norm.bias",
-    },
-}
-# Dropped on purpose: used in training at most (SPEC §1.2). A file may lack them. The shapes are the published ones.
-UNUSED_IN_CHAT = {
-    "vpm.mim_head.weight": (8192, 1024),
-    "vpm.mim_head.bias": (8192,),
-    "vpm.beit3.text_embed.weight": (64010, 1024),
-    "vpm.beit3.vision_embed.mask_token": (1, 1, 1024),
-}
-_LAYER = re.compile(r"((?:llm|vpm\.beit3)\.encoder\.layers|(?:llm|vision_encoder)\.layers)\.(\d+)\.")
-_OURS_TO_PUBLISHED = {kind: {ours: name for name, ours in names.items()} for kind, names in NAMES.items()}
-_UNET = "unet."
-_PAINT_PREFIXES = ("trans_block", "unet", "llm.")
-
-
-def our_name(kind: Kind, published: str) -> str | None:
-    """Our name of a published parameter; None for one that no model has."""
-    if kind == "paint" and published.startswith(_UNET):
-        return published
-    return _translate(published, NAMES[kind])
-
-
-def published_name(kind: Kind, ours: str) -> str:
-    """The published name of a parameter of ChatModel or PaintModel."""
-    if kind == "paint" and ours.startswith(_UNET):
-        return ours
-    published = _translate(ours, _OURS_TO_PUBLISHED[kind])
-    if published is None:
-        raise KeyError(f"{kind} parameter {ours} has no published name")
-    return published
-
-
-def _translate(name: str, table: Mapping[str, str]) -> str | None:
-    layer = _LAYER.match(name)
-    if layer is None:
-        return table.get(name)
-    found = table.get(f"{layer[1]}.{{i}}.{name[layer.end() :]}")
-    return None if found is None else found.replace("{i}", layer[2])
-
-
-def kind_of(names: Iterable[str], where: Path) -> Kind:
-    """Chat or Paint, told by the keys. Raises CheckpointError for neither."""
-    names = list(names)
-    prefixes = {name.split(".")[0] for name in names}
-    if {"unet", "trans_block"} & prefixes:
-        return "paint"
-    if {"vpm", "mapping", "query"} & prefixes:
-        return "chat"
-    raise CheckpointError(
-        f"{where}: neither a Chat checkpoint (keys vpm.*, mapping.*, query, llm.*) nor a Paint one "
-        f"(unet.*, trans_block.*, llm.*); its keys: {_listed(sorted(names))}"
-    )
 
 
 @dataclass
@@ -307,11 +188,11 @@ def open_checkpoint(
     if kind not in (None, found):
         raise CheckpointError(f"{file}: a {found.capitalize()} checkpoint, but a {kind.capitalize()} one is wanted")
     fields = read_config(config or config_beside(file.parent, found))
-    parameters, unknown = _sort_names(found, tensors)
+    parameters, unknown = sort_names(found, tensors)
     shapes = {ours: tuple(tensors[published].shape) for published, ours in parameters.items()}
     absent = [name for name, ours in NAMES[found].items() if "{i}" not in name and ours not in shapes]
     if absent and not fields:
-        raise CheckpointError(f"{file}: missing keys: {_listed(absent)}")
+        raise CheckpointError(f"{file}: missing keys: {listed(absent)}")
     try:
         stored = _stored_config(found, fields, shapes, file.parent)
         wanted = _wanted_config(stored, image_size_px or fields.get("image_size"))
@@ -331,20 +212,6 @@ def open_checkpoint(
         untrained=is_converted and bool(fields.get("untrained")),
         recorded_fingerprint=recorded.read_text().strip() if is_converted and recorded.is_file() else None,
     )
-
-
-def _sort_names(kind: Kind, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Published name -> ours for the names that a model of this kind may have, and the names nobody knows."""
-    parameters, unknown = {}, []
-    for name in names:
-        if name in UNUSED_IN_CHAT or (kind == "paint" and not name.startswith(_PAINT_PREFIXES)):
-            continue
-        ours = our_name(kind, name)
-        if ours is None:
-            unknown.append(name)
-        else:
-            parameters[name] = ours
-    return parameters, unknown
 
 
 def _stored_config(kind: Kind, fields: Mapping[str, Any], shapes: Shapes, folder: Path) -> ChatConfig | PaintConfig:
@@ -375,13 +242,8 @@ def _compare(kind: Kind, expected: Shapes, shapes: Shapes, unknown: list[str], f
     }
     if any(faults.values()):
         raise CheckpointError(
-            f"{file}: " + "; ".join(f"{what}: {_listed(keys)}" for what, keys in faults.items() if keys)
+            f"{file}: " + "; ".join(f"{what}: {listed(keys)}" for what, keys in faults.items() if keys)
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

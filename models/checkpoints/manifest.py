@@ -1,7 +1,7 @@
 """Published parameter names with shapes and dtypes, of a full-size model that takes no memory."""
 
 from models.checkpoints.config_from_shapes import PUBLISHED_CHAT, PUBLISHED_PAINT
-from models.checkpoints.loading import UNUSED_IN_CHAT, Kind, published_name
+from models.checkpoints.published_names import UNUSED_IN_CHAT, Kind, published_name
 from models.checkpoints.weights import skeleton
 
 KINDS: dict[str, Kind] = {

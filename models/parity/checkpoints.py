@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.conversion import convert
-from models.checkpoints.loading import Checkpoint, CheckpointError, Kind, open_checkpoint
-from models.checkpoints.tensor_files import fingerprint
+from models.checkpoints.loading import Checkpoint, open_checkpoint
+from models.checkpoints.published_names import Kind
+from models.checkpoints.tensor_files import CheckpointError, fingerprint
 from models.checkpoints.weights import skeleton
 from models.parity.fixtures import Fixtures
 from models.parity.report import Report

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.companion_files import VOCABULARY_FILE
-from models.checkpoints.loading import published_name
+from models.checkpoints.published_names import published_name
 from models.datasets.examples import Conversation, Round
 from models.datasets.llava import rounds_of
 from models.networks.cpm_bee.packing import PackedBatch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.conversion import write_json
-from models.checkpoints.loading import published_name
+from models.checkpoints.published_names import published_name
 from models.checkpoints.random_weights import random_chat, random_paint
 from models.checkpoints.tiny import tiny_vae
 from models.networks.chat.config import ChatConfig

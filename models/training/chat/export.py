@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.checkpoints.conversion import write_folder, write_json
-from models.checkpoints.loading import published_name
+from models.checkpoints.published_names import published_name
 from models.networks.chat.config import ChatConfig
 
 PUBLISHED_FOLDER = "published"

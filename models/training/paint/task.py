@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.checkpoints.companion_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
 from models.checkpoints.conversion import write_folder, write_json
-from models.checkpoints.loading import published_name
+from models.checkpoints.published_names import published_name
 from models.datasets.examples import PictureSource
 from models.engines.paint.denoise import make_scheduler
 from models.networks.paint.model import PaintModel

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.conversion import average, convert
-from models.checkpoints.loading import CheckpointError, load_chat, load_paint, open_checkpoint
-from models.checkpoints.tensor_files import map_tensors
+from models.checkpoints.loading import load_chat, load_paint, open_checkpoint
+from models.checkpoints.tensor_files import CheckpointError, map_tensors
 
 Tensors = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from models.checkpoints.hub import COLLECTIONS, fetch
-from models.checkpoints.loading import CheckpointError
+from models.checkpoints.tensor_files import CheckpointError
 
 NewHub = Callable[..., Any]
 CHAT = "openbmb/VisCPM-Chat"

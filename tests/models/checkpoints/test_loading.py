@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.conversion import write_json
-from models.checkpoints.loading import CheckpointError, load_chat, load_paint, our_name
+from models.checkpoints.loading import load_chat, load_paint
+from models.checkpoints.published_names import our_name
+from models.checkpoints.tensor_files import CheckpointError
 from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import SD21_BASE_SCHEDULER, PaintConfig
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.checkpoints.conversion import convert
-from models.checkpoints.loading import published_name
+from models.checkpoints.published_names import published_name
 from models.checkpoints.weights import skeleton
 from models.networks.chat.config import ChatConfig
 

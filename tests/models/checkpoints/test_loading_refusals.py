@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.config_from_shapes import PUBLISHED_LLM, llm_config
-from models.checkpoints.loading import CheckpointError, load_chat, load_paint, open_checkpoint
+from models.checkpoints.loading import load_chat, load_paint, open_checkpoint
+from models.checkpoints.tensor_files import CheckpointError
 
 Tensors = dict[str, Tensor]
 Save = Callable[..., Path]

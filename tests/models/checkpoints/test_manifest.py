@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoints.loading import UNUSED_IN_CHAT
 from models.checkpoints.manifest import KINDS, manifest
+from models.checkpoints.published_names import UNUSED_IN_CHAT
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "manifests"
 

@@ -1,11 +1,14 @@
 """Published names and ours: the same set, told apart in both directions."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from models.checkpoints import published_names
 from models.checkpoints.config_from_shapes import PUBLISHED_CHAT, PUBLISHED_PAINT
-from models.checkpoints.loading import UNUSED_IN_CHAT, CheckpointError, kind_of, our_name, published_name
+from models.checkpoints.published_names import UNUSED_IN_CHAT, kind_of, our_name, published_name
+from models.checkpoints.tensor_files import CheckpointError
 from models.checkpoints.weights import skeleton
 
 
@@ -56,3 +59,10 @@ def test_kinds_are_told_by_the_keys() -> None:
         CheckpointError, match="neither a Chat checkpoint .* nor a Paint one .* its keys: lm_head, model"
     ):
         kind_of(["model", "lm_head"], Path("f"))
+
+
+def test_no_other_module_names_what_upstream_calls_its_parameters() -> None:
+    upstream = re.compile(r"vpm\.|trans_block|\bmapping\.\d|input_embedding|layernorm_before|project_[qkv]\b")
+    models = Path(published_names.__file__).parents[1]
+    naming = [file.name for file in sorted(models.rglob("*.py")) if upstream.search(file.read_text(encoding="utf-8"))]
+    assert naming == ["published_names.py"]

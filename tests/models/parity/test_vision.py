@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from models.checkpoints.conversion import write_json
-from models.checkpoints.loading import load_chat, published_name
+from models.checkpoints.loading import load_chat
+from models.checkpoints.published_names import published_name
 from models.checkpoints.random_weights import random_chat
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig

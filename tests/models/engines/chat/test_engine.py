@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from models.checkpoints.conversion import write_folder
-from models.checkpoints.loading import CheckpointError, LoadedChat, published_name
+from models.checkpoints.loading import LoadedChat
+from models.checkpoints.published_names import published_name
+from models.checkpoints.tensor_files import CheckpointError
 from models.engines.chat.engine import ChatEngine, create_engine
 from models.jobs import (
     ChatGeneration,

@@ -7,7 +7,7 @@ from torch import nn
 
 from models.checkpoints.companion_files import SCHEDULER_CONFIG_FILE, VOCABULARY_FILE
 from models.checkpoints.conversion import write_folder, write_json
-from models.checkpoints.loading import Kind, published_name
+from models.checkpoints.published_names import Kind, published_name
 from models.checkpoints.random_weights import random_chat, random_paint
 from models.checkpoints.tiny import tiny_vae
 from models.emoji.names import box_names
