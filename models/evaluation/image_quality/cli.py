@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+from models.evaluation.arguments import api_key, natural, positive
 from models.evaluation.errors import EvaluationError
 from models.evaluation.http_calls import Retries, open_client, served_model
 from models.evaluation.image_quality.caption_painting import (
@@ -30,7 +31,6 @@ from models.evaluation.image_quality.feature_extractor import load_extractor
 from models.evaluation.image_quality.inception import WEIGHTS_FILE
 from models.evaluation.image_quality.metrics import ClipScore, FrechetDistance, measure_painted, measure_real
 from models.evaluation.json_lines import write_whole
-from models.evaluation.llava.cli import api_key, natural, positive
 from models.evaluation.picture_files import list_pictures
 from models.jobs import EngineConfig, PaintJob
 

@@ -4,13 +4,12 @@
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.evaluation.errors import EvaluationError
+from models.evaluation.arguments import api_key, positive
 from models.evaluation.http_calls import Retries, open_client, served_model
 from models.evaluation.json_lines import read_lines, write_whole
 from models.evaluation.llava.judge import ORDERS, REVIEW_FIELDS, Judge, Reviews, read_cases, review
@@ -123,13 +122,6 @@ def _tell(total: int, missing: int, done: str) -> None:
         print(f"{total - missing} of {total} are {done} already; going on with the others", file=sys.stderr)
 
 
-def api_key(variable: str) -> str:
-    """The key from the environment: keys on a command line can be read by all users of a machine."""
-    if variable and variable not in os.environ:
-        raise EvaluationError(f"the variable {variable}, which --api-key-env names, is not set")
-    return os.environ.get(variable, "") if variable else ""
-
-
 def _add_answer(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(step=_answer)
     _file(parser, "--questions", "questions: question_id, image, text, category")
@@ -198,17 +190,3 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
 
 def _file(parser: argparse.ArgumentParser, flag: str, help: str) -> None:
     parser.add_argument(flag, type=Path, required=True, metavar="FILE", help=help)
-
-
-def positive(text: str) -> int:
-    return _whole(text, 1)
-
-
-def natural(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r}; a whole number from {least} on is expected")
-    return int(text)

@@ -15,10 +15,9 @@ from models.networks.chat.config import ChatConfig
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.layers import RESIDUAL_DIVISOR
 from models.networks.cpm_bee.tokenizer import Tokenizer
+from models.training.initial_weights import POSITION_BIAS_STD, draw_alike
 
 TOWER_TABLE_STD = 0.5
-POSITION_BIAS_STD = 0.02
-_MEANING_SHARE = 0.75  # of the variance of rows drawn alike
 _LLM_LAYERS = "llm.layers."
 _WRITES = ("attention.output.weight", "feed_forward.down.weight")  # what a layer adds comes through these
 
@@ -101,21 +100,3 @@ def soften(model: ChatModel, seed: int) -> None:
     for table in (vision.class_token, vision.image_positions, vision.query_positions, model.query_tokens):
         nn.init.normal_(table, std=TOWER_TABLE_STD, generator=generator)
     nn.init.normal_(model.llm.position_bias.weight, std=POSITION_BIAS_STD, generator=generator)
-
-
-def draw_alike(embedding: Tensor, tokenizer: Tokenizer, spellings: Sequence[Sequence[str]], seed: int) -> None:
-    """Draw the table's rows (V, W) of entries that mean the same anew, alike but for their kind of spelling.
-
-    Args:
-        spellings: of each meaning, kinds in the same order; a spelling that is no entry of the vocabulary is left out.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    width = embedding.shape[1]
-    kinds = torch.randn(max(map(len, spellings), default=0), width, generator=generator)
-    for meant in spellings:
-        meaning = torch.randn(width, generator=generator)
-        for kind, spelling in zip(kinds, meant, strict=False):
-            ids, unknown = tokenizer.encode(spelling, {})
-            if len(ids) == 1 and not unknown:
-                row = _MEANING_SHARE**0.5 * meaning + (1 - _MEANING_SHARE) ** 0.5 * kind  # unit variance, as all rows
-                embedding.data[ids[0]] = row.to(embedding)

@@ -19,7 +19,7 @@ from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 from models.networks.paint.model import PaintModel
-from models.training.chat.start import POSITION_BIAS_STD, draw_alike
+from models.training.initial_weights import POSITION_BIAS_STD, draw_alike
 
 # What a UNet predicts, in diffusers' words: the noise, or (Salimans and Ho, 2022) sqrt(ā)·noise - sqrt(1 - ā)·latents
 NOISE, VELOCITY = "epsilon", "v_prediction"

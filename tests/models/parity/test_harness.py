@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from models.networks.cpm_bee.tokenizer import Tokenizer, escape
-from models.parity import __main__ as harness
-from models.parity.__main__ import MODULES, main
+from models.parity import harness
+from models.parity.harness import MODULES, main
 
 REFERENCE = Path(os.environ.get("VISCPM_PARITY_DIR", Path(__file__).parents[2] / "parity"))
 ENTRIES = ["<pad>", "<unk>", "<s>", "</s>", "<root>", "<ans>", "<mask>", "</n>", "</_>", *"abc", "<"]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from models.training.paint.sources import CaptionFile, picture_sources
+from models.datasets.caption_file import CaptionFile
+from models.training.paint.sources import picture_sources
 from tests.models.training.paint.pictures import SIDE_PX, Squares, write_pictures
 
 
