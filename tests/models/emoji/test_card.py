@@ -1,21 +1,17 @@
-"""The checkpoint in the box as files: its size, its vocabulary, and a card that says what was measured of it."""
+"""The card of the checkpoint in the box says what was measured of it."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import safe_open
 
-from models.checkpoints.bundled import BOX_FOLDER, box_checkpoint
-from models.checkpoints.companion_files import VOCABULARY_FILE
+from models.checkpoints.bundled import box_checkpoint
 from models.emoji.card import CARD, names_list, parts_of, with_parts
 from models.emoji.names import EmojiName, box_names
-from models.emoji.texts.vocabulary import vocabulary
 
 ROOT = Path(__file__).parents[3]
 SCORES = ROOT / "benchmarks" / "results" / "viscpm_emoji.json"
-MAX_BYTES = 25e6
 LEAST = {
     **{"name": 0.97, "category": 0.9, "colour": 0.9, "side": 0.9, "count": 0.9, "follow_up": 0.95},
     **{"paint.chat": 0.85, "paint.classifier": 0.85},
@@ -25,21 +21,6 @@ LEAST = {
 @pytest.fixture(scope="module")
 def evaluation() -> dict[str, Any]:
     return json.loads(SCORES.read_text(encoding="utf-8"))
-
-
-def test_it_is_small_and_in_half_precision() -> None:
-    files = sorted(BOX_FOLDER.rglob("*.safetensors"))
-    assert len(files) == 3, "Chat, Paint and the VAE"
-    assert sum(file.stat().st_size for file in BOX_FOLDER.rglob("*")) < MAX_BYTES
-    for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}, file  # noqa: SIM118
-
-
-@pytest.mark.parametrize("kind", ["chat", "paint"])
-def test_its_vocabulary_is_made_of_the_names(names: tuple[EmojiName, ...], kind: Any) -> None:
-    written = (box_checkpoint(kind) / VOCABULARY_FILE).read_text(encoding="utf-8")
-    assert written.split("\n") == vocabulary(box_names())
 
 
 def test_the_card_says_what_was_measured(evaluation: dict[str, Any]) -> None:

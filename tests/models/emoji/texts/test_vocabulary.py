@@ -1,7 +1,11 @@
+from typing import Any
+
 import pytest
 
+from models.checkpoints.bundled import box_checkpoint
+from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.emoji.drawings import Style
-from models.emoji.names import EmojiName
+from models.emoji.names import EmojiName, box_names
 from models.emoji.sources import EmojiPictures, EmojiTalks
 from models.emoji.texts.vocabulary import vocabulary
 from models.networks.cpm_bee.tokenizer import Tokenizer
@@ -78,3 +82,9 @@ def test_keys_and_turns_of_prompts_are_whole(tokenizer: Tokenizer) -> None:
 
 def test_any_printable_ascii_can_be_typed(tokenizer: Tokenizer) -> None:
     texts_of(tokenizer, "".join(chr(code) for code in range(33, 127) if chr(code) != "<") + "<<")
+
+
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+def test_its_vocabulary_is_made_of_the_names(names: tuple[EmojiName, ...], kind: Any) -> None:
+    written = (box_checkpoint(kind) / VOCABULARY_FILE).read_text(encoding="utf-8")
+    assert written.split("\n") == vocabulary(box_names())

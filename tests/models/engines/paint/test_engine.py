@@ -12,7 +12,6 @@ from PIL import Image
 from models.engines.paint import painter as painter_module
 from models.engines.paint.denoise import Denoiser
 from models.engines.paint.engine import PaintEngine, create_engine
-from models.engines.paint.painter import preview_steps
 from models.jobs import ChatJob, EngineConfig, JobRejected, Progress
 from tests.models.engines.paint.jobs import finish, job, paint, pixels, result_of
 
@@ -126,14 +125,6 @@ def test_cancel_stops_within_a_step_and_leaves_others_alone(engine: PaintEngine)
     engine.cancel("doomed")
     engine.cancel("never admitted")
     assert engine.step() == []
-
-
-@pytest.mark.parametrize(
-    ("previews", "total", "steps"),
-    [(0, 50, set()), (1, 4, {2}), (3, 8, {2, 4, 6}), (4, 50, {10, 20, 30, 40}), (9, 4, {1, 2, 3}), (5, 1, set())],
-)
-def test_previews_are_spread_evenly(previews: int, total: int, steps: set[int]) -> None:
-    assert preview_steps(previews, total) == steps
 
 
 def test_previews_come_with_their_steps(engine: PaintEngine) -> None:

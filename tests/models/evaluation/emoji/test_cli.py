@@ -1,27 +1,18 @@
 """The whole evaluation on a random checkpoint: what it writes, and what it exits with."""
 
 import json
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from models.checkpoints.loading import load_paint
 from models.emoji.names import box_names
-from models.emoji.scenes.renderer import Renderer
-from models.engines.paint.prompt import pack_job
 from models.evaluation.cli import main
-from models.evaluation.emoji.benchmark import named_items
 from models.evaluation.emoji.classifier import Classifier, write_classifier
 from models.evaluation.emoji.cli import choose_names
-from models.evaluation.emoji.painting import PaintSettings, make_painter, paint
-from models.jobs import Generated, PaintJob, PaintResult
-from models.networks.cpm_bee.folding import fold_scalings
-from tests.models.evaluation.emoji.checkpoint import SIDE_PX, write_emoji_checkpoint
+from tests.models.evaluation.emoji.checkpoint import write_emoji_checkpoint
 
 NUM_NAMES = 4
 LIMITS = ["--limit", str(NUM_NAMES), "--talks", "4", "--styles", "twemoji", "--skip-openmoji"]
@@ -128,45 +119,6 @@ def test_what_cannot_be_run_is_said_in_one_line(
     assert evaluate(checkpoint, *flags) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("viscpm evaluate emoji: ") and message in line
-
-
-def test_prompts_painted_together_are_what_the_service_paints_of_each(checkpoint: Path) -> None:
-    loaded = load_paint(checkpoint / "paint", dtype=torch.float32)
-    fold_scalings(loaded.model.llm)
-    prompts = ["grapes", "红苹果", "a prompt of several words", "melon"]
-    pictures = paint(loaded, prompts, PaintSettings(3, 7.5, seed=40), lambda count: None)
-    painter = make_painter(loaded)
-    for place, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):
-        job = PaintJob(
-            job_id="",
-            prompt=prompt,
-            num_inference_steps=3,
-            height_px=SIDE_PX,
-            width_px=SIDE_PX,
-            seed=40 + place,
-        )
-        *_, last = painter.paint(job, pack_job(job, loaded.tokenizer), lambda name, value: None)
-        assert isinstance(last, Generated) and isinstance(last.result, PaintResult)
-        with Image.open(BytesIO(last.result.candidates[0].png)) as png:
-            expected = np.asarray(png).astype(int)
-        assert np.abs(picture.astype(int) - expected).max() <= 1  # of 255: sums in another order
-
-
-def test_compositions_are_a_function_of_the_seed() -> None:
-    renderer, names = Renderer(["twemoji"]), box_names()[:3]
-    items = named_items(renderer, names, "twemoji", seed=5, per_name=2)
-    assert items == named_items(renderer, names, "twemoji", seed=5, per_name=2)
-    assert items != named_items(renderer, names, "twemoji", seed=6, per_name=2)
-    assert [(item.name, item.rounds[0].language) for item in items[:5]] == [
-        (names[0], "en"),
-        (names[0], "zh"),
-        (names[0], "en"),
-        (names[0], "zh"),
-        (names[1], "en"),
-    ]
-    for item in items:
-        assert [one.kind for one in item.rounds] == ["name", "translate"]
-        assert item.rounds[0].language != item.rounds[1].language
 
 
 def test_the_unseen_style_is_asked_about_apart(checkpoint: Path, tmp_path: Path) -> None:

@@ -2,31 +2,21 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
 from models.evaluation.cli import main
-from models.evaluation.errors import EvaluationError
-from models.evaluation.http_calls import CallFailed, Outcome, Retries, open_client, post, retry_after_s
 from models.evaluation.llava.judge import ORDERS, REMINDER, SYSTEM_PROMPT, Order, parse_scores, read_cases
 from models.evaluation.llava.questions import read_questions
 from models.evaluation.llava.review_table import as_text, tabulate
+from tests.models.evaluation.completions import Endpoint
+from tests.models.evaluation.lines import write_lines
 
 REFERENCE_DATA = Path(__file__).parents[5] / "shared" / "reference-data"
-QUICK = Retries(attempts=3, first_wait_s=0.001)
-
-
-def write_lines(path: Path, lines: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    return path
 
 
 @pytest.fixture
@@ -57,25 +47,6 @@ def judge_arguments(bench: Path, url: str, *more: str) -> list[str]:
 
 def reviews(bench: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (bench / "reviews.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-class Endpoint:
-    """A chat-completions endpoint that answers from a list: text, or a whole response."""
-
-    def __init__(self, *answers: str | Response) -> None:
-        self.answers = list(answers)
-        self.requests: list[dict[str, Any]] = []
-        self.keys: list[str] = []
-        self.app = FastAPI()
-        self.app.post("/v1/chat/completions")(self.complete)
-
-    async def complete(self, request: Request) -> Response:
-        self.requests.append(await request.json())
-        self.keys.append(request.headers.get("Authorization", ""))
-        answer = self.answers.pop(0)
-        if isinstance(answer, Response):
-            return answer
-        return JSONResponse({"choices": [{"message": {"role": "assistant", "content": answer}}]})
 
 
 def test_the_judge_is_told_context_question_and_both_answers(bench: Path, serve: Callable[[FastAPI], str]) -> None:
@@ -176,50 +147,6 @@ def test_reviews_of_two_judges_never_share_a_file(
     assert "reviews of m1 by judge-1; these would be of m1 by judge-2" in capsys.readouterr().err
 
 
-async def test_waits_and_ends_of_calls(serve: Callable[[FastAPI], str]) -> None:
-    endpoint = Endpoint(*[Response("down", 503)] * 3, JSONResponse([1]))
-    async with open_client(f"{serve(endpoint.app)}/v1") as client:
-        with pytest.raises(CallFailed, match="failed 3 times, last: 503 down") as failed:
-            await post(client, "chat/completions", {}, QUICK)
-        assert not failed.value.is_fatal
-        with pytest.raises(CallFailed, match="without a JSON object"):
-            await post(client, "chat/completions", {}, QUICK)
-    async with open_client("http://127.0.0.1:9") as client:
-        with pytest.raises(CallFailed, match="ConnectError") as failed:
-            await post(client, "chat", {}, QUICK)
-        assert failed.value.is_fatal
-    with pytest.raises(EvaluationError, match="no address of a service"):
-        open_client("localhost")
-
-
-def test_calls_that_all_fail_are_given_up() -> None:
-    refused = CallFailed("400", 400)
-    outcome = Outcome(hopeless_after=3)
-    outcome.fail("a", refused)
-    outcome.fail("b", refused)
-    with pytest.raises(CallFailed, match="the first 3 calls all failed, the last one: c: 400"):
-        outcome.fail("c", refused)
-    outcome = Outcome(hopeless_after=1)
-    outcome.succeed()
-    outcome.fail("d", refused)
-    assert outcome.failures == ["d: 400"]
-
-
-def test_retry_after_is_seconds_or_a_date() -> None:
-    def response(value: str) -> httpx.Response:
-        return httpx.Response(429, headers={"Retry-After": value})
-
-    assert retry_after_s(response("2.5")) == 2.5
-    assert retry_after_s(httpx.Response(429)) is None
-    assert retry_after_s(response("soon")) is None
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    assert 55 < (retry_after_s(response(date)) or 0) <= 60
-    assert retry_after_s(response("Mon, 01 Jan 2024 00:00:00 GMT")) == 0
-    assert Retries().wait_s(0, response("100000")) == 600
-    assert 0.5 <= Retries().wait_s(0, None) <= 1
-    assert 30 <= Retries().wait_s(50, None) <= 60
-
-
 @pytest.mark.parametrize(
     ("text", "scores"),
     [
@@ -274,49 +201,6 @@ def test_gaps_in_the_files_are_named(
     (bench / file).write_text(text)
     assert main(judge_arguments(bench, "http://127.0.0.1:9")) == 1
     assert said in capsys.readouterr().err
-
-
-def review(question: int, category: str, reference: float | None, model: float | None) -> dict[str, Any]:
-    who = {"model_id": "m1", "judge": "j", "order": "reference_first", "content": ""}
-    return {**who, "question_id": question, "category": category, "reference_score": reference, "model_score": model}
-
-
-def test_the_table_holds_ratios_of_sums_with_intervals(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rng = np.random.default_rng(0)
-    pairs = {name: rng.integers(1, 11, (30, 2)).astype(float) for name in ("detail", "conv", "complex")}
-    lines = [
-        review(100 * place + i, name, *pair)
-        for place, (name, points) in enumerate(pairs.items())
-        for i, pair in enumerate(points.tolist())
-    ]
-    path = write_lines(bench / "reviews.jsonl", lines)
-    assert main(["llava", "table", "--reviews", str(path), "--json", "--output", str(bench / "table.json")]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert json.loads((bench / "table.json").read_text()) == [row]
-    assert list(row["categories"]) == ["conversation", "detail", "complex", "average"]
-    conversation = row["categories"]["conversation"]
-    sums = pairs["conv"].sum(axis=0)
-    assert conversation["percent"] == pytest.approx(100 * sums[1] / sums[0], abs=0.01)
-    low, high = conversation["interval_95"]
-    assert low < conversation["percent"] < high
-    # The normal approximation of a ratio of means
-    ratio, means = sums[1] / sums[0], pairs["conv"].mean(axis=0)
-    spread = np.std(pairs["conv"][:, 1] - ratio * pairs["conv"][:, 0]) / np.sqrt(30) / means[0]
-    assert high - low == pytest.approx(100 * 2 * 1.96 * spread, rel=0.2)
-    everything = np.concatenate(list(pairs.values())).sum(axis=0)
-    assert row["categories"]["average"]["percent"] == pytest.approx(100 * everything[1] / everything[0], abs=0.01)
-
-    assert main(["llava", "table", "--reviews", str(path)]) == 0
-    table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["model", "conversation", "detail", "complex", "average"]
-    assert table[1].startswith("m1") and f"{conversation['percent']:.1f} [" in table[1]
-
-
-def test_a_table_without_scores_is_refused() -> None:
-    with pytest.raises(EvaluationError, match="none of its 1 reviews has scores"):
-        tabulate([review(0, "conv", None, None)], "reviews", 10, 0)
-    with pytest.raises(EvaluationError, match="2 pairs of model and judge"):
-        tabulate([review(0, "conv", 1, 1), {**review(1, "conv", 1, 1), "judge": "k"}], "reviews", 10, 0)
 
 
 @pytest.mark.parametrize("orders", [ORDERS[:1], ORDERS])

@@ -18,12 +18,12 @@ from models.checkpoints.tiny import write_tiny_checkpoints
 from models.engines.chat.engine import ChatEngine
 from models.evaluation.cli import main
 from models.evaluation.errors import EvaluationError
-from models.evaluation.json_lines import Journal
 from models.evaluation.llava.local_chat import read_pixels
 from models.evaluation.llava.questions import Answers, Question, Reply, answer_locally, find_pictures, read_questions
 from models.jobs import ChatGeneration, ChatJob, Generated
 from service.http.schemas import ChatRequest
 from service.core.settings import Settings
+from tests.models.evaluation.lines import read_lines
 
 REFERENCE_DATA = Path(__file__).parents[5] / "shared" / "reference-data"
 QUESTIONS = [
@@ -51,10 +51,6 @@ def questions(tmp_path: Path) -> Path:
     return file
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def answer(questions: Path, output: Path, *more: str) -> int:
     fixed = ["--questions", str(questions), "--images", str(questions.parent / "pictures"), "--output", str(output)]
     return main(["llava", "answer", *fixed, *more])
@@ -65,7 +61,7 @@ def test_a_checkpoint_answers_as_the_engine_does(questions: Path, checkpoint: Pa
     flags = ["--checkpoint", str(checkpoint), "--max-new-tokens", "6", "--batch-size", "2"]
     assert answer(questions, output, *flags) == 0
 
-    found = lines(output)
+    found = read_lines(output)
     assert [line["question_id"] for line in found] == [0, 1, 7]
     assert [line["prompt"] for line in found] == [line["text"] for line in QUESTIONS]
     assert {line["model_id"] for line in found} == {"chat"}
@@ -129,7 +125,7 @@ def test_a_stopped_run_goes_on_and_a_torn_line_is_cut_off(questions: Path, tmp_p
     assert [question.id for question in missing] == [7]
     answer_locally(missing, pictures, Parrot(1), again, batch_size=4)
     again.finish(asked)
-    assert [(line["question_id"], line["text"][:5]) for line in lines(output)] == [
+    assert [(line["question_id"], line["text"][:5]) for line in read_lines(output)] == [
         (0, "a.png"),
         (1, "a.png"),
         (7, "COCO_"),
@@ -149,14 +145,6 @@ def test_answers_of_two_models_never_share_a_file(
     answer_locally(asked[:1], find_pictures(asked, tmp_path / "pictures"), Parrot(1), answers, 1)
     with pytest.raises(EvaluationError, match="another --output"):
         Answers(output, model, settings, fingerprint)
-
-
-def test_a_last_line_that_only_lacks_its_end_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "lines.jsonl"
-    path.write_text('{"question_id": 1}\n{"question_id": 2}')
-    journal = Journal(path, {"question_id": int})
-    journal.append({"question_id": 3})
-    assert [line["question_id"] for line in lines(path)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -188,12 +176,6 @@ def test_missing_pictures_are_counted_and_named(
         find_pictures([Question(0, "a.png", "?", "conv")], tmp_path / "nowhere")
 
 
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"nothing")
-    with pytest.raises(EvaluationError, match=r"a\.png: cannot be read as a picture"):
-        read_pixels(tmp_path / "a.png", 32)
-
-
 def test_a_service_answers_after_it_was_busy(
     questions: Path, tmp_path: Path, serve: Callable[[FastAPI], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,7 +198,7 @@ def test_a_service_answers_after_it_was_busy(
 
     output, url = tmp_path / "answers.jsonl", serve(app)
     assert answer(questions, output, "--url", url, "--num-beams", "2", "--concurrency", "2") == 0
-    found = lines(output)
+    found = read_lines(output)
     assert [line["text"] for line in found] == [
         "(40, 30) 图片中有什么？",
         "(40, 30) 以全面和详细的方式分析图像。",
