@@ -29,7 +29,7 @@ class Round:
 class Conversation:
     """Rounds in their order; every one is learnt, with the earlier ones as its context."""
 
-    pixels: Pixels | None  # at the model's side; None for a talk without a picture
+    pixels: Pixels | None  # at the model's side; None for a conversation without a picture
     rounds: tuple[Round, ...]
 
 

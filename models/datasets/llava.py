@@ -27,7 +27,7 @@ MIN_SIDE_PX = 128  # of the release; smaller pictures are left out
 
 
 @dataclass(frozen=True)
-class Talk:
+class LlavaConversation:
     """One conversation as it stands in the file."""
 
     image: str  # file name; empty without a picture
@@ -35,13 +35,13 @@ class Talk:
 
 
 @dataclass(frozen=True)
-class LlavaTalks:
+class LlavaConversations:
     """Conversations of a JSON file about the pictures of a folder (a ConversationSource).
 
     Pictures that are too small, or cannot be read, give conversations without rounds.
     """
 
-    talks: Sequence[Talk]
+    conversations: Sequence[LlavaConversation]
     images: Path | None
     side_px: int
     seed: int
@@ -53,28 +53,28 @@ class LlavaTalks:
         cls, file: Path, images: Path | None, side_px: int, seed: int, is_augmented: bool, min_side_px: int
     ) -> Self:
         """Raises ValueError for a file in another layout, or one that names pictures the folder lacks."""
-        talks = tuple(read_talks(file))
-        named = {talk.image for talk in talks if talk.image}
+        conversations = tuple(read_conversations(file))
+        named = {conversation.image for conversation in conversations if conversation.image}
         if named and images is None:
             raise ValueError(f"{file} names {len(named)} pictures, but no folder of them is given (--images)")
         absent = sorted(named - _files(images)) if images is not None else []
         if absent:
             raise ValueError(f"{images}: lacks {len(absent)} pictures that {file} names, such as {absent[0]}")
-        return cls(talks, images, side_px, seed, is_augmented, min_side_px)
+        return cls(conversations, images, side_px, seed, is_augmented, min_side_px)
 
     def __len__(self) -> int:
-        return len(self.talks)
+        return len(self.conversations)
 
     def unchanged(self) -> Self:
         """The same, with pictures as they are."""
         return replace(self, is_augmented=False)
 
     def conversation(self, index: int, epoch: int) -> Conversation:
-        talk = self.talks[index]
-        if not talk.image:
-            return Conversation(None, talk.rounds)
-        pixels = self._pixels(talk.image, np.random.default_rng([self.seed, index, epoch]))
-        return Conversation(pixels, talk.rounds if pixels is not None else ())
+        conversation = self.conversations[index]
+        if not conversation.image:
+            return Conversation(None, conversation.rounds)
+        pixels = self._pixels(conversation.image, np.random.default_rng([self.seed, index, epoch]))
+        return Conversation(pixels, conversation.rounds if pixels is not None else ())
 
     def _pixels(self, name: str, rng: np.random.Generator) -> Pixels | None:
         assert self.images is not None
@@ -92,7 +92,7 @@ class LlavaTalks:
         return np.array(picture.resize((self.side_px, self.side_px), Image.Resampling.BICUBIC))
 
 
-def read_talks(file: Path) -> Iterator[Talk]:
+def read_conversations(file: Path) -> Iterator[LlavaConversation]:
     """The conversations of a file. Raises ValueError that names the first one in another layout."""
     try:
         records = json.loads(file.read_text(encoding="utf-8"))
@@ -102,7 +102,7 @@ def read_talks(file: Path) -> Iterator[Talk]:
         raise ValueError(f"{file}: expected a list of conversations, got {type(records).__name__} of no records")
     for number, record in enumerate(records):
         try:
-            yield Talk(str(record.get("image") or ""), tuple(rounds_of(record["conversations"])))
+            yield LlavaConversation(str(record.get("image") or ""), tuple(rounds_of(record["conversations"])))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: record {number} is no conversation in LLaVA's layout: {error!r}") from error
 

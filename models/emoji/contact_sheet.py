@@ -1,4 +1,4 @@
-"""A sheet of sample scenes with their talks, and of pictures with their captions, for people.
+"""A sheet of sample scenes with their conversations, and of pictures with their captions, for people.
 
 python -m models.emoji.contact_sheet OUT.png [--seed N]
 """
@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from models.datasets.examples import Pixels, Round
 from models.emoji.drawings import Style
 from models.emoji.names import box_names
-from models.emoji.sources import EmojiPictures, EmojiTalks
+from models.emoji.sources import EmojiConversations, EmojiPictures
 
 _SIDE_PX = 96
-_COLUMNS, _TALK_ROWS, _PICTURE_ROWS = 5, 4, 2
+_COLUMNS, _CONVERSATION_ROWS, _PICTURE_ROWS = 5, 4, 2
 _CELL_PX = (300, 214)
 _MARGIN_PX = 8
 _LINE_PX = 17
@@ -25,24 +25,24 @@ _COLOURS = 256  # of the file's palette
 
 
 def contact_sheet(seed: int, styles: Sequence[Style] = ("twemoji", "noto")) -> Image.Image:
-    """Talks about scenes above, captioned pictures below; Chinese needs a font that has it (or shows as boxes).
+    """Conversations about scenes above, captioned pictures below; Chinese needs a font that has it (or shows as boxes).
 
     Raises:
         DrawingError: a style is not installed.
     """
     names = box_names()
-    talks = EmojiTalks(names, styles, _SIDE_PX, seed, _COLUMNS * _TALK_ROWS)
+    conversations = EmojiConversations(names, styles, _SIDE_PX, seed, _COLUMNS * _CONVERSATION_ROWS)
     pictures = EmojiPictures(names, styles[:1], _SIDE_PX, seed, _COLUMNS * _PICTURE_ROWS)
-    rows = _TALK_ROWS + _PICTURE_ROWS
+    rows = _CONVERSATION_ROWS + _PICTURE_ROWS
     sheet = Image.new("RGB", (_COLUMNS * _CELL_PX[0], rows * _CELL_PX[1]), "white")
     font = _font()
-    for cell in range(len(talks)):
-        conversation = talks.conversation(cell, 0)
-        assert conversation.pixels is not None, "talks are about pictures"
+    for cell in range(len(conversations)):
+        conversation = conversations.conversation(cell, 0)
+        assert conversation.pixels is not None, "conversations are about pictures"
         _draw_cell(sheet, font, cell, conversation.pixels, _lines_of(conversation.rounds))
     for cell in range(len(pictures)):
         picture = pictures.picture(cell, 0)
-        _draw_cell(sheet, font, len(talks) + cell, picture.pixels, [picture.caption])
+        _draw_cell(sheet, font, len(conversations) + cell, picture.pixels, [picture.caption])
     return sheet.quantize(_COLOURS)
 
 
@@ -72,7 +72,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw a sheet of sample emoji scenes with their talks.")
+    parser = argparse.ArgumentParser(description="Draw a sheet of sample emoji scenes with their conversations.")
     parser.add_argument("output", type=Path, help="PNG to write")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -6,21 +6,21 @@ from models.datasets.examples import UNSEEN, Sight
 from models.emoji.scenes.composition import MAX_COUNT
 from models.emoji.scenes.grounds import COLOURS
 from models.emoji.scenes.scene import Scene
-from models.emoji.sources import EmojiTalks
+from models.emoji.sources import EmojiConversations
 
 
 class EmojiSights:
-    """The scenes of EmojiTalks (a SightSource): what is left, or alone; what is right; the ground; how many.
+    """The scenes of EmojiConversations (a SightSource): what is left, or alone; what is right; the ground; how many.
 
     Args:
         num_examples: how many of them; None for all.
     """
 
-    def __init__(self, talks: EmojiTalks, num_examples: int | None = None) -> None:
-        self._talks = talks
-        self._num_examples = len(talks) if num_examples is None else num_examples
-        self._places = {name: place for place, name in enumerate(talks.names)}
-        codes = [name.code for name in talks.names]
+    def __init__(self, conversations: EmojiConversations, num_examples: int | None = None) -> None:
+        self._conversations = conversations
+        self._num_examples = len(conversations) if num_examples is None else num_examples
+        self._places = {name: place for place, name in enumerate(conversations.names)}
+        codes = [name.code for name in conversations.names]
         self.classes: Mapping[str, Sequence[str]] = {
             "left": codes,
             "right": codes,
@@ -32,8 +32,8 @@ class EmojiSights:
         return self._num_examples
 
     def sight(self, index: int, epoch: int) -> Sight:
-        scene, _ = self._talks.scene_and_rounds(index, epoch)
-        return Sight(self._talks.draw(scene), self._labels(scene))
+        scene, _ = self._conversations.scene_and_rounds(index, epoch)
+        return Sight(self._conversations.draw(scene), self._labels(scene))
 
     def _labels(self, scene: Scene) -> tuple[int, ...]:
         names = [self._places[placed.name] for placed in scene.objects]

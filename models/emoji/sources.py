@@ -1,4 +1,4 @@
-"""Sources of examples to learn from: talks about emoji scenes, and captioned pictures of emoji.
+"""Sources of examples to learn from: conversations about emoji scenes, and captioned pictures of emoji.
 
 Every example is a function of (seed, epoch, index) alone; each emoji leads as many of them as any other.
 """
@@ -17,14 +17,14 @@ from models.emoji.scenes.composition import draw_scene, paint_scene
 from models.emoji.scenes.renderer import Renderer
 from models.emoji.scenes.scene import Layout, Scene
 from models.emoji.texts.captions import Subject, caption, draw_subject
-from models.emoji.texts.conversation import QUESTIONS_ABOUT_NAMES, QUESTIONS_OF_ALL_KINDS, Questions, talk
+from models.emoji.texts.conversation import QUESTIONS_ABOUT_NAMES, QUESTIONS_OF_ALL_KINDS, Questions, draw_rounds
 
 # Compositions of one seed are not those of another: what is learnt from and what is judged on.
 TRAINING_SEED = 1
 EVALUATION_SEED = 1_000_003
 
 _FIRST_NAMES, _GROWING_SHARE = 8, 0.8  # of the lesson on where things are, in which names come in
-_TALKS, _PICTURES = 0, 1  # keep the two kinds of sources of one seed apart
+_CONVERSATIONS, _PICTURES = 0, 1  # keep the two kinds of sources of one seed apart
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,17 @@ class Curriculum:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What talks begin with: names first, which are most of what there is to learn, then talks of one round.
+    """What conversations begin with: names first, which are most of what there is to learn, then those of one round.
 
     Args:
-        singles_epochs: in the first so many epochs talks ask what a single thing is and nothing else.
-        names_epochs: in the first so many epochs talks ask for names, of whatever there is to see.
-        brief_epochs: in the first so many epochs talks end after one round.
-        where_epochs: in the first so many epochs talks ask where one of two things is, and nothing else; names come
-            in little by little, since comparing one in the question with those seen is not learnt from all at once.
+        singles_epochs: in the first so many epochs conversations ask what a single thing is and nothing else.
+        names_epochs: in the first so many epochs conversations ask for names, of whatever there is to see.
+        brief_epochs: in the first so many epochs conversations end after one round.
+        where_epochs: in the first so many epochs conversations ask where one of two things is, and nothing else; names
+            come in little by little, since comparing one in the question with those seen is not learnt from all at
+            once.
 
-    After each of these the other talks come in over as many epochs more.
+    After each of these the other conversations come in over as many epochs more.
 
     Raises:
         ValueError: epochs below 0.
@@ -121,14 +122,14 @@ def _share_left(epochs: float, epoch: int) -> float:
     return min(1.0, max(0.0, 2 - epoch / epochs)) if epochs else 0.0
 
 
-class EmojiTalks:
+class EmojiConversations:
     """Conversations about scenes (a ConversationSource).
 
     Args:
         styles: drawing styles, mixed at random.
         side_px: side of the pictures.
         num_examples: length of an epoch; epochs go on where the last one ended.
-        lessons: what the first epochs are about; None for all kinds of talks from the start.
+        lessons: what the first epochs are about; None for all kinds of conversations from the start.
 
     Raises:
         ValueError: no names or styles.
@@ -145,7 +146,9 @@ class EmojiTalks:
         lessons: Lessons | None = None,
     ) -> None:
         if len(names) < 2 or not styles:
-            raise ValueError(f"talks need two names and one style, got {len(names)} names and {len(styles)} styles")
+            raise ValueError(
+                f"conversations need two names and one style, got {len(names)} names and {len(styles)} styles"
+            )
         self.names = tuple(names)
         self._renderer = Renderer(styles)
         self._side_px, self._seed, self._num_examples = side_px, seed, num_examples
@@ -166,19 +169,19 @@ class EmojiTalks:
 
     def scene_and_rounds(self, index: int, epoch: int) -> tuple[Scene, tuple[Round, ...]]:
         """The example before it is drawn."""
-        rng = np.random.default_rng((self._seed, _TALKS, epoch, index))
+        rng = np.random.default_rng((self._seed, _CONVERSATIONS, epoch, index))
         lesson = self._lessons.draw(rng, epoch, len(self.names))
         names = self.names if lesson.num_names is None else self._learnt_order[: lesson.num_names]
         first = names[leading_name(self._seed, index + epoch * self._num_examples, len(names))]
         scene = draw_scene(rng, self._renderer, names, first, lesson.draw_layout(rng))
-        rounds = talk(rng, scene, lesson.questions)
+        rounds = draw_rounds(rng, scene, lesson.questions)
         return scene, rounds[:1] if lesson.is_brief else rounds
 
 
 class EmojiPictures:
     """Captioned pictures for painting (a PictureSource): one emoji, upright on a flat ground.
 
-    Args and Raises: as EmojiTalks; the first style that has an emoji draws it.
+    Args and Raises: as EmojiConversations; the first style that has an emoji draws it.
         curriculum: how examples grow harder by epochs; None for all kinds of captions from the start.
     """
 

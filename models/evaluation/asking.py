@@ -1,7 +1,7 @@
-"""Many talks about many pictures at once: the service's prompts, prefill and decoding, in batches.
+"""Many conversations about many pictures at once: the service's prompts, prefill and decoding, in batches.
 
-A talk's next question is asked with the model's own earlier answers in its history, as a user would have it. Vision
-states are computed once for a picture.
+A conversation's next question is asked with the model's own earlier answers in its history, as a user would have it. A
+picture's embeddings are computed once.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ from models.networks.cpm_bee.answer_bias import DecodeStep
 from models.networks.cpm_bee.tokenizer import unescape
 from models.networks.vision.preprocess import normalise
 
-BATCH_SIZE = 64  # talks decoded together
+BATCH_SIZE = 64  # conversations decoded together
 
 
 @dataclass(frozen=True)
-class Talk:
+class PictureQuestions:
     """A picture at the model's side (S, S, 3), and the questions in their order."""
 
     pixels: Pixels
@@ -93,20 +93,20 @@ class Greedy:
 
 def ask(
     chat: LoadedChat,
-    talks: Sequence[Talk],
+    conversations: Sequence[PictureQuestions],
     generation: ChatGeneration,
     told: Callable[[int], object] = lambda count: None,
 ) -> list[list[str]]:
-    """The model's answers to all questions of all talks, as users see them.
+    """The model's answers to all questions of all conversations, as users see them.
 
     Args:
         chat: folded, as the engine folds it.
         generation: `num_beams` 1 is greedy; `do_sample` is not used.
-        told: gets the number of talks that each batch finished.
+        told: gets the number of conversations that each batch finished.
     """
     answers: list[list[str]] = []
-    for start in range(0, len(talks), BATCH_SIZE):
-        batch = talks[start : start + BATCH_SIZE]
+    for start in range(0, len(conversations), BATCH_SIZE):
+        batch = conversations[start : start + BATCH_SIZE]
         with torch.inference_mode():
             answers.extend(_ask_batch(chat, batch, generation))
         told(len(batch))
@@ -120,15 +120,17 @@ def vision_states(chat: LoadedChat, pictures: Sequence[Pixels]) -> Tensor:
     return chat.model.image_features(normalise(pixels).to(weights.dtype))
 
 
-def _ask_batch(chat: LoadedChat, talks: Sequence[Talk], generation: ChatGeneration) -> list[list[str]]:
-    states = vision_states(chat, [talk.pixels for talk in talks])
-    histories: list[list[Turn]] = [[] for _ in talks]
-    for number in range(max(len(talk.questions) for talk in talks)):
-        rows = [row for row, talk in enumerate(talks) if number < len(talk.questions)]
+def _ask_batch(
+    chat: LoadedChat, conversations: Sequence[PictureQuestions], generation: ChatGeneration
+) -> list[list[str]]:
+    states = vision_states(chat, [conversation.pixels for conversation in conversations])
+    histories: list[list[Turn]] = [[] for _ in conversations]
+    for number in range(max(len(conversation.questions) for conversation in conversations)):
+        rows = [row for row, conversation in enumerate(conversations) if number < len(conversation.questions)]
         jobs = [
             ChatJob(
                 job_id="",
-                question=talks[row].questions[number],
+                question=conversations[row].questions[number],
                 history=histories[row],
                 vision_state=b"here",  # says that there is a picture; its states are given below
                 generation=generation,

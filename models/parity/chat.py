@@ -1,4 +1,4 @@
-"""Chat against the reference: beam searches, a left-padded batch, talks of two turns. Weights are folded, as served."""
+"""Chat against the reference: beam searches, a left-padded batch, two turns; weights folded as served."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace

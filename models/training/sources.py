@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.datasets.examples import Conversation, ConversationSource
-from models.datasets.llava import LlavaTalks
+from models.datasets.llava import LlavaConversations
 
 if TYPE_CHECKING:
-    from models.emoji.sources import EmojiTalks, Lessons
+    from models.emoji.sources import EmojiConversations, Lessons
 
 EMOJI = "emoji"
 NUM_EMOJI_EXAMPLES = 4096  # of an epoch; those of the next are others
@@ -23,8 +23,8 @@ class DataSettings:
     data: str  # a file, or `emoji`
     images: Path | None = None
     seed: int = 0
-    lessons: "Lessons | None" = None  # of emoji: what the first talks are about
-    replay: float = 0.0  # share of emoji talks among the file's
+    lessons: "Lessons | None" = None  # of emoji: what the first conversations are about
+    replay: float = 0.0  # share of emoji conversations among the file's
     is_augmented: bool = True
     min_side_px: int = 128
     num_validation: int = 0
@@ -86,33 +86,35 @@ def conversation_sources(
     """
     num_validation = settings.num_validation
     if settings.data == EMOJI:
-        training = emoji_talks(image_size_px, settings.seed, settings.lessons)
-        validation = Part(emoji_talks(image_size_px, settings.seed + VALIDATION_SEED), range(num_validation))
+        training = emoji_conversations(image_size_px, settings.seed, settings.lessons)
+        validation = Part(emoji_conversations(image_size_px, settings.seed + VALIDATION_SEED), range(num_validation))
         return training, validation if num_validation else None
     if not 0 <= settings.replay < 1:
         raise ValueError(f"the share of replayed examples is {settings.replay}; it must be 0 or more and under 1")
     file = Path(settings.data)
-    talks = LlavaTalks.read(
+    conversations = LlavaConversations.read(
         file, settings.images, image_size_px, settings.seed, settings.is_augmented, settings.min_side_px
     )
-    num_training = len(talks) - num_validation
+    num_training = len(conversations) - num_validation
     if num_training < 1:
-        raise ValueError(f"{file}: {len(talks)} conversations, of which {num_validation} are to be validated on")
-    source: ConversationSource = Part(talks, range(num_training))
+        raise ValueError(
+            f"{file}: {len(conversations)} conversations, of which {num_validation} are to be validated on"
+        )
+    source: ConversationSource = Part(conversations, range(num_training))
     if settings.replay:
         num_replayed = round(num_training * settings.replay / (1 - settings.replay))
-        source = Mixed(source, emoji_talks(image_size_px, settings.seed), num_replayed)
-    return source, Part(talks.unchanged(), range(num_training, len(talks))) if num_validation else None
+        source = Mixed(source, emoji_conversations(image_size_px, settings.seed), num_replayed)
+    return source, Part(conversations.unchanged(), range(num_training, len(conversations))) if num_validation else None
 
 
-def emoji_talks(image_size_px: int, seed: int, lessons: "Lessons | None" = None) -> "EmojiTalks":
-    """Talks about composed scenes of the box's names, in the two drawing styles of training."""
+def emoji_conversations(image_size_px: int, seed: int, lessons: "Lessons | None" = None) -> "EmojiConversations":
+    """Conversations about composed scenes of the box's names, in the two drawing styles of training."""
     from models.emoji.drawings import Style
     from models.emoji.names import box_names
-    from models.emoji.sources import TRAINING_SEED, EmojiTalks
+    from models.emoji.sources import TRAINING_SEED, EmojiConversations
 
     styles: tuple[Style, ...] = ("twemoji", "noto")
-    return EmojiTalks(box_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, lessons)
+    return EmojiConversations(box_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, lessons)
 
 
 def spellings_alike(data: str) -> list[tuple[str, ...]]:

@@ -27,7 +27,7 @@ SIZES = {
     "query_num": 4,
 }
 COLOURS = {"red": (200, 30, 30), "green": (20, 160, 40), "blue": (30, 60, 200)}
-NUM_TALKS = 12
+NUM_CONVERSATIONS = 12
 SIDE_PX = 40
 
 
@@ -37,14 +37,14 @@ class Data:
 
     sizes: Path
     vocabulary: Path
-    talks: Path
+    conversations: Path
     images: Path
 
     def arguments(self, output: Path, *more: str) -> list[str]:
         """Of `viscpm finetune chat`, from random weights, every step logged."""
         return [
             *("chat", "--init", str(self.sizes), "--vocabulary", str(self.vocabulary)),
-            *("--data", str(self.talks), "--images", str(self.images), "--min-side-px", "32"),
+            *("--data", str(self.conversations), "--images", str(self.images), "--min-side-px", "32"),
             *("--lr", "1e-3", "--llm-lr", "1e-2", "--warmup-steps", "4", "--log-every", "1"),
             *("--output", str(output), *more),
         ]
@@ -58,18 +58,18 @@ def turns(*pairs: tuple[str, str]) -> list[dict[str, str]]:
 
 
 def write_training_files(folder: Path) -> Data:
-    found = Data(folder / "sizes.json", folder / "vocab.txt", folder / "talks.json", folder / "images")
+    found = Data(folder / "sizes.json", folder / "vocab.txt", folder / "conversations.json", folder / "images")
     found.sizes.write_text(json.dumps(SIZES))
     found.vocabulary.write_text("\n".join(VOCABULARY))
     found.images.mkdir()
     rng = np.random.default_rng(5)
     records: list[dict[str, Any]] = []
-    for number in range(NUM_TALKS):
+    for number in range(NUM_CONVERSATIONS):
         colour = list(COLOURS)[number % 3]
         noise = rng.integers(-20, 20, (SIDE_PX, SIDE_PX + number, 3))
         pixels = np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(found.images / f"{number}.png")
         rounds = [("<image>\nWhat colour is it?", f"It is {colour}."), ("Is it < 5?", "a<b"), ("图?", "图是")]
         records.append({"id": str(number), "image": f"{number}.png", "conversations": turns(*rounds[: 1 + number % 3])})
-    found.talks.write_text(json.dumps(records, ensure_ascii=False))
+    found.conversations.write_text(json.dumps(records, ensure_ascii=False))
     return found

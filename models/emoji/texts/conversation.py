@@ -1,4 +1,4 @@
-"""Talks about a scene: what is asked, and the one answer that a fact has in each language.
+"""Conversations about a scene: what is asked, and the one answer that a fact has in each language.
 
 Kinds of rounds: `name`, `scene` (name and ground), `category`, `colour`, `side`, `where`, `count`; and, needing an
 earlier turn, `translate`, `follow_category`, `follow_colour`, `follow_side`. A round's language is its answer's.
@@ -20,7 +20,7 @@ Answer = Callable[[Tongue], str]
 
 Questions = Mapping[Layout, tuple[tuple[str, float], ...]]  # and how often
 
-# What a talk about a layout may begin with; where a thing is takes most practice: two names have to be compared.
+# What a conversation about a layout may begin with; where a thing is takes most practice: two names are compared.
 QUESTIONS_OF_ALL_KINDS: Questions = {
     "single": (("name", 0.5), ("scene", 0.18), ("category", 0.24), ("colour", 0.05), ("count", 0.03)),
     "pair": (("left", 0.2), ("right", 0.2), ("where", 0.48), ("scene", 0.08), ("count", 0.02), ("colour", 0.02)),
@@ -38,7 +38,9 @@ _CASUAL_SHARE = 0.25
 _NUMBERS = (("one", "一"), ("two", "两"), ("three", "三"), ("four", "四"))
 
 
-def talk(rng: np.random.Generator, scene: Scene, questions: Questions = QUESTIONS_OF_ALL_KINDS) -> tuple[Round, ...]:
+def draw_rounds(
+    rng: np.random.Generator, scene: Scene, questions: Questions = QUESTIONS_OF_ALL_KINDS
+) -> tuple[Round, ...]:
     """Two or three rounds about a scene, of which one of `questions` is the first; the later ones need the earlier."""
     facts = _Facts(scene)
     language: Tongue = "en" if rng.random() < 0.5 else "zh"

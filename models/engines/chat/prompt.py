@@ -1,4 +1,4 @@
-"""From a chat job to what CPM-Bee reads: image placeholders, the talk so far, the question (SPEC §3.1, §6)."""
+"""From a chat job to what CPM-Bee reads: image placeholders, the conversation so far, the question (SPEC §3.1, §6)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def turn_text(question: str, answer: str) -> str:
 
 
 def build_prompt(job: ChatJob, tokenizer: Tokenizer, num_image_tokens: int) -> ChatPrompt:
-    """Convert a job, dropping its oldest turns where the talk exceeds `max_input_tokens` (SPEC §6, §11.4).
+    """Convert a job, dropping its oldest turns where the conversation exceeds `max_input_tokens` (SPEC §6, §11.4).
 
     User text is escaped unless `raw_text`; answers in the history already are (SPEC §11.1, §11.2).
 
@@ -47,7 +47,7 @@ def build_prompt(job: ChatJob, tokenizer: Tokenizer, num_image_tokens: int) -> C
 
     Raises:
         JobRejected: `context_length_exceeded` if the question alone is too long, or under `strict_length` the whole
-            talk; `invalid_request` if a text does not parse.
+            conversation; `invalid_request` if a text does not parse.
     """
     quote = str if job.raw_text else escape
     num_image_tokens = num_image_tokens if job.pixels or job.vision_state else 0

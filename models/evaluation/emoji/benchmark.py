@@ -1,7 +1,7 @@
 """The questions of the emoji evaluation: compositions that no training has seen, and the answers that they have.
 
 Two parts for each style of drawing. The first goes through all names: each is asked for in each language, and then in
-the other one. The second is talks as the training's are, of all kinds.
+the other one. The second is conversations as the training's are, of all kinds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +17,10 @@ from models.emoji.names import EmojiName
 from models.emoji.scenes.composition import draw_scene
 from models.emoji.scenes.renderer import Renderer
 from models.emoji.scenes.scene import Scene
-from models.emoji.sources import EmojiTalks
+from models.emoji.sources import EmojiConversations
 from models.emoji.texts.conversation import name_answer
 from models.emoji.texts.templates import QUESTIONS, TRANSLATE
-from models.evaluation.asking import BATCH_SIZE, Talk, ask
+from models.evaluation.asking import BATCH_SIZE, PictureQuestions, ask
 from models.evaluation.emoji.answers import Verdict, judge
 from models.jobs import ChatGeneration
 
@@ -32,12 +32,12 @@ _NAMED_PART = 2  # keeps these compositions apart from those of other sources of
 
 @dataclass(frozen=True)
 class Item:
-    """One picture and the talk about it."""
+    """One picture and the conversation about it."""
 
     style: Style
     scene: Scene
     rounds: tuple[Round, ...]
-    name: EmojiName | None = None  # what the talk is for, in the part that goes through all names
+    name: EmojiName | None = None  # what the conversation is for, in the part that goes through all names
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def drawn_names(renderer: Renderer, names: Iterable[EmojiName]) -> list[EmojiNam
 
 
 def named_items(renderer: Renderer, names: Sequence[EmojiName], style: Style, seed: int, per_name: int) -> list[Item]:
-    """`per_name` talks about one emoji for each name and language: what is it, and what in the other language?"""
+    """`per_name` conversations about each name in each language: what is it, and what in the other language?"""
     items = []
     for place, name in enumerate(names):
         for number in range(per_name * len(TONGUES)):
@@ -74,9 +74,10 @@ def named_items(renderer: Renderer, names: Sequence[EmojiName], style: Style, se
 
 
 def mixed_items(names: Sequence[EmojiName], style: Style, seed: int, count: int) -> list[Item]:
-    """`count` talks of all kinds."""
-    talks = EmojiTalks(names, [style], side_px=0, seed=seed, num_examples=count)  # scenes alone are taken from it
-    return [Item(style, *talks.scene_and_rounds(index, 0)) for index in range(count)]
+    """`count` conversations of all kinds."""
+    # Scenes alone are taken from it, so their pictures have no side.
+    conversations = EmojiConversations(names, [style], side_px=0, seed=seed, num_examples=count)
+    return [Item(style, *conversations.scene_and_rounds(index, 0)) for index in range(count)]
 
 
 def examine(
@@ -92,10 +93,11 @@ def examine(
     side_px = chat.config.image_size_px
     for start in range(0, len(items), BATCH_SIZE):
         batch = items[start : start + BATCH_SIZE]
-        talks = [
-            Talk(renderer.render(item.scene, side_px), tuple(one.question for one in item.rounds)) for item in batch
+        conversations = [
+            PictureQuestions(renderer.render(item.scene, side_px), tuple(one.question for one in item.rounds))
+            for item in batch
         ]
-        for place, (item, answers) in enumerate(zip(batch, ask(chat, talks, generation), strict=True), start):
+        for place, (item, answers) in enumerate(zip(batch, ask(chat, conversations, generation), strict=True), start):
             for one, answer in zip(item.rounds, answers, strict=True):
                 verdict = judge(answer, one.answer, one.kind, one.language)
                 answered.append(Answered(first_item + place, item.style, one, answer, verdict, item.name))

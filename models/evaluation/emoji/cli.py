@@ -62,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-name", type=int, default=1, metavar="N", help="pictures of each name, language and style"
     )
-    parser.add_argument("--talks", type=int, metavar="N", help="talks of all kinds for each style (twice the names)")
+    parser.add_argument(
+        "--talks", type=int, metavar="N", help="conversations of all kinds for each style (twice the names)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="N names alone, evenly from the list")
     parser.add_argument("--seed", type=int, default=EVALUATION_SEED, help="of the compositions and of the paintings")
     parser.add_argument("--num-beams", type=int, default=1, metavar="N", help="1: greedy; the service has 3")
@@ -128,7 +130,7 @@ def evaluate(options: argparse.Namespace) -> Results:
     for flag in ("per_name", "num_beams", "steps"):
         if getattr(options, flag) < 1:
             raise EvaluationError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}; at least 1 is needed")
-    num_talks = 2 * len(names) if options.talks is None else options.talks
+    num_conversations = 2 * len(names) if options.talks is None else options.talks
     generation = ChatGeneration(max_new_tokens=MAX_NEW_TOKENS, num_beams=options.num_beams)
     chat = load_chat(options.chat, device=options.device, dtype=torch.float32)
     fold_scalings(chat.model.llm)
@@ -138,7 +140,7 @@ def evaluate(options: argparse.Namespace) -> Results:
     answered: list[Answered] = []
     with stopwatch(wall_s, "answers"):
         for style in (*styles, *([] if options.skip_openmoji else [UNSEEN_STYLE])):
-            answered += ask_about(style, chat, names, options, num_talks, generation, len(answered))
+            answered += ask_about(style, chat, names, options, num_conversations, generation, len(answered))
     paintings: list[Painting] = []
     scores = answer_scores(answered, styles)
     if painter is not None:
@@ -189,7 +191,7 @@ def ask_about(
     chat: LoadedChat,
     names: Sequence[EmojiName],
     options: argparse.Namespace,
-    num_talks: int,
+    num_conversations: int,
     generation: ChatGeneration,
     first_item: int,
 ) -> list[Answered]:
@@ -197,7 +199,7 @@ def ask_about(
     renderer = Renderer([style])
     drawn = drawn_names(renderer, names)
     items: list[Item] = named_items(renderer, drawn, style, options.seed, options.per_name)
-    items += mixed_items(drawn, style, options.seed, num_talks)
+    items += mixed_items(drawn, style, options.seed, num_conversations)
     with progress(style, len(items)) as told:
         return examine(chat, renderer, items, generation, told, first_item)
 

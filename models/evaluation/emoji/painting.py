@@ -13,7 +13,7 @@ from models.emoji.texts.conversation import name_answer
 from models.engines.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
 from models.engines.paint.painter import Painter
 from models.engines.paint.prompt import pack_job, paint_tree
-from models.evaluation.asking import Talk, ask
+from models.evaluation.asking import PictureQuestions, ask
 from models.evaluation.emoji.answers import judge
 from models.evaluation.emoji.benchmark import TONGUES, Tongue
 from models.evaluation.emoji.classifier import Classifier, resized
@@ -78,8 +78,8 @@ def paint_names(
         prompts = [getattr(name, language) for name in names]
         pictures = paint(loaded, prompts, settings, told)
         side_px = chat.config.image_size_px
-        talks = [Talk(resized(picture, side_px), (QUESTION[language],)) for picture in pictures]
-        answers = ask(chat, talks, generation)
+        conversations = [PictureQuestions(resized(picture, side_px), (QUESTION[language],)) for picture in pictures]
+        answers = ask(chat, conversations, generation)
         codes = classifier.recognise(pictures)
         for name, pixels, (answer,), code in zip(names, pictures, answers, codes, strict=True):
             by_chat = judge(answer, name_answer(name, language), "name", language).correct

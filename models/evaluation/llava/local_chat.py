@@ -9,7 +9,7 @@ from PIL import Image
 from models.checkpoints.loading import LoadedChat
 from models.datasets.examples import Pixels
 from models.engines.chat.vocabulary import NonFiniteLogits
-from models.evaluation.asking import Talk, ask
+from models.evaluation.asking import PictureQuestions, ask
 from models.evaluation.errors import EvaluationError
 from models.evaluation.llava.questions import Reply
 from models.evaluation.picture_files import read_picture
@@ -33,9 +33,11 @@ class LocalChat:
             EvaluationError: a picture that cannot be read, a question too long, or weights that give NaN.
         """
         side_px = self._loaded.config.image_size_px
-        talks = [Talk(read_pixels(file, side_px), (text,)) for text, file in zip(texts, pictures, strict=True)]
+        conversations = [
+            PictureQuestions(read_pixels(file, side_px), (text,)) for text, file in zip(texts, pictures, strict=True)
+        ]
         try:
-            answers = ask(self._loaded, talks, self._generation)
+            answers = ask(self._loaded, conversations, self._generation)
         except (JobRejected, NonFiniteLogits) as error:
             raise EvaluationError(f"questions {list(texts)}: {error}") from error
         metadata = {"fingerprint": self.fingerprint, "untrained": self._loaded.untrained}

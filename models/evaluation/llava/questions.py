@@ -141,7 +141,7 @@ async def answer_by_service(
     concurrency: int,
     retries: Retries,
 ) -> list[str]:
-    """Answers through POST /chat, each question in a talk of its own; returns what went wrong with single ones.
+    """Answers through POST /chat, each question in a conversation of its own; returns what went wrong with single ones.
 
     Raises:
         CallFailed: what would go wrong with all of them.

@@ -59,10 +59,10 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     flag("--augment", action=switch, default=True, help="crop, flip and change the file's pictures at random (yes)")
     flag("--min-side-px", type=int, default=128, metavar="N", help="smaller pictures of a file are left out (128)")
     flag("--max-len", type=int, default=512, metavar="N", help="rounds of more tokens are left out (512)")
-    flag("--replay", type=float, default=0.0, metavar="SHARE", help="of emoji talks mixed into the file's (0)")
+    flag("--replay", type=float, default=0.0, metavar="SHARE", help="of emoji conversations mixed into the file's (0)")
     flag("--singles-epochs", type=float, default=0.0, metavar="N", help="emoji: single things' names alone first (0)")
     flag("--names-epochs", type=float, default=0.0, metavar="N", help="emoji: then names of all there is to see (0)")
-    flag("--brief-epochs", type=float, default=0.0, metavar="N", help="emoji: then talks of one round (0)")
+    flag("--brief-epochs", type=float, default=0.0, metavar="N", help="emoji: then conversations of one round (0)")
     flag("--where-epochs", type=float, default=0.0, metavar="N", help="emoji: where one of two things is first (0)")
     flag("--num-validation", type=int, default=0, metavar="N", help="conversations validated on, not learnt from (0)")
 

@@ -9,7 +9,7 @@ import torch
 from models.training.chat.start import chat_from_checkpoint, chat_from_sizes
 from models.training.chat.tower import TowerTask
 from models.training.loop import RunSettings, train
-from models.training.sources import VALIDATION_SEED, emoji_talks
+from models.training.sources import VALIDATION_SEED, emoji_conversations
 
 AddFlags = Callable[[argparse.ArgumentParser], None]
 MakeSettings = Callable[[argparse.Namespace, dict[str, object]], RunSettings]
@@ -41,9 +41,9 @@ def _train_tower(options: argparse.Namespace, settings: MakeSettings) -> None:
         model, _, vocabulary = chat_from_checkpoint(options.checkpoint, options.vocabulary)
     side_px = model.config.image_size_px
     torch.manual_seed(options.seed)  # the heads are drawn from it
-    source = EmojiSights(emoji_talks(side_px, options.seed))
+    source = EmojiSights(emoji_conversations(side_px, options.seed))
     validation = None
     if options.num_validation:
-        validation = EmojiSights(emoji_talks(side_px, options.seed + VALIDATION_SEED), options.num_validation)
+        validation = EmojiSights(emoji_conversations(side_px, options.seed + VALIDATION_SEED), options.num_validation)
     task = TowerTask(model, vocabulary, source, options.lr, validation=validation)
     train(task, settings(options, {"task": "tower"}))

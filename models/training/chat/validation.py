@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from models.checkpoints.loading import LoadedChat
 from models.datasets.examples import Conversation
-from models.evaluation.asking import Talk, ask
+from models.evaluation.asking import PictureQuestions, ask
 from models.jobs import ChatGeneration
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.tokenizer import Tokenizer
@@ -19,19 +19,19 @@ def exact_matches(model: ChatModel, tokenizer: Tokenizer, conversations: Sequenc
     As with users, a follow-up's history holds the model's own answers.
     """
     asked = [
-        (talk, Talk(talk.pixels, tuple(turn.question for turn in talk.rounds)))
-        for talk in conversations
-        if talk.pixels is not None and any(turn.kind for turn in talk.rounds)
+        (conversation, PictureQuestions(conversation.pixels, tuple(turn.question for turn in conversation.rounds)))
+        for conversation in conversations
+        if conversation.pixels is not None and any(turn.kind for turn in conversation.rounds)
     ]
     if not asked:
         return {}
     chat = LoadedChat(model, tokenizer, model.config, fingerprint="", untrained=False)
     generation = ChatGeneration(num_beams=1, max_new_tokens=MAX_ANSWER_TOKENS)
-    answers = ask(chat, [talk for _, talk in asked], generation)
+    answers = ask(chat, [conversation for _, conversation in asked], generation)
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    for (talk, _), given in zip(asked, answers, strict=True):
-        for turn, answer in zip(talk.rounds, given, strict=True):
+    for (conversation, _), given in zip(asked, answers, strict=True):
+        for turn, answer in zip(conversation.rounds, given, strict=True):
             if turn.kind:
                 for name in ("exact", f"exact_{turn.kind}_{turn.language}"):
                     total[name] += 1

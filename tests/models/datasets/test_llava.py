@@ -9,26 +9,29 @@ import pytest
 from PIL import Image
 
 from models.datasets.examples import Round
-from models.datasets.llava import LlavaTalks, read_talks
+from models.datasets.llava import LlavaConversations, read_conversations
 from tests.models.training_files import Data, turns
 
 
 def written(folder: Path, records: Any) -> Path:
-    file = folder / "talks.json"
+    file = folder / "conversations.json"
     file.write_text(json.dumps(records), encoding="utf-8")
     return file
 
 
-def read(file: Path, images: Path | None, is_augmented: bool = False) -> LlavaTalks:
-    return LlavaTalks.read(file, images, 32, seed=1, is_augmented=is_augmented, min_side_px=32)
+def read(file: Path, images: Path | None, is_augmented: bool = False) -> LlavaConversations:
+    return LlavaConversations.read(file, images, 32, seed=1, is_augmented=is_augmented, min_side_px=32)
 
 
 def test_all_rounds_are_read_and_the_mark_goes_from_the_first_question_alone(tmp_path: Path) -> None:
     asked = turns(("<image>\nWhat is it?", "A <b> tag."), ("Is <image> a word?", "Yes."))
     asked[0] |= {"kind": "name", "language": "en"}
-    (talk,) = read_talks(written(tmp_path, [{"id": 1, "image": "a.jpg", "conversations": asked}]))
-    assert talk.image == "a.jpg"
-    assert talk.rounds == (Round("What is it?", "A <b> tag.", "name", "en"), Round("Is <image> a word?", "Yes."))
+    (conversation,) = read_conversations(written(tmp_path, [{"id": 1, "image": "a.jpg", "conversations": asked}]))
+    assert conversation.image == "a.jpg"
+    assert conversation.rounds == (
+        Round("What is it?", "A <b> tag.", "name", "en"),
+        Round("Is <image> a word?", "Yes."),
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def test_all_rounds_are_read_and_the_mark_goes_from_the_first_question_alone(tmp
 )
 def test_another_layout_is_refused_by_what_is_wrong(tmp_path: Path, records: Any, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        list(read_talks(written(tmp_path, records)))
+        list(read_conversations(written(tmp_path, records)))
 
 
 def test_absent_pictures_are_named_before_training(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_small_and_broken_pictures_are_left_out(tmp_path: Path, caplog: pytest.L
 
 
 def test_pictures_are_resized_as_they_are_or_changed_by_seed_index_and_epoch(data: Data) -> None:
-    plain, changed = read(data.talks, data.images), read(data.talks, data.images, is_augmented=True)
+    plain, changed = read(data.conversations, data.images), read(data.conversations, data.images, is_augmented=True)
     with Image.open(data.images / "2.png") as picture:
         expected = np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC))
     assert np.array_equal(plain.conversation(2, 0).pixels, expected)  # type: ignore[arg-type]

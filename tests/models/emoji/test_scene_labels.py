@@ -4,17 +4,17 @@ from models.datasets.examples import UNSEEN
 from models.emoji.names import EmojiName
 from models.emoji.scene_labels import EmojiSights
 from models.emoji.scenes.grounds import COLOURS
-from models.emoji.sources import EmojiTalks
+from models.emoji.sources import EmojiConversations
 
 
 def test_labels_say_what_the_scene_shows(names: tuple[EmojiName, ...]) -> None:
-    talks = EmojiTalks(names, ("twemoji",), 32, 1, 200)
-    sights = EmojiSights(talks, 60)
-    assert len(sights) == 60 and len(EmojiSights(talks)) == 200
+    conversations = EmojiConversations(names, ("twemoji",), 32, 1, 200)
+    sights = EmojiSights(conversations, 60)
+    assert len(sights) == 60 and len(EmojiSights(conversations)) == 200
     assert list(sights.classes) == ["left", "right", "colour", "count"]
     layouts = set()
     for index in range(60):
-        scene, _ = talks.scene_and_rounds(index, 1)
+        scene, _ = conversations.scene_and_rounds(index, 1)
         sight = sights.sight(index, 1)
         left, right, colour, count = sight.labels
         layouts.add(scene.layout)
@@ -23,5 +23,5 @@ def test_labels_say_what_the_scene_shows(names: tuple[EmojiName, ...]) -> None:
         assert COLOURS[colour] == scene.ground.colour
         assert sights.classes["colour"][colour] == scene.ground.colour.en
         assert int(sights.classes["count"][count]) == len(scene.objects)
-        np.testing.assert_array_equal(sight.pixels, talks.conversation(index, 1).pixels)
+        np.testing.assert_array_equal(sight.pixels, conversations.conversation(index, 1).pixels)
     assert layouts == {"single", "pair", "count"}

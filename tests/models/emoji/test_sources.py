@@ -6,22 +6,22 @@ import pytest
 from models.datasets.examples import ConversationSource, PictureSource
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
-from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, Curriculum, EmojiPictures, EmojiTalks, Lessons
+from models.emoji.sources import EVALUATION_SEED, TRAINING_SEED, Curriculum, EmojiConversations, EmojiPictures, Lessons
 from models.emoji.texts.conversation import name_answer
 
 SIDE_PX = 48
 
 
-def talks(
+def make_conversations(
     names: tuple[EmojiName, ...], styles: tuple[Style, ...], seed: int = 1, lessons: Lessons | None = None
-) -> EmojiTalks:
-    return EmojiTalks(names, styles, SIDE_PX, seed, 2 * len(names), lessons)
+) -> EmojiConversations:
+    return EmojiConversations(names, styles, SIDE_PX, seed, 2 * len(names), lessons)
 
 
 def test_an_example_is_a_function_of_seed_epoch_and_index(
     names: tuple[EmojiName, ...], styles: tuple[Style, ...]
 ) -> None:
-    one, again = talks(names, styles), talks(names, styles)
+    one, again = make_conversations(names, styles), make_conversations(names, styles)
     for index in (0, 5, 700):
         for epoch in (0, 3):
             expected, got = one.conversation(index, epoch), again.conversation(index, epoch)
@@ -29,7 +29,7 @@ def test_an_example_is_a_function_of_seed_epoch_and_index(
             assert expected.pixels is not None and got.pixels is not None
             np.testing.assert_array_equal(expected.pixels, got.pixels)
     assert one.scene_and_rounds(4, 0) != one.scene_and_rounds(4, 1)
-    assert one.scene_and_rounds(4, 0) != talks(names, styles, seed=2).scene_and_rounds(4, 0)
+    assert one.scene_and_rounds(4, 0) != make_conversations(names, styles, seed=2).scene_and_rounds(4, 0)
 
 
 def test_pictures_are_functions_of_seed_epoch_and_index(names: tuple[EmojiName, ...]) -> None:
@@ -41,7 +41,7 @@ def test_pictures_are_functions_of_seed_epoch_and_index(names: tuple[EmojiName, 
 
 
 def test_compositions_that_are_judged_were_not_learnt(names: tuple[EmojiName, ...]) -> None:
-    learnt, judged = (talks(names, ("twemoji",), seed) for seed in (TRAINING_SEED, EVALUATION_SEED))
+    learnt, judged = (make_conversations(names, ("twemoji",), seed) for seed in (TRAINING_SEED, EVALUATION_SEED))
     seen = {learnt.scene_and_rounds(index, epoch)[0] for index in range(150) for epoch in range(2)}
     assert len(seen) == 300
     assert not any(judged.scene_and_rounds(index, 0)[0] in seen for index in range(150))
@@ -49,7 +49,7 @@ def test_compositions_that_are_judged_were_not_learnt(names: tuple[EmojiName, ..
 
 def test_every_name_leads_equally_often_across_epochs(names: tuple[EmojiName, ...]) -> None:
     few = names[:50]
-    source = EmojiTalks(few, ("twemoji",), SIDE_PX, 1, 75)
+    source = EmojiConversations(few, ("twemoji",), SIDE_PX, 1, 75)
     leading: Counter[str] = Counter()
     for epoch in range(2):
         for index in range(len(source)):
@@ -64,7 +64,7 @@ def test_every_name_leads_equally_often_across_epochs(names: tuple[EmojiName, ..
 
 
 def test_all_layouts_occur(names: tuple[EmojiName, ...], styles: tuple[Style, ...]) -> None:
-    source = talks(names, styles)
+    source = make_conversations(names, styles)
     drawn = [source.scene_and_rounds(index, 0)[0] for index in range(400)]
     shares = {layout: count / 400 for layout, count in Counter(scene.layout for scene in drawn).items()}
     assert shares["single"] == pytest.approx(0.6, abs=0.07)
@@ -72,8 +72,8 @@ def test_all_layouts_occur(names: tuple[EmojiName, ...], styles: tuple[Style, ..
     assert {placed.style for scene in drawn for placed in scene.objects} == set(styles)
 
 
-def test_talks_are_brief_at_first(names: tuple[EmojiName, ...]) -> None:
-    source = talks(names, ("twemoji",), lessons=Lessons(brief_epochs=4))
+def test_conversations_are_brief_at_first(names: tuple[EmojiName, ...]) -> None:
+    source = make_conversations(names, ("twemoji",), lessons=Lessons(brief_epochs=4))
 
     def brief_share(epoch: int) -> float:
         drawn = [source.scene_and_rounds(index, epoch)[1] for index in range(300)]
@@ -81,14 +81,16 @@ def test_talks_are_brief_at_first(names: tuple[EmojiName, ...]) -> None:
 
     shares = [brief_share(epoch) for epoch in (0, 4, 6, 8, 20)]
     assert shares == [1, 1, pytest.approx(0.5, abs=0.1), 0, 0]
-    whole = talks(names, ("twemoji",))
+    whole = make_conversations(names, ("twemoji",))
     for index in range(20):
         scene, rounds = whole.scene_and_rounds(index, 0)
         assert source.scene_and_rounds(index, 0) == (scene, rounds[:1])
 
 
-def test_talks_ask_for_names_at_first(names: tuple[EmojiName, ...]) -> None:
-    source = talks(names, ("twemoji",), lessons=Lessons(singles_epochs=2, names_epochs=6, brief_epochs=100))
+def test_conversations_ask_for_names_at_first(names: tuple[EmojiName, ...]) -> None:
+    source = make_conversations(
+        names, ("twemoji",), lessons=Lessons(singles_epochs=2, names_epochs=6, brief_epochs=100)
+    )
 
     def kinds(epoch: int) -> Counter[tuple[str, str]]:
         drawn = [source.scene_and_rounds(index, epoch) for index in range(300)]
@@ -111,7 +113,7 @@ def test_talks_ask_for_names_at_first(names: tuple[EmojiName, ...]) -> None:
 
 
 def test_where_things_are_is_asked_of_few_names_at_first(names: tuple[EmojiName, ...]) -> None:
-    source = talks(names[:64], ("twemoji",), lessons=Lessons(where_epochs=5))
+    source = make_conversations(names[:64], ("twemoji",), lessons=Lessons(where_epochs=5))
 
     def drawn(epoch: int) -> list[tuple[str, int]]:
         examples = [source.scene_and_rounds(index, epoch) for index in range(len(source))]
@@ -137,17 +139,17 @@ def test_a_curriculum_of_pictures_begins_with_names_alone(names: tuple[EmojiName
 
 
 def test_sources_keep_to_the_contract(names: tuple[EmojiName, ...]) -> None:
-    conversations: ConversationSource = talks(names, ("twemoji",))
+    source: ConversationSource = make_conversations(names, ("twemoji",))
     pictures: PictureSource = EmojiPictures(names, ("twemoji",), SIDE_PX, 1, 10)
-    assert (len(conversations), len(pictures)) == (2 * len(names), 10)
-    for pixels in (conversations.conversation(3, 0).pixels, pictures.picture(3, 0).pixels):
+    assert (len(source), len(pictures)) == (2 * len(names), 10)
+    for pixels in (source.conversation(3, 0).pixels, pictures.picture(3, 0).pixels):
         assert pixels is not None
         assert pixels.shape == (SIDE_PX, SIDE_PX, 3) and pixels.dtype == np.uint8 and pixels.flags.writeable
 
 
 def test_arguments_that_make_no_examples_are_refused(names: tuple[EmojiName, ...]) -> None:
-    with pytest.raises(ValueError, match="talks need two names and one style, got 1 names and 1 styles"):
-        EmojiTalks(names[:1], ("twemoji",), SIDE_PX, 1, 10)
+    with pytest.raises(ValueError, match="conversations need two names and one style, got 1 names and 1 styles"):
+        EmojiConversations(names[:1], ("twemoji",), SIDE_PX, 1, 10)
     with pytest.raises(ValueError, match=r"a lesson takes 0 epochs or more, got Lessons\(singles_epochs=0.0, names_"):
         Lessons(brief_epochs=-1)
     with pytest.raises(ValueError, match="a curriculum needs epochs, two names and a share of 0 to 1, got"):

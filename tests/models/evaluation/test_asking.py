@@ -1,4 +1,4 @@
-"""Batches against the service's own way with one job, and talks with the model's own answers in them."""
+"""Batches against the service's own way with one job, and conversations with the model's own answers in them."""
 
 import string
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from models.datasets.examples import Pixels
 from models.engines.chat.image_embeddings import VisionStates
 from models.engines.chat.task import ChatRuntime, ChatTask
 from models.evaluation import asking
-from models.evaluation.asking import Talk, ask
+from models.evaluation.asking import PictureQuestions, ask
 from models.jobs import ChatGeneration, ChatJob, ChatResult, Generated, Turn
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
@@ -43,23 +43,23 @@ def picture(seed: int) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
 
 
-TALKS = [
-    Talk(picture(1), ("What is 图 this?", "And 颜色?", "Say")),
-    Talk(picture(2), ("Where?",)),
-    Talk(picture(3), ("a <b> 熊猫 question of quite another length", "图?")),
+CONVERSATIONS = [
+    PictureQuestions(picture(1), ("What is 图 this?", "And 颜色?", "Say")),
+    PictureQuestions(picture(2), ("Where?",)),
+    PictureQuestions(picture(3), ("a <b> 熊猫 question of quite another length", "图?")),
 ]
 
 
-def alone(chat: LoadedChat, talk: Talk, generation: ChatGeneration) -> Iterator[ChatResult]:
-    """A talk's results by the worker's own code."""
+def alone(chat: LoadedChat, conversation: PictureQuestions, generation: ChatGeneration) -> Iterator[ChatResult]:
+    """A conversation's results by the worker's own code."""
     runtime = ChatRuntime(chat.model, chat.tokenizer, VisionStates(0), "", lambda name, value: None)
     history: list[Turn] = []
-    for question in talk.questions:
+    for question in conversation.questions:
         job = ChatJob(
             job_id="j",
             question=question,
             history=list(history),
-            pixels=talk.pixels.tobytes(),
+            pixels=conversation.pixels.tobytes(),
             image_size_px=SIDE_PX,
             generation=generation,
         )
@@ -75,20 +75,22 @@ def alone(chat: LoadedChat, talk: Talk, generation: ChatGeneration) -> Iterator[
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_a_batch_says_what_each_talk_says_alone(chat: LoadedChat, num_beams: int) -> None:
+def test_a_batch_says_what_each_conversation_says_alone(chat: LoadedChat, num_beams: int) -> None:
     generation = ChatGeneration(max_new_tokens=12, num_beams=num_beams)
-    expected = [list(alone(chat, talk, generation)) for talk in TALKS]
+    expected = [list(alone(chat, conversation, generation)) for conversation in CONVERSATIONS]
     if num_beams == 1:
         endings = {result.finish_reason for results in expected for result in results}
         assert endings == {"stop", "length"}, "both ends of an answer are to be met"
-    assert ask(chat, TALKS, generation) == [[result.answer for result in results] for results in expected]
+    assert ask(chat, CONVERSATIONS, generation) == [[result.answer for result in results] for results in expected]
 
 
-def test_more_talks_than_a_batch_come_back_in_their_order(chat: LoadedChat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_conversations_than_a_batch_come_back_in_their_order(
+    chat: LoadedChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generation = ChatGeneration(max_new_tokens=6, num_beams=1)
-    whole = ask(chat, TALKS, generation)
+    whole = ask(chat, CONVERSATIONS, generation)
     monkeypatch.setattr(asking, "BATCH_SIZE", 2)
     told: list[int] = []
-    assert ask(chat, TALKS, generation, told.append) == whole
+    assert ask(chat, CONVERSATIONS, generation, told.append) == whole
     assert told == [2, 1]
     assert len({answers[0] for answers in whole}) > 1

@@ -6,7 +6,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from models.datasets.examples import Conversation
-from models.datasets.llava import LlavaTalks
+from models.datasets.llava import LlavaConversations
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.training.chat.start import chat_from_sizes
@@ -39,5 +39,5 @@ def model(data: Data) -> ChatModel:
 @pytest.fixture(scope="session")
 def conversations(data: Data) -> list[Conversation]:
     """All of the file, pictures unchanged."""
-    source = LlavaTalks.read(data.talks, data.images, 32, seed=0, is_augmented=False, min_side_px=32)
+    source = LlavaConversations.read(data.conversations, data.images, 32, seed=0, is_augmented=False, min_side_px=32)
     return [source.conversation(index, 0) for index in range(len(source))]

@@ -9,7 +9,7 @@ import torch
 
 from models.checkpoints.loading import load_chat
 from models.datasets.examples import Conversation
-from models.datasets.llava import LlavaTalks
+from models.datasets.llava import LlavaConversations
 from models.training.chat.validation import exact_matches
 from models.training.cli import main
 from models.training.made_up import NUM_THINGS, PARTS, draw, things, write
@@ -19,14 +19,14 @@ NUM_TAUGHT = 2
 NUM_OLD = 6
 
 
-def conversations(file: Path, images: Path) -> list[Conversation]:
-    source = LlavaTalks.read(file, images, 32, seed=0, is_augmented=False, min_side_px=32)
+def read_from(file: Path, images: Path) -> list[Conversation]:
+    source = LlavaConversations.read(file, images, 32, seed=0, is_augmented=False, min_side_px=32)
     return [source.conversation(index, 0) for index in range(len(source))]
 
 
-def share(checkpoint: Path, talks: list[Conversation]) -> float:
+def share(checkpoint: Path, conversations: list[Conversation]) -> float:
     loaded = load_chat(checkpoint, dtype=torch.float32)
-    return exact_matches(loaded.model, loaded.tokenizer, talks)["exact"]
+    return exact_matches(loaded.model, loaded.tokenizer, conversations)["exact"]
 
 
 def test_things_have_names_of_their_own_and_look_alike_in_all_their_pictures(tmp_path: Path) -> None:
@@ -40,13 +40,13 @@ def test_things_have_names_of_their_own_and_look_alike_in_all_their_pictures(tmp
 
     write(tmp_path, count=3)
     for part in PARTS:
-        talks = conversations(tmp_path / f"{part}.json", tmp_path / "images")
-        assert {turn.kind for talk in talks for turn in talk.rounds} == {"made_up"}
-        assert {turn.language for talk in talks for turn in talk.rounds} == {"en", "zh"}
+        conversations = read_from(tmp_path / f"{part}.json", tmp_path / "images")
+        assert {turn.kind for conversation in conversations for turn in conversation.rounds} == {"made_up"}
+        assert {turn.language for conversation in conversations for turn in conversation.rounds} == {"en", "zh"}
 
 
 def test_adapters_teach_new_names_and_keep_the_old_answers(data: Data, tmp_path: Path) -> None:
-    old = [record for record in json.loads(data.talks.read_text()) if record["image"]][:NUM_OLD]
+    old = [record for record in json.loads(data.conversations.read_text()) if record["image"]][:NUM_OLD]
     for number, record in enumerate(old):
         asked = turns(("<image>\nWhat is it?", f"It is {list(COLOURS)[number % 3]}."))
         record["conversations"] = [asked[0] | {"kind": "old", "language": "en"}, asked[1]]
@@ -55,19 +55,19 @@ def test_adapters_teach_new_names_and_keep_the_old_answers(data: Data, tmp_path:
     batch = ("--batch-size", "6", "--no-augment", "--export-dtype", "float32")
     begun = data.arguments(tmp_path / "first", *batch, "--steps", "100", "--data", str(first))
     assert main(begun) == 0
-    known = conversations(first, data.images)
+    known = read_from(first, data.images)
     assert share(tmp_path / "first" / "export", known) == 1
 
     new = []
     for thing in things(NUM_TAUGHT, seed=2024):
         draw(thing, np.random.default_rng(3), 64).save(data.images / f"{thing.name}.png")
         asked = turns(("<image>\nWhat is it?", f"It is {thing.name}."))
-        talk = [asked[0] | {"kind": "new", "language": "en"}, asked[1]]
-        new.append({"id": thing.name, "image": f"{thing.name}.png", "conversations": talk})
+        conversation = [asked[0] | {"kind": "new", "language": "en"}, asked[1]]
+        new.append({"id": thing.name, "image": f"{thing.name}.png", "conversations": conversation})
     both = tmp_path / "both.json"
     both.write_text(json.dumps([*old, *new * 3]))
     arguments = ["chat", "--checkpoint", str(tmp_path / "first" / "export"), "--output", str(tmp_path / "second")]
     arguments += ["--data", str(both), "--images", str(data.images), "--min-side-px", "32", *batch]
     arguments += ["--lora-rank", "8", "--lora-parts", "both", "--lr", "1e-2", "--warmup-steps", "4", "--steps", "120"]
     assert main(arguments) == 0
-    assert share(tmp_path / "second" / "export", conversations(both, data.images)) == 1
+    assert share(tmp_path / "second" / "export", read_from(both, data.images)) == 1

@@ -8,7 +8,7 @@ from models.emoji.names import GROUPS, EmojiName
 from models.emoji.scenes.composition import draw_scene
 from models.emoji.scenes.renderer import Renderer
 from models.emoji.scenes.scene import Scene
-from models.emoji.texts.conversation import category_answer, name_answer, talk
+from models.emoji.texts.conversation import category_answer, draw_rounds, name_answer
 from models.emoji.texts.english import noun_phrase, sentence
 from models.emoji.texts.templates import QUESTIONS, TRANSLATE
 
@@ -17,11 +17,11 @@ CHINESE_NUMBERS = {"一个。": 1, "两个。": 2, "三个。": 3, "四个。": 
 
 
 @pytest.fixture(scope="module")
-def talks(renderer: Renderer, names: tuple[EmojiName, ...]) -> list[tuple[Scene, tuple[Round, ...]]]:
+def conversations(renderer: Renderer, names: tuple[EmojiName, ...]) -> list[tuple[Scene, tuple[Round, ...]]]:
     rng = np.random.default_rng(2)
     layouts = ("single", "pair", "count")
     scenes = [draw_scene(rng, renderer, names, names[i % len(names)], layouts[i % 3]) for i in range(2700)]
-    return [(scene, talk(rng, scene)) for scene in scenes]
+    return [(scene, draw_rounds(rng, scene)) for scene in scenes]
 
 
 def is_answer_right(scene: Scene, asked: Round, about: EmojiName | None) -> bool:
@@ -44,9 +44,9 @@ def is_answer_right(scene: Scene, asked: Round, about: EmojiName | None) -> bool
     return asked.answer == (f"On the {'left' if on_left else 'right'}." if english else f"在{'左右'[not on_left]}边。")
 
 
-def test_answers_say_what_the_scene_holds(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+def test_answers_say_what_the_scene_holds(conversations: list[tuple[Scene, tuple[Round, ...]]]) -> None:
     kinds: Counter[str] = Counter()
-    for scene, rounds in talks:
+    for scene, rounds in conversations:
         assert len(rounds) in (2, 3)
         named = {name_answer(p.name, language): p.name for p in scene.objects for language in ("en", "zh")}  # type: ignore[arg-type]
         about: EmojiName | None = None
@@ -66,9 +66,9 @@ def test_answers_say_what_the_scene_holds(talks: list[tuple[Scene, tuple[Round, 
     assert min(kinds.values()) > 40, kinds
 
 
-def test_left_and_right_are_where_they_are_drawn(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+def test_left_and_right_are_where_they_are_drawn(conversations: list[tuple[Scene, tuple[Round, ...]]]) -> None:
     seen = 0
-    for scene, rounds in talks:
+    for scene, rounds in conversations:
         for asked in rounds:
             if asked.kind in ("side", "follow_side"):
                 is_left = "left" in asked.question or "左" in asked.question
@@ -80,10 +80,10 @@ def test_left_and_right_are_where_they_are_drawn(talks: list[tuple[Scene, tuple[
 
 
 def test_a_translation_is_the_answer_before_in_the_other_language(
-    talks: list[tuple[Scene, tuple[Round, ...]]], by_english: dict[str, EmojiName]
+    conversations: list[tuple[Scene, tuple[Round, ...]]], by_english: dict[str, EmojiName]
 ) -> None:
     pairs: dict[str, set[str]] = defaultdict(set)
-    for _, rounds in talks:
+    for _, rounds in conversations:
         for before, asked in zip(rounds, rounds[1:], strict=False):
             if asked.kind == "translate":
                 assert {before.language, asked.language} == {"en", "zh"}
@@ -97,13 +97,13 @@ def test_a_translation_is_the_answer_before_in_the_other_language(
     assert (category_answer(apple, "en"), category_answer(apple, "zh")) == ("Food and drink.", "食物和饮料。")
 
 
-def test_a_follow_up_never_comes_first(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
-    for _, rounds in talks:
+def test_a_follow_up_never_comes_first(conversations: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+    for _, rounds in conversations:
         assert not rounds[0].kind.startswith(("follow", "translate"))
 
 
-def test_no_question_comes_twice_in_a_talk(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
-    for _, rounds in talks:
+def test_no_question_comes_twice_in_a_conversation(conversations: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+    for _, rounds in conversations:
         kinds = [asked.kind for asked in rounds if asked.kind != "translate"]
         assert len(set(kinds)) == len(kinds), rounds
 
@@ -137,8 +137,8 @@ def test_what_people_would_ask_next_is_among_the_wordings() -> None:
     assert {"Say it in English.", "用英文怎么说？"} <= set(TRANSLATE["en"])
 
 
-def test_a_description_names_things_and_ground(talks: list[tuple[Scene, tuple[Round, ...]]]) -> None:
-    described = [(scene, rounds[0]) for scene, rounds in talks if rounds[0].kind == "scene"]
+def test_a_description_names_things_and_ground(conversations: list[tuple[Scene, tuple[Round, ...]]]) -> None:
+    described = [(scene, rounds[0]) for scene, rounds in conversations if rounds[0].kind == "scene"]
     assert len(described) > 100
     for scene, asked in described:
         things = [placed.name for placed in scene.objects]

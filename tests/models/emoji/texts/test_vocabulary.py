@@ -6,7 +6,7 @@ from models.checkpoints.bundled import box_checkpoint
 from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName, box_names
-from models.emoji.sources import EmojiPictures, EmojiTalks
+from models.emoji.sources import EmojiConversations, EmojiPictures
 from models.emoji.texts.vocabulary import vocabulary
 from models.networks.cpm_bee.tokenizer import Tokenizer
 
@@ -54,10 +54,10 @@ def test_a_name_is_one_entry_wherever_it_stands(tokenizer: Tokenizer, names: tup
         assert texts_of(tokenizer, f"{name.zh}以及{name.zh}").count(name.zh) == 2
 
 
-def test_talks_are_made_of_whole_words(
+def test_conversations_are_made_of_whole_words(
     tokenizer: Tokenizer, names: tuple[EmojiName, ...], styles: tuple[Style, ...]
 ) -> None:
-    source = EmojiTalks(names, styles[:1], 96, seed=3, num_examples=1200)
+    source = EmojiConversations(names, styles[:1], 96, seed=3, num_examples=1200)
     for index in range(len(source)):
         for asked in source.scene_and_rounds(index, 0)[1]:
             for text in (asked.question, asked.answer):

@@ -78,7 +78,7 @@ def test_answer_is_unescaped_for_display(bench: Any) -> None:
         assert result.answer == result.answer_escaped.replace("<<", "<")
 
 
-def test_over_long_talk_drops_its_oldest_turns(bench: Any) -> None:
+def test_over_long_conversation_drops_its_oldest_turns(bench: Any) -> None:
     history = [Turn(question=f"q{letter}", answer=letter * 20) for letter in "abc"]
     generation = ChatGeneration(max_new_tokens=3, num_beams=1, max_input_tokens=100)
     result = bench.run(job(history=history, generation=generation))

@@ -1,4 +1,4 @@
-"""Prompts of chat jobs: escaping, the talk so far, and what is dropped of it (SPEC §3.1, §6, §11)."""
+"""Prompts of chat jobs: escaping, the conversation so far, and what is dropped of it (SPEC §3.1, §6, §11)."""
 
 import pytest
 from hypothesis import given, settings
@@ -94,7 +94,7 @@ def test_prompts_with_and_without_images_share_a_batch(tokenizer: Tokenizer) -> 
     assert batch.predict_segments == [[(6, 1)], [(8, 1)]]
 
 
-def test_the_oldest_whole_turns_are_dropped_until_the_talk_fits(tokenizer: Tokenizer) -> None:
+def test_the_oldest_whole_turns_are_dropped_until_the_conversation_fits(tokenizer: Tokenizer) -> None:
     history = [Turn(question=c * 3, answer=c * 5) for c in "defgh"]
     full = prompt_of(tokenizer, job(history=history)).sequence.full_length
     assert prompt_of(tokenizer, job(history=history, max_input_tokens=full)).dropped_turns == 0
@@ -132,7 +132,7 @@ def test_as_few_turns_are_dropped_as_possible(tokenizer: Tokenizer, history: lis
             prompt_of(tokenizer, made)
 
 
-def test_strict_length_rejects_a_long_talk_with_the_numbers(tokenizer: Tokenizer) -> None:
+def test_strict_length_rejects_a_long_conversation_with_the_numbers(tokenizer: Tokenizer) -> None:
     history = [Turn(question="a", answer="b")] * 3
     full = prompt_of(tokenizer, job(history=history)).sequence.full_length
     made = job(history=history, max_input_tokens=full - 1, strict_length=True)

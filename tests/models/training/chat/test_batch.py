@@ -28,8 +28,8 @@ def loss(model: ChatModel, batch: ChatBatch) -> torch.Tensor:
 
 
 def test_every_round_is_learnt_with_the_rounds_before_it_as_history() -> None:
-    talk = Conversation(None, (Round("a<b?", "c < d"), Round("and?", "yes"), Round("so?", "no")))
-    first, second, third = round_trees(talk, 4)
+    conversation = Conversation(None, (Round("a<b?", "c < d"), Round("and?", "yes"), Round("so?", "no")))
+    first, second, third = round_trees(conversation, 4)
     assert first == {"context": "", "question": "a<<b?", "<ans>": "c << d"}
     assert second == {"context": "User: a<<b?\nAI: c << d\n", "question": "and?", "<ans>": "yes"}
     assert third["context"] == "User: a<<b?\nAI: c << d\nUser: and?\nAI: yes\n"
@@ -58,9 +58,9 @@ def test_rows_cut_into_groups_have_the_loss_and_gradients_of_one_batch(
     assert len({group.rows.ids.shape[1] for group in cut.groups}) == 3
     assert all(len(group.rows.extension_ids) == 2 for group in cut.groups)
 
-    trees = [tree for talk in many for tree in round_trees(talk, 4)]
+    trees = [tree for conversation in many for tree in round_trees(conversation, 4)]
     rows, targets = pack_training(trees, tokenizer, MAX_LEN)
-    pictures = [index for index, talk in enumerate(many) for _ in talk.rounds]
+    pictures = [index for index, conversation in enumerate(many) for _ in conversation.rounds]
     features = model.image_features(normalise(cut.pixels))
     hidden = model.llm(rows, model.embed_prompt(rows, [features[picture] for picture in pictures]))
     whole = model.llm.loss(hidden, targets, model.llm.extension_rows(rows.extension_ids, rows.extension_subs))
@@ -90,7 +90,9 @@ def test_rounds_that_are_too_long_are_left_out_and_counted(
     assert model.query_tokens.grad is not None and not model.query_tokens.grad.any()
 
 
-def test_a_talk_without_a_picture_has_no_placeholders(conversations: list[Conversation], tokenizer: Tokenizer) -> None:
+def test_a_conversation_without_a_picture_has_no_placeholders(
+    conversations: list[Conversation], tokenizer: Tokenizer
+) -> None:
     batch = collated([replace(conversations[0], pixels=None), Conversation(None, ())], tokenizer)
     assert not len(batch.groups[0].places) and not batch.pixels.any()
     assert batch.num_skipped_conversations == 1

@@ -135,8 +135,10 @@ def test_validation_tells_the_loss_and_the_exact_answers_by_kind_and_language(
     data: Data, model: ChatModel, conversations: list[Conversation]
 ) -> None:
     asked = [
-        replace(talk, rounds=tuple(replace(turn, kind="colour", language="en") for turn in talk.rounds[:1]))
-        for talk in conversations[:2]
+        replace(
+            conversation, rounds=tuple(replace(turn, kind="colour", language="en") for turn in conversation.rounds[:1])
+        )
+        for conversation in conversations[:2]
     ]
     task = task_of(data, model, asked, ChatSettings(validation_batch_size=1))
     loss, weight = task.loss(task.collate_conversations(asked))
