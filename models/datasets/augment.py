@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from models.datasets.examples import Pixels
+from models.datasets.examples import PixelArray
 
 CROP_AREA = (0.5, 1.0)  # shares of the picture
 CROP_ASPECT = (3 / 4, 4 / 3)
@@ -23,7 +23,7 @@ _GREY = (128, 128, 128)
 Operation = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def augment(picture: Image.Image, side_px: int, rng: np.random.Generator) -> Pixels:
+def augment(picture: Image.Image, side_px: int, rng: np.random.Generator) -> PixelArray:
     """An RGB picture of any size, cropped, flipped and changed -> (side_px, side_px, 3) uint8."""
     box = crop_box(picture.width, picture.height, rng)
     changed = picture.resize((side_px, side_px), Image.Resampling.BICUBIC, box)

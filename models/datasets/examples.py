@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Language = Literal["en", "zh", ""]
-Pixels = NDArray[np.uint8]  # (S, S, 3), RGB
+PixelArray = NDArray[np.uint8]  # (S, S, 3), RGB
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Round:
 class Conversation:
     """Rounds in their order; every one is learnt, with the earlier ones as its context."""
 
-    pixels: Pixels | None  # at the model's side; None for a conversation without a picture
+    pixels: PixelArray | None  # at the model's side; None for a conversation without a picture
     rounds: tuple[Round, ...]
 
 
@@ -37,19 +37,19 @@ class Conversation:
 class CaptionedPicture:
     """What is to be painted, and the words for it."""
 
-    pixels: Pixels
+    pixels: PixelArray
     caption: str
 
 
-UNSEEN = -1  # the label of what a picture does not show
+UNLABELLED = -1  # the label of what a picture does not show
 
 
 @dataclass(frozen=True)
-class Sight:
+class LabelledPicture:
     """A picture, and for each kind of thing to see which of its classes it is."""
 
-    pixels: Pixels
-    labels: tuple[int, ...]  # places in the source's classes, or UNSEEN
+    pixels: PixelArray
+    labels: tuple[int, ...]  # places in the source's classes, or UNLABELLED
 
 
 class ConversationSource(Protocol):
@@ -68,14 +68,14 @@ class PictureSource(Protocol):
         ...
 
 
-class SightSource(Protocol):
+class LabelledPictureSource(Protocol):
     @property
     def classes(self) -> Mapping[str, Sequence[str]]:
-        """By the name of each kind of thing to see, in the order of a sight's labels."""
+        """By the name of each kind of thing to see, in the order of a picture's labels."""
         ...
 
     def __len__(self) -> int: ...
 
-    def sight(self, index: int, epoch: int) -> Sight:
+    def labelled_picture(self, index: int, epoch: int) -> LabelledPicture:
         """The example `index` (0 <= index < len) as epoch `epoch` sees it."""
         ...

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from models.datasets.augment import augment
-from models.datasets.examples import Conversation, Pixels, Round
+from models.datasets.examples import Conversation, PixelArray, Round
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class LlavaConversations:
         pixels = self._pixels(conversation.image, np.random.default_rng([self.seed, index, epoch]))
         return Conversation(pixels, conversation.rounds if pixels is not None else ())
 
-    def _pixels(self, name: str, rng: np.random.Generator) -> Pixels | None:
+    def _pixels(self, name: str, rng: np.random.Generator) -> PixelArray | None:
         assert self.images is not None
         file = self.images / name
         try:

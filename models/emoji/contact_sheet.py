@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from models.datasets.examples import Pixels, Round
+from models.datasets.examples import PixelArray, Round
 from models.emoji.drawings import Style
 from models.emoji.names import box_names
 from models.emoji.sources import EmojiConversations, EmojiPictures
@@ -51,7 +51,11 @@ def _lines_of(rounds: Iterable[Round]) -> list[str]:
 
 
 def _draw_cell(
-    sheet: Image.Image, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, cell: int, pixels: Pixels, lines: list[str]
+    sheet: Image.Image,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    cell: int,
+    pixels: PixelArray,
+    lines: list[str],
 ) -> None:
     left = cell % _COLUMNS * _CELL_PX[0] + _MARGIN_PX
     top = cell // _COLUMNS * _CELL_PX[1] + _MARGIN_PX

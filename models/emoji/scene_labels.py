@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-from models.datasets.examples import UNSEEN, Sight
+from models.datasets.examples import UNLABELLED, LabelledPicture
 from models.emoji.scenes.composition import MAX_COUNT
 from models.emoji.scenes.grounds import COLOURS
 from models.emoji.scenes.scene import Scene
 from models.emoji.sources import EmojiConversations
 
 
-class EmojiSights:
-    """The scenes of EmojiConversations (a SightSource): what is left, or alone; what is right; the ground; how many.
+class EmojiSceneLabels:
+    """What the scenes of EmojiConversations show: what is left, or alone; what is right; the ground; how many.
+
+    A LabelledPictureSource.
 
     Args:
         num_examples: how many of them; None for all.
@@ -31,11 +33,11 @@ class EmojiSights:
     def __len__(self) -> int:
         return self._num_examples
 
-    def sight(self, index: int, epoch: int) -> Sight:
+    def labelled_picture(self, index: int, epoch: int) -> LabelledPicture:
         scene, _ = self._conversations.scene_and_rounds(index, epoch)
-        return Sight(self._conversations.draw(scene), self._labels(scene))
+        return LabelledPicture(self._conversations.draw(scene), self._labels(scene))
 
     def _labels(self, scene: Scene) -> tuple[int, ...]:
         names = [self._places[placed.name] for placed in scene.objects]
-        right = names[1] if scene.layout == "pair" else UNSEEN
+        right = names[1] if scene.layout == "pair" else UNLABELLED
         return names[0], right, COLOURS.index(scene.ground.colour), len(names) - 1

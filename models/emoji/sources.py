@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from models.datasets.examples import CaptionedPicture, Conversation, Pixels, Round
+from models.datasets.examples import CaptionedPicture, Conversation, PixelArray, Round
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.scenes.composition import draw_scene, paint_scene
@@ -163,7 +163,7 @@ class EmojiConversations:
         scene, rounds = self.scene_and_rounds(index, epoch)
         return Conversation(self.draw(scene), rounds)
 
-    def draw(self, scene: Scene) -> Pixels:
+    def draw(self, scene: Scene) -> PixelArray:
         """(side_px, side_px, 3) uint8."""
         return self._renderer.render(scene, self._side_px)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.loading import LoadedChat
-from models.datasets.examples import Pixels
+from models.datasets.examples import PixelArray
 from models.engines.chat.beam_search import BeamSearch
 from models.engines.chat.decoding import Decoding, Search
 from models.engines.chat.prompt import build_prompt, pack_prompts
@@ -28,7 +28,7 @@ BATCH_SIZE = 64  # conversations decoded together
 class PictureQuestions:
     """A picture at the model's side (S, S, 3), and the questions in their order."""
 
-    pixels: Pixels
+    pixels: PixelArray
     questions: tuple[str, ...]
 
 
@@ -95,25 +95,25 @@ def ask(
     chat: LoadedChat,
     conversations: Sequence[PictureQuestions],
     generation: ChatGeneration,
-    told: Callable[[int], object] = lambda count: None,
+    on_progress: Callable[[int], object] = lambda count: None,
 ) -> list[list[str]]:
     """The model's answers to all questions of all conversations, as users see them.
 
     Args:
         chat: folded, as the engine folds it.
         generation: `num_beams` 1 is greedy; `do_sample` is not used.
-        told: gets the number of conversations that each batch finished.
+        on_progress: gets the number of conversations that each batch finished.
     """
     answers: list[list[str]] = []
     for start in range(0, len(conversations), BATCH_SIZE):
         batch = conversations[start : start + BATCH_SIZE]
         with torch.inference_mode():
             answers.extend(_ask_batch(chat, batch, generation))
-        told(len(batch))
+        on_progress(len(batch))
     return answers
 
 
-def vision_states(chat: LoadedChat, pictures: Sequence[Pixels]) -> Tensor:
+def vision_states(chat: LoadedChat, pictures: Sequence[PixelArray]) -> Tensor:
     """(B, S, S, 3) of the model's side -> (B, Q, D)."""
     weights = chat.model.query_tokens
     pixels = torch.stack([torch.from_numpy(picture) for picture in pictures]).to(weights.device)

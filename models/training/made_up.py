@@ -19,7 +19,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from models.datasets.examples import ConversationSource
-from models.training.sources import VALIDATION_SEED, DataSettings, Part, conversation_sources, emoji_conversations
+from models.training.sources import (
+    VALIDATION_SEED,
+    ConversationSubset,
+    DataSettings,
+    conversation_sources,
+    emoji_conversations,
+)
 
 NUM_THINGS = 50
 SEED = 2024
@@ -133,7 +139,7 @@ def measure(checkpoint: Path, folder: Path, num_emoji: int) -> dict[str, float]:
     for part in PARTS:
         data = DataSettings(str(folder / f"{part}.json"), folder / "images", is_augmented=False)
         sources[part], _ = conversation_sources(data, side_px)
-    sources["emoji"] = Part(emoji_conversations(side_px, VALIDATION_SEED), range(num_emoji))
+    sources["emoji"] = ConversationSubset(emoji_conversations(side_px, VALIDATION_SEED), range(num_emoji))
     shares: dict[str, float] = {}
     for name, source in sources.items():
         conversations = [source.conversation(index, 0) for index in range(len(source))]

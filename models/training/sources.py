@@ -44,7 +44,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Part:
+class ConversationSubset:
     """Some examples of a source, as a source."""
 
     source: ConversationSource
@@ -87,8 +87,8 @@ def conversation_sources(
     num_validation = settings.num_validation
     if settings.data == EMOJI:
         training = emoji_conversations(image_size_px, settings.seed, settings.lessons)
-        validation = Part(emoji_conversations(image_size_px, settings.seed + VALIDATION_SEED), range(num_validation))
-        return training, validation if num_validation else None
+        others = emoji_conversations(image_size_px, settings.seed + VALIDATION_SEED)
+        return training, ConversationSubset(others, range(num_validation)) if num_validation else None
     if not 0 <= settings.replay < 1:
         raise ValueError(f"the share of replayed examples is {settings.replay}; it must be 0 or more and under 1")
     file = Path(settings.data)
@@ -100,11 +100,12 @@ def conversation_sources(
         raise ValueError(
             f"{file}: {len(conversations)} conversations, of which {num_validation} are to be validated on"
         )
-    source: ConversationSource = Part(conversations, range(num_training))
+    source: ConversationSource = ConversationSubset(conversations, range(num_training))
     if settings.replay:
         num_replayed = round(num_training * settings.replay / (1 - settings.replay))
         source = Mixed(source, emoji_conversations(image_size_px, settings.seed), num_replayed)
-    return source, Part(conversations.unchanged(), range(num_training, len(conversations))) if num_validation else None
+    held_out = range(num_training, len(conversations))
+    return source, ConversationSubset(conversations.unchanged(), held_out) if num_validation else None
 
 
 def emoji_conversations(image_size_px: int, seed: int, lessons: "Lessons | None" = None) -> "EmojiConversations":

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.datasets.examples import Pixels
+from models.datasets.examples import PixelArray
 from models.emoji.drawings import DrawingError, Drawings, Style, shared_drawings
 from models.emoji.names import EmojiName
 from models.emoji.scenes.grounds import COLOURS, GroundColour
@@ -45,7 +45,7 @@ class Renderer:
         """White, or for a drawing that is lost on white the first colour that shows it."""
         return min(self.visible_colours(style, name), key=lambda colour: _DEFAULT_ORDER.index(colour.en))
 
-    def render(self, scene: Scene, side_px: int) -> Pixels:
+    def render(self, scene: Scene, side_px: int) -> PixelArray:
         """The scene's picture, (S, S, 3) uint8."""
         canvas = Image.fromarray(_ground_pixels(scene.ground, side_px))
         for placed in scene.objects:
@@ -79,7 +79,7 @@ def _grid(side_px: int) -> NDArray[np.float32]:
     return np.linspace(-1, 1, side_px, dtype=np.float32)
 
 
-def _ground_pixels(ground: Ground, side_px: int) -> Pixels:
+def _ground_pixels(ground: Ground, side_px: int) -> PixelArray:
     start, end = np.asarray(ground.start, dtype=np.float32), np.asarray(ground.end, dtype=np.float32)
     if ground.start == ground.end:
         return np.full((side_px, side_px, 3), ground.start, dtype=np.uint8)
@@ -96,7 +96,7 @@ def _noise_table(side_px: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal(side_px * side_px * 3 + _NUM_NOISE_OFFSETS, dtype=np.float32)
 
 
-def _with_noise(pixels: Pixels, deviation: float, seed: int) -> Pixels:
+def _with_noise(pixels: PixelArray, deviation: float, seed: int) -> PixelArray:
     offset = seed % _NUM_NOISE_OFFSETS
     noise = _noise_table(pixels.shape[0])[offset : offset + pixels.size].reshape(pixels.shape)
     return np.clip(pixels + noise * np.float32(deviation) + 0.5, 0, 255).astype(np.uint8)

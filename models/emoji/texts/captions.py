@@ -27,8 +27,8 @@ _CHINESE: Mapping[tuple[bool, bool], tuple[str, ...]] = {
     (False, True): ("{side}的{n}", "{side}{a_n}", "{n}在{side}"),
     (True, True): ("{colour}背景{side}的{n}", "{colour}背景上{side}的{n}", "{n}在{side}，{colour}背景"),
 }
-CAPTION_WORDINGS = tuple(
-    wording for table in (_ENGLISH, _CHINESE) for wordings in table.values() for wording in wordings
+CAPTION_TEMPLATES = tuple(
+    template for table in (_ENGLISH, _CHINESE) for templates in table.values() for template in templates
 )
 _FULL_STOP_SHARE = 0.15
 _COLOUR_SHARE = 0.3
@@ -55,7 +55,7 @@ def draw_subject(rng: np.random.Generator, name: EmojiName, colours: tuple[Groun
 
 
 def caption(rng: np.random.Generator, subject: Subject, language: Tongue) -> str:
-    """Words for a subject, in one of the wordings that people may use."""
+    """Words for a subject, from one of the templates."""
     key = subject.colour is not None, subject.place != "centre"
     if language == "zh":
         return _chinese(rng, subject, key)
@@ -83,5 +83,5 @@ def _chinese(rng: np.random.Generator, subject: Subject, key: tuple[bool, bool])
     return text + ("。" if rng.random() < _FULL_STOP_SHARE else "")
 
 
-def _pick(rng: np.random.Generator, wordings: tuple[str, ...]) -> str:
-    return wordings[int(rng.integers(len(wordings)))]
+def _pick(rng: np.random.Generator, templates: tuple[str, ...]) -> str:
+    return templates[int(rng.integers(len(templates)))]

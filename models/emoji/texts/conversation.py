@@ -99,8 +99,8 @@ class _Facts:
     def round(
         self, rng: np.random.Generator, question: str, language: Tongue, subject: EmojiName, answer: Answer
     ) -> Round:
-        wording = _choice(rng, QUESTIONS[question][language])
-        text = wording.format(is_the=definite_phrase(subject), zh=subject.zh) if question == "where" else wording
+        template = _choice(rng, QUESTIONS[question][language])
+        text = template.format(is_the=definite_phrase(subject), zh=subject.zh) if question == "where" else template
         return Round(_casual(rng, text), answer(language), _KIND_OF_QUESTION.get(question, question), language)
 
     def _colour(self, language: Tongue) -> str:

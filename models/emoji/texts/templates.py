@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from models.datasets.examples import Language
 
-Wordings = Mapping[Language, tuple[str, ...]]
+Templates = Mapping[Language, tuple[str, ...]]
 
-QUESTIONS: Mapping[str, Wordings] = {
+QUESTIONS: Mapping[str, Templates] = {
     "name": {
         "en": (
             "What is this?",
@@ -229,7 +229,7 @@ QUESTIONS: Mapping[str, Wordings] = {
 }
 
 # By the language to change to; the request itself may be put in either.
-TRANSLATE: Wordings = {
+TRANSLATE: Templates = {
     "en": (
         "Say it in English.",
         "In English, please.",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from models.emoji.names import GROUPS, EmojiName
 from models.emoji.scenes.grounds import COLOURS
-from models.emoji.texts.captions import CAPTION_WORDINGS
+from models.emoji.texts.captions import CAPTION_TEMPLATES
 from models.emoji.texts.english import noun_phrase
 from models.emoji.texts.templates import QUESTIONS, TRANSLATE
 
@@ -55,8 +55,8 @@ def _name_entries(names: Sequence[EmojiName]) -> Iterator[str]:
 
 
 def _english_words(names: Sequence[EmojiName]) -> Iterator[str]:
-    """The words of wordings, answers and names, with the space before them where they have one."""
-    for text in (*_wordings(), *_ANSWER_TEXTS):
+    """The words of templates, answers and names, with the space before them where they have one."""
+    for text in (*_templates(), *_ANSWER_TEXTS):
         for spelled in (text, text[0].lower() + text[1:], text[0].upper() + text[1:]):
             yield from _WORD.findall(re.sub(r"\{\w+\}", "", spelled))
     for group in GROUPS.values():
@@ -69,13 +69,13 @@ def _english_words(names: Sequence[EmojiName]) -> Iterator[str]:
 
 def _other_characters(names: Iterable[EmojiName]) -> list[str]:
     """Characters of all texts that are no ASCII: Chinese ones, and letters such as ñ."""
-    texts = [*_wordings(), *_CHINESE_WORDS, *(name.en + name.zh for name in names)]
+    texts = [*_templates(), *_CHINESE_WORDS, *(name.en + name.zh for name in names)]
     texts += [group.zh for group in GROUPS.values()] + [colour.zh for colour in COLOURS]
     return sorted({character for text in texts for character in text if not character.isascii()})
 
 
-def _wordings() -> Iterator[str]:
-    for wordings in (*QUESTIONS.values(), TRANSLATE):
-        for texts in wordings.values():
+def _templates() -> Iterator[str]:
+    for templates in (*QUESTIONS.values(), TRANSLATE):
+        for texts in templates.values():
             yield from texts
-    yield from CAPTION_WORDINGS
+    yield from CAPTION_TEMPLATES

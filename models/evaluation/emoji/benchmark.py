@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from models.checkpoints.loading import LoadedChat
-from models.datasets.examples import Pixels, Round
+from models.datasets.examples import PixelArray, Round
 from models.emoji.drawings import Style
 from models.emoji.names import EmojiName
 from models.emoji.scenes.composition import draw_scene
@@ -44,7 +44,7 @@ class Item:
 class Answered:
     """One question of an item, what the model said, and whether that was right."""
 
-    item: int  # place of the item in the exam
+    item: int  # place of the item in the benchmark
     style: Style
     round: Round
     answer: str
@@ -80,15 +80,15 @@ def mixed_items(names: Sequence[EmojiName], style: Style, seed: int, count: int)
     return [Item(style, *conversations.scene_and_rounds(index, 0)) for index in range(count)]
 
 
-def examine(
+def run_benchmark(
     chat: LoadedChat,
     renderer: Renderer,
     items: Sequence[Item],
     generation: ChatGeneration,
-    told: Callable[[int], object],
+    on_progress: Callable[[int], object],
     first_item: int = 0,
 ) -> list[Answered]:
-    """Asks all questions, pictures drawn as they come up; see `ask` for `told`. Items are counted from `first_item`."""
+    """Asks all questions, drawing pictures as they come up; items are counted from `first_item`; else as `ask`."""
     answered = []
     side_px = chat.config.image_size_px
     for start in range(0, len(items), BATCH_SIZE):
@@ -101,13 +101,13 @@ def examine(
             for one, answer in zip(item.rounds, answers, strict=True):
                 verdict = judge(answer, one.answer, one.kind, one.language)
                 answered.append(Answered(first_item + place, item.style, one, answer, verdict, item.name))
-        told(len(batch))
+        on_progress(len(batch))
     return answered
 
 
 def pictures_of_names(
     renderer: Renderer, names: Sequence[EmojiName], seed: int, side_px: int
-) -> tuple[list[Pixels], list[str]]:
+) -> tuple[list[PixelArray], list[str]]:
     """One unseen picture of each name, and its code: what a classifier of names is held against."""
     items = [
         draw_scene(np.random.default_rng((seed, _NAMED_PART, place, 0)), renderer, names, name, "single")
@@ -116,5 +116,5 @@ def pictures_of_names(
     return [renderer.render(scene, side_px) for scene in items], [name.code for name in names]
 
 
-def _pick(rng: np.random.Generator, wordings: Sequence[str]) -> str:
-    return wordings[int(rng.integers(len(wordings)))]
+def _pick(rng: np.random.Generator, templates: Sequence[str]) -> str:
+    return templates[int(rng.integers(len(templates)))]

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.datasets.examples import Pixels
+from models.datasets.examples import PixelArray
 from models.emoji.drawings import Drawings, Style, shared_drawings
 from models.emoji.names import emoji_names
 from models.evaluation.errors import EvaluationError
@@ -36,7 +36,7 @@ PEAK_LEARNING_RATE = 4e-3
 WARM_UP_STEPS = 300
 WEIGHT_DECAY = 0.02
 LABEL_SMOOTHING = 0.05
-_TOLD_EVERY = 100  # steps
+_REPORT_EVERY = 100  # steps
 
 
 class Classifier(nn.Module):
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         return logits
 
     @torch.inference_mode()
-    def recognise(self, pictures: Sequence[Pixels]) -> list[str]:
+    def recognise(self, pictures: Sequence[PixelArray]) -> list[str]:
         """The code that each picture, of any side, most likely shows."""
         device = self.head.weight.device
         codes: list[str] = []
@@ -88,13 +88,13 @@ def _convolution(channels: int, out_channels: int, kernel: int = 3, stride: int 
     )
 
 
-def to_tensor(pictures: Sequence[Pixels]) -> Tensor:
+def to_tensor(pictures: Sequence[PixelArray]) -> Tensor:
     """uint8 pictures (S, S, 3) of any sides -> (B, 3, 64, 64) float32 in -1..1."""
     small = np.stack([resized(picture, SIDE_PX) for picture in pictures])
     return torch.from_numpy(small).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def resized(picture: Pixels, side_px: int) -> Pixels:
+def resized(picture: PixelArray, side_px: int) -> PixelArray:
     """A picture at another side, bicubic as the service's own resizing."""
     if picture.shape[0] == side_px:
         return picture
@@ -142,7 +142,7 @@ class Sprites:
         return cls(torch.from_numpy(sprites), torch.tensor([place for place, _ in drawn]))
 
 
-def sprite(drawing: Image.Image) -> Pixels:
+def sprite(drawing: Image.Image) -> PixelArray:
     """A drawing (RGBA) fitted into the square: (4, 64, 64)."""
     premultiplied = drawing.convert("RGBa")
     ratio = SIDE_PX / max(drawing.size)
@@ -234,11 +234,11 @@ class Training:
             loss, right = self._learn(*compose(sprites, batch_size, self._generator))
             losses, hits = losses + loss, hits + right
             self.step += 1
-            if self.step % _TOLD_EVERY == 0:
+            if self.step % _REPORT_EVERY == 0:
                 left_s = (time.perf_counter() - started_s) / (self.step - started_at) * (self._steps - self.step)
                 print(
-                    f"step {self.step} of {self._steps}  loss {losses / _TOLD_EVERY:.3f}  "
-                    f"accuracy {hits / _TOLD_EVERY / batch_size:.3f}  {left_s / 60:.1f} min left",
+                    f"step {self.step} of {self._steps}  loss {losses / _REPORT_EVERY:.3f}  "
+                    f"accuracy {hits / _REPORT_EVERY / batch_size:.3f}  {left_s / 60:.1f} min left",
                     flush=True,
                 )
                 losses, hits = 0.0, 0

@@ -27,10 +27,10 @@ from models.evaluation.emoji.benchmark import (
     Answered,
     Item,
     drawn_names,
-    examine,
     mixed_items,
     named_items,
     pictures_of_names,
+    run_benchmark,
 )
 from models.evaluation.emoji.classifier import FILE as CLASSIFIER_FILE
 from models.evaluation.emoji.classifier import Classifier, load_classifier
@@ -146,8 +146,8 @@ def evaluate(options: argparse.Namespace) -> Results:
     if painter is not None:
         loaded, classifier = painter
         settings = PaintSettings(options.steps, options.guidance_scale, options.seed)
-        with stopwatch(wall_s, "paintings"), progress("painting", 2 * len(names)) as told:
-            paintings = paint_names(loaded, chat, classifier, names, settings, generation, told)
+        with stopwatch(wall_s, "paintings"), progress("painting", 2 * len(names)) as on_progress:
+            paintings = paint_names(loaded, chat, classifier, names, settings, generation, on_progress)
         scores += painting_scores(paintings)
         scores += classifier_scores(classifier_hits(classifier, styles, names, options.seed))
     return Results(
@@ -195,13 +195,13 @@ def ask_about(
     generation: ChatGeneration,
     first_item: int,
 ) -> list[Answered]:
-    """Both parts of the exam in one style; items are counted from `first_item`, which no other style uses."""
+    """Both parts of the benchmark in one style; items are counted from `first_item`, which no other style uses."""
     renderer = Renderer([style])
     drawn = drawn_names(renderer, names)
     items: list[Item] = named_items(renderer, drawn, style, options.seed, options.per_name)
     items += mixed_items(drawn, style, options.seed, num_conversations)
-    with progress(style, len(items)) as told:
-        return examine(chat, renderer, items, generation, told, first_item)
+    with progress(style, len(items)) as on_progress:
+        return run_benchmark(chat, renderer, items, generation, on_progress, first_item)
 
 
 def classifier_hits(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from models.checkpoints.loading import LoadedChat, LoadedPaint
-from models.datasets.examples import Pixels
+from models.datasets.examples import PixelArray
 from models.emoji.names import EmojiName
 from models.emoji.texts.conversation import name_answer
 from models.engines.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
@@ -40,7 +40,7 @@ class Painting:
 
     name: EmojiName
     language: Tongue
-    pixels: Pixels
+    pixels: PixelArray
     answer: str  # the chat model's
     code: str  # the classifier's
     by_chat: bool
@@ -66,17 +66,17 @@ def paint_names(
     names: Sequence[EmojiName],
     settings: PaintSettings,
     generation: ChatGeneration,
-    told: Callable[[int], object],
+    on_progress: Callable[[int], object],
 ) -> list[Painting]:
     """Every name painted in both languages and shown to both judges.
 
     Args:
-        told: gets the number of pictures that each batch finished.
+        on_progress: gets the number of pictures that each batch finished.
     """
     paintings = []
     for language in TONGUES:
         prompts = [getattr(name, language) for name in names]
-        pictures = paint(loaded, prompts, settings, told)
+        pictures = paint(loaded, prompts, settings, on_progress)
         side_px = chat.config.image_size_px
         conversations = [PictureQuestions(resized(picture, side_px), (QUESTION[language],)) for picture in pictures]
         answers = ask(chat, conversations, generation)
@@ -88,8 +88,8 @@ def paint_names(
 
 
 def paint(
-    loaded: LoadedPaint, prompts: Sequence[str], settings: PaintSettings, told: Callable[[int], object]
-) -> list[Pixels]:
+    loaded: LoadedPaint, prompts: Sequence[str], settings: PaintSettings, on_progress: Callable[[int], object]
+) -> list[PixelArray]:
     """One picture (S, S, 3) a prompt, of the checkpoint's own size, as a job with that seed has it.
 
     Prompts of equal length in tokens are painted together: padding would change what the UNet attends to.
@@ -98,7 +98,7 @@ def paint(
     places_by_length: defaultdict[int, list[int]] = defaultdict(list)
     for place, prompt in enumerate(prompts):
         places_by_length[pack_job(PaintJob(job_id="", prompt=prompt), tokenizer).ids.shape[1]].append(place)
-    pictures: dict[int, Pixels] = {}
+    pictures: dict[int, PixelArray] = {}
     for places in places_by_length.values():
         for start in range(0, len(places), BATCH_SIZE):
             batch = places[start : start + BATCH_SIZE]
@@ -119,5 +119,5 @@ def paint(
                 denoiser.step()
             pixels = to_bytes(decode_latents(painter.vae, denoiser.latents)).cpu().numpy()  # (P, S, S, 3)
             pictures.update(zip(batch, pixels, strict=True))
-            told(len(batch))
+            on_progress(len(batch))
     return [pictures[place] for place in range(len(prompts))]

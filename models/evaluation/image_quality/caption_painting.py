@@ -22,7 +22,7 @@ from models.jobs import Engine, Failed, Generated, JobRejected, PaintJob, PaintR
 SETTINGS_FILE = "painting.json"
 DIGITS = 6
 
-Told = Callable[[int], object]
+OnProgress = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Paintings:
 
 
 def paint_locally(
-    paintings: Paintings, places: Iterable[int], settings: PaintSettings, engine: Engine, told: Told
+    paintings: Paintings, places: Iterable[int], settings: PaintSettings, engine: Engine, on_progress: OnProgress
 ) -> list[str]:
     """Paints on this machine, one caption after the other; returns what went wrong with single ones.
 
@@ -112,7 +112,7 @@ def paint_locally(
             failures.append(f"caption {place}: {ended.code}: {ended.message}")
         else:
             paintings.add(place, ended.candidates[0].png)
-        told(1)
+        on_progress(1)
     return failures
 
 
@@ -134,7 +134,7 @@ async def paint_by_service(
     client: httpx.AsyncClient,
     concurrency: int,
     retries: Retries,
-    told: Told,
+    on_progress: OnProgress,
 ) -> list[str]:
     """Paints through POST /paint; returns what went wrong with single captions, such as a refused one.
 
@@ -155,7 +155,7 @@ async def paint_by_service(
             outcome.fail(f"caption {place}", error)
         except (KeyError, IndexError, TypeError, ValueError):
             raise CallFailed(f"{client.base_url} sent no picture: not this service?", 404) from None
-        told(1)
+        on_progress(1)
 
     await for_each(places, paint, concurrency)
     return outcome.failures

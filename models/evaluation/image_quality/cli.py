@@ -194,8 +194,8 @@ def as_text(report: dict[str, Any]) -> str:
     lines.append(f"captions    {captions['painted']:,} of {captions['count']:,} painted, {captions['file']}")
     if report["painting"]:
         names = ("model", "sampler", "num_inference_steps", "guidance_scale", "size_px", "rerank", "candidates", "seed")
-        told = [f"{name} {report['painting'][name]}" for name in names if name in report["painting"]]
-        lines.append(f"painting    {', '.join(told)}")
+        settings = [f"{name} {report['painting'][name]}" for name in names if name in report["painting"]]
+        lines.append(f"painting    {', '.join(settings)}")
     else:
         lines.append("painting    with settings that are not known")
     if report["failed"]:

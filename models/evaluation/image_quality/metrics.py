@@ -26,7 +26,7 @@ from models.evaluation.picture_files import read_picture, square, to_tensor
 STATISTICS_FORMAT = "viscpm-fid-statistics-1"
 _STATES = ("real_features_sum", "real_features_cov_sum", "real_features_num_samples")
 
-Told = Callable[[int], object]
+OnProgress = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ class ClipScore:
 
 
 def measure_real(
-    distance: FrechetDistance, files: Sequence[Path], batch_size: int, num_workers: int, told: Told
+    distance: FrechetDistance, files: Sequence[Path], batch_size: int, num_workers: int, on_progress: OnProgress
 ) -> None:
     for batch in stream(files, distance.size_px, batch_size, num_workers):
         distance.update(batch.squares, real=True)
-        told(len(batch.places))
+        on_progress(len(batch.places))
 
 
 def measure_painted(
@@ -170,7 +170,7 @@ def measure_painted(
     size_px: int,
     batch_size: int,
     num_workers: int,
-    told: Told,
+    on_progress: OnProgress,
 ) -> None:
     """One pass over painted pictures and their captions for both measures."""
     captions = list(painted.values())
@@ -179,4 +179,4 @@ def measure_painted(
             distance.update(batch.squares, real=False)
         if score is not None:
             score.update(batch.pictures, [captions[place] for place in batch.places])
-        told(len(batch.places))
+        on_progress(len(batch.places))

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from models.checkpoints.loading import LoadedChat
-from models.datasets.examples import Pixels
+from models.datasets.examples import PixelArray
 from models.engines.chat.vocabulary import NonFiniteLogits
 from models.evaluation.asking import PictureQuestions, ask
 from models.evaluation.errors import EvaluationError
@@ -44,7 +44,7 @@ class LocalChat:
         return [Reply(answer, metadata) for (answer,) in answers]
 
 
-def read_pixels(file: Path, side_px: int) -> Pixels:
+def read_pixels(file: Path, side_px: int) -> PixelArray:
     """A picture file as the tower's square (SPEC §5): (S, S, 3) uint8, upright, RGB, bicubic.
 
     Raises:

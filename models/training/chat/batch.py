@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.datasets.examples import Conversation, Pixels
+from models.datasets.examples import Conversation, PixelArray
 from models.engines.chat.prompt import chat_tree, turn_text
 from models.networks.cpm_bee.data_tree import ANSWER_KEY, DataTree, PackedSequence
 from models.networks.cpm_bee.packing import IGNORED_TARGET, PackedBatch, collate_training, pack_tree
@@ -77,7 +77,7 @@ def collate_conversations(
         duplicates, length: as for `collate_training`; a length is given where the batch is compared to another's.
     """
     rows: list[_Row] = []
-    pixels: list[Pixels] = []
+    pixels: list[PixelArray] = []
     num_rounds = 0
     for conversation in conversations:
         picture = None

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.datasets.examples import UNSEEN, SightSource
+from models.datasets.examples import UNLABELLED, LabelledPictureSource
 from models.networks.chat.model import ChatModel
 from models.networks.vision.preprocess import normalise
 from models.training.chat.export import export_chat
@@ -25,7 +25,7 @@ from models.training.task import Position, Task
 @dataclass(frozen=True)
 class TowerBatch:
     pixels: Tensor  # (B, S, S, 3) uint8
-    labels: Tensor  # (B, number of heads) int64, UNSEEN where there is nothing to see
+    labels: Tensor  # (B, number of heads) int64, UNLABELLED where there is nothing to see
 
     def to(self, device: torch.device) -> "TowerBatch":
         return TowerBatch(self.pixels.to(device), self.labels.to(device))
@@ -55,7 +55,7 @@ class TowerTask(Task[TowerBatch]):
 
     Args:
         vocabulary: the tokenizer's file, which goes with the outcome.
-        validation: held-out sights; None for none.
+        validation: held-out pictures; None for none.
     """
 
     model: TowerReader
@@ -64,10 +64,10 @@ class TowerTask(Task[TowerBatch]):
         self,
         chat: ChatModel,
         vocabulary: Path,
-        source: SightSource,
+        source: LabelledPictureSource,
         lr: float,
         export_dtype: torch.dtype = torch.float32,
-        validation: SightSource | None = None,
+        validation: LabelledPictureSource | None = None,
         validation_batch_size: int = 64,
     ) -> None:
         self.source, self.validation = source, validation
@@ -93,7 +93,7 @@ class TowerTask(Task[TowerBatch]):
     def loss(self, batch: TowerBatch) -> tuple[Tensor, Tensor]:
         logits = self.model(batch.pixels)
         losses = [
-            F.cross_entropy(head, labels, ignore_index=UNSEEN, reduction="sum")
+            F.cross_entropy(head, labels, ignore_index=UNLABELLED, reduction="sum")
             for head, labels in zip(logits, batch.labels.unbind(1), strict=True)
         ]
         return torch.stack(losses).sum(), torch.tensor(len(batch.labels), device=batch.labels.device)
@@ -110,7 +110,7 @@ class TowerTask(Task[TowerBatch]):
             batch = batch.to(self.model.chat.query_tokens.device)
             answers = torch.stack([head.argmax(1) for head in self.model(batch.pixels)], dim=1)
             hits += (answers == batch.labels).sum(0).cpu()
-            seen += (batch.labels != UNSEEN).sum(0).cpu()
+            seen += (batch.labels != UNLABELLED).sum(0).cpu()
         return dict(zip(self.source.classes, (hits / seen.clamp(min=1)).tolist(), strict=True))
 
     def export(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
@@ -120,7 +120,7 @@ class TowerTask(Task[TowerBatch]):
         export_chat(folder, self.model.chat.config, chat, self._vocabulary, self._export_dtype, False)
 
 
-def _collate(source: SightSource, places: Sequence[tuple[int, int]]) -> TowerBatch:
-    sights = [source.sight(index, epoch) for index, epoch in places]
-    pixels = torch.stack([torch.from_numpy(sight.pixels) for sight in sights])
-    return TowerBatch(pixels, torch.tensor([sight.labels for sight in sights]))
+def _collate(source: LabelledPictureSource, places: Sequence[tuple[int, int]]) -> TowerBatch:
+    pictures = [source.labelled_picture(index, epoch) for index, epoch in places]
+    pixels = torch.stack([torch.from_numpy(picture.pixels) for picture in pictures])
+    return TowerBatch(pixels, torch.tensor([picture.labels for picture in pictures]))

@@ -31,7 +31,7 @@ def add_tower_command(
 
 
 def _train_tower(options: argparse.Namespace, settings: MakeSettings) -> None:
-    from models.emoji.scene_labels import EmojiSights
+    from models.emoji.scene_labels import EmojiSceneLabels
 
     if options.init:
         if options.vocabulary is None:
@@ -41,9 +41,11 @@ def _train_tower(options: argparse.Namespace, settings: MakeSettings) -> None:
         model, _, vocabulary = chat_from_checkpoint(options.checkpoint, options.vocabulary)
     side_px = model.config.image_size_px
     torch.manual_seed(options.seed)  # the heads are drawn from it
-    source = EmojiSights(emoji_conversations(side_px, options.seed))
+    source = EmojiSceneLabels(emoji_conversations(side_px, options.seed))
     validation = None
     if options.num_validation:
-        validation = EmojiSights(emoji_conversations(side_px, options.seed + VALIDATION_SEED), options.num_validation)
+        validation = EmojiSceneLabels(
+            emoji_conversations(side_px, options.seed + VALIDATION_SEED), options.num_validation
+        )
     task = TowerTask(model, vocabulary, source, options.lr, validation=validation)
     train(task, settings(options, {"task": "tower"}))

@@ -20,7 +20,7 @@ class PictureSources:
 
 
 @dataclass(frozen=True)
-class Part:
+class PictureSubset:
     """Some examples of a source, as a source."""
 
     source: PictureSource
@@ -56,7 +56,7 @@ def picture_sources(
         raise ValueError(f"{data}: {len(source)} pictures, of which {num_validation} are to be validated on")
     # With none held out the first are shown: they tell at least what was learnt by heart.
     held_out = range(num_training, len(source)) if num_validation else range(min(len(source), 16))
-    return PictureSources(Part(source, range(num_training)), Part(source, held_out))
+    return PictureSources(PictureSubset(source, range(num_training)), PictureSubset(source, held_out))
 
 
 def _emoji_sources(side_px: int, seed: int, curriculum: tuple[float, float] | None) -> PictureSources:

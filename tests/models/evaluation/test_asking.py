@@ -9,7 +9,7 @@ import torch
 
 from models.checkpoints.loading import LoadedChat
 from models.checkpoints.random_weights import random_chat
-from models.datasets.examples import Pixels
+from models.datasets.examples import PixelArray
 from models.engines.chat.image_embeddings import VisionStates
 from models.engines.chat.task import ChatRuntime, ChatTask
 from models.evaluation import asking
@@ -39,7 +39,7 @@ def chat() -> LoadedChat:
     return LoadedChat(model, Tokenizer.from_entries(ENTRIES), config, fingerprint="f", untrained=True)
 
 
-def picture(seed: int) -> Pixels:
+def picture(seed: int) -> PixelArray:
     return np.random.default_rng(seed).integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
 
 
@@ -90,7 +90,7 @@ def test_more_conversations_than_a_batch_come_back_in_their_order(
     generation = ChatGeneration(max_new_tokens=6, num_beams=1)
     whole = ask(chat, CONVERSATIONS, generation)
     monkeypatch.setattr(asking, "BATCH_SIZE", 2)
-    told: list[int] = []
-    assert ask(chat, CONVERSATIONS, generation, told.append) == whole
-    assert told == [2, 1]
+    finished: list[int] = []
+    assert ask(chat, CONVERSATIONS, generation, finished.append) == whole
+    assert finished == [2, 1]
     assert len({answers[0] for answers in whole}) > 1

@@ -90,7 +90,7 @@ def test_a_translation_is_the_answer_before_in_the_other_language(
                 both = (before, asked) if before.language == "en" else (asked, before)
                 pairs[both[0].answer].add(both[1].answer)
     assert len(pairs) > 300
-    assert all(len(chinese) == 1 for chinese in pairs.values()), "one fact has one wording in each language"
+    assert all(len(chinese) == 1 for chinese in pairs.values()), "one fact has one answer in each language"
     assert pairs["Blue."] == {"蓝色。"}
     apple = by_english["red apple"]
     assert (name_answer(apple, "en"), name_answer(apple, "zh")) == ("A red apple.", "红苹果。")
@@ -108,16 +108,16 @@ def test_no_question_comes_twice_in_a_conversation(conversations: list[tuple[Sce
         assert len(set(kinds)) == len(kinds), rounds
 
 
-def test_every_kind_has_six_wordings_and_more_in_each_language() -> None:
-    for kind, wordings in QUESTIONS.items():
+def test_every_kind_has_six_templates_and_more_in_each_language() -> None:
+    for kind, templates in QUESTIONS.items():
         for language in ("en", "zh"):
-            texts = wordings[language]  # type: ignore[index]
+            texts = templates[language]  # type: ignore[index]
             assert len(texts) >= 6 and len(set(texts)) == len(texts), (kind, language)
     assert all(len(texts) >= 12 for texts in TRANSLATE.values())
 
 
 @pytest.mark.parametrize(
-    ("kind", "language", "wording"),
+    ("kind", "language", "template"),
     [
         ("name", "en", "What is this?"),
         ("scene", "en", "What is in the picture?"),
@@ -128,11 +128,11 @@ def test_every_kind_has_six_wordings_and_more_in_each_language() -> None:
         ("follow_category", "en", "And its category?"),
     ],
 )
-def test_what_people_would_try_first_is_among_the_wordings(kind: str, language: str, wording: str) -> None:
-    assert wording in QUESTIONS[kind][language]  # type: ignore[index]
+def test_what_people_would_try_first_is_among_the_templates(kind: str, language: str, template: str) -> None:
+    assert template in QUESTIONS[kind][language]  # type: ignore[index]
 
 
-def test_what_people_would_ask_next_is_among_the_wordings() -> None:
+def test_what_people_would_ask_next_is_among_the_templates() -> None:
     assert {"Say it in Chinese.", "用中文怎么说？"} <= set(TRANSLATE["zh"])
     assert {"Say it in English.", "用英文怎么说？"} <= set(TRANSLATE["en"])
 

@@ -60,7 +60,7 @@ def test_the_one_in_the_package_knows_all_names(style: Style) -> None:
 def test_a_stopped_training_goes_on_to_the_same_weights(
     sprites: Sprites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.evaluation.emoji.classifier._TOLD_EVERY", 2)  # and saved
+    monkeypatch.setattr("models.evaluation.emoji.classifier._REPORT_EVERY", 2)  # and saved
     whole = Training(CODES, steps=6, seed=1, state_file=tmp_path / "a").run(sprites, batch_size=4)
 
     class Killed(Exception):

@@ -43,12 +43,12 @@ def test_the_distance_is_the_formula_s(network: TinyFeatures, extractor_file: Pa
     expected = frechet(features(network, real, 24), features(network, painted, 24))
 
     distance = FrechetDistance(load_extractor(extractor_file, CPU, 24), 24, CPU)
-    told: list[int] = []
-    measure_real(distance, sorted(real.iterdir()), batch_size=16, num_workers=0, told=told.append)
+    finished: list[int] = []
+    measure_real(distance, sorted(real.iterdir()), batch_size=16, num_workers=0, on_progress=finished.append)
     pictures = dict.fromkeys(sorted(painted.iterdir()), "")
-    measure_painted(pictures, distance, None, 24, batch_size=7, num_workers=0, told=told.append)
+    measure_painted(pictures, distance, None, 24, batch_size=7, num_workers=0, on_progress=finished.append)
 
-    assert told == [16, 16, 9, 7, 7, 7, 7, 2]
+    assert finished == [16, 16, 9, 7, 7, 7, 7, 2]
     assert (distance.num_real, distance.num_painted) == (41, 30)
     assert distance.compute() == pytest.approx(expected, rel=1e-3)
     assert expected > 0.001

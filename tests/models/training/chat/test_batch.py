@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.datasets.examples import Conversation, Pixels, Round
+from models.datasets.examples import Conversation, PixelArray, Round
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.packing import IGNORED_TARGET, PromptTooLong, pack_training
 from models.networks.cpm_bee.tokenizer import Tokenizer
@@ -101,7 +101,7 @@ def test_a_conversation_without_a_picture_has_no_placeholders(
 def test_a_batch_sees_each_picture_in_its_own_rows(
     conversations: list[Conversation], tokenizer: Tokenizer, model: ChatModel
 ) -> None:
-    def first_logits(pixels: Pixels) -> torch.Tensor:
+    def first_logits(pixels: PixelArray) -> torch.Tensor:
         batch = collated([conversations[2], replace(conversations[1], pixels=pixels)], tokenizer)
         return answer_logits(model, batch)[0]
 

@@ -10,7 +10,7 @@ import torch
 
 from models.checkpoints.loading import load_chat
 from models.checkpoints.tensor_files import CheckpointError
-from models.datasets.examples import UNSEEN, Sight
+from models.datasets.examples import UNLABELLED, LabelledPicture
 from models.networks.chat.model import ChatModel
 from models.training.chat.start import chat_from_sizes, take_tower
 from models.training.chat.tower import TowerTask
@@ -33,13 +33,13 @@ class Halves:
     def __len__(self) -> int:
         return 32
 
-    def sight(self, index: int, epoch: int) -> Sight:
+    def labelled_picture(self, index: int, epoch: int) -> LabelledPicture:
         rng = np.random.default_rng((self.seed, epoch, index))
         left, right = rng.integers(2, size=2)
         pixels = rng.integers(0, 60, (32, 32, 3), dtype=np.uint8)
         pixels[:, :16, 2 * left] += 150
         pixels[:, 16:, 2 * right] += 150
-        return Sight(pixels, (int(left), 0 if right == 0 else UNSEEN))
+        return LabelledPicture(pixels, (int(left), 0 if right == 0 else UNLABELLED))
 
 
 def test_what_is_unseen_counts_for_nothing(data: Data, model: ChatModel) -> None:
@@ -50,7 +50,7 @@ def test_what_is_unseen_counts_for_nothing(data: Data, model: ChatModel) -> None
     logits = [head.detach().log_softmax(1) for head in task.model(batch.pixels)]
     expected = [
         -float(head[row, label]) for row in range(6) for head, label in zip(logits, batch.labels[row], strict=True)
-        if label != UNSEEN
+        if label != UNLABELLED
     ]  # fmt: skip
     assert weight == 6 and len(expected) < 12
     assert loss.item() == pytest.approx(sum(expected), rel=1e-5)
