@@ -206,7 +206,7 @@ class EngineConfig(Record, frozen=True):
     """All that an engine is built from; filled from the settings by the worker role."""
 
     kind: Kind
-    checkpoint: str  # file or folder; safety: the image checker's folder, empty for the screens in the box
+    checkpoint: str  # file or folder; safety: the image checker's folder, empty for the bundled screens
     vocabulary: str = ""  # vocab.txt, for a bare .pt/.bin
     device: str = "cpu"
     dtype: str = "float32"

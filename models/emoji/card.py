@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.checkpoints.bundled import BOX_FOLDER
+from models.checkpoints.bundled import BUNDLED_FOLDER
 
-CARD = BOX_FOLDER / "README.md"
+CARD = BUNDLED_FOLDER / "README.md"
 # What is measured, in the order of the card, and how it is called there.
 _MEASURES = {
     "name": "name",

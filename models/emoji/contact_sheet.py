@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models.datasets.examples import PixelArray, Round
 from models.emoji.drawings import Style
-from models.emoji.names import box_names
+from models.emoji.names import bundled_names
 from models.emoji.sources import EmojiConversations, EmojiPictures
 
 _SIDE_PX = 96
@@ -30,7 +30,7 @@ def contact_sheet(seed: int, styles: Sequence[Style] = ("twemoji", "noto")) -> I
     Raises:
         DrawingError: a style is not installed.
     """
-    names = box_names()
+    names = bundled_names()
     conversations = EmojiConversations(names, styles, _SIDE_PX, seed, _COLUMNS * _CONVERSATION_ROWS)
     pictures = EmojiPictures(names, styles[:1], _SIDE_PX, seed, _COLUMNS * _PICTURE_ROWS)
     rows = _CONVERSATION_ROWS + _PICTURE_ROWS

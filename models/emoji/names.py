@@ -35,13 +35,13 @@ GROUPS = {
     "People & Body": GroupName("people and body", "人和身体"),
     "Symbols": GroupName("symbols", "符号"),
 }
-BOX_GROUPS = ("Food & Drink", "Animals & Nature", "Travel & Places", "Objects", "Activities")
+BUNDLED_GROUPS = ("Food & Drink", "Animals & Nature", "Travel & Places", "Objects", "Activities")
 # The faces differ by a few pixels at the size that a small model sees.
 _CLOCK_FACES = range(0x1F550, 0x1F568)
 
 
 @cache
-def emoji_names(groups: tuple[str, ...] = BOX_GROUPS) -> tuple[EmojiName, ...]:
+def emoji_names(groups: tuple[str, ...] = BUNDLED_GROUPS) -> tuple[EmojiName, ...]:
     """The emoji of the groups that Twemoji draws, without clock faces; in the order of groups and of Unicode's list.
 
     Raises:
@@ -67,8 +67,8 @@ def emoji_names(groups: tuple[str, ...] = BOX_GROUPS) -> tuple[EmojiName, ...]:
 
 
 @cache
-def box_names() -> tuple[EmojiName, ...]:
-    """Those of the names that the checkpoint of the box knows (recipe/names.txt, which lookalikes.py writes)."""
+def bundled_names() -> tuple[EmojiName, ...]:
+    """Those of the names that the bundled checkpoint knows (recipe/names.txt, which lookalikes.py writes)."""
     lines = (files("models.emoji") / "recipe" / "names.txt").read_text(encoding="utf-8").splitlines()
     codes = {line.split("\t")[0] for line in lines}
     return tuple(name for name in emoji_names() if name.code in codes)

@@ -109,18 +109,18 @@ def conversation_sources(
 
 
 def emoji_conversations(image_size_px: int, seed: int, lessons: "Lessons | None" = None) -> "EmojiConversations":
-    """Conversations about composed scenes of the box's names, in the two drawing styles of training."""
+    """Conversations about composed scenes of the bundled checkpoint's names, in the two drawing styles of training."""
     from models.emoji.drawings import Style
-    from models.emoji.names import box_names
+    from models.emoji.names import bundled_names
     from models.emoji.sources import TRAINING_SEED, EmojiConversations
 
     styles: tuple[Style, ...] = ("twemoji", "noto")
-    return EmojiConversations(box_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, lessons)
+    return EmojiConversations(bundled_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, lessons)
 
 
 def spellings_alike(data: str) -> list[tuple[str, ...]]:
     """What spells one name in different ways, for a model that begins with random weights; nothing for a file."""
-    from models.emoji.names import box_names
+    from models.emoji.names import bundled_names
     from models.emoji.texts.vocabulary import spellings
 
-    return [spellings(name) for name in box_names()] if data == EMOJI else []
+    return [spellings(name) for name in bundled_names()] if data == EMOJI else []

@@ -20,7 +20,7 @@ import redis.asyncio
 import uvloop
 from redis.exceptions import RedisError
 
-from models.checkpoints.bundled import box_checkpoint
+from models.checkpoints.bundled import bundled_checkpoint
 from models.jobs import Engine, EngineConfig, Job, Kind, Model, ModelDescription
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
@@ -347,7 +347,7 @@ def _checkpoint(kind: Model, configured: str, engine: str) -> str:
     if configured or engine != Settings.model_fields[f"{kind}_engine"].default:
         return configured
     _log.info("%s: the checkpoint in the box; VISCPM_%s_CHECKPOINT names another one", kind, kind.upper())
-    return str(box_checkpoint(kind))
+    return str(bundled_checkpoint(kind))
 
 
 def _dtype(configured: Dtype, device: str) -> str:

@@ -16,10 +16,10 @@ from typing import Any, cast, get_args
 import torch
 from tqdm import tqdm
 
-from models.checkpoints.bundled import box_checkpoint
+from models.checkpoints.bundled import bundled_checkpoint
 from models.checkpoints.loading import LoadedChat, LoadedPaint, load_chat, load_paint
 from models.emoji.drawings import DrawingError, Style
-from models.emoji.names import EmojiName, box_names
+from models.emoji.names import EmojiName, bundled_names
 from models.emoji.scenes.renderer import Renderer
 from models.emoji.sources import EVALUATION_SEED
 from models.engines.chat.vocabulary import NonFiniteLogits
@@ -54,7 +54,11 @@ _JOB = PaintJob(job_id="", prompt="")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in get_args(Model):
         parser.add_argument(
-            f"--{kind}", type=Path, default=box_checkpoint(kind), metavar="DIR", help="checkpoint (default: the box's)"
+            f"--{kind}",
+            type=Path,
+            default=bundled_checkpoint(kind),
+            metavar="DIR",
+            help="checkpoint (default: the bundled one)",
         )
     parser.add_argument("--json", metavar="FILE|-", help="all results for scripts; - is standard output")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="charts and contact sheets, as PNG")
@@ -126,7 +130,7 @@ class Results:
 def evaluate(options: argparse.Namespace) -> Results:
     """Loads, asks, paints, counts."""
     styles = parse_styles(options.styles)
-    names = choose_names(box_names(), options.limit)
+    names = choose_names(bundled_names(), options.limit)
     for flag in ("per_name", "num_beams", "steps"):
         if getattr(options, flag) < 1:
             raise EvaluationError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}; at least 1 is needed")

@@ -52,7 +52,10 @@ def _add_vae_flags(parser: argparse.ArgumentParser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--vae", type=Path, metavar="DIR", help="begin with this VAE (diffusers' layout)")
     start.add_argument(
-        "--init", type=Path, metavar="FILE", help="random weights of the sizes in a JSON file (the box's)"
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="random weights of the sizes in a JSON file (the bundled checkpoint's)",
     )
     _add_data_flags(parser)
     flag("--edge-weight", type=float, default=VAESettings.edge_weight, metavar="X", help="of edges in the loss (0.5)")

@@ -60,11 +60,11 @@ def picture_sources(
 
 
 def _emoji_sources(side_px: int, seed: int, curriculum: tuple[float, float] | None) -> PictureSources:
-    from models.emoji.names import box_names
+    from models.emoji.names import bundled_names
     from models.emoji.sources import TRAINING_SEED, Curriculum, EmojiPictures
 
     def source(own_seed: int, harder: Curriculum | None) -> EmojiPictures:
-        return EmojiPictures(box_names(), EMOJI_PAINT_STYLES, side_px, own_seed, NUM_EMOJI_EXAMPLES, harder)
+        return EmojiPictures(bundled_names(), EMOJI_PAINT_STYLES, side_px, own_seed, NUM_EMOJI_EXAMPLES, harder)
 
     training = source(TRAINING_SEED + seed, Curriculum(*curriculum) if curriculum else None)
     return PictureSources(training, source(VALIDATION_SEED, None))

@@ -1,4 +1,4 @@
-"""The card of the checkpoint in the box says what was measured of it."""
+"""The card of the bundled checkpoint says what was measured of it."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from models.checkpoints.bundled import box_checkpoint
+from models.checkpoints.bundled import bundled_checkpoint
 from models.emoji.card import CARD, names_list, parts_of, with_parts
-from models.emoji.names import EmojiName, box_names
+from models.emoji.names import EmojiName, bundled_names
 
 ROOT = Path(__file__).parents[3]
 SCORES = ROOT / "benchmarks" / "results" / "viscpm_emoji.json"
@@ -30,15 +30,15 @@ def test_the_card_says_what_was_measured(evaluation: dict[str, Any]) -> None:
         with_parts(card, {"flavour": ""})
 
 
-def test_what_was_measured_is_what_is_in_the_box(evaluation: dict[str, Any]) -> None:
+def test_what_was_measured_is_what_is_bundled(evaluation: dict[str, Any]) -> None:
     for kind in ("chat", "paint"):
-        written = (box_checkpoint(kind) / "fingerprint").read_text().strip()  # type: ignore[arg-type]
+        written = (bundled_checkpoint(kind) / "fingerprint").read_text().strip()  # type: ignore[arg-type]
         assert evaluation["checkpoint"][kind]["fingerprint"] == written
     assert evaluation["settings"]["limit"] is None and evaluation["settings"]["per_name"] == 1
 
 
 def test_all_the_names_of_the_card_were_measured(names: tuple[EmojiName, ...], evaluation: dict[str, Any]) -> None:
-    records = [{"group": name.group, "en": name.en, "zh": name.zh} for name in box_names()]
+    records = [{"group": name.group, "en": name.en, "zh": name.zh} for name in bundled_names()]
     assert len(records) == 512
     assert names_list(records) == names_list(evaluation["names"])
 

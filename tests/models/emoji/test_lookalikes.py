@@ -2,7 +2,7 @@ import pytest
 
 from models.emoji.drawings import DrawingError, shared_drawings
 from models.emoji.lookalikes import NEWEST_VERSION, NUM_NAMES, distinct_names, main, version
-from models.emoji.names import EmojiName, box_names
+from models.emoji.names import EmojiName, bundled_names
 
 
 def test_of_lookalikes_the_one_with_the_longer_name_goes(by_english: dict[str, EmojiName]) -> None:
@@ -15,14 +15,14 @@ def test_of_lookalikes_the_one_with_the_longer_name_goes(by_english: dict[str, E
         distinct_names(books, styles, 7)
 
 
-def test_the_box_has_familiar_names_that_the_command_chooses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bundled_checkpoint_has_familiar_names_that_the_command_chooses(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         shared_drawings("noto")
     except DrawingError as error:
         pytest.skip(str(error))
     main()
     chosen = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [(name.code, name.en, name.zh) for name in box_names()] == [tuple(fields) for fields in chosen]
+    assert [(name.code, name.en, name.zh) for name in bundled_names()] == [tuple(fields) for fields in chosen]
     assert len(chosen) == NUM_NAMES == 512
-    assert all(version(name) <= NEWEST_VERSION for name in box_names())
-    assert "red apple" in {name.en for name in box_names()}
+    assert all(version(name) <= NEWEST_VERSION for name in bundled_names())
+    assert "red apple" in {name.en for name in bundled_names()}

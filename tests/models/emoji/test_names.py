@@ -3,10 +3,10 @@ from collections import Counter
 
 import pytest
 
-from models.emoji.names import BOX_GROUPS, GROUPS, EmojiName, emoji_names
+from models.emoji.names import BUNDLED_GROUPS, GROUPS, EmojiName, emoji_names
 
 
-def test_the_box_has_829_names_that_begin_with_food(names: tuple[EmojiName, ...]) -> None:
+def test_the_bundled_groups_have_829_names_that_begin_with_food(names: tuple[EmojiName, ...]) -> None:
     assert len(names) == 829
     assert {group: count for group, count in Counter(name.group for name in names).items()} == {
         "Food & Drink": 135,
@@ -35,13 +35,13 @@ def test_clock_faces_and_skin_tones_are_left_out(names: tuple[EmojiName, ...]) -
 
 def test_every_name_but_flags_and_clocks_is_there_on_demand(names: tuple[EmojiName, ...]) -> None:
     everything = emoji_names(tuple(GROUPS))
-    assert everything[: len(names)] == names, "the box's groups come first"
+    assert everything[: len(names)] == names, "the bundled groups come first"
     assert len(everything) == 1605  # of 1,629 + 24 - 48: the clock faces and what is only a component are left out
 
 
 def test_an_unknown_group_is_named() -> None:
     with pytest.raises(ValueError, match=r"unknown emoji groups \['Flags'\]; there are \['Food & Drink'"):
-        emoji_names((*BOX_GROUPS, "Flags"))
+        emoji_names((*BUNDLED_GROUPS, "Flags"))
 
 
 def test_groups_have_distinct_names() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoints.bundled import box_checkpoint
+from models.checkpoints.bundled import bundled_checkpoint
 from models.jobs import Delta, Generated, Kind, PaintResult, Progress
 from service.core.settings import read_settings
 from service.queue.heartbeat import last_model
@@ -313,7 +313,7 @@ def test_the_dtype_follows_the_device(kind: Kind, device: str, configured: str, 
 @pytest.mark.parametrize(
     ("settings", "checkpoint"),
     [
-        ({}, str(box_checkpoint("paint"))),
+        ({}, str(bundled_checkpoint("paint"))),
         ({"paint_checkpoint": "file.pt"}, "file.pt"),
         ({"paint_engine": "elsewhere:create"}, ""),
     ],

@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from models.checkpoints.bundled import box_checkpoint
+from models.checkpoints.bundled import bundled_checkpoint
 from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.emoji.drawings import Style
-from models.emoji.names import EmojiName, box_names
+from models.emoji.names import EmojiName, bundled_names
 from models.emoji.sources import EmojiConversations, EmojiPictures
 from models.emoji.texts.vocabulary import vocabulary
 from models.networks.cpm_bee.tokenizer import Tokenizer
@@ -86,5 +86,5 @@ def test_any_printable_ascii_can_be_typed(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("kind", ["chat", "paint"])
 def test_its_vocabulary_is_made_of_the_names(names: tuple[EmojiName, ...], kind: Any) -> None:
-    written = (box_checkpoint(kind) / VOCABULARY_FILE).read_text(encoding="utf-8")
-    assert written.split("\n") == vocabulary(box_names())
+    written = (bundled_checkpoint(kind) / VOCABULARY_FILE).read_text(encoding="utf-8")
+    assert written.split("\n") == vocabulary(bundled_names())

@@ -10,7 +10,7 @@ from models.checkpoints.conversion import write_folder, write_json
 from models.checkpoints.published_names import Kind, published_name
 from models.checkpoints.random_weights import random_chat, random_paint
 from models.checkpoints.tiny import tiny_vae
-from models.emoji.names import box_names
+from models.emoji.names import bundled_names
 from models.emoji.texts.vocabulary import vocabulary
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
@@ -33,7 +33,7 @@ _UNET = {
 
 def write_emoji_checkpoint(folder: Path, num_names: int) -> None:
     """`chat` and `paint` with the vocabulary of the first names."""
-    entries = vocabulary(box_names()[:num_names])
+    entries = vocabulary(bundled_names()[:num_names])
     llm = CPMBeeConfig(len(entries), dim_model=32, dim_ff=48, num_layers=1, num_heads=2, dim_head=16)
     vision = VisionConfig(
         SIDE_PX, patch_size_px=16, width=32, num_heads=2, dim_ff=48, num_layers=1, num_query_positions=8

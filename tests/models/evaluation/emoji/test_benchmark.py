@@ -1,12 +1,12 @@
 """The questions of the benchmark."""
 
-from models.emoji.names import box_names
+from models.emoji.names import bundled_names
 from models.emoji.scenes.renderer import Renderer
 from models.evaluation.emoji.benchmark import named_items
 
 
 def test_compositions_are_a_function_of_the_seed() -> None:
-    renderer, names = Renderer(["twemoji"]), box_names()[:3]
+    renderer, names = Renderer(["twemoji"]), bundled_names()[:3]
     items = named_items(renderer, names, "twemoji", seed=5, per_name=2)
     assert items == named_items(renderer, names, "twemoji", seed=5, per_name=2)
     assert items != named_items(renderer, names, "twemoji", seed=6, per_name=2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.emoji.names import box_names
+from models.emoji.names import bundled_names
 from models.evaluation.cli import main
 from models.evaluation.emoji.classifier import Classifier, write_classifier
 from models.evaluation.emoji.cli import choose_names
@@ -23,7 +23,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     write_emoji_checkpoint(folder, num_names=8)
     torch.manual_seed(0)
-    codes = [name.code for name in choose_names(box_names(), NUM_NAMES)]
+    codes = [name.code for name in choose_names(bundled_names(), NUM_NAMES)]
     write_classifier(Classifier(codes), folder / "classifier.safetensors", {})
     return folder
 
@@ -65,7 +65,9 @@ def test_the_json_says_what_was_measured_and_with_what(found: dict[str, Any]) ->
 
 
 def test_every_name_has_its_record_in_both_languages(found: dict[str, Any]) -> None:
-    assert [record["code"] for record in found["names"]] == [name.code for name in choose_names(box_names(), NUM_NAMES)]
+    assert [record["code"] for record in found["names"]] == [
+        name.code for name in choose_names(bundled_names(), NUM_NAMES)
+    ]
     for record in found["names"]:
         assert {language: tally["asked"] for language, tally in record["trained"].items()} == {"en": 1, "zh": 1}
         assert set(record["painted"]) == {"en", "zh"}

@@ -1,4 +1,4 @@
-"""The checkpoint in the box, measured on a part of its names: what is in the box has not come apart from its scores."""
+"""The bundled checkpoint, measured on a part of its names: it has not come apart from its scores."""
 
 from pathlib import Path
 
