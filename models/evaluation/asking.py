@@ -113,17 +113,17 @@ def ask(
     return answers
 
 
-def vision_states(chat: LoadedChat, pictures: Sequence[PixelArray]) -> Tensor:
+def image_embeddings(chat: LoadedChat, pictures: Sequence[PixelArray]) -> Tensor:
     """(B, S, S, 3) of the model's side -> (B, Q, D)."""
     weights = chat.model.query_tokens
     pixels = torch.stack([torch.from_numpy(picture) for picture in pictures]).to(weights.device)
-    return chat.model.image_features(normalise(pixels).to(weights.dtype))
+    return chat.model.image_embeddings(normalise(pixels).to(weights.dtype))
 
 
 def _ask_batch(
     chat: LoadedChat, conversations: Sequence[PictureQuestions], generation: ChatGeneration
 ) -> list[list[str]]:
-    states = vision_states(chat, [conversation.pixels for conversation in conversations])
+    embeddings = image_embeddings(chat, [conversation.pixels for conversation in conversations])
     histories: list[list[Turn]] = [[] for _ in conversations]
     for number in range(max(len(conversation.questions) for conversation in conversations)):
         rows = [row for row, conversation in enumerate(conversations) if number < len(conversation.questions)]
@@ -132,17 +132,17 @@ def _ask_batch(
                 job_id="",
                 question=conversations[row].questions[number],
                 history=histories[row],
-                vision_state=b"here",  # says that there is a picture; its states are given below
+                vision_state=b"here",  # says that there is a picture; its embeddings are given below
                 generation=generation,
             )
             for row in rows
         ]
-        for row, job, answer in zip(rows, jobs, _decode(chat, jobs, [states[row] for row in rows]), strict=True):
+        for row, job, answer in zip(rows, jobs, _decode(chat, jobs, [embeddings[row] for row in rows]), strict=True):
             histories[row].append(Turn(question=job.question, answer=answer))
     return [[unescape(turn.answer) for turn in history] for history in histories]
 
 
-def _decode(chat: LoadedChat, jobs: Sequence[ChatJob], states: list[Tensor]) -> list[str]:
+def _decode(chat: LoadedChat, jobs: Sequence[ChatJob], embeddings: list[Tensor]) -> list[str]:
     """The jobs' answers in escaped form."""
     tokenizer, device = chat.tokenizer, chat.model.query_tokens.device
     generation = jobs[0].generation
@@ -150,7 +150,7 @@ def _decode(chat: LoadedChat, jobs: Sequence[ChatJob], states: list[Tensor]) -> 
     batch = pack_prompts(prompts, tokenizer)
     vocabulary = AnswerVocabulary.of_batch(batch, tokenizer)
     search: Search = (Greedy if generation.num_beams == 1 else BeamSearch)(vocabulary, generation, device)
-    decoding = Decoding(chat.model, batch.to(device), states, search, generation.max_new_tokens)
+    decoding = Decoding(chat.model, batch.to(device), embeddings, search, generation.max_new_tokens)
     while not search.is_finished:
         decoding.step()
     return [

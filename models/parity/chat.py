@@ -51,24 +51,24 @@ class Chat:
         with Image.open(self.fixtures.path(f"images/image{image}.png")) as picture:
             return picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC).tobytes()
 
-    def states(self, image: int) -> Tensor:
-        """Vision states (Q, D) of one of the folder's pictures."""
+    def image_embeddings(self, image: int) -> Tensor:
+        """(Q, D) of one of the folder's pictures."""
         side = self.loaded.config.image_size_px
         pixels = torch.from_numpy(np.frombuffer(self.pixels(image), np.uint8).copy()).view(1, side, side, 3)
         pixels = normalise(pixels.to(self.fixtures.device)).to(self.fixtures.dtype)
-        return self.loaded.model.image_features(pixels)[0]
+        return self.loaded.model.image_embeddings(pixels)[0]
 
     def pack(self, prompts: Iterable[dict[str, Any]]) -> PackedBatch:
         num_image_tokens = self.loaded.config.num_query_tokens
         trees = [chat_tree(prompt["question"], prompt["context"], num_image_tokens) for prompt in prompts]
         return pack_chat(trees, self.loaded.tokenizer)
 
-    def search(self, batch: PackedBatch, states: Sequence[Tensor], generation: ChatGeneration) -> BeamSearch:
+    def search(self, batch: PackedBatch, embeddings: Sequence[Tensor], generation: ChatGeneration) -> BeamSearch:
         """The finished search over a batch of prompts."""
         vocabulary = AnswerVocabulary.of_batch(batch, self.loaded.tokenizer)
         search = BeamSearch(vocabulary, generation, self.fixtures.device)
         batch = batch.to(self.fixtures.device)
-        decoding = Decoding(self.loaded.model, batch, states, search, generation.max_new_tokens)
+        decoding = Decoding(self.loaded.model, batch, embeddings, search, generation.max_new_tokens)
         while not search.is_finished:
             decoding.step()
         return search
@@ -82,15 +82,15 @@ def check_beam(fixtures: Fixtures, report: Report) -> None:
     """Every set of hyperparameters, its rows searched together; in half precision the first alone."""
     with torch.inference_mode():
         chat = Chat(fixtures)
-        states: dict[int, Tensor] = {}
+        embeddings: dict[int, Tensor] = {}
         for name, content in fixtures.json("beam.json").items():
             rows = content["rows"]
             for row in rows:
-                if row["image"] not in states:
-                    states[row["image"]] = chat.states(row["image"])
+                if row["image"] not in embeddings:
+                    embeddings[row["image"]] = chat.image_embeddings(row["image"])
             batch = chat.pack(rows)
             generation = generation_of(content["hyperparameters"])
-            search = chat.search(batch, [states[row["image"]] for row in rows], generation)
+            search = chat.search(batch, [embeddings[row["image"]] for row in rows], generation)
             texts = [chat.text(ids, table) for ids, table in zip(search.answers, batch.decode_tables, strict=True)]
             report_searches(f"beam {name}", search, texts, content, fixtures, report)
             if not fixtures.is_full_precision:
@@ -138,12 +138,12 @@ def check_batch(fixtures: Fixtures, report: Report) -> None:
     with torch.inference_mode():
         chat, content = Chat(fixtures), fixtures.json("batch.json")
         prompts = [find_prompt(fixtures, index) for index in content["prompt_indices"]]
-        states = [chat.states(prompt["image"]) for prompt in prompts]
+        embeddings = [chat.image_embeddings(prompt["image"]) for prompt in prompts]
         batch = chat.pack(prompts)
         if fixtures.has("batch.safetensors") and fixtures.is_full_precision:
-            check_prefill(chat, batch, states, fixtures.tensors("batch.safetensors"), report)
+            check_prefill(chat, batch, embeddings, fixtures.tensors("batch.safetensors"), report)
         generation = generation_of(content["hyperparameters"])
-        search = chat.search(batch, states, generation)
+        search = chat.search(batch, embeddings, generation)
         texts = [chat.text(ids, table) for ids, table in zip(search.answers, batch.decode_tables, strict=True)]
         expected = content["results"]
         if not fixtures.is_full_precision:
@@ -158,19 +158,19 @@ def check_batch(fixtures: Fixtures, report: Report) -> None:
         ]
         report_scores("batch: best score", scores, generation.length_penalty, report)
         alone = []
-        for prompt, state in zip(prompts, states, strict=True):
+        for prompt, embedded in zip(prompts, embeddings, strict=True):
             single = chat.pack([prompt])
-            ids = chat.search(single, [state], generation).answers[0]
+            ids = chat.search(single, [embedded], generation).answers[0]
             alone.append(chat.text(ids, single.decode_tables[0]))
         report.exact("batch: text alone", alone, texts)
 
 
 def check_prefill(
-    chat: Chat, batch: PackedBatch, states: Sequence[Tensor], expected: dict[str, Tensor], report: Report
+    chat: Chat, batch: PackedBatch, embeddings: Sequence[Tensor], expected: dict[str, Tensor], report: Report
 ) -> None:
     """Embeddings and hidden states of the prompts; padding rows are nobody's."""
     batch = batch.to(chat.fixtures.device)
-    embeds = chat.loaded.model.embed_prompt(batch, states)
+    embeds = chat.loaded.model.embed_prompt(batch, embeddings)
     hidden, _ = chat.loaded.model.llm.prefill(batch, embeds, num_beams=1, max_new_tokens=1)
     real = (batch.num_segments > 0).cpu()
     report.difference("batch: inputs_embeds", embeds.cpu()[real], expected["inputs_embeds"][real], TENSOR_LIMIT)
@@ -178,13 +178,13 @@ def check_prefill(
 
 
 def check_two_turns(fixtures: Fixtures, report: Report) -> None:
-    """The entry point's defaults; the second turn reads the vision states as they come from a cache."""
+    """The entry point's defaults; the second turn reads the image embeddings as they come from a cache."""
     if not fixtures.is_full_precision:
         return
     with torch.inference_mode():
         chat = Chat(fixtures)
         for number, content in enumerate(fixtures.json("chat_two_turn.json")["chats"]):
-            stored = to_bytes(chat.states(content["image"]))
+            stored = to_bytes(chat.image_embeddings(content["image"]))
             history: list[Turn] = []
             context = ""
             for turn in ("turn1", "turn2"):
@@ -213,9 +213,9 @@ def answer_job(chat: Chat, job: ChatJob) -> tuple[str, int]:
     prompt = build_prompt(job, chat.loaded.tokenizer, config.num_query_tokens)
     batch = pack_prompts([prompt], chat.loaded.tokenizer)
     shape = (config.num_query_tokens, config.llm.dim_model)
-    states = from_bytes(job.vision_state, shape, chat.fixtures.dtype, chat.fixtures.device)
-    assert states is not None
-    search = chat.search(batch, [states], job.generation)
+    embeddings = from_bytes(job.vision_state, shape, chat.fixtures.dtype, chat.fixtures.device)
+    assert embeddings is not None
+    search = chat.search(batch, [embeddings], job.generation)
     return chat.text(search.answers[0], batch.decode_tables[0]), search.reference_calls(0)
 
 
@@ -228,8 +228,8 @@ def check_half(fixtures: Fixtures, report: Report) -> None:
         content = fixtures.json("beam.json")["published_short"]
         generation = generation_of(content["hyperparameters"])
         prompts = [find_prompt(fixtures, row["prompt_index"]) for row in expected]
-        states = [chat.states(prompt["image"]) for prompt in prompts]
-        answers = chat.search(chat.pack(prompts), states, generation).answers
+        embeddings = [chat.image_embeddings(prompt["image"]) for prompt in prompts]
+        answers = chat.search(chat.pack(prompts), embeddings, generation).answers
         equal = sum(ids == row["best_ids"] for ids, row in zip(answers, expected, strict=True))
         report.note("half: beam answers equal", f"{equal} of {len(expected)}")
 

@@ -88,7 +88,7 @@ def check_full_forward(fixtures: Fixtures, report: Report) -> None:
     batch, targets = batch.to(fixtures.device), targets.to(fixtures.device)
 
     images = [sample["image"] for sample in described["samples"]]
-    embeds = loaded.model.embed_prompt(batch, features_of(fixtures, loaded.model, images))
+    embeds = loaded.model.embed_prompt(batch, image_embeddings_of(fixtures, loaded.model, images))
     report.difference("forward inputs_embeds", embeds, expected["inputs_embeds"], limits.hidden)
 
     outputs: list[Tensor] = []
@@ -117,7 +117,7 @@ def check_incremental(fixtures: Fixtures, report: Report) -> None:
         report.exact(f"{name} answer_segment", batch.predict_segments[0][0][0], case["answer_segment"])
         report.exact(f"{name} ext_table_ids", batch.extension_ids.tolist(), case["ext_table_ids"])
         report.exact(f"{name} ext_table_sub", batch.extension_subs.tolist(), case["ext_table_sub"])
-        embeds = loaded.model.embed_prompt(batch, features_of(fixtures, loaded.model, [case["image"]]))
+        embeds = loaded.model.embed_prompt(batch, image_embeddings_of(fixtures, loaded.model, [case["image"]]))
         report.difference(f"{name} inputs_embeds", embeds[0], stored["inputs_embeds"], limits.hidden)
 
         embeds = stored["inputs_embeds"].to(fixtures.device, fixtures.dtype)[None]
@@ -140,8 +140,8 @@ def check_batch(fixtures: Fixtures, report: Report) -> None:
     batch = pack_chat([prompts[index]["data"] for index in indices], loaded.tokenizer).to(fixtures.device)
     image_of = images_of_prompts(fixtures)
     if set(indices) <= image_of.keys():
-        features = features_of(fixtures, loaded.model, [image_of[index] for index in indices])
-        embeds = loaded.model.embed_prompt(batch, features)
+        embeddings = image_embeddings_of(fixtures, loaded.model, [image_of[index] for index in indices])
+        embeds = loaded.model.embed_prompt(batch, embeddings)
         report.difference("batch inputs_embeds", embeds, expected["inputs_embeds"], limits.hidden)
     else:
         report.note("batch inputs_embeds", "needs beam.json")
@@ -184,10 +184,10 @@ def load_half(fixtures: Fixtures) -> LoadedChat:
     return loaded
 
 
-def features_of(fixtures: Fixtures, model: ChatModel, images: Sequence[int]) -> list[Tensor]:
-    """Vision states (Q, D) of the folder's pictures with these numbers."""
+def image_embeddings_of(fixtures: Fixtures, model: ChatModel, images: Sequence[int]) -> list[Tensor]:
+    """(Q, D) of the folder's pictures with these numbers."""
     pixels = fixtures.tensors("preprocess.safetensors")["resized_uint8"][list(images)].to(fixtures.device)
-    return list(model.image_features(normalise(pixels).to(fixtures.dtype)))
+    return list(model.image_embeddings(normalise(pixels).to(fixtures.dtype)))
 
 
 def pack_case(fixtures: Fixtures, loaded: LoadedChat, case: Mapping[str, Any]) -> PackedBatch:

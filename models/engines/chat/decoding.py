@@ -32,7 +32,7 @@ class Decoding:
 
     Args:
         batch: left padded prompts on the model's device.
-        features: each row's vision states (Q, D), or None without an image.
+        image_embeddings: each row's (Q, D), or None without an image.
         max_new_tokens: room in the cache; a search feeds at most as many tokens as it may choose.
     """
 
@@ -40,7 +40,7 @@ class Decoding:
         self,
         model: ChatModel,
         batch: PackedBatch,
-        features: Sequence[Tensor | None],
+        image_embeddings: Sequence[Tensor | None],
         search: Search,
         max_new_tokens: int,
     ) -> None:
@@ -49,7 +49,7 @@ class Decoding:
         self._extension_rows = None
         if len(batch.extension_ids):
             self._extension_rows = model.llm.extension_rows(batch.extension_ids, batch.extension_subs)  # (E, D)
-        embeds = model.embed_prompt(batch, features)  # (B, L, D)
+        embeds = model.embed_prompt(batch, image_embeddings)  # (B, L, D)
         _, self._cache = model.llm.prefill(batch, embeds, search.num_beams, max_new_tokens)
 
     def step(self) -> None:

@@ -17,7 +17,7 @@ from time import perf_counter
 import torch
 
 from models.checkpoints.loading import LoadedChat, load_chat
-from models.engines.chat.image_embeddings import VisionStates
+from models.engines.chat.image_embeddings import ImageEmbeddingCache
 from models.engines.chat.task import ChatRuntime, ChatTask
 from models.engines.chat.vocabulary import NonFiniteLogits
 from models.engines.oom import is_out_of_memory, release_memory
@@ -37,7 +37,7 @@ from models.networks.cpm_bee.folding import fold_scalings
 
 logger = logging.getLogger(__name__)
 
-VISION_STATES_BYTES = 64 * 2**20  # 128 pictures at the published sizes in half precision
+IMAGE_EMBEDDINGS_BYTES = 64 * 2**20  # 128 pictures at the published sizes in half precision
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -50,7 +50,7 @@ class ChatEngine:
         self._runtime = ChatRuntime(
             model=loaded.model,
             tokenizer=loaded.tokenizer,
-            states=VisionStates(VISION_STATES_BYTES),
+            image_embeddings=ImageEmbeddingCache(IMAGE_EMBEDDINGS_BYTES),
             state_prefix=f"{loaded.fingerprint}:{dtype}",
             observe=observe,
         )
@@ -80,11 +80,11 @@ class ChatEngine:
         return self._max_jobs - len(self._tasks)
 
     def state_key(self, job: Job) -> str | None:
-        """Name of the job's vision state, unless it has none or the engine holds it."""
+        """Name of its picture's embeddings, unless it has none or the engine holds it."""
         if not isinstance(job, ChatJob) or not (job.pixels or job.vision_state):
             return None
         key = self._runtime.state_key(job)
-        return key if key and key not in self._runtime.states else None
+        return key if key and key not in self._runtime.image_embeddings else None
 
     def admit(self, job: Job) -> None:
         """Checks the job and builds its prompt; the first step prefills. A job admitted again begins again."""
@@ -122,7 +122,7 @@ class ChatEngine:
         runtime = ChatRuntime(
             model=self._runtime.model,
             tokenizer=self._runtime.tokenizer,
-            states=VisionStates(0),
+            image_embeddings=ImageEmbeddingCache(0),
             state_prefix=self._runtime.state_prefix,
             observe=lambda name, value: None,
         )
@@ -170,7 +170,7 @@ class ChatEngine:
     def _free_and_retry(self, task: ChatTask) -> list[EngineEvent]:
         was_retry = task.is_retry
         task.restart()
-        self._runtime.states.clear()
+        self._runtime.image_embeddings.clear()
         release_memory(self._runtime.device)
         if not was_retry:
             logger.warning("job %s ran out of memory; it is run again alone", task.job.job_id)

@@ -1,4 +1,4 @@
-"""One chat job on its way to an answer: vision states, prefill, tokens, result."""
+"""One chat job on its way to an answer: image embeddings, prefill, tokens, result."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.engines.chat.beam_search import BeamSearch
 from models.engines.chat.decoding import Decoding, Search
-from models.engines.chat.image_embeddings import VisionStates, from_bytes, to_bytes
+from models.engines.chat.image_embeddings import ImageEmbeddingCache, from_bytes, to_bytes
 from models.engines.chat.prompt import build_prompt, pack_prompts
 from models.engines.chat.sampling import Sampling
 from models.engines.chat.vocabulary import AnswerVocabulary
@@ -21,11 +21,11 @@ from models.networks.vision.preprocess import normalise
 
 @dataclass(frozen=True)
 class ChatRuntime:
-    """What all jobs of an engine share. `state_prefix` and a job's own key together name a vision state."""
+    """What all jobs of an engine share. `state_prefix` and a job's own key together name a picture's embeddings."""
 
     model: ChatModel
     tokenizer: Tokenizer
-    states: VisionStates
+    image_embeddings: ImageEmbeddingCache
     state_prefix: str
     observe: Observe
 
@@ -34,7 +34,7 @@ class ChatRuntime:
         return self.model.query_tokens.device
 
     def state_key(self, job: ChatJob) -> str:
-        """Name of the job's vision state, or "" where the job names none."""
+        """Name of its picture's embeddings, or "" where the job names none."""
         return f"{self.state_prefix}:{job.state_key}" if job.state_key else ""
 
     def elapsed_s(self, started: float) -> float:
@@ -76,13 +76,13 @@ class ChatTask:
 
     def _run(self) -> Generator[list[EngineEvent], None, None]:
         runtime, job = self._runtime, self.job
-        states, is_cached, events = self._vision_states() if self._prompt.num_image_tokens else (None, False, [])
+        embeddings, is_cached, events = self._image_embeddings() if self._prompt.num_image_tokens else (None, False, [])
 
         batch = pack_prompts([self._prompt], runtime.tokenizer)
         search = self._search(AnswerVocabulary.of_batch(batch, runtime.tokenizer))
         started = perf_counter()
         max_new_tokens = job.generation.max_new_tokens
-        decoding = Decoding(runtime.model, batch.to(runtime.device), [states], search, max_new_tokens)
+        decoding = Decoding(runtime.model, batch.to(runtime.device), [embeddings], search, max_new_tokens)
         prefill_s = runtime.elapsed_s(started)
         runtime.observe("prefill_s", prefill_s)
         yield events
@@ -109,40 +109,40 @@ class ChatTask:
             return Sampling(vocabulary, generation, self.job.seed, device)
         return BeamSearch(vocabulary, generation, device)
 
-    def _vision_states(self) -> tuple[Tensor, bool, list[EngineEvent]]:
-        """States (Q, D) held here, brought by the job, or else computed: with whether they were cached, and events."""
+    def _image_embeddings(self) -> tuple[Tensor, bool, list[EngineEvent]]:
+        """(Q, D) held here, brought by the job, or else computed: with whether they were cached, and events."""
         runtime, job = self._runtime, self.job
         key = runtime.state_key(job)
         if key:
             runtime.observe("vision_cache_query", 1)
-        states = runtime.states.get(key)
-        if states is None and job.vision_state:
+        embeddings = runtime.image_embeddings.get(key)
+        if embeddings is None and job.vision_state:
             config, dtype = runtime.model.config, runtime.model.query_tokens.dtype
             shape = (config.num_query_tokens, config.llm.dim_model)
-            states = from_bytes(job.vision_state, shape, dtype, runtime.device)
-        if states is not None:
+            embeddings = from_bytes(job.vision_state, shape, dtype, runtime.device)
+        if embeddings is not None:
             if key:
                 runtime.observe("vision_cache_hit", 1)
-                runtime.states.put(key, states)
-            return states, True, []
+                runtime.image_embeddings.put(key, embeddings)
+            return embeddings, True, []
         if not job.pixels:
             raise JobRejected("invalid_request", f"a vision state of {len(job.vision_state)} bytes, and no picture")
-        states = self._run_tower()
+        embeddings = self._run_tower()
         if not key:
-            return states, False, []
-        runtime.states.put(key, states)
-        return states, False, [StateComputed(key=key, data=to_bytes(states))]
+            return embeddings, False, []
+        runtime.image_embeddings.put(key, embeddings)
+        return embeddings, False, [StateComputed(key=key, data=to_bytes(embeddings))]
 
     def _run_tower(self) -> Tensor:
         runtime, job = self._runtime, self.job
         started = perf_counter()
         side = job.image_size_px
         pixels = torch.frombuffer(bytearray(job.pixels), dtype=torch.uint8).view(1, side, side, 3).to(runtime.device)
-        states = runtime.model.image_features(normalise(pixels).to(runtime.model.query_tokens.dtype))[0]  # (Q, D)
-        if not states.isfinite().all():  # never cached
+        embeddings = runtime.model.image_embeddings(normalise(pixels).to(runtime.model.query_tokens.dtype))[0]  # (Q, D)
+        if not embeddings.isfinite().all():  # never cached
             raise JobRejected("generation_failed", "the vision tower gave NaN or infinite states for this picture")
         runtime.observe("vision_tower_s", runtime.elapsed_s(started))
-        return states
+        return embeddings
 
     def _deltas(self, ids: list[int], table: Mapping[int, str]) -> list[EngineEvent]:
         """The text of `ids` that was not sent yet, for a job that streams; a final eos has none."""

@@ -23,21 +23,21 @@ class ChatModel(nn.Module):
         self.query_tokens = nn.Parameter(torch.empty(config.num_query_tokens, width))
         self.projector = nn.Sequential(nn.Linear(width, dim_model), nn.GELU(), nn.Linear(dim_model, dim_model))
 
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """Vision states of normalised pixels: (B, 3, S, S) -> (B, Q, D)."""
-        features: Tensor = self.projector(self.vision_encoder(pixels, self.query_tokens))
-        return features
+    def image_embeddings(self, pixels: Tensor) -> Tensor:
+        """Of normalised pixels: (B, 3, S, S) -> (B, Q, D)."""
+        embeddings: Tensor = self.projector(self.vision_encoder(pixels, self.query_tokens))
+        return embeddings
 
-    def embed_prompt(self, batch: PackedBatch, features: Sequence[Tensor | None]) -> Tensor:
+    def embed_prompt(self, batch: PackedBatch, image_embeddings: Sequence[Tensor | None]) -> Tensor:
         """Input embeddings with each row's own image in its own place (SPEC §4; §11.5 fixed): (B, L, D).
 
         Args:
-            features: a row's vision states (Q, D), or None for a row whose placeholders stay as they are.
+            image_embeddings: a row's (Q, D), or None for a row whose placeholders stay as they are.
         """
         embeds = self.llm.embed(batch.ids, batch.subs)  # (B, L, D)
-        for row, (states, bounds) in enumerate(zip(features, batch.image_bounds, strict=True)):
-            if states is None:
+        for row, (embeddings, bounds) in enumerate(zip(image_embeddings, batch.image_bounds, strict=True)):
+            if embeddings is None:
                 continue
             for start, end in bounds:
-                embeds[row, start:end] = states.to(embeds.dtype)
+                embeds[row, start:end] = embeddings.to(embeds.dtype)
         return embeds

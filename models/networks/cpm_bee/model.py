@@ -68,7 +68,7 @@ class CPMBee(nn.Module):
         """Whole sequences at once -> hidden states after the output norm (B, L, D), padding rows included.
 
         Args:
-            inputs_embeds: (B, L, D) where image features stand in for placeholders; else the batch's ids are embedded.
+            inputs_embeds: (B, L, D) with image embeddings in place of placeholders; else the batch's ids are embedded.
             layer_outputs: receives every block's output (B, L, D), before the output norm.
             places: (B, R) where states are wanted -> (B, R, D); the last block computes no others.
         """

@@ -160,11 +160,11 @@ class ChatTask(Task[ChatBatch]):
 
 def answer_logits(model: ChatModel, batch: ChatBatch) -> tuple[Tensor, Tensor]:
     """Logits (T, V + E) at the places of the T targets, and these targets (T,): id or extension column."""
-    features = model.image_features(normalise(batch.pixels))  # (N, Q, D)
+    image_embeddings = model.image_embeddings(normalise(batch.pixels))  # (N, Q, D)
     hidden, targets = [], []
     for group in batch.groups:
         places, are_there = _target_places(group.targets)
-        hidden.append(_read(model, group, features, places)[are_there])
+        hidden.append(_read(model, group, image_embeddings, places)[are_there])
         targets.append(group.targets.gather(1, places)[are_there])
     rows = batch.groups[0].rows
     extension_rows = model.llm.extension_rows(rows.extension_ids, rows.extension_subs)
@@ -180,11 +180,11 @@ def _target_places(targets: Tensor) -> tuple[Tensor, Tensor]:
     return places, torch.arange(most, device=targets.device) < counts
 
 
-def _read(model: ChatModel, group: RowGroup, features: Tensor, places: Tensor) -> Tensor:
-    """Hidden states (G, R, D) at places of a group's rows, whose placeholders show the pictures' features (N, Q, D)."""
+def _read(model: ChatModel, group: RowGroup, image_embeddings: Tensor, places: Tensor) -> Tensor:
+    """Hidden states (G, R, D) at places of a group's rows, whose placeholders show the pictures (N, Q, D)."""
     embeds = model.llm.embed(group.rows.ids, group.rows.subs)
-    states = features[group.pictures].flatten(0, 1).to(embeds.dtype)  # (P * Q, D)
-    embeds = embeds.flatten(0, 1).index_copy(0, group.places, states).view_as(embeds)
+    embeddings = image_embeddings[group.pictures].flatten(0, 1).to(embeds.dtype)  # (P * Q, D)
+    embeds = embeds.flatten(0, 1).index_copy(0, group.places, embeddings).view_as(embeds)
     hidden: Tensor = model.llm(group.rows, embeds, places=places)
     return hidden
 

@@ -45,9 +45,9 @@ def test_a_folder_with_one_file_stands_for_it(chat_file: Path) -> None:
 
 def test_a_loaded_chat_model_runs(chat_file: Path, chat_config: ChatConfig) -> None:
     model = load_chat(chat_file, dtype=torch.float32).model
-    features = model.image_features(torch.zeros(2, 3, 32, 32))
-    assert features.shape == (2, chat_config.num_query_tokens, chat_config.llm.dim_model)
-    assert features.isfinite().all()
+    embeddings = model.image_embeddings(torch.zeros(2, 3, 32, 32))
+    assert embeddings.shape == (2, chat_config.num_query_tokens, chat_config.llm.dim_model)
+    assert embeddings.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -103,7 +103,7 @@ def test_another_picture_side_resizes_the_position_table(chat_file: Path, chat_t
     stored = chat_tensors["vpm.beit3.encoder.embed_positions.A.weight"]
     assert torch.equal(table[:3], stored[:3].float())
     assert torch.equal(table, table.half().float())  # rounded to what the file holds
-    assert loaded.model.image_features(torch.zeros(1, 3, 48, 48)).isfinite().all()
+    assert loaded.model.image_embeddings(torch.zeros(1, 3, 48, 48)).isfinite().all()
 
 
 def test_a_paint_file_loads_as_it_is_stored(

@@ -17,10 +17,10 @@ def test_a_chat_model_of_a_seed(chat_config: ChatConfig) -> None:
     assert not first.training
 
 
-def test_features_are_of_ordinary_size(chat_config: ChatConfig) -> None:
+def test_image_embeddings_are_of_ordinary_size(chat_config: ChatConfig) -> None:
     model = random_chat(chat_config, "cpu", torch.float32, seed=1)
-    features = model.image_features(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    assert 0.1 < features.std() < 3
+    embeddings = model.image_embeddings(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert 0.1 < embeddings.std() < 3
 
 
 def test_paint_has_two_dtypes(paint_config: PaintConfig) -> None:

@@ -52,8 +52,8 @@ def test_chat_sees_its_picture(tiny: Path) -> None:
     side = loaded.config.image_size_px
     assert (side, loaded.config.num_query_tokens) == (224, 64)
     pictures = torch.stack((torch.zeros(3, side, side), torch.ones(3, side, side)))
-    features = loaded.model.image_features(pictures)
-    assert (features[0] - features[1]).abs().max() > 0.1
+    embeddings = loaded.model.image_embeddings(pictures)
+    assert (embeddings[0] - embeddings[1]).abs().max() > 0.1
 
 
 def test_paint_makes_pictures_of_eight_pixels_a_latent(tiny: Path) -> None:

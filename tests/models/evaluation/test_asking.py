@@ -10,7 +10,7 @@ import torch
 from models.checkpoints.loading import LoadedChat
 from models.checkpoints.random_weights import random_chat
 from models.datasets.examples import PixelArray
-from models.engines.chat.image_embeddings import VisionStates
+from models.engines.chat.image_embeddings import ImageEmbeddingCache
 from models.engines.chat.task import ChatRuntime, ChatTask
 from models.evaluation import asking
 from models.evaluation.asking import PictureQuestions, ask
@@ -52,7 +52,7 @@ CONVERSATIONS = [
 
 def alone(chat: LoadedChat, conversation: PictureQuestions, generation: ChatGeneration) -> Iterator[ChatResult]:
     """A conversation's results by the worker's own code."""
-    runtime = ChatRuntime(chat.model, chat.tokenizer, VisionStates(0), "", lambda name, value: None)
+    runtime = ChatRuntime(chat.model, chat.tokenizer, ImageEmbeddingCache(0), "", lambda name, value: None)
     history: list[Turn] = []
     for question in conversation.questions:
         job = ChatJob(

@@ -194,7 +194,7 @@ def count_caches() -> int:
     return sum(type(thing) is KVCache for thing in gc.get_objects())
 
 
-# Vision states -------------------------------------------------------------------------------------------------------
+# Image embeddings ----------------------------------------------------------------------------------------------------
 
 
 def test_state_is_computed_once_and_held(bench: Any) -> None:

@@ -1,41 +1,41 @@
-"""The engine's own cache of vision states, and their bytes."""
+"""The engine's own cache of image embeddings, and their bytes."""
 
 import pytest
 import torch
 
-from models.engines.chat.image_embeddings import VisionStates, from_bytes, to_bytes
+from models.engines.chat.image_embeddings import ImageEmbeddingCache, from_bytes, to_bytes
 
 CPU = torch.device("cpu")
 
 
-def states(value: int) -> torch.Tensor:
+def embeddings(value: int) -> torch.Tensor:
     return torch.full((4, 8), float(value))  # 128 bytes
 
 
 def test_least_recently_used_goes_first() -> None:
-    cache = VisionStates(limit_bytes=300)
-    cache.put("a", states(1))
-    cache.put("b", states(2))
+    cache = ImageEmbeddingCache(limit_bytes=300)
+    cache.put("a", embeddings(1))
+    cache.put("b", embeddings(2))
     assert cache.get("a") is not None  # now b is the older one
-    cache.put("c", states(3))
+    cache.put("c", embeddings(3))
     assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
     assert (len(cache), cache.size_bytes) == (2, 256)
     assert cache.get("b") is None
 
 
 def test_replacing_a_state_counts_it_once() -> None:
-    cache = VisionStates(limit_bytes=300)
-    cache.put("a", states(1))
-    cache.put("a", states(2))
+    cache = ImageEmbeddingCache(limit_bytes=300)
+    cache.put("a", embeddings(1))
+    cache.put("a", embeddings(2))
     held = cache.get("a")
     assert held is not None and held[0, 0] == 2
     assert cache.size_bytes == 128
 
 
 def test_one_state_always_fits() -> None:
-    cache = VisionStates(limit_bytes=0)
-    cache.put("a", states(1))
-    cache.put("b", states(2))
+    cache = ImageEmbeddingCache(limit_bytes=0)
+    cache.put("a", embeddings(1))
+    cache.put("b", embeddings(2))
     assert ("a" in cache, "b" in cache) == (False, True)
     cache.clear()
     assert (len(cache), cache.size_bytes) == (0, 0)

@@ -61,8 +61,8 @@ def test_rows_cut_into_groups_have_the_loss_and_gradients_of_one_batch(
     trees = [tree for conversation in many for tree in round_trees(conversation, 4)]
     rows, targets = pack_training(trees, tokenizer, MAX_LEN)
     pictures = [index for index, conversation in enumerate(many) for _ in conversation.rounds]
-    features = model.image_features(normalise(cut.pixels))
-    hidden = model.llm(rows, model.embed_prompt(rows, [features[picture] for picture in pictures]))
+    embeddings = model.image_embeddings(normalise(cut.pixels))
+    hidden = model.llm(rows, model.embed_prompt(rows, [embeddings[picture] for picture in pictures]))
     whole = model.llm.loss(hidden, targets, model.llm.extension_rows(rows.extension_ids, rows.extension_subs))
     assert loss(model, cut).item() == pytest.approx(whole.item(), rel=1e-5)
 
