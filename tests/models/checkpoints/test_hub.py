@@ -22,7 +22,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, new_hub: NewHub) -> Iterator[Any]:
     """Stands at the place of HF_ENDPOINT."""
     files = {f"{CHAT}/pytorch_model.v1.bin": WEIGHTS, f"{CHAT}/vocab.txt": VOCABULARY}
     with new_hub(files) as running:
-        # What HF_ENDPOINT sets when the library is imported; test_checkpoint_cli.py sets the variable itself.
+        # What HF_ENDPOINT sets when the library is imported; test_cli.py sets the variable itself.
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, running.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
