@@ -36,7 +36,7 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
   CMD ["python", "/healthcheck.py", "8000", "/health/live"]
 CMD ["viscpm", "api"]
 
-# The screens in the box; the release's checkers need the worker image: `viscpm-worker safety`.
+# The bundled screens; the release's checkers need the worker image: `viscpm-worker safety`.
 FROM base AS safety
 COPY --from=build-safety /app /app
 USER 10001

@@ -1,4 +1,4 @@
-"""How many harmless pictures the image screens in the box flag: photographs that packages carry, and drawn emoji.
+"""How many harmless pictures the bundled image screens flag: photographs that packages carry, and drawn emoji.
 
     python benchmarks/benign_pictures.py [--emoji 200] [--all]
 

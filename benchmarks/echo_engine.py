@@ -17,7 +17,7 @@ class EchoEngine:
     def capacity(self) -> int:
         return self._max_jobs - len(self._jobs)
 
-    def state_key(self, job: Job) -> str | None:
+    def image_key(self, job: Job) -> str | None:
         return None
 
     def admit(self, job: Job) -> None:

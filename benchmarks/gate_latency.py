@@ -1,4 +1,4 @@
-"""What the safety gate adds to a request at p50, with the screens in the box, beside an open gate.
+"""What the safety gate adds to a request at p50, with the bundled screens, beside an open gate.
 
     python benchmarks/gate_latency.py [--pictures 60]
 

@@ -80,7 +80,7 @@ def write_checkpoint(file: Path, gigabytes: float) -> None:
 
 
 def sized_config(wanted_bytes: float) -> ChatConfig:
-    """PublishResult widths with a short vision tower and the fewest layers that reach the size."""
+    """Published widths with a short vision tower and the fewest layers that reach the size."""
     for num_layers in range(1, PUBLISHED_CHAT.llm.num_layers):
         config = replace(
             PUBLISHED_CHAT,

@@ -9,24 +9,24 @@ from typing import Literal, Protocol
 
 import msgspec
 
-BUS_VERSION = 1
+BUS_VERSION = 2
 
 Model = Literal["chat", "paint"]
 Kind = Literal["chat", "paint", "safety"]  # what a worker serves: a model, or the heavy screens of the safety gate
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
     """Base of all that is sent: immutable, named fields."""
 
 
-class Turn(Record, frozen=True):
+class Turn(Message, frozen=True):
     """One earlier question and answer. `answer` is in the tokenizer's escaped form (`<` doubled)."""
 
     question: str
     answer: str
 
 
-class ChatGeneration(Record, frozen=True):
+class ChatGeneration(Message, frozen=True):
     """How an answer is searched for. `do_sample` samples; otherwise `num_beams` 1 is greedy and more is beam search."""
 
     max_new_tokens: int = 514  # ids at most, the final eos included: the reference's max_length 512 (SPEC §7)
@@ -41,11 +41,12 @@ class ChatGeneration(Record, frozen=True):
     max_input_tokens: int = 3000  # the full conversion, answer leaf included (SPEC §6)
 
 
-class ChatJob(Record, frozen=True, tag="chat"):
+class ChatJob(Message, frozen=True, tag="chat"):
     """One question about one image (or about none).
 
-    `pixels` is RGB uint8, row-major, height = width = `image_size_px`, resized as SPEC §5; empty without an image.
-    `state_key` names the image's vision state: tenant salt and digest of the pixels.
+    `pixels` is RGB uint8, row-major, height = width = `image_size_px`, resized as SPEC §5. They travel beside the job:
+    a worker reads them where its engine asks for the image. `image_key` names the image: tenant salt and digest of the
+    pixels.
     """
 
     job_id: str
@@ -53,16 +54,21 @@ class ChatJob(Record, frozen=True, tag="chat"):
     history: list[Turn] = []
     pixels: bytes = b""
     image_size_px: int = 0
-    state_key: str = ""
-    vision_state: bytes = b""  # a cached state, put in by the worker before `admit`; empty when there is none
+    image_key: str = ""
+    pixels_key: str = ""  # in Redis, of a conversation's later turns; a first turn's lie at `pixels:{job_id}`
+    image_embeddings: bytes = b""  # cached ones, put in by the worker before `admit`; empty when there are none
     generation: ChatGeneration = ChatGeneration()
     seed: int = 0
     stream: bool = False
-    strict_length: bool = False  # raise on an over-long talk instead of dropping its oldest turns
+    strict_length: bool = False  # raise on an over-long conversation instead of dropping its oldest turns
     raw_text: bool = False  # parse special tokens in user text, as the reference does (SPEC §11.1)
 
+    @property
+    def has_image(self) -> bool:
+        return bool(self.image_size_px or self.pixels or self.image_embeddings)
 
-class PaintJob(Record, frozen=True, tag="paint"):
+
+class PaintJob(Message, frozen=True, tag="paint"):
     """One prompt. Candidate i starts from a CPU generator with `seed + i`."""
 
     job_id: str
@@ -80,7 +86,7 @@ class PaintJob(Record, frozen=True, tag="paint"):
     language: str = "zh"  # of the prompt: which reranker judges
 
 
-class SafetyJob(Record, frozen=True, tag="safety"):
+class SafetyJob(Message, frozen=True, tag="safety"):
     """One content for the heavy screens: a picture or a text. `content_key` is the same for the same content alone.
 
     `pixels` is RGB uint8, row-major, height × width × 3.
@@ -97,7 +103,7 @@ class SafetyJob(Record, frozen=True, tag="safety"):
 Job = ChatJob | PaintJob | SafetyJob
 
 
-class Delta(Record, frozen=True, tag="delta"):
+class Delta(Message, frozen=True, tag="delta"):
     """New answer text. `offset_chars` counts the characters of the answer before `text`."""
 
     token_ids: list[int]
@@ -105,7 +111,7 @@ class Delta(Record, frozen=True, tag="delta"):
     offset_chars: int
 
 
-class Progress(Record, frozen=True, tag="progress"):
+class Progress(Message, frozen=True, tag="progress"):
     """One finished denoising step of `total_steps`; `preview_png` where a preview was asked for."""
 
     step: int
@@ -113,7 +119,7 @@ class Progress(Record, frozen=True, tag="progress"):
     preview_png: bytes = b""
 
 
-class ChatResult(Record, frozen=True, tag="chat_result"):
+class ChatResult(Message, frozen=True, tag="chat_result"):
     """`answer` is for display; `answer_escaped` goes into the history (SPEC §11.2)."""
 
     answer: str
@@ -129,13 +135,13 @@ class ChatResult(Record, frozen=True, tag="chat_result"):
     decode_s: float = 0.0
 
 
-class Candidate(Record, frozen=True):
+class Candidate(Message, frozen=True):
     png: bytes
     seed: int
     score: float | None = None
 
 
-class PaintResult(Record, frozen=True, tag="paint_result"):
+class PaintResult(Message, frozen=True, tag="paint_result"):
     """Candidates best first when reranked, else in the order of their seeds. `reranker` names what scored them."""
 
     candidates: list[Candidate]
@@ -147,44 +153,44 @@ class PaintResult(Record, frozen=True, tag="paint_result"):
     decode_s: float = 0.0
 
 
-class ScreenFinding(Record, frozen=True):
+class ScreenFinding(Message, frozen=True):
     """What one screen scored, 0 to 1, in each category that it judges."""
 
     screen: str
     scores: dict[str, float]
 
 
-class SafetyResult(Record, frozen=True, tag="safety_result"):
+class SafetyResult(Message, frozen=True, tag="safety_result"):
     """Findings of every screen that there is for this kind of content."""
 
     findings: list[ScreenFinding]
 
 
-class Generated(Record, frozen=True, tag="generated"):
+class Generated(Message, frozen=True, tag="generated"):
     """The worker's last event: an unscreened result."""
 
     result: ChatResult | PaintResult | SafetyResult
 
 
-class Failed(Record, frozen=True, tag="failed"):
+class Failed(Message, frozen=True, tag="failed"):
     """The worker's last event when the job cannot be done. `code` is one of the API's error codes."""
 
     code: str
     message: str
 
 
-class StateComputed(Record, frozen=True, tag="state_computed"):
-    """A vision state to be cached. Stays in the worker: never sent to an API process."""
+class ImageEmbeddingsComputed(Message, frozen=True, tag="state_computed"):
+    """Image embeddings to be cached. Stays in the worker: never sent to an API process."""
 
     key: str
     data: bytes
 
 
 Event = Delta | Progress | Generated | Failed
-EngineEvent = Event | StateComputed
+EngineEvent = Event | ImageEmbeddingsComputed
 
 
-class ModelDescription(Record, frozen=True):
+class ModelDescription(Message, frozen=True):
     """What a worker serves, as its heartbeat tells."""
 
     kind: Kind
@@ -196,13 +202,14 @@ class ModelDescription(Record, frozen=True):
     parameters: int = 0
     image_size_px: int = 0  # chat: the input picture's side
     image_tokens: int = 0  # chat: placeholders per picture
+    image_embeddings_bytes: int = 0  # chat: of one picture; 0: any
     picture_size_px: int = 0  # paint: the default side
     picture_multiple_px: int = 0  # paint: sides are multiples of this
     rerankers: dict[str, str] = {}  # paint: names of the configured rerankers by the language of prompts
     screens: list[str] = []  # safety: names of the screens, as the policy knows them
 
 
-class EngineConfig(Record, frozen=True):
+class EngineConfig(Message, frozen=True):
     """All that an engine is built from; filled from the settings by the worker role."""
 
     kind: Kind
@@ -282,8 +289,11 @@ class Engine(Protocol):
     def capacity(self) -> int:
         """How many more jobs `admit` would take now."""
 
-    def state_key(self, job: Job) -> str | None:
-        """Cache key of a state that would spare work on this job and that the engine does not hold itself."""
+    def image_key(self, job: Job) -> str | None:
+        """Cache key of the job's image, unless it has none or the engine holds its embeddings already.
+
+        A job is admitted with its cached embeddings or its pixels where a key was given, and with neither where not.
+        """
 
     def admit(self, job: Job) -> None:
         """Take a job in. Raises JobRejected where it cannot be done."""

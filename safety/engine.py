@@ -96,7 +96,7 @@ def load_engine(
     """The engine with its screens, each loaded once and tried once.
 
     Args:
-        image_checker: folder of the release's one; empty: the two in the box.
+        image_checker: folder of the release's one; empty: the two bundled ones.
         prompt_checker: folder of the release's one; empty: none.
         unsafe_label: of the prompt checker.
 

@@ -1,4 +1,4 @@
-"""The image screens in the box: two small classifiers whose weights packages carry, run directly on onnxruntime.
+"""The bundled image screens: two small classifiers whose weights packages carry, run directly on onnxruntime.
 
 Covered: nudity and sexual acts (both), gore (the first alone), in photographs foremost. Their packages' code is not
 used; the preprocessing that each was published with is done here, with Pillow.

@@ -147,7 +147,7 @@ class Policy:
 
 
 def load_policy(path: Path | None = None) -> Policy:
-    """The policy of a file, or the one in the box.
+    """The policy of a file, or the bundled one.
 
     Raises:
         PolicyError: it is not there, not YAML, or says something that cannot be meant.

@@ -1,4 +1,4 @@
-"""The text screen in the box: packaged word lists and our reviewed rules, in English and Chinese.
+"""The bundled text screen: packaged word lists and our reviewed rules, in English and Chinese.
 
 Covered: terms and verb-with-object patterns of the rule files and lists, in any of the spellings that
 `text_normalise.py` undoes; both languages in one text; phrases that only look unsafe.
@@ -125,7 +125,7 @@ class TextRules:
 
 
 def load_text_rules() -> TextRules:
-    """The rules and lists in the box."""
+    """The bundled rules and lists."""
     return TextRules(read_lists(read_rules()))
 
 

@@ -132,7 +132,7 @@ def _ask_batch(
                 job_id="",
                 question=conversations[row].questions[number],
                 history=histories[row],
-                vision_state=b"here",  # says that there is a picture; its embeddings are given below
+                image_embeddings=b"here",  # says that there is a picture; its embeddings are given below
                 generation=generation,
             )
             for row in rows

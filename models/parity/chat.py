@@ -193,7 +193,7 @@ def check_two_turns(fixtures: Fixtures, report: Report) -> None:
                     job_id=name,
                     question=expected["question"],
                     history=list(history),
-                    vision_state=stored,
+                    image_embeddings=stored,
                     raw_text=True,
                 )
                 answer, calls = answer_job(chat, job)
@@ -213,7 +213,7 @@ def answer_job(chat: Chat, job: ChatJob) -> tuple[str, int]:
     prompt = build_prompt(job, chat.loaded.tokenizer, config.num_query_tokens)
     batch = pack_prompts([prompt], chat.loaded.tokenizer)
     shape = (config.num_query_tokens, config.llm.dim_model)
-    embeddings = from_bytes(job.vision_state, shape, chat.fixtures.dtype, chat.fixtures.device)
+    embeddings = from_bytes(job.image_embeddings, shape, chat.fixtures.dtype, chat.fixtures.device)
     assert embeddings is not None
     search = chat.search(batch, [embeddings], job.generation)
     return chat.text(search.answers[0], batch.decode_tables[0]), search.reference_calls(0)

@@ -134,7 +134,7 @@ class ImageFetchFailed(InvalidRequest):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """400: the talk does not fit the model, and `strict_length` forbids dropping turns."""
+    """400: the conversation does not fit the model, and `strict_length` forbids dropping turns."""
 
     code = "context_length_exceeded"
 

@@ -71,8 +71,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("events_fenced_total", "counter", "worker", "Events refused: the job had ended or moved on.", ("model",)),
     Metric("jobs_in_hand", "gauge", "worker", "Jobs that this worker runs now.", ("model",)),
     # Worker: chat
-    Metric("vision_cache_queries_total", "counter", "chat", "Vision states looked for.", ("model",)),
-    Metric("vision_cache_hits_total", "counter", "chat", "Vision states found.", ("model",)),
+    Metric("vision_cache_queries_total", "counter", "chat", "Image embeddings looked for.", ("model",)),
+    Metric("vision_cache_hits_total", "counter", "chat", "Image embeddings found.", ("model",)),
     Metric("vision_tower_runs_total", "counter", "chat", "Pictures encoded by the vision tower.", ("model",)),
     Metric("vision_tower_seconds", "histogram", "chat", "One run of the vision tower.", ("model",), _STEP_S),
     Metric("request_prefill_time_seconds", "histogram", "chat", "Prefill of one prompt.", ("model",), _STEP_S),

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     models: Annotated[tuple[Model, ...], NoDecode] = ("chat", "paint")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    # Models. Empty checkpoint: the one in the box (models/checkpoints/bundled.py).
+    # Models. Empty checkpoint: the bundled one (models/checkpoints/bundled.py).
     chat_checkpoint: str = ""
     chat_vocab: str = ""
     chat_device: str = "cpu"
@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     paint_steps_offset: Literal[0, 1] = 0
     threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: torch decides
 
-    # Safety gate. Empty checkers: the image screens in the box, and rules alone for text.
+    # Safety gate. Empty checkers: the bundled image screens, and rules alone for text.
     safety: Literal["on", "off"] = "on"
     safety_policy: str = ""  # YAML file; empty: safety/policy.yaml
     safety_image_checker: str = ""  # folder of the release's CompVis checker

@@ -52,7 +52,7 @@ def _limits(info: ValidationInfo) -> Settings:
 
 
 class ChatRequest(Request):
-    """One question about a picture, a new talk's first or a later one of `conversation_id`."""
+    """One question about a picture, a new conversation's first or a later one of `conversation_id`."""
 
     image: str | None = Field(
         None,
@@ -61,7 +61,7 @@ class ChatRequest(Request):
     )
     question: str = Field(min_length=1, description="Plain text; its length limit is VISCPM_MAX_QUESTION_CHARS.")
     conversation_id: str | None = Field(
-        None, min_length=1, max_length=MAX_ID_CHARS, description="A talk to go on with; absent: a new talk begins."
+        None, min_length=1, max_length=MAX_ID_CHARS, description="One to go on with; absent: a new one begins."
     )
     stream: bool = Field(False, description="Server-sent events instead of one JSON body.")
     max_new_tokens: int = Field(ChatGeneration().max_new_tokens, ge=2, le=4096, description="The final eos included.")
@@ -74,7 +74,7 @@ class ChatRequest(Request):
     repetition_window: int | None = Field(None, ge=1, le=4096, description="Latest tokens looked at; absent: all.")
     length_penalty: float = Field(ChatGeneration().length_penalty, ge=-10, le=10)
     seed: Seed | None = Field(None, description="Absent: drawn, and told in the answer.")
-    strict_length: bool = Field(False, description="Refuse an over-long talk instead of dropping its oldest turns.")
+    strict_length: bool = Field(False, description="Refuse an over-long conversation instead of dropping old turns.")
     raw: bool = Field(False, description="Honour the model's special tokens in the question, as the reference does.")
 
     @field_validator("question")

@@ -17,7 +17,7 @@ from service.core.errors import ConversationBusy, ConversationNotFound
 from service.core.settings import Settings
 from service.queue.connection import RedisConnection
 from service.queue.record import TurnAppend
-from service.queue.vision_cache import forget_state, picture_key
+from service.queue.vision_cache import forget_image, picture_key
 
 # Marks the conversation busy and returns it; false: unknown; 0: busy. ARGV: key, job id, busy ms, ttl ms.
 _OPEN = b"""
@@ -33,7 +33,23 @@ redis.call('PEXPIRE', key, ARGV[4])
 redis.call('PEXPIRE', key .. ':turns', ARGV[4])
 redis.call('PEXPIRE', key .. ':pixels', ARGV[4])
 local turns = redis.call('LRANGE', key .. ':turns', 0, -1)
-return {redis.call('HGET', key, 'meta'), redis.call('GET', key .. ':pixels'), turns}
+return {redis.call('HGET', key, 'meta'), turns}
+"""
+
+# Forgets the conversation and returns its metadata; false: unknown. A turn in work keeps the picture. ARGV: key.
+_DELETE = b"""
+local key = ARGV[1]
+local meta = redis.call('HGET', key, 'meta')
+if not meta then return false end
+local holder = redis.call('GET', key .. ':busy')
+if holder and redis.call('EXISTS', key .. ':pixels') == 1 then
+  local state = redis.call('HGET', 'job:' .. holder, 'state')
+  if state == 'reserved' or state == 'queued' or state == 'running' then
+    redis.call('RENAME', key .. ':pixels', 'pixels:' .. holder)
+  end
+end
+redis.call('DEL', key, key .. ':turns', key .. ':pixels', key .. ':busy')
+return meta
 """
 
 
@@ -58,11 +74,10 @@ class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """`pixels` is there for one that was opened, `expires_in_s` for one that was only looked at."""
+    """`expires_in_s` is there for one that was only looked at: opening renews it."""
 
     meta: ConversationMeta
     turns: list[StoredTurn]
-    pixels: bytes = b""
     expires_in_s: int = 0
 
     def history(self) -> list[Turn]:
@@ -78,7 +93,13 @@ def conversation_key(tenant: str, conversation_id: str) -> str:
 
 
 def busy_key(tenant: str, conversation_id: str) -> str:
+    """Holds the id of the job that answers the next turn."""
     return conversation_key(tenant, conversation_id) + ":busy"
+
+
+def pixels_key(tenant: str, conversation_id: str) -> str:
+    """Holds the model's input pixels of the conversation's picture."""
+    return conversation_key(tenant, conversation_id) + ":pixels"
 
 
 class Conversations:
@@ -111,8 +132,8 @@ class Conversations:
             raise _not_found(conversation_id)
         if reply == 0:
             raise ConversationBusy("another turn of this conversation is being answered; ask again when it is done")
-        meta, pixels, turns = reply
-        return Conversation(_meta_decoder.decode(meta), [_turn_decoder.decode(turn) for turn in turns], pixels or b"")
+        meta, turns = reply
+        return Conversation(_meta_decoder.decode(meta), [_turn_decoder.decode(turn) for turn in turns])
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """Look at it. Raises ConversationNotFound."""
@@ -129,18 +150,16 @@ class Conversations:
         )
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
-        """Forget it, its turns, its pixels and their vision states; a turn in work is not kept.
+        """Forget it, its turns, its pixels and their image embeddings; a turn in work is answered and not kept.
 
         Raises ConversationNotFound.
         """
-        key = conversation_key(tenant, conversation_id)
-        meta, deleted = await self._gather(("HGET", key, "meta"), ("DEL", key))
-        if not deleted:
+        meta = await self._connection.send("EVAL", _DELETE, 0, conversation_key(tenant, conversation_id))
+        if meta is None:
             raise _not_found(conversation_id)
-        await self._connection.send("DEL", f"{key}:turns", f"{key}:pixels", f"{key}:busy")
         sha256 = _meta_decoder.decode(meta).image_sha256
         if sha256:  # another conversation about the same picture computes its state again
-            await forget_state(self._connection, picture_key(tenant, sha256))
+            await forget_image(self._connection, picture_key(tenant, sha256))
 
     def append(self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None) -> TurnAppend:
         """The turn that the bus writes with the job's ending; with a conversation's first, `begun`."""

@@ -65,7 +65,7 @@ def _questions() -> Iterator[str]:
 def _say(answer: dict[str, Any]) -> None:
     _warn_untrained(answer)
     if answer.get("dropped_turns"):
-        print(f"(the talk is long: its {answer['dropped_turns']} oldest turns were left out)", file=sys.stderr)
+        print(f"(the conversation is long: its {answer['dropped_turns']} oldest turns were left out)", file=sys.stderr)
     print(answer["answer"])
 
 

@@ -8,7 +8,7 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from models.jobs import Event, Failed, Generated, Job, Kind, PaintJob, VersionMismatch, decode_job, encode
+from models.jobs import ChatJob, Event, Failed, Generated, Job, Kind, PaintJob, VersionMismatch, decode_job, encode
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
@@ -24,11 +24,11 @@ _OLD_CONSUMER_S = 3600.0
 class Delivery:
     """One job in hand. `unsent` are its encoded events from number `next_number` on."""
 
-    def __init__(self, job: Job, token: int, alone: bool, entry: bytes) -> None:
+    def __init__(self, job: Job, token: int, is_isolated: bool, entry: bytes) -> None:
         self.job = job
         self.job_id = job.job_id
         self.token = token
-        self.alone = alone  # it may have taken its workers down: runs without company
+        self.is_isolated = is_isolated  # it may have taken its workers down: runs with no other
         self.entry = entry
         self.next_number = 1
         self.unsent: list[bytes] = []
@@ -73,12 +73,12 @@ class JobConsumer:
         self._max_deliveries = settings.max_deliveries
         self._lease_ms = int(settings.lease_s * 1000)
         self._metrics = metrics
-        self._waiting_alone: dict[bytes, Any] = {}  # entries that want an empty worker, by entry id
+        self._waiting_isolated: dict[bytes, Any] = {}  # entries that want an empty worker, by entry id
 
     @property
     def must_empty(self) -> bool:
         """Whether a job waits here until the worker has nothing else in hand."""
-        return bool(self._waiting_alone)
+        return bool(self._waiting_isolated)
 
     async def take(self, room: int, in_hand: int, block_s: float) -> list[Delivery]:
         """Up to `room` new jobs, waiting up to `block_s` for the first."""
@@ -95,13 +95,13 @@ class JobConsumer:
         return await self._claim(reply[self._stream.encode()], in_hand)
 
     async def recover(self, room: int, in_hand: int) -> list[Delivery]:
-        """Jobs whose lease ran out or that were given back, one at a time as they may want to be alone."""
+        """Jobs whose lease ran out or that were given back, one at a time as they may have to be isolated."""
         recovered: list[Delivery] = []
-        if self._waiting_alone and in_hand == 0:
-            entry, fields = self._waiting_alone.popitem()
+        if self._waiting_isolated and in_hand == 0:
+            entry, fields = self._waiting_isolated.popitem()
             recovered += await self._claim([(entry, fields)], 0)
         cursor: bytes | str = "0-0"
-        while len(recovered) < room and not self._waiting_alone and not any(one.alone for one in recovered):
+        while len(recovered) < room and not self._waiting_isolated and not any(one.is_isolated for one in recovered):
             try:
                 reply = await self._connection.send(
                     "XAUTOCLAIM", self._stream, _GROUP, self._consumer, self._lease_ms, cursor, "COUNT", 1
@@ -159,10 +159,21 @@ class JobConsumer:
                     published.ended.append(one)
         return published
 
-    async def requeue(self, delivery: Delivery, is_counted: bool, alone: bool) -> None:
+    async def pixels(self, job: ChatJob) -> bytes:
+        """The image of a job: its own, or its conversation's. Empty: it was deleted, or has expired."""
+        keys = [f"pixels:{job.job_id}", *([job.pixels_key] if job.pixels_key else [])]
+        found = await self._connection.send("MGET", *keys)
+        return next((pixels for pixels in found if pixels), b"")
+
+    async def requeue(self, delivery: Delivery, is_counted: bool, is_isolated: bool) -> None:
         """Leave a job to whoever wants it, at once. `is_counted`: it counts as one of its deliveries."""
         await self._connection.transition(
-            "requeue", self._kind, delivery.job_id, delivery.token, int(is_counted), int(alone or delivery.alone)
+            "requeue",
+            self._kind,
+            delivery.job_id,
+            delivery.token,
+            int(is_counted),
+            int(is_isolated or delivery.is_isolated),
         )
 
     async def release(self, consumer: str) -> int:
@@ -201,15 +212,15 @@ class JobConsumer:
                 raise reply  # what was claimed comes back when its lease runs out
             if reply[0] == b"run":
                 claimed += await self._accept(fields, entry, reply)
-            elif reply[0] == b"alone":
-                self._waiting_alone[entry] = fields
+            elif reply[0] == b"isolated":
+                self._waiting_isolated[entry] = fields
             elif reply[0] == b"dead":
                 self._metrics.count("jobs_dead_lettered_total", model=self._kind)
                 _log.error("job %s: given up after %s deliveries", fields[1].decode(), reply[1].decode())
         return claimed
 
     async def _accept(self, fields: list[bytes], entry: bytes, claim: list[Any]) -> list[Delivery]:
-        _, token, delivery, alone, queue_ms, pixels = claim
+        _, token, delivery, is_isolated, queue_ms, pixels = claim
         model = self._kind
         if delivery > 1:
             self._metrics.count("jobs_recovered_total", model=model)
@@ -221,7 +232,7 @@ class JobConsumer:
             job = decode_job(fields[3])
             if pixels and not isinstance(job, PaintJob):
                 job = msgspec.structs.replace(job, pixels=pixels)
-            return [Delivery(job, token, bool(alone), entry)]
+            return [Delivery(job, token, bool(is_isolated), entry)]
         except (VersionMismatch, msgspec.DecodeError) as error:
             _log.error("job %s: unreadable: %s", fields[1].decode(), error)
             ending = encode_ending(Ending("failed", "job_failed", f"the worker cannot read the job: {error}"))

@@ -245,11 +245,11 @@ end
 -- Worker ------------------------------------------------------------------------------------------------------------
 
 -- Turns a stream entry that this consumer was handed into a job to run.
--- {'run', token, delivery, alone, queued for ms, pixels}, {'gone'}, {'dead', deliveries}, or {'alone'}: only with empty hands.
+-- {'run', token, delivery, isolated, queued for ms, pixels}, {'gone'}, {'dead', deliveries}, or {'isolated'}: only with empty hands.
 function transition.claim(kind, entry, id, consumer, max_deliveries, in_hand)
   local pending = redis.call('XPENDING', 'jobs:' .. kind, GROUP, entry, entry, 1)[1]
   if not pending or pending[2] ~= consumer then return {'gone'} end
-  local job = get(id, 'state', 'entry', 'token', 'deliveries', 'alone', 'queued_ms')
+  local job = get(id, 'state', 'entry', 'token', 'deliveries', 'isolated', 'queued_ms')
   if job[2] ~= entry or (job[1] ~= 'queued' and job[1] ~= 'running') then
     drop_entry(kind, entry)
     return {'gone'}
@@ -263,13 +263,15 @@ function transition.claim(kind, entry, id, consumer, max_deliveries, in_hand)
       'job ' .. id .. ' failed: its worker died or hung in each of ' .. job[4] .. ' attempts'))
     return {'dead', job[4]}
   end
-  -- What may be the cause of two deaths gets its last try without company, so that it takes nobody along.
-  local alone = job[5] == '1' or (delivery > 1 and delivery == max_deliveries)
-  if alone and tonumber(in_hand) > 0 then return {'alone'} end
+  -- What may be the cause of two deaths gets its last try isolated, so that it takes nobody along.
+  local isolated = job[5] == '1' or (delivery > 1 and delivery == max_deliveries)
+  if isolated and tonumber(in_hand) > 0 then return {'isolated'} end
   local now = now_ms()
   redis.call('HSET', 'job:' .. id, 'state', 'running', 'token', job[3] + 1, 'deliveries', delivery,
     'worker', consumer, 'started_ms', integer(now))
-  return {'run', job[3] + 1, delivery, alone and 1 or 0, now - job[6], redis.call('GET', 'pixels:' .. id) or ''}
+  -- A chat engine may know the image already: its worker reads the pixels where they are asked for
+  local pixels = kind == 'safety' and redis.call('GET', 'pixels:' .. id)
+  return {'run', job[3] + 1, delivery, isolated and 1 or 0, now - job[6], pixels or ''}
 end
 
 -- Keeps leases: id, token, entry of each job in hand. Returns 1 or 0 (lost) for each.
@@ -322,10 +324,10 @@ function transition.publish(id, token, number, last_state, last, lease_ms, ...)
 end
 
 -- Puts a job in hand back, for anyone to take at once. `counted`: this delivery was an attempt.
-function transition.requeue(kind, id, token, counted, alone)
+function transition.requeue(kind, id, token, counted, isolated)
   local job = get(id, 'state', 'token', 'entry', 'deliveries')
   if job[1] ~= 'running' or job[2] ~= token then return 0 end
-  redis.call('HSET', 'job:' .. id, 'state', 'queued', 'token', job[2] + 1, 'alone', alone,
+  redis.call('HSET', 'job:' .. id, 'state', 'queued', 'token', job[2] + 1, 'isolated', isolated,
     'deliveries', counted == '1' and job[4] or job[4] - 1)
   redis.call('XCLAIM', 'jobs:' .. kind, GROUP, RETURNED, 0, job[3], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
   return 1

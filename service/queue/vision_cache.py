@@ -1,6 +1,6 @@
-"""Vision states in Redis, shared by the chat workers: an LRU with its own byte budget and a time to live.
+"""Image embeddings in Redis, shared by the chat workers: an LRU with its own byte budget and a time to live.
 
-A state's key names the model that computed it (fingerprint and dtype, put there by the engine), then the tenant's salt
+A key names the model that computed them (fingerprint and dtype, put there by the engine), then the tenant's salt
 and the digest of the pixels (`picture_key`).
 """
 
@@ -21,16 +21,16 @@ class VisionCache:
         self._budget_bytes = settings.vision_cache_bytes
         self._ttl_ms = settings.vision_cache_ttl_s * 1000
 
-    async def get(self, state_key: str) -> bytes:
-        """The state, empty when there is none."""
-        data: bytes | None = await self._connection.transition("cache_get", _CACHE, _PREFIX + state_key, self._ttl_ms)
+    async def get(self, image_key: str) -> bytes:
+        """The embeddings, empty when there are none."""
+        data: bytes | None = await self._connection.transition("cache_get", _CACHE, _PREFIX + image_key, self._ttl_ms)
         return data or b""
 
-    async def put(self, state_key: str, data: bytes) -> None:
-        """Store a state; those used longest ago make room for it."""
+    async def put(self, image_key: str, data: bytes) -> None:
+        """Store embeddings; those used longest ago make room for them."""
         if len(data) <= self._budget_bytes:
             await self._connection.transition(
-                "cache_put", _CACHE, _PREFIX + state_key, data, self._budget_bytes, self._ttl_ms, 0
+                "cache_put", _CACHE, _PREFIX + image_key, data, self._budget_bytes, self._ttl_ms, 0
             )
 
 
@@ -40,6 +40,6 @@ def picture_key(tenant: str, pixels_sha256: str) -> str:
     return f"{salt}:{pixels_sha256}"
 
 
-async def forget_state(connection: RedisConnection, key: str) -> None:
-    """Remove the states of a `picture_key` under every model. Raises BusUnavailable."""
+async def forget_image(connection: RedisConnection, key: str) -> None:
+    """Remove the embeddings of a `picture_key` under every model. Raises BusUnavailable."""
     await connection.transition("cache_forget", _CACHE, ":" + key)

@@ -1,4 +1,4 @@
-"""Jobs on their way through a worker: from the bus into the engine's thread, and their events back."""
+"""Jobs on their way through a worker: from the queue into the engine's thread, and their events back."""
 
 import asyncio
 import logging
@@ -11,8 +11,8 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from models.jobs import ChatJob, Failed, Generated, Job, StateComputed
-from service.core.errors import BusUnavailable
+from models.jobs import ChatJob, Failed, Generated, ImageEmbeddingsComputed, Job
+from service.core.errors import BusUnavailable, ConversationNotFound
 from service.queue.consumer import Delivery, JobConsumer
 from service.queue.vision_cache import VisionCache
 from service.worker.engine_thread import EngineThread, TokenEvent
@@ -32,15 +32,23 @@ class Dispatcher:
     Args:
         spawn: runs a coroutine beside the others; its failure ends the worker.
         capacity: how many jobs the engine takes before it has any.
+        image_embeddings_bytes: of one picture, as the engine describes itself; 0: any.
     """
 
     def __init__(
-        self, consumer: JobConsumer, thread: EngineThread, vision_cache: VisionCache, spawn: Spawn, capacity: int
+        self,
+        consumer: JobConsumer,
+        thread: EngineThread,
+        vision_cache: VisionCache,
+        spawn: Spawn,
+        capacity: int,
+        image_embeddings_bytes: int = 0,
     ) -> None:
         self._consumer = consumer
         self._thread = thread
         self._vision_cache = vision_cache
         self._spawn = spawn
+        self._image_embeddings_bytes = image_embeddings_bytes
         self.capacity = capacity  # as the engine last said
         self._admitting = 0  # handed to the engine, which has not answered yet
         self._in_hand: dict[str, Delivery] = {}  # until their last event is published
@@ -55,15 +63,15 @@ class Dispatcher:
 
     # What the engine's thread tells ---------------------------------------------------------------------------------
 
-    def on_state_wanted(self, job: Job, token: int, key: str) -> None:
-        self._spawn(self._bring_state(job, token, key))
+    def on_image_wanted(self, job: Job, token: int, key: str) -> None:
+        self._spawn(self._bring_image(job, token, key))
 
     def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None:
         self.capacity = capacity
         self._admitting -= admitted
         for job_id, token, event in events:
-            if isinstance(event, StateComputed):
-                self._spawn(self._store_state(event))
+            if isinstance(event, ImageEmbeddingsComputed):
+                self._spawn(self._store_embeddings(event))
                 continue
             delivery = self._in_hand.get(job_id)
             if delivery is None or delivery.token != token:  # of a delivery that was lost meanwhile
@@ -96,7 +104,7 @@ class Dispatcher:
                 self._unpublished[job_id] = delivery
             else:
                 self._drop(delivery)
-                self._spawn(self._give_back(delivery, is_counted=True, alone=True))
+                self._spawn(self._requeue(delivery, is_counted=True, is_isolated=True))
         self._has_unpublished.set()
         self._changed.set()
 
@@ -130,10 +138,10 @@ class Dispatcher:
                 if self._is_pulling:
                     self._start(delivery)
                 else:
-                    await self._give_back(delivery, is_counted=False)
+                    await self._requeue(delivery, is_counted=False)
 
     def _room(self) -> int:
-        if any(self._in_hand[job_id].alone for job_id in self._in_engine):
+        if any(self._in_hand[job_id].is_isolated for job_id in self._in_engine):
             return 0
         if self._consumer.must_empty and self._in_engine:
             return 0
@@ -185,22 +193,53 @@ class Dispatcher:
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(_BACKOFF_S[-1])
 
-    async def _bring_state(self, job: Job, token: int, key: str) -> None:
-        data = b""
-        with suppress(BusUnavailable):  # then it is computed
-            data = await self._vision_cache.get(key)
-        delivery = self._in_hand.get(job.job_id)
-        if delivery is None or delivery.token != token:  # cancelled meanwhile
-            self._admitting -= 1
-            self._changed.set()
+    async def _bring_image(self, job: Job, token: int, key: str) -> None:
+        """Admit a job with what its engine asked for: its image's embeddings, else its pixels."""
+        assert isinstance(job, ChatJob)
+        try:
+            job = await self._with_image(job, key)
+        except BusUnavailable:  # nothing to compute an answer from: another delivery
+            self._give_up(job.job_id, token, None)
             return
-        if data and isinstance(job, ChatJob):
-            job = msgspec.structs.replace(job, vision_state=data)
-        self._thread.admit(job, token, has_looked=True)
+        if not (job.image_embeddings or job.pixels):
+            message = f"job {job.job_id}: its conversation was deleted, or has expired, and the picture with it"
+            self._give_up(job.job_id, token, Failed(code=ConversationNotFound.code, message=message))
+        elif self._is_in_hand(job.job_id, token):
+            self._thread.admit(job, token, has_looked=True)
+        else:
+            self._give_up(job.job_id, token, None)
 
-    async def _store_state(self, state: StateComputed) -> None:
-        with suppress(BusUnavailable):  # then the next one computes it again
-            await self._vision_cache.put(state.key, state.data)
+    async def _with_image(self, job: ChatJob, key: str) -> ChatJob:
+        """Raises BusUnavailable."""
+        data = b""
+        with suppress(BusUnavailable):  # then they are computed
+            data = await self._vision_cache.get(key)
+        if data and len(data) == (self._image_embeddings_bytes or len(data)):
+            return msgspec.structs.replace(job, image_embeddings=data)
+        return msgspec.structs.replace(job, pixels=job.pixels or await self._consumer.pixels(job))
+
+    def _is_in_hand(self, job_id: str, token: int) -> bool:
+        delivery = self._in_hand.get(job_id)
+        return delivery is not None and delivery.token == token
+
+    def _give_up(self, job_id: str, token: int, failed: Failed | None) -> None:
+        """A job that its engine will not get: it fails, or others try it, or it was cancelled meanwhile."""
+        self._admitting -= 1
+        delivery = self._in_hand.get(job_id)
+        if delivery is not None and delivery.token == token:
+            if failed is not None:
+                self._in_engine.discard(job_id)
+                delivery.add(failed)
+                self._unpublished[job_id] = delivery
+                self._has_unpublished.set()
+            else:
+                self._drop(delivery)
+                self._spawn(self._requeue(delivery, is_counted=False))
+        self._changed.set()
+
+    async def _store_embeddings(self, computed: ImageEmbeddingsComputed) -> None:
+        with suppress(BusUnavailable):  # then the next one computes them again
+            await self._vision_cache.put(computed.key, computed.data)
 
     # Ends -----------------------------------------------------------------------------------------------------------
 
@@ -219,7 +258,7 @@ class Dispatcher:
         leftovers = list(self._in_hand.values())
         for delivery in leftovers:
             self._thread.cancel(delivery.job_id)
-        await asyncio.gather(*(self._give_back(one, is_counted=False) for one in leftovers))
+        await asyncio.gather(*(self._requeue(one, is_counted=False) for one in leftovers))
         return len(leftovers)
 
     def _cancel(self, delivery: Delivery) -> None:
@@ -234,6 +273,6 @@ class Dispatcher:
         self._in_engine.discard(delivery.job_id)
         self._changed.set()
 
-    async def _give_back(self, delivery: Delivery, is_counted: bool, alone: bool = False) -> None:
+    async def _requeue(self, delivery: Delivery, is_counted: bool, is_isolated: bool = False) -> None:
         with suppress(BusUnavailable):  # then its lease runs out
-            await self._consumer.requeue(delivery, is_counted, alone)
+            await self._consumer.requeue(delivery, is_counted, is_isolated)

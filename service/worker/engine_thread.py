@@ -24,7 +24,7 @@ class Listener(Protocol):
 
     def on_load_failed(self, error: BaseException) -> None: ...
 
-    def on_state_wanted(self, job: Job, token: int, key: str) -> None: ...
+    def on_image_wanted(self, job: Job, token: int, key: str) -> None: ...
 
     def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None: ...
 
@@ -55,7 +55,7 @@ class EngineThread:
         return 0.0 if started_s is None else time.monotonic() - started_s
 
     def admit(self, job: Job, token: int, has_looked: bool = False) -> None:
-        """Hand a job to the engine. Unless `has_looked`, a vision state may be asked for first."""
+        """Hand a job to the engine. Unless `has_looked`, its image may be asked for first."""
         self._asked.put(lambda engine: self._admit(engine, job, token, has_looked))
 
     def cancel(self, job_id: str) -> None:
@@ -94,9 +94,9 @@ class EngineThread:
             request(engine)
 
     def _admit(self, engine: Engine, job: Job, token: int, has_looked: bool) -> None:
-        key = None if has_looked else engine.state_key(job)
+        key = None if has_looked else engine.image_key(job)
         if key:
-            self._tell(self._listener.on_state_wanted, job, token, key)
+            self._tell(self._listener.on_image_wanted, job, token, key)
             return
         self._admitted += 1
         try:

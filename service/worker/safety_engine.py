@@ -45,7 +45,7 @@ class ScreeningEngine:
         capacity: int = self._engine.capacity
         return capacity
 
-    def state_key(self, job: Job) -> str | None:
+    def image_key(self, job: Job) -> str | None:
         return None
 
     def admit(self, job: Job) -> None:

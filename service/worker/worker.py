@@ -1,7 +1,7 @@
 """The worker role: one process, one model (or the screens of the safety gate); its life from loading to leaving.
 
-The asyncio side talks to Redis and one thread owns the engine (`engine_thread`); `job_flow` moves the jobs between the
-two. JobConsumer are renewed only while the engine's steps make progress.
+The asyncio side talks to Redis and one thread owns the engine (`engine_thread`); `dispatcher` moves the jobs
+between the two. Leases are renewed only while the engine's steps make progress.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class Worker:
         self._started_s = time.time()
 
         self._model: ModelDescription | None = None
-        self._flow: Dispatcher | None = None  # once the model is loaded
+        self._dispatcher: Dispatcher | None = None  # once the model is loaded
         self._device: Device | None = None
         self._failed_steps = 0
 
@@ -117,17 +117,24 @@ class Worker:
         for duty in (self._heartbeats, self._release_predecessor, self._serve_jobs):
             self._in_background(duty())
         await self._stopping.wait()
-        if self._flow is not None and not self._leaving.is_set():
-            await self._drain(self._flow)
+        if self._dispatcher is not None and not self._leaving.is_set():
+            await self._drain(self._dispatcher)
         await self._leave()
-        return self._exit_code, self._thread.stop(0.5 if self._flow is not None else 0.0)
+        return self._exit_code, self._thread.stop(0.5 if self._dispatcher is not None else 0.0)
 
     # What the engine's thread tells ---------------------------------------------------------------------------------
 
     def on_loaded(self, engine: Engine, load_s: float) -> None:
         self._model = engine.description
         vision_cache = VisionCache(self._connection, self._settings)
-        self._flow = Dispatcher(self._consumer, self._thread, vision_cache, self._in_background, engine.capacity)
+        self._dispatcher = Dispatcher(
+            self._consumer,
+            self._thread,
+            vision_cache,
+            self._in_background,
+            engine.capacity,
+            engine.description.image_embeddings_bytes,
+        )
         self._device = Device(engine.description.device)
         self._metrics.set("model_load_seconds", load_s, model=self._kind)
         _log.info("loaded %s on %s in %.1f s", self._model.name, self._model.device, load_s)
@@ -140,20 +147,20 @@ class Worker:
         _log.debug("it failed here", exc_info=error)
         self._stop_with(EXIT_FAILED)
 
-    def on_state_wanted(self, job: Job, token: int, key: str) -> None:
-        if self._flow is not None:
-            self._flow.on_state_wanted(job, token, key)
+    def on_image_wanted(self, job: Job, token: int, key: str) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.on_image_wanted(job, token, key)
 
     def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None:
-        if self._flow is not None:
+        if self._dispatcher is not None:
             self._failed_steps = 0 if events else self._failed_steps
-            self._flow.on_events(events, capacity, admitted)
+            self._dispatcher.on_events(events, capacity, admitted)
 
     def on_step_failed(self, error: Exception, job_ids: list[str], capacity: int) -> None:
         self._failed_steps += 1
         is_broken = self._failed_steps >= _MAX_FAILED_STEPS or "CUDA error" in str(error)
-        if self._flow is not None:
-            self._flow.on_step_failed(error, job_ids, capacity, is_broken)
+        if self._dispatcher is not None:
+            self._dispatcher.on_step_failed(error, job_ids, capacity, is_broken)
         if is_broken:
             _log.error("the engine is broken, leaving")
             self._exit_code = EXIT_FAILED
@@ -163,17 +170,17 @@ class Worker:
 
     async def _serve_jobs(self) -> None:
         await self._loaded.wait()
-        assert self._flow is not None
-        self._pulling = self._in_background(self._flow.pull())
-        self._in_background(self._flow.publish())
-        self._in_background(self._flow.hear_cancellations(self._client))
+        assert self._dispatcher is not None
+        self._pulling = self._in_background(self._dispatcher.pull())
+        self._in_background(self._dispatcher.publish())
+        self._in_background(self._dispatcher.hear_cancellations(self._client))
         next_tidy_s = 0.0
         while True:
             await asyncio.sleep(self._settings.lease_renew_s)
             if self._is_stalled():
                 continue
             with suppress(BusUnavailable):
-                await self._flow.keep_leases()
+                await self._dispatcher.keep_leases()
                 if time.monotonic() >= next_tidy_s:
                     next_tidy_s = time.monotonic() + _TIDY_S
                     await self._consumer.tidy_consumers()
@@ -215,19 +222,19 @@ class Worker:
         self._leaving.set()
         self._stopping.set()
 
-    async def _drain(self, flow: Dispatcher) -> None:
+    async def _drain(self, dispatcher: Dispatcher) -> None:
         """Finish what is in hand within the time given; leave the rest to others."""
-        _log.info("stopping: %d jobs in hand", len(flow))
-        flow.stop_pulling()
+        _log.info("stopping: %d jobs in hand", len(dispatcher))
+        dispatcher.stop_pulling()
 
         async def finish() -> None:
-            await flow.finished()
+            await dispatcher.finished()
             if self._pulling is not None:
                 await asyncio.wait([self._pulling])
 
         waiting = [self._in_background(finish()), self._in_background(self._leaving.wait())]
         await asyncio.wait(waiting, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
-        if num_leftovers := await flow.requeue_all():
+        if num_leftovers := await dispatcher.requeue_all():
             _log.info("gave %d jobs back", num_leftovers)
 
     async def _leave(self) -> None:
@@ -275,8 +282,8 @@ class Worker:
             pid=os.getpid(),
             started_s=self._started_s,
             model=self._model,
-            jobs=len(self._flow) if self._flow is not None else 0,
-            capacity=self._flow.capacity if self._flow is not None else 0,
+            jobs=len(self._dispatcher) if self._dispatcher is not None else 0,
+            capacity=self._dispatcher.capacity if self._dispatcher is not None else 0,
             step_age_s=self._thread.step_age_s,
             metrics_url=self._server.url,
             resident_bytes=resident_bytes(),
@@ -287,7 +294,7 @@ class Worker:
 
     def _render_metrics(self) -> bytes:
         model = self._kind
-        self._metrics.set("jobs_in_hand", len(self._flow) if self._flow is not None else 0, model=model)
+        self._metrics.set("jobs_in_hand", len(self._dispatcher) if self._dispatcher is not None else 0, model=model)
         self._metrics.set("worker_resident_memory_bytes", resident_bytes(), model=model)
         use = self._device.read() if self._device is not None else None
         if use is not None and self._device is not None:
@@ -343,10 +350,10 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
 
 
 def _checkpoint(kind: Model, configured: str, engine: str) -> str:
-    """Without a checkpoint our own engine takes the one in the box; another engine may need none."""
+    """Without a checkpoint our own engine takes the bundled one; another engine may need none."""
     if configured or engine != Settings.model_fields[f"{kind}_engine"].default:
         return configured
-    _log.info("%s: the checkpoint in the box; VISCPM_%s_CHECKPOINT names another one", kind, kind.upper())
+    _log.info("%s: the bundled checkpoint; VISCPM_%s_CHECKPOINT names another one", kind, kind.upper())
     return str(bundled_checkpoint(kind))
 
 

@@ -11,7 +11,7 @@ from tests.e2e.tree import FAST_LEASES, Tree
 
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables that serve tiny checkpoints of random weights: faster than the box's, and they talk for long."""
+    """The variables that serve tiny checkpoints of random weights: faster than bundled ones, and they talk on."""
     folder = tmp_path_factory.mktemp("tiny") / "checkpoints"
     write_tiny_checkpoints(folder, seed=0)
     return {f"VISCPM_{kind.upper()}_CHECKPOINT": str(folder / kind) for kind in ("chat", "paint")}
@@ -30,7 +30,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, random_weights: dict[str, str
 
 @pytest.fixture(scope="session")
 def boxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    """What `viscpm serve` starts by itself: the checkpoints in the box behind real screens; audited."""
+    """What `viscpm serve` starts by itself: the bundled checkpoints behind real screens; audited."""
     folder: Path = tmp_path_factory.mktemp("boxed")
     audit = {"VISCPM_SAFETY": "on", "VISCPM_SAFETY_AUDIT_FILE": str(folder / "audit.jsonl")}
     running = Tree(folder / "data", **audit, **FAST_LEASES)

@@ -1,4 +1,4 @@
-"""The screens in the box against the packages that carry their weights, and over what pictures can be."""
+"""The bundled screens against the packages that carry their weights, and over what pictures can be."""
 
 from importlib.metadata import PackageNotFoundError
 

@@ -1,4 +1,4 @@
-"""The text screen in the box: what it finds, under which disguises, and what it lets be."""
+"""The bundled text screen: what it finds, under which disguises, and what it lets be."""
 
 import random
 import time

@@ -27,13 +27,13 @@ from models.jobs import (
     EngineConfig,
     EngineEvent,
     Generated,
+    ImageEmbeddingsComputed,
     Job,
     JobRejected,
     ModelDescription,
     Observe,
     PaintResult,
     Progress,
-    StateComputed,
 )
 
 PREVIEW = b"preview" * 2000  # larger than what an inbox takes inline
@@ -60,9 +60,9 @@ class ScriptedEngine:
     def capacity(self) -> int:
         return self._max_jobs - len(self._jobs)
 
-    def state_key(self, job: Job) -> str | None:
-        if isinstance(job, ChatJob) and job.state_key and job.state_key not in self._states:
-            return job.state_key
+    def image_key(self, job: Job) -> str | None:
+        if isinstance(job, ChatJob) and job.image_key and job.image_key not in self._states:
+            return job.image_key
         return None
 
     def admit(self, job: Job) -> None:
@@ -120,18 +120,18 @@ class ScriptedEngine:
 
     def _look(self, job: Job) -> list[EngineEvent]:
         """As the chat engine does: a state brought along, or held here, or computed."""
-        if not isinstance(job, ChatJob) or not job.state_key:
+        if not isinstance(job, ChatJob) or not job.image_key:
             return []
         self._observe("vision_cache_query", 1)
-        if job.vision_state or job.state_key in self._states:
+        if job.image_embeddings or job.image_key in self._states:
             self._observe("vision_cache_hit", 1)
             return []
         self._observe("vision_tower_s", 0.01)
-        return [StateComputed(key=job.state_key, data=b"state of " + job.state_key.encode())]
+        return [ImageEmbeddingsComputed(key=job.image_key, data=b"state of " + job.image_key.encode())]
 
     def _result(self, job: Job, answer: str, tokens: int) -> ChatResult:
         self._observe("generation_tokens", tokens)
-        is_cached = isinstance(job, ChatJob) and bool(job.vision_state)
+        is_cached = isinstance(job, ChatJob) and bool(job.image_embeddings)
         return ChatResult(
             answer=answer,
             answer_escaped=answer,

@@ -45,13 +45,13 @@ class ChatEngine:
     """Implements models.jobs.Engine around one loaded, folded model."""
 
     def __init__(self, loaded: LoadedChat, name: str, max_jobs: int, observe: Observe) -> None:
-        weights = loaded.model.query_tokens
+        config, weights = loaded.config, loaded.model.query_tokens
         dtype = str(weights.dtype).removeprefix("torch.")
         self._runtime = ChatRuntime(
             model=loaded.model,
             tokenizer=loaded.tokenizer,
             image_embeddings=ImageEmbeddingCache(IMAGE_EMBEDDINGS_BYTES),
-            state_prefix=f"{loaded.fingerprint}:{dtype}",
+            key_prefix=f"{loaded.fingerprint}:{dtype}",
             observe=observe,
         )
         self._max_jobs = max_jobs
@@ -64,8 +64,9 @@ class ChatEngine:
             device=str(weights.device),
             dtype=dtype,
             parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
-            image_size_px=loaded.config.image_size_px,
-            image_tokens=loaded.config.num_query_tokens,
+            image_size_px=config.image_size_px,
+            image_tokens=config.num_query_tokens,
+            image_embeddings_bytes=config.num_query_tokens * config.llm.dim_model * weights.dtype.itemsize,
         )
 
     @property
@@ -79,11 +80,11 @@ class ChatEngine:
             return 0
         return self._max_jobs - len(self._tasks)
 
-    def state_key(self, job: Job) -> str | None:
+    def image_key(self, job: Job) -> str | None:
         """Name of its picture's embeddings, unless it has none or the engine holds it."""
-        if not isinstance(job, ChatJob) or not (job.pixels or job.vision_state):
+        if not isinstance(job, ChatJob) or not job.has_image:
             return None
-        key = self._runtime.state_key(job)
+        key = self._runtime.image_key(job)
         return key if key and key not in self._runtime.image_embeddings else None
 
     def admit(self, job: Job) -> None:
@@ -123,7 +124,7 @@ class ChatEngine:
             model=self._runtime.model,
             tokenizer=self._runtime.tokenizer,
             image_embeddings=ImageEmbeddingCache(0),
-            state_prefix=self._runtime.state_prefix,
+            key_prefix=self._runtime.key_prefix,
             observe=lambda name, value: None,
         )
         for do_sample in (False, True):

@@ -50,7 +50,7 @@ def build_prompt(job: ChatJob, tokenizer: Tokenizer, num_image_tokens: int) -> C
             conversation; `invalid_request` if a text does not parse.
     """
     quote = str if job.raw_text else escape
-    num_image_tokens = num_image_tokens if job.pixels or job.vision_state else 0
+    num_image_tokens = num_image_tokens if job.has_image else 0
     limit = job.generation.max_input_tokens
     turns = [turn_text(quote(turn.question), turn.answer) for turn in job.history]
     dropped = 0

@@ -13,7 +13,16 @@ from models.engines.chat.image_embeddings import ImageEmbeddingCache, from_bytes
 from models.engines.chat.prompt import build_prompt, pack_prompts
 from models.engines.chat.sampling import Sampling
 from models.engines.chat.vocabulary import AnswerVocabulary
-from models.jobs import ChatJob, ChatResult, Delta, EngineEvent, Generated, JobRejected, Observe, StateComputed
+from models.jobs import (
+    ChatJob,
+    ChatResult,
+    Delta,
+    EngineEvent,
+    Generated,
+    ImageEmbeddingsComputed,
+    JobRejected,
+    Observe,
+)
 from models.networks.chat.model import ChatModel
 from models.networks.cpm_bee.tokenizer import Tokenizer, unescape
 from models.networks.vision.preprocess import normalise
@@ -21,21 +30,21 @@ from models.networks.vision.preprocess import normalise
 
 @dataclass(frozen=True)
 class ChatRuntime:
-    """What all jobs of an engine share. `state_prefix` and a job's own key together name a picture's embeddings."""
+    """What all jobs of an engine share. `key_prefix` and a job's own key together name a picture's embeddings."""
 
     model: ChatModel
     tokenizer: Tokenizer
     image_embeddings: ImageEmbeddingCache
-    state_prefix: str
+    key_prefix: str
     observe: Observe
 
     @property
     def device(self) -> torch.device:
         return self.model.query_tokens.device
 
-    def state_key(self, job: ChatJob) -> str:
+    def image_key(self, job: ChatJob) -> str:
         """Name of its picture's embeddings, or "" where the job names none."""
-        return f"{self.state_prefix}:{job.state_key}" if job.state_key else ""
+        return f"{self.key_prefix}:{job.image_key}" if job.image_key else ""
 
     def elapsed_s(self, started: float) -> float:
         """Seconds since `started`, the device's work included."""
@@ -56,6 +65,8 @@ class ChatTask:
         self.is_retry = False
         self._runtime = runtime
         self._prompt = build_prompt(job, runtime.tokenizer, runtime.model.config.num_query_tokens)
+        # Others' pictures may crowd them out before the first slice, and then nobody has them
+        self._held = runtime.image_embeddings.get(runtime.image_key(job))
         self._sent_ids = 0
         self._sent_chars = 0
         self._slices = self._run()
@@ -112,26 +123,26 @@ class ChatTask:
     def _image_embeddings(self) -> tuple[Tensor, bool, list[EngineEvent]]:
         """(Q, D) held here, brought by the job, or else computed: with whether they were cached, and events."""
         runtime, job = self._runtime, self.job
-        key = runtime.state_key(job)
+        key = runtime.image_key(job)
         if key:
             runtime.observe("vision_cache_query", 1)
-        embeddings = runtime.image_embeddings.get(key)
-        if embeddings is None and job.vision_state:
+        embeddings = runtime.image_embeddings.get(key) if self._held is None else self._held
+        if embeddings is None and job.image_embeddings:
             config, dtype = runtime.model.config, runtime.model.query_tokens.dtype
             shape = (config.num_query_tokens, config.llm.dim_model)
-            embeddings = from_bytes(job.vision_state, shape, dtype, runtime.device)
+            embeddings = from_bytes(job.image_embeddings, shape, dtype, runtime.device)
         if embeddings is not None:
             if key:
                 runtime.observe("vision_cache_hit", 1)
                 runtime.image_embeddings.put(key, embeddings)
             return embeddings, True, []
         if not job.pixels:
-            raise JobRejected("invalid_request", f"a vision state of {len(job.vision_state)} bytes, and no picture")
+            raise JobRejected("invalid_request", f"embeddings of {len(job.image_embeddings)} bytes, and no picture")
         embeddings = self._run_tower()
         if not key:
             return embeddings, False, []
         runtime.image_embeddings.put(key, embeddings)
-        return embeddings, False, [StateComputed(key=key, data=to_bytes(embeddings))]
+        return embeddings, False, [ImageEmbeddingsComputed(key=key, data=to_bytes(embeddings))]
 
     def _run_tower(self) -> Tensor:
         runtime, job = self._runtime, self.job
@@ -140,7 +151,7 @@ class ChatTask:
         pixels = torch.frombuffer(bytearray(job.pixels), dtype=torch.uint8).view(1, side, side, 3).to(runtime.device)
         embeddings = runtime.model.image_embeddings(normalise(pixels).to(runtime.model.query_tokens.dtype))[0]  # (Q, D)
         if not embeddings.isfinite().all():  # never cached
-            raise JobRejected("generation_failed", "the vision tower gave NaN or infinite states for this picture")
+            raise JobRejected("generation_failed", "the vision tower gave NaN or infinite embeddings for this picture")
         runtime.observe("vision_tower_s", runtime.elapsed_s(started))
         return embeddings
 

@@ -54,7 +54,7 @@ class PaintEngine:
     def capacity(self) -> int:
         return self.max_jobs - len(self._running)
 
-    def state_key(self, job: Job) -> str | None:
+    def image_key(self, job: Job) -> str | None:
         """None: nothing of a paint job is worth keeping for another."""
         return None
 

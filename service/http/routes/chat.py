@@ -17,7 +17,14 @@ from service.http.schemas import ChatDelta, ChatRequest
 from service.http.sse import EventStream
 from service.image_input.intake import Pixels
 from service.jobs.answers import ChatResponse, answer_of
-from service.jobs.conversations import Conversation, ConversationMeta, busy_key, new_conversation_id, unix_time_s
+from service.jobs.conversations import (
+    Conversation,
+    ConversationMeta,
+    busy_key,
+    new_conversation_id,
+    pixels_key,
+    unix_time_s,
+)
 from service.jobs.intents import ChatIntent
 from service.queue.vision_cache import picture_key
 
@@ -94,12 +101,14 @@ def _job(
     opened: Conversation | None,
     pixels: Pixels | None,
 ) -> ChatJob:
-    """A later turn brings the conversation's pixels, in case the vision state is no longer cached."""
+    """A later turn names the conversation's pixels, which its worker reads where the image is no longer cached."""
+    rgb, side_px, sha256, kept_at = b"", 0, "", ""
     if opened is None:
         rgb, side_px, sha256 = (b"", 0, "") if pixels is None else pixels
-    else:
-        rgb, side_px, sha256 = opened.pixels, opened.meta.image_size_px, opened.meta.image_sha256
-        if rgb and side_px != model.image_size_px:
+    elif opened.meta.image_sha256:
+        side_px, sha256 = opened.meta.image_size_px, opened.meta.image_sha256
+        kept_at = pixels_key(tenant, asked.conversation_id or "")
+        if side_px != model.image_size_px:
             raise InvalidRequest(
                 f"conversation_id: the conversation's picture was kept for a model of {side_px} px, and this one "
                 f"takes {model.image_size_px} px; begin a new conversation",
@@ -111,7 +120,8 @@ def _job(
         history=[] if opened is None else opened.history(),
         pixels=rgb,
         image_size_px=side_px,
-        state_key=picture_key(tenant, sha256) if rgb else "",
+        image_key=picture_key(tenant, sha256) if sha256 else "",
+        pixels_key=kept_at,
         generation=asked.generation(),
         seed=secrets.randbits(31) if asked.seed is None else asked.seed,
         stream=asked.stream,

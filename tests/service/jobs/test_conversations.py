@@ -14,6 +14,7 @@ from service.jobs.conversations import (
     busy_key,
     conversation_key,
     new_conversation_id,
+    pixels_key,
 )
 from service.queue.connection import RedisConnection
 from service.queue.vision_cache import VisionCache, picture_key
@@ -45,7 +46,7 @@ async def test_opening_gives_history_pixels_and_a_longer_life(
 ) -> None:
     await begin(client, conversations)
     opened = await conversations.open("a", "1", "job-1")
-    assert opened.meta == META and opened.pixels == PIXELS
+    assert opened.meta == META and await client.get(pixels_key("a", "1")) == PIXELS
     assert [(turn.question, turn.answer) for turn in opened.history()] == [("q", "a<<b")]
     assert await client.get(busy_key("a", "1")) == b"job-1"
     for suffix in ("", ":turns", ":pixels"):
@@ -106,3 +107,15 @@ async def test_deleting_leaves_nothing(client: "redis.asyncio.Redis", conversati
 def test_ids_cannot_be_guessed() -> None:
     ids = {new_conversation_id() for _ in range(1000)}
     assert len(ids) == 1000 and all(len(one) == len("conv-") + 24 for one in ids)
+
+
+@pytest.mark.parametrize("state", ["reserved", "queued", "running", "done"])
+async def test_a_turn_in_work_keeps_the_picture_of_a_deleted_conversation(
+    client: "redis.asyncio.Redis", conversations: Conversations, state: str
+) -> None:
+    await begin(client, conversations)
+    await conversations.open("a", "1", "job-1")
+    await client.hset("job:job-1", "state", state)
+    await conversations.delete("a", "1")
+    assert [key async for key in client.scan_iter("conversation:*")] == []
+    assert await client.get("pixels:job-1") == (None if state == "done" else PIXELS)

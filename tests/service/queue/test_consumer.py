@@ -111,17 +111,17 @@ async def test_given_back_jobs_go_to_the_next_at_once(api: ApiSide, settings: Se
     first, second = api.consumer(settings, "first"), api.consumer(settings, "second")
     job_ids = [await api.start(f"echo {i}") for i in range(3)]
     held = [await take_one(first) for _ in range(2)]
-    await first.requeue(held[0], is_counted=False, alone=False)
-    await first.requeue(held[1], is_counted=True, alone=True)
+    await first.requeue(held[0], is_counted=False, is_isolated=False)
+    await first.requeue(held[1], is_counted=True, is_isolated=True)
     await api.connection.send("XREADGROUP", "GROUP", "workers", "first", "COUNT", 1, "STREAMS", "jobs:chat", ">")
     assert await first.release("first") == 1  # read, and never claimed
     assert await first.publish(held) == (held, [], [])  # fenced off
 
     [one] = await second.recover(1, 0)
-    assert one.job_id == job_ids[0] and not one.alone
+    assert one.job_id == job_ids[0] and not one.is_isolated
     assert await second.recover(5, 1) == [] and second.must_empty  # the next one wants no company
     [two] = await second.recover(5, 0)
-    assert two.job_id == job_ids[1] and two.alone
+    assert two.job_id == job_ids[1] and two.is_isolated
     [three] = await second.recover(5, 0)
     assert three.job_id == job_ids[2]
     deliveries = [record.deliveries for job_id in job_ids if (record := await api.producer.record(job_id))]

@@ -8,7 +8,7 @@ import redis.asyncio
 
 from service.core.settings import Settings
 from service.queue.connection import RedisConnection
-from service.queue.vision_cache import VisionCache, forget_state, picture_key
+from service.queue.vision_cache import VisionCache, forget_image, picture_key
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_a_picture_is_forgotten_under_every_model_of_its_tenant_alone(
     keys = [f"f1:float32:{ours}", f"f1:float16:{ours}", f"f1:float32:{theirs}"]
     for number, key in enumerate(keys):
         await states.put(key, b"%d" % number)
-    await forget_state(connection, ours)
+    await forget_image(connection, ours)
     assert [await states.get(key) for key in keys] == [b"", b"", b"2"]
     assert await stored_bytes(client) == 1
 

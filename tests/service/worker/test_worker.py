@@ -262,13 +262,17 @@ async def test_load_failure_is_one_clear_line(redis_url: str, start_worker: Star
     assert "cannot load the chat model: /models/wrong: no key `llm.input_embedding.weight` and 3 more" in errors[0]
 
 
-async def test_vision_states_are_shared_between_workers(api: ApiSide, start_worker: StartWorker) -> None:
+PICTURE = {"image_key": "tenant:digest", "image_size_px": 2}
+
+
+async def test_image_embeddings_are_shared_between_workers(api: ApiSide, start_worker: StartWorker) -> None:
     first = start_worker()
     await api.ready(first)
-    assert not (await api.request("echo a", state_key="tenant:digest")).events[-1].result.vision_cached  # type: ignore[union-attr]
+    computed = await api.request("echo a", pixels=b"rgb" * 4, **PICTURE)
+    assert not computed.events[-1].result.vision_cached  # type: ignore[union-attr]
     first.kill()
     await api.ready(start_worker())
-    again = await api.request("echo b", state_key="tenant:digest")
+    again = await api.request("echo b", **PICTURE)  # as a later turn: nobody needs the pixels
     assert again.events[-1].result.vision_cached  # type: ignore[union-attr]
     assert not any("state of" in repr(event) for event in again.events)
     [survivor] = [one for one in await api.workers() if one.info.worker_id != first.id]
@@ -277,6 +281,25 @@ async def test_vision_states_are_shared_between_workers(api: ApiSide, start_work
     assert 'viscpm_vision_tower_runs_total{model="chat"} 0.0' in page
     model = await last_model(api.connection, "chat")
     assert model is not None and model.name == "scripted"
+
+
+async def test_a_later_turn_reads_its_conversations_pixels_where_the_image_is_not_cached(
+    api: ApiSide, start_worker: StartWorker
+) -> None:
+    await api.redis.set("conversation:t:1:pixels", b"rgb" * 4)
+    await api.ready(start_worker())
+    turn = await api.request("echo a", pixels_key="conversation:t:1:pixels", **PICTURE)
+    assert turn.answer == "a" and not turn.events[-1].result.vision_cached  # type: ignore[union-attr]
+
+
+async def test_a_turn_whose_picture_is_gone_fails_and_the_worker_goes_on(
+    api: ApiSide, start_worker: StartWorker
+) -> None:
+    await api.ready(start_worker())
+    gone = await api.request("echo a", pixels_key="conversation:t:1:pixels", **PICTURE)
+    assert gone.ending is not None and (gone.ending.state, gone.ending.code) == ("failed", "conversation_not_found")
+    assert (await api.request("echo b")).answer == "b"
+    await api.check_accounting(accepted=2, done=1, failed=1)
 
 
 async def scrape(url: str) -> str:

@@ -19,8 +19,8 @@ from models.jobs import (
     ChatResult,
     EngineConfig,
     Generated,
+    ImageEmbeddingsComputed,
     JobRejected,
-    StateComputed,
     Turn,
 )
 from models.networks.cpm_bee.kv_cache import KVCache
@@ -176,7 +176,7 @@ def test_an_ended_job_leaves_no_cache_behind(bench: Any, ending: str) -> None:
     gc.disable()
     try:
         bad = torch.full((4, 32), math.nan).numpy().tobytes()
-        bench.admit(job(state_key="s", vision_state=bad if ending == "failure" else b""))
+        bench.admit(job(image_key="s", image_embeddings=bad if ending == "failure" else b""))
         bench.step()
         assert count_caches() == 1
         if ending == "cancel":
@@ -198,16 +198,16 @@ def count_caches() -> int:
 
 
 def test_state_is_computed_once_and_held(bench: Any) -> None:
-    first = job("first", state_key="t:p1")
-    key = bench.engine.state_key(first)
+    first = job("first", image_key="t:p1")
+    key = bench.engine.image_key(first)
     assert key == "f1:float32:t:p1"
     result = bench.run(first)
-    computed = [event for _, event in bench.events if isinstance(event, StateComputed)]
+    computed = [event for _, event in bench.events if isinstance(event, ImageEmbeddingsComputed)]
     assert [event.key for event in computed] == [key] and len(computed[0].data) == 4 * 32 * 4
     assert not result.vision_cached
-    assert bench.engine.state_key(first) is None
+    assert bench.engine.image_key(first) is None
 
-    again = bench.run(job("again", state_key="t:p1"))
+    again = bench.run(job("again", image_key="t:p1"))
     assert again.vision_cached and again.answer == result.answer
     counts = {name: bench.count(name) for name in ("vision_tower_s", "vision_cache_query", "vision_cache_hit")}
     assert counts == {"vision_tower_s": 1, "vision_cache_query": 2, "vision_cache_hit": 1}
@@ -215,32 +215,32 @@ def test_state_is_computed_once_and_held(bench: Any) -> None:
 
 def test_supplied_state_spares_the_tower(make_bench: Callable[..., Any]) -> None:
     source, other = make_bench(), make_bench()
-    expected = source.run(job(state_key="p"))
-    data = next(event.data for _, event in source.events if isinstance(event, StateComputed))
-    result = other.run(job(state_key="p", vision_state=data))
+    expected = source.run(job(image_key="p"))
+    data = next(event.data for _, event in source.events if isinstance(event, ImageEmbeddingsComputed))
+    result = other.run(job(image_key="p", image_embeddings=data))
     assert result.vision_cached and timeless(result) == timeless(expected)
     assert (other.count("vision_tower_s"), other.count("vision_cache_hit")) == (0, 1)
-    without_pixels = make_bench().run(job(state_key="p", vision_state=data, pixels=b"", image_size_px=0))
+    without_pixels = make_bench().run(job(image_key="p", image_embeddings=data, pixels=b"", image_size_px=0))
     assert timeless(without_pixels) == timeless(expected)
 
 
 def test_supplied_state_of_a_wrong_size_is_computed_anew(bench: Any) -> None:
-    result = bench.run(job(state_key="p", vision_state=b"\0" * 100))
+    result = bench.run(job(image_key="p", image_embeddings=b"\0" * 100))
     assert not result.vision_cached
     assert (bench.count("vision_tower_s"), bench.count("vision_cache_hit")) == (1, 0)
-    bench.finish(job("b", state_key="q", vision_state=b"\0" * 100, pixels=b""))
+    bench.finish(job("b", image_key="q", image_embeddings=b"\0" * 100, pixels=b""))
     assert bench.failure("b").code == "invalid_request"
 
 
 def test_job_without_a_picture_asks_for_no_state(bench: Any) -> None:
-    text_only = job(pixels=b"", image_size_px=0, state_key="p")
-    assert bench.engine.state_key(text_only) is None
+    text_only = job(pixels=b"", image_size_px=0, image_key="p")
+    assert bench.engine.image_key(text_only) is None
     assert bench.run(text_only).image_tokens == 0
     assert bench.count("vision_cache_query") == 0
 
 
 def test_observed_quantities(bench: Any) -> None:
-    result = bench.run(job(state_key="p"))
+    result = bench.run(job(image_key="p"))
     assert bench.observed["prompt_tokens"] == [result.prompt_tokens]
     assert bench.observed["generation_tokens"] == [result.completion_tokens]
     assert bench.count("prefill_s") == 1
@@ -270,7 +270,7 @@ def test_create_engine_loads_folds_and_warms_up(folder: Path, make_bench: Callab
     config = EngineConfig(kind="chat", checkpoint=str(folder), max_jobs=2)
     engine = create_engine(config, lambda name, value: observed.append(name))
     assert observed == []  # the warm-up is no request
-    assert engine.capacity == 2 and engine.state_key(job(state_key="p")) is not None
+    assert engine.capacity == 2 and engine.image_key(job(image_key="p")) is not None
     assert isinstance(engine, ChatEngine)
     description = engine.description
     assert (description.kind, description.name, description.untrained) == ("chat", "tiny", True)

@@ -45,7 +45,7 @@ def test_nan_fails_its_job_alone(make_bench: Callable[..., Any], generation: Cha
     """A state of NaN makes the logits NaN, through the whole model."""
     bench = make_bench()
     bad = torch.full((4, 32), math.nan).numpy().tobytes()
-    bench.finish(job("bad", state_key="bad", vision_state=bad, generation=generation), job("good"))
+    bench.finish(job("bad", image_key="bad", image_embeddings=bad, generation=generation), job("good"))
     assert bench.failure("bad").code == "generation_failed"
     assert timeless(bench.result("good")) == timeless(make_bench().run(job("good")))
     assert bench.engine.capacity == 4

@@ -214,7 +214,7 @@ def test_a_reranker_judges_prompts_in_its_language_alone(engine: PaintEngine) ->
 
 def test_nothing_admitted_gives_nothing(engine: PaintEngine) -> None:
     assert engine.step() == []
-    assert engine.state_key(job()) is None
+    assert engine.image_key(job()) is None
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -11,11 +11,11 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
-from service.schemas import PaintRequest
-from service.settings import Settings
 
 from models.evaluation.cli import main
 from models.evaluation.image_quality.inception import WEIGHTS_FILE
+from service.core.settings import Settings
+from service.http.schemas import PaintRequest
 from tests.models.evaluation.image_quality.pictures import write_captions, write_pictures
 
 

@@ -1,4 +1,4 @@
-"""What the checkpoint in the box is for: a first user without a GPU, weights or a network sees it see and paint."""
+"""What the bundled checkpoint is for: a first user without a GPU, weights or a network sees it see and paint."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ def test_readiness_names_it(boxed: Tree) -> None:
         ready = client.get("/health/ready").json()
     assert ready["untrained"] is False
     assert {model["name"] for model in ready["models"].values()} == {"viscpm-emoji-chat", "viscpm-emoji-paint"}
-    assert "the checkpoint in the box" in boxed.log
+    assert "the bundled checkpoint" in boxed.log
 
 
 @pytest.mark.parametrize(
