@@ -23,7 +23,7 @@ def job(job_id: str = "a", **fields: Any) -> ChatJob:
     fields = {
         "question": "Whatis图 日本 x<y",
         "pixels": picture(1),
-        "image_size_px": SIDE_PX,
+        "image_size_px": SIDE_PX if fields.get("pixels") != b"" else 0,
         "generation": GREEDY,
     } | fields
     return ChatJob(job_id=job_id, **fields)
