@@ -30,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0, 1 for what failed, 2 for wrong flags or settings."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] and arguments[0] in _MODEL_COMMANDS:
-        code: int = importlib.import_module(_MODEL_COMMANDS[arguments[0]]).main(arguments[1:])
-        return code
+        return _model_command(*arguments)
     options = _parser().parse_args(arguments)
     overrides = {name: value for name in _SETTING_FLAGS if (value := getattr(options, name, None)) is not None}
     try:
@@ -44,6 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(settings, options, overrides)
     except KeyboardInterrupt:
         return 130
+
+
+def _model_command(name: str, *arguments: str) -> int:
+    try:
+        module = importlib.import_module(_MODEL_COMMANDS[name])
+    except ModuleNotFoundError as error:
+        return _refuse(
+            f"`viscpm {name}` needs {error.name}, which this installation lacks: install the extra "
+            "`train` or `evaluate`, or use the image for training",
+            code=1,
+        )
+    code: int = module.main(arguments)
+    return code
 
 
 def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:

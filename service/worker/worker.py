@@ -20,18 +20,18 @@ import redis.asyncio
 import uvloop
 from redis.exceptions import RedisError
 
-from models.checkpoints.bundled import bundled_checkpoint
-from models.jobs import Engine, EngineConfig, Job, Kind, Model, ModelDescription
+from models.jobs import Engine, Job, Kind, ModelDescription
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.process_memory import resident_bytes
-from service.core.settings import Dtype, Settings
+from service.core.settings import Settings
 from service.core.tasks import stop_tasks
 from service.queue.connection import RedisConnection, open_redis
 from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
 from service.queue.vision_cache import VisionCache
 from service.worker.dispatcher import Dispatcher
+from service.worker.engine_config import engine_config
 from service.worker.engine_thread import EngineThread, TokenEvent
 from service.worker.gpu_stats import Device
 from service.worker.http import WorkerServer
@@ -313,52 +313,3 @@ class Worker:
         module, _, function = getattr(settings, f"{kind}_engine").partition(":")
         create: Callable[..., Engine] = getattr(importlib.import_module(module), function)
         return create(engine_config(kind, settings), self._metrics.observe_engine)
-
-
-def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
-    """What the engine of this kind is built from."""
-    if kind == "chat":
-        return EngineConfig(
-            kind=kind,
-            checkpoint=_checkpoint(kind, settings.chat_checkpoint, settings.chat_engine),
-            vocabulary=settings.chat_vocab,
-            device=settings.chat_device,
-            dtype=_dtype(settings.chat_dtype, settings.chat_device),
-            max_jobs=settings.chat_max_jobs,
-        )
-    if kind == "safety":
-        return EngineConfig(
-            kind=kind,
-            checkpoint=settings.safety_image_checker,
-            prompt_checker=settings.safety_prompt_checker,
-            prompt_checker_label=settings.safety_prompt_checker_label,
-            device=settings.safety_device,
-            max_jobs=settings.safety_max_jobs,
-        )
-    rerankers = {"zh": settings.paint_reranker, "en": settings.paint_reranker_english}
-    return EngineConfig(
-        kind=kind,
-        checkpoint=_checkpoint(kind, settings.paint_checkpoint, settings.paint_engine),
-        vocabulary=settings.paint_vocab,
-        device=settings.paint_device,
-        dtype=_dtype(settings.paint_dtype, settings.paint_device),
-        vae=settings.paint_vae,
-        rerankers={language: folder for language, folder in rerankers.items() if folder},
-        steps_offset=settings.paint_steps_offset,
-        max_jobs=settings.paint_max_jobs,
-    )
-
-
-def _checkpoint(kind: Model, configured: str, engine: str) -> str:
-    """Without a checkpoint our own engine takes the bundled one; another engine may need none."""
-    if configured or engine != Settings.model_fields[f"{kind}_engine"].default:
-        return configured
-    _log.info("%s: the bundled checkpoint; VISCPM_%s_CHECKPOINT names another one", kind, kind.upper())
-    return str(bundled_checkpoint(kind))
-
-
-def _dtype(configured: Dtype, device: str) -> str:
-    """`auto`: as published on a GPU, and what processors compute well elsewhere."""
-    if configured != "auto":
-        return configured
-    return "float16" if device.startswith("cuda") else "float32"

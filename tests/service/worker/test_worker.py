@@ -7,13 +7,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from models.checkpoints.bundled import bundled_checkpoint
-from models.jobs import Delta, Generated, Kind, PaintResult, Progress
-from service.core.settings import read_settings
+from models.jobs import Delta, Generated, PaintResult, Progress
 from service.queue.heartbeat import last_model
-from service.worker.worker import engine_config
 from tests.service.engines import PREVIEW
 from tests.service.tree import ApiSide, WorkerProcess, eventually, log_lines, quick_settings
 
@@ -320,26 +315,3 @@ async def has_in_hand(api: ApiSide, count: int) -> bool:
 
 async def is_without_workers(api: ApiSide) -> bool:
     return await api.workers() == []
-
-
-@pytest.mark.parametrize(
-    ("device", "configured", "dtype"),
-    [("cpu", "auto", "float32"), ("cuda:1", "auto", "float16"), ("cuda", "bfloat16", "bfloat16")],
-)
-@pytest.mark.parametrize("kind", ["chat", "paint"])
-def test_the_dtype_follows_the_device(kind: Kind, device: str, configured: str, dtype: str) -> None:
-    settings = read_settings(**{f"{kind}_device": device, f"{kind}_dtype": configured})
-    config = engine_config(kind, settings)
-    assert (config.kind, config.device, config.dtype) == (kind, device, dtype)
-
-
-@pytest.mark.parametrize(
-    ("settings", "checkpoint"),
-    [
-        ({}, str(bundled_checkpoint("paint"))),
-        ({"paint_checkpoint": "file.pt"}, "file.pt"),
-        ({"paint_engine": "elsewhere:create"}, ""),
-    ],
-)
-def test_the_box_is_for_our_engine_without_a_checkpoint(settings: dict[str, str], checkpoint: str) -> None:
-    assert engine_config("paint", read_settings(**settings)).checkpoint == checkpoint

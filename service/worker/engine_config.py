@@ -1,0 +1,59 @@
+"""What an engine is built from, read off the settings."""
+
+import logging
+
+from models.jobs import EngineConfig, Kind, Model
+from service.core.settings import Dtype, Settings
+
+_log = logging.getLogger(__name__)
+
+
+def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
+    """What the engine of this kind is built from."""
+    if kind == "chat":
+        return EngineConfig(
+            kind=kind,
+            checkpoint=_checkpoint(kind, settings.chat_checkpoint, settings.chat_engine),
+            vocabulary=settings.chat_vocab,
+            device=settings.chat_device,
+            dtype=_dtype(settings.chat_dtype, settings.chat_device),
+            max_jobs=settings.chat_max_jobs,
+        )
+    if kind == "safety":
+        return EngineConfig(
+            kind=kind,
+            checkpoint=settings.safety_image_checker,
+            prompt_checker=settings.safety_prompt_checker,
+            prompt_checker_label=settings.safety_prompt_checker_label,
+            device=settings.safety_device,
+            max_jobs=settings.safety_max_jobs,
+        )
+    rerankers = {"zh": settings.paint_reranker, "en": settings.paint_reranker_english}
+    return EngineConfig(
+        kind=kind,
+        checkpoint=_checkpoint(kind, settings.paint_checkpoint, settings.paint_engine),
+        vocabulary=settings.paint_vocab,
+        device=settings.paint_device,
+        dtype=_dtype(settings.paint_dtype, settings.paint_device),
+        vae=settings.paint_vae,
+        rerankers={language: folder for language, folder in rerankers.items() if folder},
+        steps_offset=settings.paint_steps_offset,
+        max_jobs=settings.paint_max_jobs,
+    )
+
+
+def _checkpoint(kind: Model, configured: str, engine: str) -> str:
+    """Without a checkpoint our own engine takes the bundled one; another engine may need none."""
+    if configured or engine != Settings.model_fields[f"{kind}_engine"].default:
+        return configured
+    from models.checkpoints.bundled import bundled_checkpoint  # not where the screens run without models
+
+    _log.info("%s: the bundled checkpoint; VISCPM_%s_CHECKPOINT names another one", kind, kind.upper())
+    return str(bundled_checkpoint(kind))
+
+
+def _dtype(configured: Dtype, device: str) -> str:
+    """`auto`: as published on a GPU, and what processors compute well elsewhere."""
+    if configured != "auto":
+        return configured
+    return "float16" if device.startswith("cuda") else "float32"

@@ -1,0 +1,33 @@
+"""What an engine is built from, by the settings."""
+
+import pytest
+
+from models.checkpoints.bundled import bundled_checkpoint
+from models.jobs import Kind
+from service.core.settings import read_settings
+from service.worker.engine_config import engine_config
+
+
+@pytest.mark.parametrize(
+    ("device", "configured", "dtype"),
+    [("cpu", "auto", "float32"), ("cuda:1", "auto", "float16"), ("cuda", "bfloat16", "bfloat16")],
+)
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+def test_the_dtype_follows_the_device(kind: Kind, device: str, configured: str, dtype: str) -> None:
+    settings = read_settings(**{f"{kind}_device": device, f"{kind}_dtype": configured})
+    config = engine_config(kind, settings)
+    assert (config.kind, config.device, config.dtype) == (kind, device, dtype)
+
+
+@pytest.mark.parametrize(
+    ("settings", "checkpoint"),
+    [
+        ({}, str(bundled_checkpoint("paint"))),
+        ({"paint_checkpoint": "file.pt"}, "file.pt"),
+        ({"paint_engine": "elsewhere:create"}, ""),
+    ],
+)
+def test_the_bundled_checkpoint_is_for_our_engine_without_a_checkpoint(
+    settings: dict[str, str], checkpoint: str
+) -> None:
+    assert engine_config("paint", read_settings(**settings)).checkpoint == checkpoint
