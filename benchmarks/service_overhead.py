@@ -47,9 +47,11 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         urls = {
-            "viscpm": stack.enter_context(our_service(folder, options.max_jobs)),
-            "litserve": stack.enter_context(server("litserve_echo", {})),
+            "viscpm": stack.enter_context(our_service(folder / "ours", ROOT, options.max_jobs)),
+            "litserve": stack.enter_context(server("litserve_echo", {}, ROOT)),
         }
+        if options.baseline is not None:
+            urls["before"] = stack.enter_context(our_service(folder / "before", options.baseline, options.max_jobs))
         bodies = {route: folder / f"{route[1:]}.json" for route in options.routes}
         for route, file in bodies.items():
             file.write_text(json.dumps(body_of(route)))
@@ -65,7 +67,9 @@ def main() -> int:
                 for name, measured in points.items():
                     rows.append({"server": name, "route": route, "clients": num_clients} | median(measured))
                     print_row(rows[-1], is_first=len(rows) == 1)
-                ratios |= compare(f"{route[1:]}_{num_clients}", points["viscpm"], points["litserve"])
+                for name in sorted(points.keys() - {"litserve"}, reverse=True):
+                    prefix = "before_" if name == "before" else ""
+                    ratios |= compare(f"{prefix}{route[1:]}_{num_clients}", points[name], points["litserve"])
     for name, ratio in ratios.items():
         print(f"{name:>35} {ratio:8.2f}")
     print(json.dumps({"benchmark": "service_overhead", "cores": os.cpu_count(), **ratios, "rows": rows}))
@@ -73,8 +77,8 @@ def main() -> int:
 
 
 @contextmanager
-def our_service(folder: Path, max_jobs: int) -> Iterator[str]:
-    """Embedded server, one worker with the echo engine, the API. Yields its URL."""
+def our_service(folder: Path, root: Path, max_jobs: int) -> Iterator[str]:
+    """Embedded server, one worker with the echo engine, the API, all of the checkout `root`. Yields its URL."""
     with EmbeddedServer(folder) as redis:
         environment = {
             "VISCPM_REDIS_URL": redis.url,
@@ -84,25 +88,27 @@ def our_service(folder: Path, max_jobs: int) -> Iterator[str]:
             "VISCPM_SAFETY": "off",  # LitServe has no screens; gate_latency.py measures ours
             "VISCPM_LOG_LEVEL": "warning",
         }
-        command = [sys.executable, "-m", "service.process.cli", "worker", "chat", "--worker-id", "echo"]
-        with process(command, environment), server("echo_api", environment) as url:
+        cli = "service.process.cli" if (root / "service/process").exists() else "service.cli"  # of earlier checkouts
+        command = [sys.executable, "-m", cli, "worker", "chat", "--worker-id", "echo"]
+        with process(command, environment, root), server("echo_api", environment, root) as url:
             yield url
 
 
 @contextmanager
-def server(module: str, environment: dict[str, str]) -> Iterator[str]:
+def server(module: str, environment: dict[str, str], root: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with process([sys.executable, "-m", f"benchmarks.{module}", str(port)], environment):
+    with process([sys.executable, "-m", f"benchmarks.{module}", str(port)], environment, root):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def process(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+def process(command: list[str], environment: dict[str, str], root: Path) -> Iterator[None]:
     running = subprocess.Popen(
         dies_with_parent(command),
-        env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | environment | {"PYTHONPATH": str(root)},
+        cwd=root,
         stdout=sys.stderr,
         start_new_session=True,
     )
@@ -179,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="the servers take turns; medians are shown")
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
     parser.add_argument("--routes", nargs="+", choices=ROUTES, default=list(ROUTES))
+    parser.add_argument("--baseline", type=Path, metavar="DIR", help="an earlier checkout, measured in the same run")
     parser.add_argument("--max-jobs", type=int, default=16, help="jobs that our worker has in progress at once")
     return parser
 
