@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
@@ -21,17 +21,26 @@ _log = logging.getLogger(__name__)
 
 
 class Slot:
-    """A granted slot and the job that will use it."""
+    """A slot that was asked for, and the job that will use it."""
 
-    def __init__(self, queue: GatedQueue, job_id: str) -> None:
-        self.job_id = job_id
+    def __init__(self, queue: GatedQueue, kind: Model, tenant: str) -> None:
+        self.job_id = f"{kind}-{secrets.token_urlsafe(18)}"
         self.is_queued = False
         self.is_client_gone = False
         self._queue = queue
+        self._reservation = queue.reserve(kind, self.job_id, tenant)
+
+    async def granted(self) -> None:
+        """Wait for the slot: before any work on the request that costs more than a text. Raises QueueFull."""
+        await self._reservation
 
     async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent, busy_key: str = "") -> JobStream:
-        """Queue the job; what comes of it. Raises as GatedQueue.submit."""
-        stream = await self._queue.submit(job, intent, busy_key)
+        """Queue the job; what comes of it. Raises QueueFull, and as GatedQueue.submit."""
+        try:
+            stream = await self._queue.submit(job, intent, busy_key)
+        except ServiceError:
+            await self._reservation  # where there was no slot, that is why
+            raise
         self.is_queued = True
         return stream
 
@@ -45,33 +54,47 @@ class Slot:
 async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) -> AsyncIterator[Slot]:
     """A slot for one job; while inside, a client that goes away takes the job along.
 
-    What is raised before the job is queued ends it as failed. Raises QueueFull at once, BusUnavailable.
+    What is raised before the job is queued ends it as failed. Raises QueueFull, BusUnavailable, at the latest where the
+    job is queued.
     """
-    slot = Slot(state.queue, f"{kind}-{secrets.token_urlsafe(18)}")
-    try:
-        await state.queue.reserve(kind, slot.job_id, tenant)
-    except QueueFull as error:
-        state.metrics.count("queue_rejections_total", model=kind, reason=error.code)
-        raise
+    slot = Slot(state.queue, kind, tenant)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
+        if state.settings.safety_prompt_checker:  # then a worker has to read the text
+            await slot.granted()
         yield slot
     except Exception as error:
-        told = error
-        if isinstance(error, JobFailed) and slot.is_client_gone and not slot.is_queued:
-            told = Cancelled("the client went away before its job was queued")
-        elif not isinstance(error, ServiceError):
-            _log.exception("job %s broke", slot.job_id)
-            told = from_exception(error)
-        assert isinstance(told, ServiceError)
+        reported = _reported(error, slot)
         if not slot.is_queued:
-            with suppress(ServiceError):  # where Redis is away, the slot's lease ends the job
-                await state.queue.fail(slot.job_id, told.code, told.message)
-        if told.status == 500:
-            told.extra = {"job_id": slot.job_id, **told.extra}
-        raise told from error.__cause__
+            reported = await _failed(state.queue, slot, reported)
+        if isinstance(reported, QueueFull):
+            state.metrics.count("queue_rejections_total", model=kind, reason=reported.code)
+        if reported.status == 500:
+            reported.extra = {"job_id": slot.job_id, **reported.extra}
+        raise reported from error.__cause__
     finally:
         listener.cancel()
+
+
+def _reported(error: Exception, slot: Slot) -> ServiceError:
+    """What the client is told."""
+    if isinstance(error, JobFailed) and slot.is_client_gone and not slot.is_queued:
+        return Cancelled("the client went away before its job was queued")
+    if not isinstance(error, ServiceError):
+        _log.exception("job %s broke", slot.job_id)
+    return from_exception(error)
+
+
+async def _failed(queue: GatedQueue, slot: Slot, error: ServiceError) -> ServiceError:
+    """End a job that was not queued; QueueFull where it had no slot."""
+    try:
+        await slot.granted()
+        await queue.fail(slot.job_id, error.code, error.message)
+    except QueueFull as full:
+        return full
+    except ServiceError:  # where Redis is away, the slot's lease ends the job
+        pass
+    return error
 
 
 def wants_async(request: Request) -> bool:

@@ -16,7 +16,7 @@ from service.core.errors import ContentRefused, ScreenUnavailable
 from service.jobs.finalizer import Finalizer
 from service.jobs.intents import ChatIntent, Intent, PaintIntent, inputs_of, moderation_of
 from service.jobs.screened_stream import JobStream, ScreenedStream
-from service.queue.producer import JobProducer
+from service.queue.producer import JobProducer, Reservation
 from service.queue.record import JobRecord
 
 _POLL_WAIT_S = 1.0  # for the screening of a result that somebody polls
@@ -36,9 +36,9 @@ class GatedQueue:
         """True where nothing is screened."""
         return self._gate.is_open
 
-    async def reserve(self, kind: Kind, job_id: str, tenant: str) -> None:
-        """Take a slot; from here on the job ends exactly once. Raises QueueFull."""
-        await self._producer.reserve(kind, job_id, tenant)
+    def reserve(self, kind: Kind, job_id: str, tenant: str) -> Reservation:
+        """Ask for a slot; from its grant on the job ends exactly once."""
+        return self._producer.reserve(kind, job_id, tenant)
 
     async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent, busy_key: str = "") -> JobStream:
         """Have a job's inputs judged, and queue it. Returns what comes of it, from its beginning.

@@ -84,7 +84,11 @@ class RedisConnection:
 
     async def transition(self, name: str, *arguments: Argument) -> Any:
         """One atomic transition of transitions.lua."""
-        return await self.send("EVALSHA", _SCRIPTS[name].sha, 0, *arguments)
+        return await self.begin_transition(name, *arguments)
+
+    def begin_transition(self, name: str, *arguments: Argument) -> "asyncio.Future[Any]":
+        """The same, as the future of its reply: it comes before all that is asked for later."""
+        return self.send("EVALSHA", _SCRIPTS[name].sha, 0, *arguments)
 
     def send(self, *command: Argument) -> "asyncio.Future[Any]":
         """Queue a command for the next exchange; the future holds its reply."""

@@ -7,6 +7,7 @@ the job's own record and events, so a subscription sees each event once and in o
 
 import asyncio
 import logging
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any, get_args
 
@@ -77,13 +78,11 @@ class JobProducer:
         await self._reader.close()
         await self._connection.close()
 
-    async def reserve(self, kind: Kind, job_id: str, tenant: str = "") -> None:
-        """Take a slot. From here on the job must end, and will: an abandoned slot ends as failed.
-
-        Raises QueueFull, BusUnavailable.
-        """
+    def reserve(self, kind: Kind, job_id: str, tenant: str = "") -> "Reservation":
+        """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed."""
         settings = self.settings
-        granted = await self._connection.transition(
+        self._unsubmitted.add(job_id)
+        reply = self._connection.begin_transition(
             "reserve",
             kind,
             job_id,
@@ -93,9 +92,11 @@ class JobProducer:
             _ms(settings.slot_lease_s),
             settings.retained_s(kind) * 1000,
         )
-        if not granted:
-            raise QueueFull(f"all {settings.slots(kind)} slots of {kind} are taken, try again later")
-        self._unsubmitted.add(job_id)
+        return Reservation(self, kind, job_id, reply)
+
+    def forget(self, job_id: str) -> None:
+        """Of a job that got no slot."""
+        self._unsubmitted.discard(job_id)
 
     async def submit(self, job: Job, intent: msgspec.Struct, busy_key: str = "") -> None:
         """Queue a job whose slot is reserved; its deadline starts now.
@@ -266,6 +267,28 @@ class JobProducer:
         if await self._connection.transition("api_beat", self.process_id, alive_ms, _ms(_INBOX_EXPIRY_S)):
             self._cursor = "0-0"  # a new inbox: its ids may start below the old one's
             self._all_have_missed()
+
+
+class Reservation:
+    """A slot that was asked for. Awaiting it gives nothing, or raises QueueFull, BusUnavailable.
+
+    What is asked of the producer before the answer is there travels together with the question, and comes after it:
+    a job that needs no work before it is queued costs one exchange with Redis instead of two.
+    """
+
+    def __init__(self, producer: JobProducer, kind: Kind, job_id: str, reply: "asyncio.Future[Any]") -> None:
+        self._producer = producer
+        self._kind = kind
+        self._job_id = job_id
+        self._reply = reply
+
+    def __await__(self) -> Generator[Any, None, None]:
+        # Shielded: whoever stops waiting must not take the reply from others
+        granted = yield from asyncio.shield(self._reply).__await__()
+        if not granted:
+            self._producer.forget(self._job_id)
+            num_slots = self._producer.settings.slots(self._kind)
+            raise QueueFull(f"all {num_slots} slots of {self._kind} are taken, try again later")
 
 
 def _turn_arguments(turn: TurnAppend | None) -> list[Any]:

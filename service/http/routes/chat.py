@@ -49,6 +49,8 @@ async def chat(request: Request) -> Response:
     source = _picture(asked, upload)
     model = state.registry.require("chat")
     async with admitted(request, state, "chat", tenant) as slot:
+        if source is not None or asked.conversation_id is not None:
+            await slot.granted()
         pixels = None if source is None else await state.images.pixels(source, model.image_size_px)
         asked.image, source, upload = None, None, None  # the upload is not kept while the job runs
         opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)
