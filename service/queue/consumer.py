@@ -1,5 +1,6 @@
 """The worker's side of the bus: jobs taken under a lease, their events published under a fencing token."""
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -19,17 +20,25 @@ _log = logging.getLogger(__name__)
 
 _GROUP = "workers"
 _OLD_CONSUMER_S = 3600.0
+_FIRST_TOKEN = 1
 
 
 class Delivery:
-    """One job in hand. `unsent` are its encoded events from number `next_number` on."""
+    """One job in hand. `unsent` are its encoded events from number `next_number` on.
 
-    def __init__(self, job: Job, token: int, is_isolated: bool, entry: bytes) -> None:
+    Args:
+        claim: the reply to its claim, where that is still on its way.
+    """
+
+    def __init__(
+        self, job: Job, token: int, is_isolated: bool, entry: bytes, claim: "asyncio.Future[Any] | None" = None
+    ) -> None:
         self.job = job
         self.job_id = job.job_id
         self.token = token
         self.is_isolated = is_isolated  # it may have taken its workers down: runs with no other
         self.entry = entry
+        self.claim = claim
         self.next_number = 1
         self.unsent: list[bytes] = []
         self.last_state = ""  # generated or failed, once the engine is done with it
@@ -81,7 +90,11 @@ class JobConsumer:
         return bool(self._waiting_isolated)
 
     async def take(self, room: int, in_hand: int, block_s: float) -> list[Delivery]:
-        """Up to `room` new jobs, waiting up to `block_s` for the first."""
+        """Up to `room` new jobs, waiting up to `block_s` for the first.
+
+        They may begin while their claims are on the way: nothing of them is heard before, since what is published comes
+        after the claim. `is_claimed` tells what became of it.
+        """
         command = ("XREADGROUP", "GROUP", _GROUP, self._consumer, "COUNT", room, "BLOCK", int(block_s * 1000))
         try:
             reply = await self._reader.read(*command, "STREAMS", self._stream, ">", block_s=block_s)
@@ -92,7 +105,19 @@ class JobConsumer:
             return []
         if not reply:
             return []
-        return await self._claim(reply[self._stream.encode()], in_hand)
+        entries = reply[self._stream.encode()]
+        if self._kind == "safety":  # their pixels come with the claim
+            return await self._claim(entries, in_hand)
+        deliveries = [one for entry, fields in entries for one in await self._begin(entry, fields, in_hand)]
+        await asyncio.sleep(0)  # the claims are written before the first of these jobs can end this process
+        return deliveries
+
+    def is_claimed(self, claim: "asyncio.Future[Any]") -> bool:
+        """Whether the job is this worker's, by a claim's reply. False: it was ended meanwhile, or Redis is away."""
+        if claim.cancelled() or claim.exception() is not None or claim.result()[0] != b"run":
+            return False
+        self._count_start(claim.result()[2], claim.result()[4])
+        return True
 
     async def recover(self, room: int, in_hand: int) -> list[Delivery]:
         """Jobs whose lease ran out or that were given back, one at a time as they may have to be isolated."""
@@ -219,22 +244,40 @@ class JobConsumer:
                 _log.error("job %s: given up after %s deliveries", fields[1].decode(), reply[1].decode())
         return claimed
 
+    async def _begin(self, entry: bytes, fields: list[bytes] | None, in_hand: int) -> list[Delivery]:
+        """A job that was never delivered before: its claim can give nothing but the first token."""
+        if fields is None:
+            return []
+        claim = self._connection.begin_transition(
+            "claim", self._kind, entry, fields[1], self._consumer, self._max_deliveries, in_hand
+        )
+        try:
+            return [Delivery(decode_job(fields[3]), _FIRST_TOKEN, False, entry, claim)]
+        except (VersionMismatch, msgspec.DecodeError) as error:
+            await self._refuse(fields[1], _FIRST_TOKEN, error)
+            return []
+
+    def _count_start(self, delivery: int, queue_ms: float) -> None:
+        if delivery == 1:
+            self._metrics.observe("request_queue_time_seconds", queue_ms / 1000, model=self._kind)
+        self._metrics.count("jobs_started_total", model=self._kind)
+
+    async def _refuse(self, job_id: bytes, token: int, error: Exception) -> None:
+        _log.error("job %s: unreadable: %s", job_id.decode(), error)
+        ending = encode_ending(Ending("failed", "job_failed", f"the worker cannot read the job: {error}"))
+        await self._connection.transition("publish", job_id, token, 1, "failed", ending, self._lease_ms)
+
     async def _accept(self, fields: list[bytes], entry: bytes, claim: list[Any]) -> list[Delivery]:
         _, token, delivery, is_isolated, queue_ms, pixels = claim
-        model = self._kind
         if delivery > 1:
-            self._metrics.count("jobs_recovered_total", model=model)
+            self._metrics.count("jobs_recovered_total", model=self._kind)
             _log.warning("job %s: taken over, delivery %d", fields[1].decode(), delivery)
-        else:
-            self._metrics.observe("request_queue_time_seconds", queue_ms / 1000, model=model)
-        self._metrics.count("jobs_started_total", model=model)
+        self._count_start(delivery, queue_ms)
         try:
             job = decode_job(fields[3])
             if pixels and not isinstance(job, PaintJob):
                 job = msgspec.structs.replace(job, pixels=pixels)
             return [Delivery(job, token, bool(is_isolated), entry)]
         except (VersionMismatch, msgspec.DecodeError) as error:
-            _log.error("job %s: unreadable: %s", fields[1].decode(), error)
-            ending = encode_ending(Ending("failed", "job_failed", f"the worker cannot read the job: {error}"))
-            await self._connection.transition("publish", fields[1], token, 1, "failed", ending, self._lease_ms)
+            await self._refuse(fields[1], token, error)
             return []

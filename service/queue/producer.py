@@ -40,6 +40,7 @@ _BLOCK_S = 1.0
 _INBOX_EXPIRY_S = 60.0
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
 _SWEEP_LIMIT = 100
+_YIELDS = 4  # of the loop to who got an event, before the inbox is read again: writing to a socket takes its time
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -244,6 +245,8 @@ class JobProducer:
                 self._all_have_missed()
             if reply:
                 self._hand_out(reply[inbox.encode()])
+                for _ in range(_YIELDS):
+                    await asyncio.sleep(0)
 
     def _hand_out(self, entries: list[Any]) -> None:
         for _, (_, job_id, _, position, _, payload) in entries:

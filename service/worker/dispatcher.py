@@ -152,6 +152,12 @@ class Dispatcher:
         self._in_engine.add(delivery.job_id)
         self._admitting += 1
         self._thread.admit(delivery.job, delivery.token)
+        if delivery.claim is not None:
+            delivery.claim.add_done_callback(lambda claim: self._on_claim(delivery, claim))
+
+    def _on_claim(self, delivery: Delivery, claim: "asyncio.Future[Any]") -> None:
+        if not self._consumer.is_claimed(claim):
+            self._cancel(delivery)
 
     async def publish(self) -> None:
         """Send what the engine says; what Redis does not take now is kept and sent again."""

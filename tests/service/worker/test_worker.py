@@ -7,10 +7,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from models.jobs import Delta, Generated, PaintResult, Progress
+from models.jobs import Delta, Generated, PaintResult, Progress, encode
 from service.queue.heartbeat import last_model
 from tests.service.engines import PREVIEW
-from tests.service.tree import ApiSide, WorkerProcess, eventually, log_lines, quick_settings
+from tests.service.tree import ApiSide, WorkerProcess, eventually, log_lines, make_job, quick_settings
 
 StartWorker = Callable[..., WorkerProcess]
 
@@ -315,3 +315,16 @@ async def has_in_hand(api: ApiSide, count: int) -> bool:
 
 async def is_without_workers(api: ApiSide) -> bool:
     return await api.workers() == []
+
+
+async def test_a_job_whose_claim_is_refused_is_stopped(
+    api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """A worker begins before its claim is answered; here the job has ended and left an entry behind."""
+    await api.ready(start_worker(step_s=0.05))
+    job = make_job("chat", "left-behind", "stream 200")
+    await api.redis.xadd("jobs:chat", {"id": job.job_id, "job": encode(job)})
+    await eventually(lambda: log_lines(engine_log, "cancel", job.job_id))
+    assert not log_lines(engine_log, "done", job.job_id)
+    assert await api.redis.xlen("jobs:chat") == 0 and await api.redis.exists("job:left-behind") == 0
+    assert (await api.request("echo next")).answer == "next"
