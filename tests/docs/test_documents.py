@@ -53,3 +53,16 @@ def test_links_between_documents_lead_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name} links to {link}"
+
+
+def test_every_source_path_in_the_documents_exists() -> None:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("models/emoji/viscpm-emoji/*.md")]:
+        for path in re.findall(r"`((?:service|models|safety|tests|benchmarks|docker)/[\w./-]+)`", document.read_text()):
+            assert (ROOT / path).exists(), f"{document.name} names {path}"
+
+
+def test_a_chat_request_is_told_in_few_hops_that_follow_the_rooms() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    hops = re.findall(r"^\d+\. `([^`]+)`", text[text.index("## One request") : text.index("## Rooms")], re.MULTILINE)
+    assert 10 <= len(hops) <= 14
+    assert len(set(hops)) == len(hops), "a request crosses no file twice"
