@@ -28,7 +28,7 @@ _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
 _BASE64_PIECE_CHARS = 1 << 20  # a multiple of 4; between pieces the interpreter can run other threads
 
 
-class Pixels(NamedTuple):
+class InputPixels(NamedTuple):
     """RGB uint8, row-major, `side_px` × `side_px` × 3 bytes, and their digest."""
 
     rgb: bytes
@@ -46,7 +46,7 @@ class ImageIntake:
         self.fetcher = _fetcher(settings) if settings.fetch_images else None
         self.decodes = 0
 
-    async def pixels(self, source: str | bytes, side_px: int) -> Pixels:
+    async def pixels(self, source: str | bytes, side_px: int) -> InputPixels:
         """The model's input pixels of a picture.
 
         Args:
@@ -76,11 +76,11 @@ class ImageIntake:
     async def _run(self, function: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
-    def _decode(self, source: str | bytes, side_px: int) -> Pixels:
+    def _decode(self, source: str | bytes, side_px: int) -> InputPixels:
         self.decodes += 1
         data = decode_base64(source) if isinstance(source, str) else source
         rgb = to_pixels(data, side_px, self._settings.max_image_px, self._settings.decode_limit_s)
-        return Pixels(rgb, side_px, hashlib.sha256(rgb).hexdigest())
+        return InputPixels(rgb, side_px, hashlib.sha256(rgb).hexdigest())
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
 """Conversations in Redis: what was asked and answered, about which picture, under whose id.
 
 `conversation:{tenant}:{id}` is a hash with the metadata, `…:pixels` the model's input pixels, `…:turns` the list of
-turns and `…:busy` the job that is answering the next one. Turns are appended by the bus, in the same atomic step as the
+turns and `…:busy` the job that is answering the next one. The queue appends a turn in the same atomic transition as its
 job's ending. The busy mark counts only while its job has not ended, so nothing that dies leaves a conversation locked.
 """
 
@@ -162,7 +162,7 @@ class Conversations:
             await forget_image(self._connection, picture_key(tenant, sha256))
 
     def append(self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None) -> TurnAppend:
-        """The turn that the bus writes with the job's ending; with a conversation's first, `begun`."""
+        """The turn that the queue writes with the job's ending; with a conversation's first, `begun`."""
         fields = {} if begun is None else {"meta": _encoder.encode(begun)}
         return TurnAppend(
             conversation_key=conversation_key(tenant, conversation_id),

@@ -5,6 +5,8 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.process.response_writes import HeadWithBody
+
 
 class BoundedHeads(HttpToolsProtocol):
     """A request line with its headers arrives within `max_head_bytes` and `head_timeout_s`, or the connection ends.
@@ -20,7 +22,7 @@ class BoundedHeads(HttpToolsProtocol):
     _has_completed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(HeadWithBody(transport, self.loop))  # type: ignore[arg-type]
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""The worker's side of the bus: jobs taken under a lease, their events published under a fencing token."""
+"""The worker's side of the queue: jobs taken under a lease, their events published under a fencing token."""
 
 import asyncio
 import logging

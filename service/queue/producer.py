@@ -1,4 +1,4 @@
-"""The API's side of the bus: slots, jobs, their events and their one ending.
+"""The API's side of the queue: slots, jobs, their events and their one ending.
 
 A request makes three calls (reserve, submit, finish) and reads nothing: events come through the process' inbox, one
 stream that one task drains for all requests. Whatever an inbox misses (Redis away, trimmed, late) is read again from

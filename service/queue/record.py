@@ -1,4 +1,4 @@
-"""What Redis keeps of one job, as both ends of the bus read and write it."""
+"""What Redis keeps of one job, as both ends of the queue read and write it."""
 
 from collections.abc import Sequence
 from typing import Literal

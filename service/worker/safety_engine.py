@@ -1,4 +1,4 @@
-"""The safety worker's engine as the worker program wants it: jobs and events of the bus around safety.engine.
+"""The safety worker's engine as the worker program wants it: jobs and events of the queue around safety.engine.
 
 The screens' libraries are heavy and `safety` knows no job, so the one is loaded by name and the other translated here.
 """

@@ -73,7 +73,7 @@ async def _serve(kind: Kind, settings: Settings, worker_id: str, predecessor: st
 
 
 class Worker:
-    """Joins one engine thread to the bus. Everything here runs on the event loop."""
+    """Joins one engine thread to the queue. Everything here runs on the event loop."""
 
     def __init__(
         self, kind: Kind, settings: Settings, worker_id: str, predecessor: str, client: "redis.asyncio.Redis"

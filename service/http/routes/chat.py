@@ -15,7 +15,7 @@ from service.http.openapi import CHAT_BODY, documented
 from service.http.routes.responses import accepted, answered, chat_events
 from service.http.schemas import ChatDelta, ChatRequest
 from service.http.sse import EventStream
-from service.image_input.intake import Pixels
+from service.image_input.intake import InputPixels
 from service.jobs.answers import ChatResponse, answer_of
 from service.jobs.conversations import (
     Conversation,
@@ -81,7 +81,7 @@ def _picture(asked: ChatRequest, upload: bytes | None) -> str | bytes | None:
 
 
 async def _open(
-    state: ApiState, tenant: str, conversation_id: str | None, job_id: str, pixels: Pixels | None
+    state: ApiState, tenant: str, conversation_id: str | None, job_id: str, pixels: InputPixels | None
 ) -> Conversation | None:
     """The conversation that the question belongs to, marked busy; None: a new one."""
     if conversation_id is None:
@@ -101,7 +101,7 @@ def _job(
     model: ModelDescription,
     tenant: str,
     opened: Conversation | None,
-    pixels: Pixels | None,
+    pixels: InputPixels | None,
 ) -> ChatJob:
     """A later turn names the conversation's pixels, which its worker reads where the image is no longer cached."""
     rgb, side_px, sha256, kept_at = b"", 0, "", ""
@@ -133,7 +133,7 @@ def _job(
 
 
 def _intent(
-    asked: ChatRequest, job: ChatJob, model: ModelDescription, tenant: str, pixels: Pixels | None
+    asked: ChatRequest, job: ChatJob, model: ModelDescription, tenant: str, pixels: InputPixels | None
 ) -> ChatIntent:
     created = unix_time_s()
     begun = None
