@@ -42,15 +42,19 @@ _UNET = {
 _VAE_CHANNELS = (4, 8, 8, 8)
 
 
-def write_tiny_checkpoints(folder: Path, seed: int) -> None:
-    """Write `chat` and `paint` into a folder, as converted checkpoints with random weights of a seed."""
+def write_tiny_checkpoints(folder: Path, seed: int, eos_scale: float = _EOS_SCALE) -> None:
+    """Write `chat` and `paint` into a folder, as converted checkpoints with random weights of a seed.
+
+    Args:
+        eos_scale: of eos' row of the table; with 0 it is in the middle of all tokens, and no top-k sampling ends by it.
+    """
     vocabulary = tiny_vocabulary()
     llm = CPMBeeConfig(vocab_size=len(vocabulary), dim_model=64, dim_ff=160, num_layers=2, num_heads=4, dim_head=16)
     eos_id = Tokenizer.from_entries(vocabulary).eos_id
 
     chat = ChatConfig(llm=llm, vision=_VISION)
     chat_model = random_chat(chat, "cpu", torch.float32, seed)
-    chat_model.llm.embedding.weight[eos_id] *= _EOS_SCALE
+    chat_model.llm.embedding.weight[eos_id] *= eos_scale
     _write(folder / "chat", "chat", chat, chat_model.half(), vocabulary)
 
     paint = PaintConfig(llm=llm, unet=_UNET)

@@ -13,7 +13,7 @@ from tests.e2e.tree import FAST_LEASES, Tree
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables that serve tiny checkpoints of random weights: faster than bundled ones, and they talk on."""
     folder = tmp_path_factory.mktemp("tiny") / "checkpoints"
-    write_tiny_checkpoints(folder, seed=0)
+    write_tiny_checkpoints(folder, seed=0, eos_scale=0.0)
     return {f"VISCPM_{kind.upper()}_CHECKPOINT": str(folder / kind) for kind in ("chat", "paint")}
 
 
