@@ -8,14 +8,17 @@ TORCH_INDEX ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 DIR ?= tests/parity
+# What the tests marked `ops` need of Debian; without one of them, and outside CI, they are skipped.
+OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-perl
 
-.PHONY: help install serve test lint check check-ops parity bench openapi gpu-check gpu-wheels
+.PHONY: help install serve test lint check check-ops ops-packages parity bench openapi gpu-check gpu-wheels
 
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
 	@echo "make test       all tests that pip alone can run"
 	@echo "make check      format, lint, types, import rules, tests: what a change must pass"
-	@echo "make check-ops  container files, Prometheus, shell scripts (Debian packages: prometheus)"
+	@echo "make check-ops  tests of container files, Prometheus, fonts: what needs Debian's packages, which are"
+	@echo "                $(OPS_PACKAGES)"
 	@echo "make parity     compare the models with reference numbers (DIR=folder)"
 	@echo "make bench      benchmarks of the service"
 	@echo "make openapi    write openapi.yaml from the app"
@@ -52,8 +55,11 @@ lint: .venv/.installed-test
 
 check: lint test
 
-check-ops: .venv/.installed-ops
-	VISCPM_CHECK_OPS=1 $(BIN)/python -m pytest -q tests/ops $(ARGS)
+check-ops: .venv/.installed-test .venv/.installed-ops
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -m ops $(ARGS)
+
+ops-packages:
+	@echo $(OPS_PACKAGES)
 
 parity: .venv/.installed
 	$(BIN)/python -m models.parity $(DIR) $(ARGS)

@@ -1,6 +1,9 @@
-"""Fixtures shared by all tests: a real server of the Redis protocol."""
+"""What all tests share: what they may be skipped for, Debian's programs, a real server of the Redis protocol."""
 
-from collections.abc import AsyncIterator, Iterator
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,46 @@ import redis.asyncio
 
 from service.process.embedded_redis import EmbeddedServer
 from service.queue.connection import open_redis
+from tests.debian import absent
+
+# Beginnings of the reasons for which a test may be skipped: what no package brings. What Debian's packages bring is
+# needed by tests marked `ops` alone, so that none is skipped for a package that one machine has and another has not.
+_MAY_BE_ABSENT = ("reference data: ", "Linux: ", "CUDA: ")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if item.get_closest_marker("ops") is None and not hasattr(report, "wasxfail"):
+        _refuse_skipping(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skipping(report)
+    return report
+
+
+def _refuse_skipping(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Make a failure of a skip for another reason."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(_MAY_BE_ABSENT):
+            report.outcome = "failed"
+            report.longrepr = f"skipped for {reason!r}, but all that it needs is installed by make test"
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """For tests marked `ops`: path of a program by name, from the environment's folder or from PATH."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        return path or absent(f"{name} is not installed (make help names Debian's packages)")
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The emoji's pictures in three styles: Twemoji, Noto, and OpenMoji, which is kept for evaluation."""
 
 import io
+import logging
 import os
 from collections.abc import Callable
 from functools import cache
@@ -9,12 +10,15 @@ from typing import Literal, get_args
 
 from PIL import Image, ImageDraw, ImageFont, features
 
+logger = logging.getLogger(__name__)
+
 Style = Literal["twemoji", "noto", "openmoji"]
 STYLES: tuple[Style, ...] = get_args(Style)
 
 NOTO_FONT_VARIABLE = "VISCPM_NOTO_EMOJI_FONT"
 _NOTO_FONT_FILE = "NotoColorEmoji.ttf"
-_FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
+_SHARED_DATA_FOLDERS = "/usr/local/share:/usr/share"  # where $XDG_DATA_DIRS names no others
+_OWN_FONT_FOLDERS = ("~/.local/share/fonts", "~/.fonts")
 _NOTO_SIZE = 109  # the one size that the font's bitmaps have
 _NOTO_CANVAS_PX = (320, 192)
 _NOTO_MAX_WIDTH_PX = 150  # a wider one is two glyphs side by side: the font does not know the sequence
@@ -24,6 +28,10 @@ _CROP_BELOW_ALPHA = 24  # an edge that nobody sees is no part of the visible box
 
 class DrawingError(Exception):
     """A style has no picture of an emoji, or its files are not installed."""
+
+
+class StyleNotInstalled(DrawingError):
+    """This machine lacks what the style is drawn from, and nobody said where it would be."""
 
 
 class Drawings:
@@ -65,6 +73,30 @@ def shared_drawings(style: Style) -> Drawings:
     return Drawings(style)
 
 
+@cache
+def installed_styles(styles: tuple[Style, ...]) -> tuple[Style, ...]:
+    """Those that this machine can draw; the others are told once, in a line of the log.
+
+    Raises:
+        DrawingError: none is left, or the file that $VISCPM_NOTO_EMOJI_FONT names is not there.
+    """
+    found: list[Style] = []
+    missing: list[StyleNotInstalled] = []
+    for style in styles:
+        try:
+            shared_drawings(style)
+        except StyleNotInstalled as error:
+            missing.append(error)
+        else:
+            found.append(style)
+    if not found:
+        raise DrawingError("; ".join(map(str, missing)) or "no styles were given")
+    # Of the processes of one run (torchrun's variable) the first one speaks
+    if missing and os.environ.get("RANK", "0") == "0":
+        logger.warning("drawn as %s alone: %s", " and ".join(found), "; ".join(map(str, missing)))
+    return tuple(found)
+
+
 def twemoji_path(code: str) -> Path | None:
     """The package's PNG of exactly this emoji, or None; its own look-up falls back to other emoji."""
     stems = _twemoji_stems()
@@ -103,22 +135,29 @@ def _draw_twemoji(code: str) -> Image.Image | None:
 
 
 def _load_noto(path: Path | None) -> ImageFont.FreeTypeFont:
-    if not features.check("raqm"):
-        raise DrawingError("Noto's emoji sequences need Pillow with raqm (and FriBiDi: Debian's libfribidi0)")
-    path = path or _find_noto()
-    if path is None or not path.is_file():
-        where = f"at {path}" if path else f"in {', '.join(_FONT_FOLDERS)}"
-        raise DrawingError(
+    if path is None and (variable := os.environ.get(NOTO_FONT_VARIABLE)):
+        path = Path(variable)
+    missing = StyleNotInstalled if path is None else DrawingError  # a file that somebody names has to serve
+    file = path or _find_noto()
+    if file is None or not file.is_file():
+        where = f"at {path}" if path else f"in {', '.join(map(str, _font_folders()))}"
+        raise missing(
             f"no {_NOTO_FONT_FILE} {where}; install Debian's fonts-noto-color-emoji or set {NOTO_FONT_VARIABLE}"
         )
-    return ImageFont.truetype(path, _NOTO_SIZE, layout_engine=ImageFont.Layout.RAQM)
+    if not features.check("raqm"):
+        raise missing("Noto's emoji sequences need Pillow with raqm (and FriBiDi: Debian's libfribidi0)")
+    return ImageFont.truetype(file, _NOTO_SIZE, layout_engine=ImageFont.Layout.RAQM)
 
 
 def _find_noto() -> Path | None:
-    if named := os.environ.get(NOTO_FONT_VARIABLE):
-        return Path(named)
-    folders = (Path(folder).expanduser() for folder in _FONT_FOLDERS)
-    return next((path for folder in folders for path in folder.rglob(_NOTO_FONT_FILE)), None)
+    return next((path for folder in _font_folders() for path in folder.rglob(_NOTO_FONT_FILE)), None)
+
+
+def _font_folders() -> list[Path]:
+    """The system's, where every desktop looks for them, and the user's own."""
+    shared = (os.environ.get("XDG_DATA_DIRS") or _SHARED_DATA_FOLDERS).split(":")
+    own = [Path(folder).expanduser() for folder in _OWN_FONT_FOLDERS]
+    return [*(Path(folder, "fonts") for folder in shared if folder), *own]
 
 
 def _draw_noto(code: str, font: ImageFont.FreeTypeFont) -> Image.Image | None:

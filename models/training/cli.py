@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.checkpoints.tensor_files import CheckpointError
+from models.emoji.drawings import DrawingError
 from models.training.chat.cli import add_chat_command
 from models.training.chat.tower_cli import add_tower_command
 from models.training.loop import RunSettings
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         options.run(options)
-    except (CheckpointError, StateError, OSError, ValueError) as error:
+    except (CheckpointError, DrawingError, StateError, OSError, ValueError) as error:
         print(f"viscpm finetune: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -109,12 +109,12 @@ def conversation_sources(
 
 
 def emoji_conversations(image_size_px: int, seed: int, lessons: "Lessons | None" = None) -> "EmojiConversations":
-    """Conversations about composed scenes of the bundled checkpoint's names, in the two drawing styles of training."""
-    from models.emoji.drawings import Style
+    """Talks about composed scenes of the box's names, in those of the two drawing styles of training that are here."""
+    from models.emoji.drawings import installed_styles
     from models.emoji.names import bundled_names
     from models.emoji.sources import TRAINING_SEED, EmojiConversations
 
-    styles: tuple[Style, ...] = ("twemoji", "noto")
+    styles = installed_styles(("twemoji", "noto"))
     return EmojiConversations(bundled_names(), styles, image_size_px, TRAINING_SEED + seed, NUM_EMOJI_EXAMPLES, lessons)
 
 

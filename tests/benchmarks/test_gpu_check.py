@@ -23,7 +23,7 @@ def _run(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here: make gpu-check runs for real")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA: a device is here, make gpu-check runs for real")
 def test_it_refuses_without_cuda_in_one_line() -> None:
     process = _run()
     assert process.returncode == 1

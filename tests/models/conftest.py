@@ -1,16 +1,20 @@
 """Fixtures shared by the models' tests: a small made-up vocabulary, a tiny random Chat model."""
 
 import string
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from models.checkpoints.loading import LoadedChat
 from models.checkpoints.random_weights import random_chat
+from models.emoji.drawings import NOTO_FONT_VARIABLE, DrawingError, Drawings, installed_styles, shared_drawings
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.vision.config import VisionConfig
+from tests.debian import absent
 
 # Ids differ from the published vocabulary's on purpose; `</n>` and `</_>` stand for newline and space.
 SPECIAL = ["<root>", "<pad>", "</s>", "<unk>", "</_>", "<s>", "</n>", "<ans>", "<option>", "<mask>", "<eod>"]
@@ -47,3 +51,28 @@ def loaded() -> LoadedChat:
     for name, scale in (("</s>", 1.7), ("<", 1.8), ("<unk>", 2.5)):
         model.llm.embedding.weight.data[CHAT_VOCABULARY.index(name)] *= scale
     return LoadedChat(model, Tokenizer.from_entries(CHAT_VOCABULARY), config, fingerprint="f1", untrained=True)
+
+
+@pytest.fixture(scope="session")
+def noto() -> Drawings:
+    """For tests marked `ops`: the drawings of Debian's font."""
+    try:
+        return shared_drawings("noto")
+    except DrawingError as error:
+        absent(str(error))
+
+
+@pytest.fixture
+def without_noto(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A machine without the font, whatever is installed on this one."""
+
+    def forget() -> None:
+        for function in (shared_drawings, installed_styles):
+            function.cache_clear()
+
+    monkeypatch.delenv(NOTO_FONT_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path / "share"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    forget()
+    yield
+    forget()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.datasets.examples import PixelArray
-from models.emoji.drawings import Drawings, Style, shared_drawings
+from models.emoji.drawings import DrawingError, Drawings, Style, shared_drawings
 from models.emoji.names import emoji_names
 from models.evaluation.errors import EvaluationError
 
@@ -281,7 +281,10 @@ def run(options: argparse.Namespace) -> int:
     if options.steps < 1:
         raise EvaluationError(f"--steps is {options.steps}; at least 1 is needed")
     codes = [name.code for name in emoji_names()]
-    sprites = Sprites.of(codes, [shared_drawings(style) for style in STYLES])
+    try:
+        sprites = Sprites.of(codes, [shared_drawings(style) for style in STYLES])
+    except DrawingError as error:  # it judges paintings of names that one style alone may lack: both or none
+        raise EvaluationError(str(error)) from error
     options.output.parent.mkdir(parents=True, exist_ok=True)
     training = Training(codes, options.steps, options.seed, options.output.with_suffix(".state"))
     training.resume()

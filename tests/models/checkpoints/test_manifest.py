@@ -46,6 +46,6 @@ def test_all_published_checkpoints_of_a_kind_have_one_layout(name: str) -> None:
 @pytest.mark.parametrize(("name", "file"), [("chat-v1.1", "chat_full.json"), ("paint-balance", "paint_full.json")])
 def test_the_reference_lists_the_same(name: str, file: str) -> None:
     if not (REFERENCE / file).is_file():
-        pytest.skip(f"no {REFERENCE / file}")
+        pytest.skip(f"reference data: no {REFERENCE / file}")
     expected = json.loads((REFERENCE / file).read_text())
     assert {key: list(entry) for key, entry in manifest(name).items()} == expected

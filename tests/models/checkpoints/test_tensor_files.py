@@ -88,7 +88,7 @@ def test_released_tensors_are_read_again(tmp_path: Path, tensors: Tensors, form:
         assert torch.equal(mapped[name], tensors[name])
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are given back on Linux alone")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux: pages are given back there alone")
 @pytest.mark.parametrize("form", FORMS)
 def test_releasing_gives_memory_back(tmp_path: Path, form: str) -> None:
     def file_pages_bytes() -> int:

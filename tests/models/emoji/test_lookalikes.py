@@ -1,6 +1,6 @@
 import pytest
 
-from models.emoji.drawings import DrawingError, shared_drawings
+from models.emoji.drawings import shared_drawings
 from models.emoji.lookalikes import NEWEST_VERSION, NUM_NAMES, distinct_names, main, version
 from models.emoji.names import EmojiName, bundled_names
 
@@ -15,11 +15,9 @@ def test_of_lookalikes_the_one_with_the_longer_name_goes(by_english: dict[str, E
         distinct_names(books, styles, 7)
 
 
+@pytest.mark.ops
+@pytest.mark.usefixtures("noto")
 def test_the_bundled_checkpoint_has_familiar_names_that_the_command_chooses(capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        shared_drawings("noto")
-    except DrawingError as error:
-        pytest.skip(str(error))
     main()
     chosen = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [(name.code, name.en, name.zh) for name in bundled_names()] == [tuple(fields) for fields in chosen]

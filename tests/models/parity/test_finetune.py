@@ -31,7 +31,7 @@ def test_the_first_round_is_what_is_learned() -> None:
     assert first_round(conversation) == (Round("What is this?", "x < y"),)
 
 
-@pytest.mark.skipif(not (WHOLE / "finetune.json").is_file(), reason="the trimmed copy holds no fine-tuning step")
+@pytest.mark.skipif(not (WHOLE / "finetune.json").is_file(), reason="reference data: no step in the trimmed copy")
 def test_loss_and_gradients_equal_the_references(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = step(WHOLE)
     assert report.lines > 20 and report.failures == 0, capsys.readouterr().out

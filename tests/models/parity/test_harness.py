@@ -169,7 +169,7 @@ def test_every_check_says_what_it_reads(part: str) -> None:
     assert all(name in files for name, files in module.COVERS.items())
 
 
-@pytest.mark.skipif(not (REFERENCE / "data_to_id.json").exists(), reason=f"{REFERENCE} holds no reference numbers")
+@pytest.mark.skipif(not (REFERENCE / "data_to_id.json").exists(), reason=f"reference data: none in {REFERENCE}")
 def test_reference_text_passes_until_a_number_is_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

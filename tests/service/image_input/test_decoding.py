@@ -222,7 +222,7 @@ def test_the_camera_turn_of_16_bit_grey() -> None:
 def test_the_references_pixels_bit_for_bit() -> None:
     folder = Path(os.environ.get("VISCPM_PARITY_DIR") or Path(__file__).parents[2] / "parity")
     if not (folder / "preprocess.safetensors").is_file():
-        pytest.skip(f"no preprocess.safetensors in {folder}")
+        pytest.skip(f"reference data: no preprocess.safetensors in {folder}")
     data = (folder / "preprocess.safetensors").read_bytes()
     header_bytes = int.from_bytes(data[:8], "little")
     entry = json.loads(data[8 : 8 + header_bytes])["resized_uint8"]

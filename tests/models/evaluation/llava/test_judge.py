@@ -206,7 +206,7 @@ def test_gaps_in_the_files_are_named(
 @pytest.mark.parametrize("orders", [ORDERS[:1], ORDERS])
 def test_the_real_bench_makes_complete_cases(tmp_path: Path, orders: tuple[Order, ...]) -> None:
     if not REFERENCE_DATA.is_dir():
-        pytest.skip("the release's bench is not here (../shared/reference-data)")
+        pytest.skip("reference data: the release's bench is not here (../shared/reference-data)")
     questions = read_questions(REFERENCE_DATA / "qa90_questions_zh.jsonl")
     answers = write_lines(tmp_path / "answers.jsonl", [{"question_id": q.id, "text": "是。"} for q in questions])
     cases = read_cases(

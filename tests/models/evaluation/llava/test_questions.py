@@ -231,7 +231,7 @@ def test_a_refused_question_is_named(
 
 def test_the_real_questions_are_read() -> None:
     if not REFERENCE_DATA.is_dir():
-        pytest.skip("the release's questions are not here (../shared/reference-data)")
+        pytest.skip("reference data: the release's questions are not here (../shared/reference-data)")
     found = read_questions(REFERENCE_DATA / "qa90_questions_zh.jsonl")
     assert len(found) == 90
     assert {question.category for question in found} == {"conv", "detail", "complex"}

@@ -17,7 +17,7 @@ PUBLISHED_VOCABULARY = SHARED / "reference-data" / "cpm-bee-vocab.txt"
 PUBLISHED_EXAMPLES = SHARED / "manifests" / "published_vocabulary_examples.json"
 needs_published = pytest.mark.skipif(
     not (PUBLISHED_VOCABULARY.exists() and PUBLISHED_EXAMPLES.exists()),
-    reason="the published vocabulary and its examples are not part of the project",
+    reason="reference data: the published vocabulary and its examples are not part of the project",
 )
 
 # Words, unknown characters, brackets, white space: whatever a rule might trip over.

