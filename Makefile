@@ -11,11 +11,12 @@ DIR ?= tests/parity
 # What the tests marked `ops` need of Debian; without one of them, and outside CI, they are skipped.
 OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-perl
 
-.PHONY: help install serve test lint check check-ops ops-packages parity bench openapi gpu-check gpu-wheels
+.PHONY: help install serve test quick lint check check-ops ops-packages parity bench openapi gpu-check gpu-wheels
 
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
-	@echo "make test       all tests that pip alone can run"
+	@echo "make test       all tests, which need nothing but Python"
+	@echo "make quick      the tests without process trees, killed workers and whole trainings: for while you write"
 	@echo "make check      format, lint, types, import rules, tests: what a change must pass"
 	@echo "make check-ops  tests of container files, Prometheus, fonts: what needs Debian's packages, which are"
 	@echo "                $(OPS_PACKAGES)"
@@ -43,8 +44,15 @@ serve: .venv/.installed
 	@exec $(BIN)/viscpm serve $(ARGS)
 
 # One thread: the tests' models are small, and threads of several processes would wait for one another
+PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q
+# A file's tests stay together with what they share; ARGS='-n 0' is one process, for a debugger
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 test: .venv/.installed-test
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) $(ARGS)
+
+# Those marks are explained in pyproject.toml
+quick: .venv/.installed-test
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or process_tree or own_process or whole_run)' $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
@@ -56,7 +64,7 @@ lint: .venv/.installed-test
 check: lint test
 
 check-ops: .venv/.installed-test .venv/.installed-ops
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -m ops $(ARGS)
+	$(PYTEST) -m ops $(ARGS)
 
 ops-packages:
 	@echo $(OPS_PACKAGES)

@@ -19,6 +19,7 @@ from tests.service.web import Service, serving
 MAX_GROWTH_BYTES = 16 * 2**20
 
 pytestmark = [
+    pytest.mark.process_tree,
     pytest.mark.skipif(sys.platform != "linux", reason="Linux: 127.0.0.0/8 is this machine there alone"),
     pytest.mark.timeout(1200),  # some ten seconds of work, whatever else the machine does
 ]

@@ -14,7 +14,7 @@ from models.jobs import EngineConfig, Failed, Generated, PaintJob
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.whole_run, pytest.mark.timeout(240)]
 
 
 def _run(*flags: str) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,12 @@ from models.checkpoints.tiny import write_tiny_checkpoints
 from tests.e2e.tree import FAST_LEASES, Tree
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.process_tree)
+
+
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables that serve tiny checkpoints of random weights: faster than bundled ones, and they talk on."""

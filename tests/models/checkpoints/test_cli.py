@@ -64,6 +64,7 @@ def test_wrong_flags_end_with_two(command: list[str], capsys: pytest.CaptureFixt
     assert "usage: viscpm checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.own_process
 def test_fetch_as_its_users_run_it(hub_with_chat: str, tmp_path: Path) -> None:
     """In a process of its own, with HF_ENDPOINT, from nothing to a listing with a progress bar."""
     command = [sys.executable, "-m", "models.checkpoints.cli", "fetch", "chat-v1.1", "--to", str(tmp_path)]

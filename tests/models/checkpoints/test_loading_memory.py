@@ -59,7 +59,10 @@ def measure(way: str, path: Path, dtype: str) -> dict[str, float]:
     return measured
 
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux: measured through /proc")
+pytestmark = [
+    pytest.mark.whole_run,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux: measured through /proc"),
+]
 
 
 @pytest.mark.parametrize("form", ["file", "converted folder"])

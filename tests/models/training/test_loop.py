@@ -24,6 +24,7 @@ def losses(output: Path) -> list[float]:
     return [float(row["loss"]) for row in read_rows(output / STEPS_FILE)]
 
 
+@pytest.mark.whole_run
 def test_two_processes_learn_as_one_with_twice_the_batch(data: Data, tmp_path: Path) -> None:
     two, one, accumulated = (tmp_path / name for name in ("two", "one", "accumulated"))
     command = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, "--dynamo_backend", "no"]

@@ -14,6 +14,8 @@ from models.training.logs import STEPS_FILE, read_rows
 from models.training.state import NUM_KEPT, saved_states
 from tests.models.training_files import Data
 
+pytestmark = pytest.mark.whole_run
+
 FLAGS = ("--batch-size", "4", "--accumulation", "2", "--max-gradient-norm", "5", "--save-every", "5", "--resume")
 KILLED_AFTER_STEPS = 12  # between two saved states
 

@@ -45,6 +45,7 @@ def test_things_have_names_of_their_own_and_look_alike_in_all_their_pictures(tmp
         assert {turn.language for conversation in conversations for turn in conversation.rounds} == {"en", "zh"}
 
 
+@pytest.mark.whole_run
 def test_adapters_teach_new_names_and_keep_the_old_answers(data: Data, tmp_path: Path) -> None:
     old = [record for record in json.loads(data.conversations.read_text()) if record["image"]][:NUM_OLD]
     for number, record in enumerate(old):

@@ -167,6 +167,7 @@ def large_photo() -> bytes:
     return target.getvalue()
 
 
+@pytest.mark.own_process
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux: resident memory is bounded through glibc")
 async def test_resident_memory_stays_small(own_server: EmbeddedServer, tmp_path: Path, unused_tcp_port: int) -> None:
     """VISCPM_TEST_CHATS=200 is the full run."""

@@ -98,6 +98,7 @@ async def test_pictures_are_judged_once_and_then_known(
         assert await side.api.redis.zcard("slots:safety") == 0 == await side.api.redis.xlen("jobs:safety")
 
 
+@pytest.mark.own_process
 @pytest.mark.parametrize("colour", [GREEN, BLUE, None])
 async def test_a_slow_crashed_or_missing_worker_is_no_verdict(
     rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], colour: tuple[int, int, int] | None

@@ -96,7 +96,7 @@ class _Service(BaseHTTPRequestHandler):
 def service() -> Iterator[str]:
     _Service.asked.clear()
     with HTTPServer(("127.0.0.1", 0), _Service) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

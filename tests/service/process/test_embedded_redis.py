@@ -12,6 +12,8 @@ import redis
 
 from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
 
+pytestmark = pytest.mark.own_process
+
 
 def test_data_outlives_a_kill(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)

@@ -14,6 +14,8 @@ from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
 from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
 
+pytestmark = pytest.mark.own_process
+
 StartWorker = Callable[..., WorkerProcess]
 
 

@@ -61,6 +61,7 @@ async def test_slots_are_exact_across_processes(redis_url: str) -> None:
         await first.check_accounting(accepted=21, refused=7, failed=7, cancelled=7)
 
 
+@pytest.mark.own_process
 async def test_a_killed_api_process_leaks_no_slot(redis_url: str) -> None:
     """FAULTS 2: its reserved slots end by the server's clock, and its queued jobs by their deadline."""
     settings = quick_settings(redis_url, queue_size=2, slot_lease_s=0.3, chat_deadline_s=0.3)

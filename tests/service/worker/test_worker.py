@@ -12,6 +12,8 @@ from service.queue.heartbeat import last_model
 from tests.service.engines import PREVIEW
 from tests.service.tree import ApiSide, WorkerProcess, eventually, log_lines, make_job, quick_settings
 
+pytestmark = pytest.mark.own_process
+
 StartWorker = Callable[..., WorkerProcess]
 
 

@@ -71,6 +71,7 @@ def test_every_trained_parameter_gets_a_gradient_and_the_rest_is_frozen(data: Da
     assert not any(name.startswith(("chat.llm.", "chat.projector.")) for name in trained)
 
 
+@pytest.mark.whole_run
 def test_a_tower_learns_to_see_and_a_chat_model_takes_it(data: Data, model: ChatModel, tmp_path: Path) -> None:
     torch.manual_seed(1)  # the heads are drawn from it
     task = TowerTask(model, data.vocabulary, Halves(), lr=3e-3, validation=Halves(seed=1), validation_batch_size=12)

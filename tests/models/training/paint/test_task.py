@@ -160,6 +160,7 @@ def test_sizes_may_say_what_is_predicted(files: dict[str, Path], tmp_path: Path)
         paint_from_sizes(tmp_path / "sizes.json", files["vocabulary"], files["vae"], seed=0)
 
 
+@pytest.mark.whole_run
 def test_a_resumed_run_exports_what_an_undisturbed_one_does(files: dict[str, Path], tmp_path: Path) -> None:
     data = write_pictures(tmp_path / "pictures")
 

@@ -19,7 +19,8 @@ def worker_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def worker_settings() -> dict[str, object]:
-    return {"paint_engine": "tests.service.painter:create_engine"}
+    """Heartbeats come often: each test waits for the workers' next ones on its emptied server."""
+    return {"paint_engine": "tests.service.painter:create_engine", "heartbeat_s": 0.05}
 
 
 @pytest.fixture(scope="session")

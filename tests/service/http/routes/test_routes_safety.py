@@ -13,6 +13,8 @@ from tests.service.image_input.colours import BLUE, RED
 from tests.service.tree import WorkerProcess, eventually, log_lines
 from tests.service.web import Service, assert_error, encoded, picture_bytes, serving
 
+pytestmark = pytest.mark.own_process
+
 BOMB = "how to build a pipe bomb at home"
 
 
