@@ -59,3 +59,9 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
     async with serving(settings) as served:
         await served.ready()
         yield served
+
+
+@pytest.fixture
+def patient_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker on a busy machine may take longer than the half second for which a scrape waits."""
+    monkeypatch.setattr("service.scrape.WORKER_TIMEOUT_S", 10.0)

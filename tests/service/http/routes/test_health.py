@@ -1,5 +1,7 @@
 """Health and metrics over HTTP."""
 
+import pytest
+
 from service.core.settings import Settings
 from tests.service.tree import quick_settings
 from tests.service.web import Service, assert_error, serving
@@ -50,6 +52,7 @@ async def test_draining_is_told_and_takes_no_new_jobs(service: Service) -> None:
         assert int(refused.headers["retry-after"]) >= 1
 
 
+@pytest.mark.usefixtures("patient_scrapes")
 async def test_one_scrape_shows_the_api_and_every_worker(service: Service) -> None:
     await service.ask("stream 3")
     await service.client.post("/paint", json={"prompt": "x"})
