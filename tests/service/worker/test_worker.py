@@ -7,6 +7,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from models.jobs import Delta, Generated, PaintResult, Progress, encode
 from service.queue.heartbeat import last_model
 from tests.service.engines import PREVIEW

@@ -64,4 +64,4 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
 @pytest.fixture
 def patient_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker on a busy machine may take longer than the half second for which a scrape waits."""
-    monkeypatch.setattr("service.scrape.WORKER_TIMEOUT_S", 10.0)
+    monkeypatch.setattr("service.http.scrape.WORKER_TIMEOUT_S", 10.0)
