@@ -6,7 +6,7 @@ import time
 import pytest
 
 from safety.rule_files import Rule, RuleBook, read_rules
-from safety.text_lists import EVERYDAY_SCORE, read_lists
+from safety.text_lists import read_lists
 from safety.text_normalise import fold, separate
 from safety.text_rules import TextRules, load_text_rules
 
@@ -145,13 +145,6 @@ def test_the_version_follows_the_rules() -> None:
         )
         == 3
     )
-
-
-def test_everyday_words_of_the_lists_score_low_and_single_letters_nothing(rules: TextRules) -> None:
-    assert rules.scores(["a rooster is a cock"])[0]["sexual"] == EVERYDAY_SCORE
-    assert not rules.scores(["a$$ 性 奶"])[0]["sexual"]
-    listed = {term for name, terms in read_lists(RuleBook({}, (), ())).words.items() for term in terms}
-    assert len(listed) > 600 and min(map(len, listed)) > 1
 
 
 @pytest.mark.parametrize("piece", ["kill him ", "how to make bomb ", "怎么做炸弹", "naked eye ", "b o m b ", "a "])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -77,6 +78,9 @@ class WorkerProcess:
 
     def said(self) -> str:
         return self.output.read_text()
+
+
+StartWorker = Callable[..., WorkerProcess]
 
 
 class ApiSide:
@@ -200,6 +204,14 @@ async def eventually(condition: Callable[[], object], within_s: float = 10.0) ->
             return
         assert time.monotonic() < deadline_s, f"did not happen within {within_s:g} s"
         await asyncio.sleep(0.02)
+
+
+async def scrape(url: str) -> str:
+    def read() -> str:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return str(response.read().decode())
+
+    return await asyncio.to_thread(read)
 
 
 def log_lines(log: Path, what: str, job_id: str = "") -> list[list[str]]:

@@ -1,10 +1,9 @@
-"""The app's wiring: what it imports, what it holds, what routes can reach, what its description says."""
+"""The app's wiring: what it imports, what it holds, what routes can reach."""
 
 import ast
 import asyncio
 import base64
 import io
-import json
 import os
 import random
 import subprocess
@@ -17,12 +16,10 @@ import httpx
 import psutil
 import pytest
 import redis.asyncio
-import yaml
 from PIL import Image
 
 from service.core.settings import Settings
 from service.http.app import create_app
-from service.http.openapi_yaml import render
 from service.jobs.conversations import Conversations
 from service.jobs.gated_queue import GatedQueue
 from service.jobs.worker_registry import WorkerRegistry
@@ -42,37 +39,6 @@ def test_the_api_loads_no_model_code() -> None:
     code = f"import sys, service.http.app; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
-
-
-def test_openapi_yaml_is_the_apps() -> None:
-    assert (ROOT / "openapi.yaml").read_text() == render(), "openapi.yaml is old: make openapi"
-
-
-def test_the_description_names_every_routes_errors() -> None:
-    document = yaml.safe_load(render())
-    assert document == json.loads(json.dumps(create_app(Settings()).openapi()))
-    for path in ("/chat", "/paint"):
-        responses = document["paths"][path]["post"]["responses"]
-        assert {"200", "202", "400", "408", "413", "415", "429", "500", "503", "504"} <= set(responses)
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            for status, response in operation["responses"].items():
-                if int(status) >= 400:
-                    schema = response["content"]["application/json"]["schema"]
-                    assert schema == {"$ref": "#/components/schemas/ErrorResponse"}
-    references = set(_references(document))
-    assert references <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-
-
-def _references(node: object) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == "$ref":
-                yield value
-            yield from _references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _references(value)
 
 
 def test_no_route_module_knows_the_bus_or_redis() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,9 @@ import pytest
 from service.core.errors import BusUnavailable, JobLost
 from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
-from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
+from tests.service.tree import ApiSide, StartWorker, api_side, eventually, log_lines, quick_settings
 
 pytestmark = pytest.mark.own_process
-
-StartWorker = Callable[..., WorkerProcess]
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from models.jobs import Delta
 from service.core.settings import Settings
 from service.queue.consumer import JobConsumer
 from service.queue.record import Ending
-from tests.service.queue.test_producer import generate, take_one
-from tests.service.queue.test_redelivery import generated
+from tests.service.queue.deliveries import generate, generated, take_one
 from tests.service.tree import ApiSide, quick_settings
 
 

@@ -3,27 +3,14 @@
 import pytest
 from hypothesis import given, strategies
 
-from models.jobs import ChatResult, Delta, Generated, Progress
+from models.jobs import Delta, Progress
 from service.queue.redelivery import DeliveredPrefix, NonDeterministicReplay
+from tests.service.queue.deliveries import generated
 
 
 def deltas(words: list[str]) -> list[Delta]:
     offsets = [sum(map(len, words[:i])) for i in range(len(words))]
     return [Delta(token_ids=[i], text=word, offset_chars=offsets[i]) for i, word in enumerate(words)]
-
-
-def generated(answer: str) -> Generated:
-    return Generated(
-        result=ChatResult(
-            answer=answer,
-            answer_escaped=answer,
-            finish_reason="stop",
-            prompt_tokens=1,
-            image_tokens=0,
-            completion_tokens=1,
-            token_ids=[],
-        )
-    )
 
 
 words = strategies.lists(strategies.text(max_size=3), max_size=8)

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 
 from service.core.settings import Settings
-from tests.service.tree import eventually, log_lines
-from tests.service.web import Service, assert_error, encoded, picture_bytes, serving, sse_events
+from tests.service.tree import eventually
+from tests.service.web import Service, assert_error, encoded, serving, sse_events
 
 
 async def test_the_public_demos_body_is_answered(service: Service) -> None:
@@ -47,37 +46,6 @@ async def test_the_same_picture_may_be_sent_again_and_another_may_not(service: S
     assert_error(other, 400, "invalid_request", "image")
     assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
     assert await service.accounting() == {"done": 2, "failed": 1}
-
-
-async def test_a_form_with_a_file_is_the_same_request(service: Service) -> None:
-    response = await service.client.post(
-        "/chat",
-        data={"question": "echo form", "seed": "7", "num_beams": "1", "stream": "false"},
-        files={"image": ("cat.png", picture_bytes(), "image/png")},
-    )
-    assert response.status_code == 200, response.text
-    assert response.json()["answer"] == "form" and response.json()["seed"] == 7
-
-
-async def test_forms_that_are_wrong_are_refused(service: Service) -> None:
-    def part(name: str, value: str) -> tuple[str, tuple[None, str]]:
-        return name, (None, value)
-
-    post = service.client.post
-    assert_error(
-        await post("/chat", files=[part("question", "q"), part("question", "q")]), 400, "invalid_request", "question"
-    )
-    assert_error(await post("/chat", files=[part("question", "q"), part("seed", "x")]), 400, "invalid_request", "seed")
-    both = [part("question", "q"), part("image", encoded()), ("image", ("a.png", picture_bytes()))]
-    assert_error(await post("/chat", files=both), 400, "invalid_request", "image")
-    wrong = [part("question", "q"), ("mask", ("a.png", picture_bytes()))]
-    assert_error(await post("/chat", files=wrong), 400, "invalid_request", "mask")
-    headers = {"content-type": "multipart/form-data"}
-    assert_error(await post("/chat", content=b"x", headers=headers), 400, "invalid_request")
-    headers = {"content-type": "multipart/form-data; boundary=b; charset=punycode"}
-    body = b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\n\xff\xfe--\r\n--b--\r\n'
-    assert (await post("/chat", content=body, headers=headers)).status_code == 400
-    assert await service.accounting() == {}
 
 
 async def test_a_stream_sends_pieces_then_the_whole_answer_then_done(service: Service) -> None:
@@ -140,78 +108,6 @@ async def test_a_conversation_is_free_again_after_a_failed_turn(service: Service
     assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
 
 
-async def test_a_full_queue_refuses_at_once_and_decodes_nothing(service: Service, settings: Settings) -> None:
-    size, extra = 4, 3
-    async with (
-        serving(settings.model_copy(update={"queue_size": size})) as full,
-        serving(settings.model_copy(update={"queue_size": size})) as twin,
-    ):
-        await full.ready()
-        await twin.ready()
-        sides = [full, twin]
-        waiting = [asyncio.create_task(sides[i % 2].ask("stream 400", image=encoded())) for i in range(size)]
-        await eventually(lambda: _are_full(sides, size))
-        decodes = [side.state.images.decodes for side in sides]
-        loop = asyncio.get_running_loop()
-        for i in range(extra):
-            began_s = loop.time()
-            refused = await sides[i % 2].ask("echo x", image=encoded())
-            assert loop.time() - began_s < 0.2  # 50 ms on an idle machine
-            error = assert_error(refused, 429, "queue_full")
-            assert error["type"] == "rate_limit_error" and int(refused.headers["retry-after"]) >= 1
-        assert [side.state.images.decodes for side in sides] == decodes
-        answers = await asyncio.gather(*waiting)
-        assert [answer.status_code for answer in answers] == [200] * size
-        assert await full.accounting() == {"done": size}
-        rejected = [
-            await side.metric('viscpm_queue_rejections_total{model="chat",reason="queue_full"}') for side in sides
-        ]
-        assert sum(rejected) == extra
-
-
-async def _are_full(sides: list[Service], size: int) -> bool:
-    """Every slot is taken and its picture decoded: a slot is taken first."""
-    decodes = sum(side.state.images.decodes for side in sides)
-    return await sides[0].redis.zcard("slots:chat") == size and decodes == size
-
-
-async def test_n_plus_k_at_once_gives_exactly_k_refusals(settings: Settings) -> None:
-    size, extra = 5, 4
-    async with serving(settings.model_copy(update={"queue_size": size})) as service:
-        await service.ready()
-        asked = [service.ask("stream 100", image=encoded()) for _ in range(size + extra)]
-        statuses = sorted(response.status_code for response in await asyncio.gather(*asked))
-        assert statuses == [200] * size + [429] * extra
-        assert service.state.images.decodes == size
-        assert await service.accounting() == {"done": size}
-
-
-async def test_a_client_that_goes_away_cancels_its_running_job(service: Service, worker_log: Path) -> None:
-    for stream in (False, True):
-        job_id = await _ask_and_leave(service, "stream 100000", stream)
-        await eventually(lambda found=job_id: log_lines(worker_log, "cancel", found))
-    await eventually(lambda: _has_ended(service, "cancelled:chat", 2))
-    assert await service.accounting() == {"cancelled": 2}
-    where = 'viscpm_jobs_cancelled_total{model="chat",where="running"}'
-    assert await service.metric(where) == 2
-    outcome = 'viscpm_requests_total{outcome="cancelled",route="/chat"}'
-    await eventually(lambda: _is(service, outcome, 2))
-
-
-async def test_a_client_that_goes_away_while_queued_never_starts_its_job(service: Service, worker_log: Path) -> None:
-    blocking = [asyncio.create_task(service.ask("stream 400")) for _ in range(4)]  # all that the worker takes
-    await eventually(lambda: _count(service, b"running", 4))
-    await _leave_early(service, {"question": "echo late"})
-    await eventually(lambda: _has_ended(service, "cancelled:chat", 1))
-    assert await service.metric('viscpm_jobs_cancelled_total{model="chat",where="queued"}') == 1
-    assert all(answer.status_code == 200 for answer in await asyncio.gather(*blocking))
-    ids = [key.decode().split(":", 1)[1] for key in await service.redis.keys("job:*")]
-    states = {job_id: await service.redis.hget(f"job:{job_id}", "state") for job_id in ids}
-    [cancelled] = [job_id for job_id, state in states.items() if state == b"cancelled"]
-    assert not log_lines(worker_log, "admit", cancelled)
-    assert await service.accounting() == {"done": 4, "cancelled": 1}
-
-
 async def test_a_job_past_its_deadline_is_cancelled_and_told(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"chat_deadline_s": 0.3})) as service:
         await service.ready()
@@ -260,32 +156,6 @@ async def test_seeds_are_told_and_a_given_one_is_used(service: Service) -> None:
     assert (await service.ask("echo a", seed=12345)).json()["seed"] == 12345
 
 
-async def _ask_and_leave(service: Service, question: str, stream: bool) -> str:
-    """Leave once the job runs; its id."""
-    known = set(await service.redis.keys("job:*"))
-    leaving = asyncio.create_task(_leave_early(service, {"question": question, "stream": stream}, after_s=0.3))
-
-    async def runs() -> list[bytes]:
-        new = set(await service.redis.keys("job:*")) - known
-        return [key for key in new if await service.redis.hget(key, "state") == b"running"]
-
-    await eventually(runs)
-    [key] = set(await service.redis.keys("job:*")) - known
-    await leaving
-    return key.decode().split(":", 1)[1]
-
-
-async def _leave_early(service: Service, body: dict[str, object], after_s: float = 0.2) -> None:
-    host, port = service.url.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    data = json.dumps(body).encode()
-    writer.write(_request_head(len(data)) + data)
-    await writer.drain()
-    await asyncio.sleep(after_s)
-    writer.close()
-    await writer.wait_closed()
-
-
 def _request_head(body_bytes: int) -> bytes:
     return (
         f"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {body_bytes}\r\n"
@@ -295,12 +165,3 @@ def _request_head(body_bytes: int) -> bytes:
 
 async def _has_ended(service: Service, name: str, count: int) -> bool:
     return int(await service.redis.hget("accounting", name) or 0) == count
-
-
-async def _count(service: Service, state: bytes, count: int) -> bool:
-    keys = await service.redis.keys("job:*")
-    return [await service.redis.hget(key, "state") for key in keys].count(state) == count
-
-
-async def _is(service: Service, sample: str, value: float) -> bool:
-    return await service.metric(sample) == value

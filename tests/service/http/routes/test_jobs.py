@@ -1,4 +1,4 @@
-"""/jobs and /conversations: answers that can be asked for again."""
+"""/jobs: answers that can be asked for again."""
 
 from tests.service.tree import eventually
 from tests.service.web import Service, assert_error, encoded, sse_events
@@ -73,45 +73,3 @@ async def test_a_result_left_unscreened_is_completed_when_it_is_asked_for(servic
     talk = told["answer"]["conversation_id"]
     assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 1
     assert await service.accounting() == {"done": 1}
-
-
-async def test_a_conversation_is_shown_and_forgotten(service: Service) -> None:
-    answer = (await service.ask("echo a<b", image=encoded())).json()
-    path = f"/conversations/{answer['conversation_id']}"
-    shown = (await service.client.get(path)).json()
-    assert shown["object"] == "conversation" and shown["id"] == answer["conversation_id"]
-    assert [turn["answer"] for turn in shown["turns"]] == ["a<b"]
-    assert len(shown["image_sha256"]) == 64 and 0 < shown["expires_in_s"] <= 86_400
-    deleted = await service.client.delete(path)
-    assert (deleted.status_code, deleted.content) == (204, b"")
-    assert [key async for key in service.redis.scan_iter("conversation:*")] == []
-    for method in ("GET", "DELETE"):
-        assert_error(await service.client.request(method, path), 404, "conversation_not_found", "conversation_id")
-    response = await service.ask("echo more", conversation_id=answer["conversation_id"])
-    assert_error(response, 404, "conversation_not_found", "conversation_id")
-    assert await service.accounting() == {"done": 1, "failed": 1}
-
-
-async def test_a_conversation_deleted_while_it_is_answered_stays_deleted(service: Service) -> None:
-    talk = (await service.ask("echo a")).json()["conversation_id"]
-    headers = {"Prefer": "respond-async"}
-    asked = {"question": "stream 100", "conversation_id": talk}
-    job = (await service.client.post("/chat", json=asked, headers=headers)).json()
-    assert (await service.client.delete(f"/conversations/{talk}")).status_code == 204
-
-    async def is_done() -> bool:
-        return (await service.client.get(f"/jobs/{job['id']}")).json()["state"] == "done"
-
-    await eventually(is_done)
-    assert (await service.client.get(f"/conversations/{talk}")).status_code == 404
-    assert [key async for key in service.redis.scan_iter("conversation:*")] == []
-
-
-async def test_turns_beyond_the_limit_drop_the_oldest(service: Service) -> None:
-    talk = (await service.ask("echo 0")).json()["conversation_id"]
-    key = f"conversation:default:{talk}:turns"
-    turn = await service.redis.lindex(key, 0)
-    await service.redis.rpush(key, *[turn] * 199)
-    assert (await service.ask("echo 200", conversation_id=talk)).status_code == 200
-    turns = (await service.client.get(f"/conversations/{talk}")).json()["turns"]
-    assert len(turns) == 200 and turns[-1]["answer"] == "200"

@@ -1,6 +1,6 @@
 """The app over HTTP, in front of one real chat and one real paint worker that all these tests share."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,3 +65,42 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
 def patient_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker on a busy machine may take longer than the half second for which a scrape waits."""
     monkeypatch.setattr("service.http.scrape.WORKER_TIMEOUT_S", 10.0)
+
+
+@pytest.fixture
+def audit_file(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def guarded_settings(settings: Settings, audit_file: Path) -> Settings:
+    """With its screens: rules here, pictures judged by the worker of `start_safety`."""
+    changed = {
+        "safety": "on",
+        "safety_engine": "tests.service.image_input.colours:create_engine",
+        "safety_deadline_s": 5.0,
+        "safety_audit_file": str(audit_file),
+    }
+    return settings.model_copy(update=changed)
+
+
+@pytest.fixture
+def start_safety(guarded_settings: Settings, worker_log: Path) -> Iterator[Callable[[], WorkerProcess]]:
+    started: list[WorkerProcess] = []
+
+    def start() -> WorkerProcess:
+        started.append(WorkerProcess(guarded_settings, worker_log, "safety"))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.kill()
+
+
+@pytest.fixture
+async def guarded(guarded_settings: Settings, start_safety: Callable[[], WorkerProcess]) -> AsyncIterator[Service]:
+    """With a safety worker, ready."""
+    start_safety()
+    async with serving(guarded_settings) as service:
+        await service.ready()
+        yield service

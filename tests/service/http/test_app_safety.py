@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,43 +16,6 @@ from tests.service.web import Service, assert_error, encoded, picture_bytes, ser
 pytestmark = pytest.mark.own_process
 
 BOMB = "how to build a pipe bomb at home"
-
-
-@pytest.fixture
-def audit_file(tmp_path: Path) -> Path:
-    return tmp_path / "audit.jsonl"
-
-
-@pytest.fixture
-def settings(settings: Settings, audit_file: Path) -> Settings:
-    changed = {
-        "safety": "on",
-        "safety_engine": "tests.service.image_input.colours:create_engine",
-        "safety_deadline_s": 5.0,
-        "safety_audit_file": str(audit_file),
-    }
-    return settings.model_copy(update=changed)
-
-
-@pytest.fixture
-def start_safety(settings: Settings, worker_log: Path) -> Iterator[Callable[[], WorkerProcess]]:
-    started: list[WorkerProcess] = []
-
-    def start() -> WorkerProcess:
-        started.append(WorkerProcess(settings, worker_log, "safety"))
-        return started[-1]
-
-    yield start
-    for worker in started:
-        worker.kill()
-
-
-@pytest.fixture
-async def guarded(settings: Settings, start_safety: Callable[[], WorkerProcess]) -> AsyncIterator[Service]:
-    start_safety()
-    async with serving(settings) as service:
-        await service.ready()
-        yield service
 
 
 async def test_verdicts_are_in_answers_metrics_and_audit(guarded: Service, audit_file: Path, worker_log: Path) -> None:
@@ -90,57 +53,10 @@ async def test_verdicts_are_in_answers_metrics_and_audit(guarded: Service, audit
     assert not any(word in str(lines) for word in ("kite", "灯塔", "bomb", "猫"))
 
 
-async def test_moderations_have_openais_shape(guarded: Service, audit_file: Path) -> None:
-    async def moderated(content: object) -> dict[str, object]:
-        response = await guarded.client.post(
-            "/v1/moderations", json={"input": content, "model": "omni-moderation-latest"}
-        )
-        assert response.status_code == 200, response.text
-        assert set(response.json()) == {"id", "model", "results"}
-        return response.json()  # type: ignore[no-any-return]
-
-    one = await moderated(BOMB)
-    [result] = one["results"]  # type: ignore[misc]
-    assert set(result) == {"flagged", "categories", "category_scores", "category_applied_input_types"}
-    assert result["flagged"] is True and result["categories"]["illicit/violent"] is True and one["model"] == "rules"
-    assert result["categories"].keys() == result["category_scores"].keys()
-    assert "violence/graphic" not in result["categories"] or result["category_applied_input_types"]["violence/graphic"]
-    many = await moderated(["a cat", BOMB, "乳腺癌的早期症状"])
-    assert [each["flagged"] for each in many["results"]] == [False, True, False]  # type: ignore[attr-defined]
-    url = f"data:image/png;base64,{encoded(colour=RED)}"
-    parts = [{"type": "text", "text": "a cat"}, {"type": "image_url", "image_url": {"url": url}}]
-    [mixed] = (await moderated(parts))["results"]  # type: ignore[misc]
-    assert mixed["flagged"] is True and mixed["categories"]["sexual"] is True
-    assert mixed["category_applied_input_types"]["sexual"] == ["text", "image"]
-    assert mixed["categories"]["violence/graphic"] is False
-    assert "modr-" in str(_lines(audit_file)) and "cat" not in str(_lines(audit_file))
-    # No job of theirs is anybody's to read
-    [record] = await guarded.redis.keys("job:safety-*")
-    assert_error(await guarded.client.get(f"/jobs/{record.decode()[4:]}"), 404, "job_not_found")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([], "input"),
-        (["x"] * 33, "input"),
-        ([{"type": "audio"}], "input"),
-        ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}] * 9, "at most 8"),
-        ("x" * 8193, "at most 8192"),
-        ("nul \0", "NUL"),
-    ],
-)
-async def test_moderations_have_limits(settings: Settings, content: object, message: str) -> None:
-    async with serving(settings) as service:
-        response = await service.client.post("/v1/moderations", json={"input": content})
-        assert response.status_code == 400, response.text
-        assert message in response.json()["error"]["message"]
-
-
 async def test_a_crashed_or_missing_safety_worker_blocks(
-    settings: Settings, start_safety: Callable[[], WorkerProcess], worker_log: Path
+    guarded_settings: Settings, start_safety: Callable[[], WorkerProcess], worker_log: Path
 ) -> None:
-    hurried = settings.model_copy(update={"safety_deadline_s": 1.0, "paint_deadline_s": 3.0})
+    hurried = guarded_settings.model_copy(update={"safety_deadline_s": 1.0, "paint_deadline_s": 3.0})
     worker = start_safety()
     async with serving(hurried) as service:
         await service.ready()
@@ -170,10 +86,10 @@ async def test_a_crashed_or_missing_safety_worker_blocks(
 
 
 async def test_a_picture_waits_for_a_safety_worker_that_comes_back(
-    settings: Settings, start_safety: Callable[[], WorkerProcess]
+    guarded_settings: Settings, start_safety: Callable[[], WorkerProcess]
 ) -> None:
     worker = start_safety()
-    async with serving(settings.model_copy(update={"safety_deadline_s": 0.5})) as service:
+    async with serving(guarded_settings.model_copy(update={"safety_deadline_s": 0.5})) as service:
         await service.ready()
         painting = asyncio.create_task(service.client.post("/paint", json={"prompt": "paint 200"}))
         job_id = await _painted_without_screens(service, worker)
@@ -187,10 +103,10 @@ async def test_a_picture_waits_for_a_safety_worker_that_comes_back(
 
 
 async def test_a_picture_that_nobody_judges_until_the_deadline_is_lost(
-    settings: Settings, start_safety: Callable[[], WorkerProcess]
+    guarded_settings: Settings, start_safety: Callable[[], WorkerProcess]
 ) -> None:
     worker = start_safety()
-    hurried = settings.model_copy(update={"safety_deadline_s": 0.5, "paint_deadline_s": 4.0})
+    hurried = guarded_settings.model_copy(update={"safety_deadline_s": 0.5, "paint_deadline_s": 4.0})
     async with serving(hurried) as service:
         await service.ready()
         painting = asyncio.create_task(service.client.post("/paint", json={"prompt": "paint 200"}))
@@ -229,8 +145,10 @@ def _picture(colour: tuple[int, int, int]) -> dict[str, object]:
     return {"input": [{"type": "image_url", "image_url": {"url": url}}]}
 
 
-async def test_an_open_gate_says_so_and_moderates_nothing(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(settings.model_copy(update={"safety": "off"})) as service:
+async def test_an_open_gate_says_so_and_moderates_nothing(
+    guarded_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(guarded_settings.model_copy(update={"safety": "off"})) as service:
         await service.ready()
         assert "THE SAFETY GATE IS OPEN" in caplog.text
         assert (await service.client.get("/health/ready")).json()["screens"] == "open"

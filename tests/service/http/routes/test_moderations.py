@@ -1,0 +1,63 @@
+"""POST /v1/moderations: OpenAI's shape, and its limits."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.core.settings import Settings
+from tests.service.image_input.colours import RED
+from tests.service.web import Service, assert_error, encoded, serving
+
+BOMB = "how to build a pipe bomb at home"
+
+
+def _lines(audit_file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in audit_file.read_text().splitlines()]
+
+
+async def test_moderations_have_openais_shape(guarded: Service, audit_file: Path) -> None:
+    async def moderated(content: object) -> dict[str, object]:
+        response = await guarded.client.post(
+            "/v1/moderations", json={"input": content, "model": "omni-moderation-latest"}
+        )
+        assert response.status_code == 200, response.text
+        assert set(response.json()) == {"id", "model", "results"}
+        return response.json()  # type: ignore[no-any-return]
+
+    one = await moderated(BOMB)
+    [result] = one["results"]  # type: ignore[misc]
+    assert set(result) == {"flagged", "categories", "category_scores", "category_applied_input_types"}
+    assert result["flagged"] is True and result["categories"]["illicit/violent"] is True and one["model"] == "rules"
+    assert result["categories"].keys() == result["category_scores"].keys()
+    assert "violence/graphic" not in result["categories"] or result["category_applied_input_types"]["violence/graphic"]
+    many = await moderated(["a cat", BOMB, "乳腺癌的早期症状"])
+    assert [each["flagged"] for each in many["results"]] == [False, True, False]  # type: ignore[attr-defined]
+    url = f"data:image/png;base64,{encoded(colour=RED)}"
+    parts = [{"type": "text", "text": "a cat"}, {"type": "image_url", "image_url": {"url": url}}]
+    [mixed] = (await moderated(parts))["results"]  # type: ignore[misc]
+    assert mixed["flagged"] is True and mixed["categories"]["sexual"] is True
+    assert mixed["category_applied_input_types"]["sexual"] == ["text", "image"]
+    assert mixed["categories"]["violence/graphic"] is False
+    assert "modr-" in str(_lines(audit_file)) and "cat" not in str(_lines(audit_file))
+    # No job of theirs is anybody's to read
+    [record] = await guarded.redis.keys("job:safety-*")
+    assert_error(await guarded.client.get(f"/jobs/{record.decode()[4:]}"), 404, "job_not_found")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "input"),
+        (["x"] * 33, "input"),
+        ([{"type": "audio"}], "input"),
+        ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}] * 9, "at most 8"),
+        ("x" * 8193, "at most 8192"),
+        ("nul \0", "NUL"),
+    ],
+)
+async def test_moderations_have_limits(guarded_settings: Settings, content: object, message: str) -> None:
+    async with serving(guarded_settings) as service:
+        response = await service.client.post("/v1/moderations", json={"input": content})
+        assert response.status_code == 400, response.text
+        assert message in response.json()["error"]["message"]

@@ -1,0 +1,97 @@
+"""Bodies as JSON and as forms, and what can be wrong with them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.service.web import Service, assert_error, encoded, picture_bytes
+
+
+async def test_a_form_with_a_file_is_the_same_request(service: Service) -> None:
+    response = await service.client.post(
+        "/chat",
+        data={"question": "echo form", "seed": "7", "num_beams": "1", "stream": "false"},
+        files={"image": ("cat.png", picture_bytes(), "image/png")},
+    )
+    assert response.status_code == 200, response.text
+    assert response.json()["answer"] == "form" and response.json()["seed"] == 7
+
+
+async def test_forms_that_are_wrong_are_refused(service: Service) -> None:
+    def part(name: str, value: str) -> tuple[str, tuple[None, str]]:
+        return name, (None, value)
+
+    post = service.client.post
+    assert_error(
+        await post("/chat", files=[part("question", "q"), part("question", "q")]), 400, "invalid_request", "question"
+    )
+    assert_error(await post("/chat", files=[part("question", "q"), part("seed", "x")]), 400, "invalid_request", "seed")
+    both = [part("question", "q"), part("image", encoded()), ("image", ("a.png", picture_bytes()))]
+    assert_error(await post("/chat", files=both), 400, "invalid_request", "image")
+    wrong = [part("question", "q"), ("mask", ("a.png", picture_bytes()))]
+    assert_error(await post("/chat", files=wrong), 400, "invalid_request", "mask")
+    headers = {"content-type": "multipart/form-data"}
+    assert_error(await post("/chat", content=b"x", headers=headers), 400, "invalid_request")
+    headers = {"content-type": "multipart/form-data; boundary=b; charset=punycode"}
+    body = b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\n\xff\xfe--\r\n--b--\r\n'
+    assert (await post("/chat", content=body, headers=headers)).status_code == 400
+    assert await service.accounting() == {}
+
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b"[]", None),
+        (b"null", None),
+        (b'"x"', None),
+        (b'{"question": "q"', None),
+        (b"{}", "question"),
+        (b'{"question": ""}', "question"),
+        (b'{"question": 5}', "question"),
+        (b'{"question": null}', "question"),
+        (b'{"question": "q", "colour": 1}', "colour"),
+        (b'{"question": "q", "image": 5}', "image"),
+        (b'{"question": "q", "stream": "yes"}', "stream"),
+        (b'{"question": "q", "num_beams": 0}', "num_beams"),
+        (b'{"question": "q", "num_beams": 9}', "num_beams"),
+        (b'{"question": "q", "num_beams": "3"}', "num_beams"),
+        (b'{"question": "q", "max_new_tokens": 1}', "max_new_tokens"),
+        (b'{"question": "q", "max_new_tokens": 1e99}', "max_new_tokens"),
+        (b'{"question": "q", "temperature": 0}', "temperature"),
+        (b'{"question": "q", "temperature": NaN}', "temperature"),
+        (b'{"question": "q", "temperature": Infinity}', "temperature"),
+        (b'{"question": "q", "temperature": 1e999}', "temperature"),
+        (b'{"question": "q", "top_p": 1.5}', "top_p"),
+        (b'{"question": "q", "seed": -1}', "seed"),
+        (b'{"question": "q", "seed": ' + b"9" * 5000 + b"}", None),
+        (b'{"question": "q", "do_sample": true, "num_beams": 2}', None),
+        (b'{"question": "a\\u0000b"}', "question"),
+        (b'{"question": "\\ud800"}', None),
+        (b'{"question": "\xff\xfe"}', None),
+        (b'{"question": "' + b"x" * 8193 + b'"}', "question"),
+        (b'{"question": "q", "conversation_id": "' + b"x" * 65 + b'"}', "conversation_id"),
+        (b"[" * 10_000, None),
+        (b'{"a":' * 10_000, None),
+    ],
+)
+async def test_bodies_that_are_wrong(service: Service, body: bytes, param: str | None) -> None:
+    error = assert_error(await service.client.post("/chat", content=body, headers=JSON), 400, "invalid_request", param)
+    assert error["type"] == "invalid_request_error" and len(error["message"]) < 400
+    assert await service.accounting() == {}
+
+
+async def test_a_body_in_a_million_pieces_is_read(service: Service) -> None:
+    body = json.dumps({"question": "echo pieces", "image": encoded()}).encode()
+
+    async def pieces() -> Any:
+        for byte in body:
+            yield bytes([byte])
+
+    response = await service.client.post("/chat", content=pieces(), headers=JSON)
+    assert response.json()["answer"] == "pieces"

@@ -1,0 +1,96 @@
+"""Jobs on their way through a real worker: refused, failing, cancelled, and with pictures to be brought."""
+
+import asyncio
+from pathlib import Path
+
+from service.queue.heartbeat import last_model
+from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, scrape
+
+PICTURE = {"image_key": "tenant:digest", "image_size_px": 2}
+
+
+async def test_rejected_and_raising_jobs_fail_alone(api: ApiSide, start_worker: StartWorker) -> None:
+    await api.ready(start_worker())
+    rejected, raising = await asyncio.gather(api.request("reject"), api.request("raise"))
+    assert rejected.ending is not None and rejected.ending.code == "context_length_exceeded"
+    assert raising.ending is not None and raising.ending.state == "failed" and raising.ending.code == "job_failed"
+    assert "as told" in raising.ending.message
+    assert (await api.request("echo still here")).answer == "still here"
+    await api.check_accounting(accepted=3, done=1, failed=2)
+
+
+async def test_out_of_memory_in_company_is_tried_again_alone(
+    api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    await api.ready(start_worker(step_s=0.02))
+    outcomes = await asyncio.gather(api.request("stream 30"), api.request("oom"), api.request("stream 20"))
+    assert [one.ending.state for one in outcomes if one.ending] == ["done"] * 3
+    assert outcomes[0].streamed == outcomes[0].answer == "".join(f"w{i} " for i in range(30))
+    assert len(log_lines(engine_log, "load")) == 1
+    await api.check_accounting(accepted=3, done=3)
+
+
+async def test_cancelled_while_queued_never_starts(api: ApiSide, start_worker: StartWorker, engine_log: Path) -> None:
+    """FAULTS 3."""
+    job_id = await api.start("echo never")
+    assert await api.producer.cancel(job_id, "client_gone")
+    assert not await api.producer.cancel(job_id, "client_gone")
+    await api.ready(start_worker())
+    assert (await api.request("echo later")).answer == "later"
+    assert log_lines(engine_log, "admit", job_id) == []
+    assert b'viscpm_jobs_cancelled_total{model="chat",where="queued"} 1.0' in api.metrics.render()
+    await api.check_accounting(accepted=2, done=1, cancelled=1)
+
+
+async def test_cancelled_while_running_stops_within_a_step(
+    api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """FAULTS 5."""
+    await api.ready(start_worker(step_s=0.1))
+    job_id = await api.start("stream 1000")
+    other = asyncio.create_task(api.request("stream 10"))
+    await eventually(lambda: len(log_lines(engine_log, "step", job_id)) >= 3)
+    steps = len(log_lines(engine_log, "step", job_id))
+    assert await api.producer.cancel(job_id, "client_gone")
+    assert (await other).answer == "".join(f"w{i} " for i in range(10))
+    assert len(log_lines(engine_log, "step", job_id)) <= steps + 2
+    assert len(log_lines(engine_log, "cancel", job_id)) == 1
+    assert b'viscpm_jobs_cancelled_total{model="chat",where="running"} 1.0' in api.metrics.render()
+    await api.check_accounting(accepted=2, done=1, cancelled=1)
+
+
+async def test_image_embeddings_are_shared_between_workers(api: ApiSide, start_worker: StartWorker) -> None:
+    first = start_worker()
+    await api.ready(first)
+    computed = await api.request("echo a", pixels=b"rgb" * 4, **PICTURE)
+    assert not computed.events[-1].result.vision_cached  # type: ignore[union-attr]
+    first.kill()
+    await api.ready(start_worker())
+    again = await api.request("echo b", **PICTURE)  # as a later turn: nobody needs the pixels
+    assert again.events[-1].result.vision_cached  # type: ignore[union-attr]
+    assert not any("state of" in repr(event) for event in again.events)
+    [survivor] = [one for one in await api.workers() if one.info.worker_id != first.id]
+    page = await scrape(survivor.info.metrics_url)
+    assert 'viscpm_vision_cache_hits_total{model="chat"} 1.0' in page
+    assert 'viscpm_vision_tower_runs_total{model="chat"} 0.0' in page
+    model = await last_model(api.connection, "chat")
+    assert model is not None and model.name == "scripted"
+
+
+async def test_a_later_turn_reads_its_conversations_pixels_where_the_image_is_not_cached(
+    api: ApiSide, start_worker: StartWorker
+) -> None:
+    await api.redis.set("conversation:t:1:pixels", b"rgb" * 4)
+    await api.ready(start_worker())
+    turn = await api.request("echo a", pixels_key="conversation:t:1:pixels", **PICTURE)
+    assert turn.answer == "a" and not turn.events[-1].result.vision_cached  # type: ignore[union-attr]
+
+
+async def test_a_turn_whose_picture_is_gone_fails_and_the_worker_goes_on(
+    api: ApiSide, start_worker: StartWorker
+) -> None:
+    await api.ready(start_worker())
+    gone = await api.request("echo a", pixels_key="conversation:t:1:pixels", **PICTURE)
+    assert gone.ending is not None and (gone.ending.state, gone.ending.code) == ("failed", "conversation_not_found")
+    assert (await api.request("echo b")).answer == "b"
+    await api.check_accounting(accepted=2, done=1, failed=1)
