@@ -1,0 +1,52 @@
+"""Lines of one form on stderr."""
+
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from service.core.logs import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Logging is the process' own: leave it to the other tests as it was."""
+    root = logging.getLogger()
+    names = ("httpx", "httpcore", "uvicorn", "asyncio", "python_multipart")
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in names}
+    root.handlers = []  # not pytest's, which `force` would close
+    yield
+    root.handlers, root.level = handlers, level
+    for name, old in levels.items():
+        logging.getLogger(name).setLevel(old)
+
+
+def test_a_line_tells_time_level_role_and_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "worker chat")
+    logging.getLogger("service.anything").info("loaded in %.1f s", 2.5)
+    logging.getLogger("service.anything").debug("not at this level")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:,]+ INFO    worker chat: loaded in 2\.5 s\n", said.err)
+
+
+def test_libraries_that_say_what_we_say_are_quiet_until_something_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("debug", "api")
+    for name in ("httpx", "httpcore.connection", "uvicorn.error", "asyncio"):
+        logging.getLogger(name).info("HTTP Request: GET")
+        logging.getLogger(name).warning("%s is wrong", name)
+    logging.getLogger("python_multipart.multipart").warning("answered with 400")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("api: ")[1] for line in lines] == [
+        f"{name} is wrong" for name in ("httpx", "httpcore.connection", "uvicorn.error", "asyncio")
+    ]
+
+
+def test_configuring_again_says_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "serve")
+    configure_logging("error", "api")
+    logging.getLogger("service").warning("below the new level")
+    logging.getLogger("service").error("once")
+    assert capsys.readouterr().err.count("\n") == 1

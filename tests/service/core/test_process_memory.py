@@ -1,0 +1,48 @@
+"""Resident memory is told in bytes, and what a decoder frees goes back."""
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from service.core.process_memory import bound_allocator, resident_bytes
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and glibc")
+
+# A block grows the mapping threshold when it is freed; the next ones then come from the heap, and stay there.
+_FREES = """
+import sys
+from service.core.process_memory import bound_allocator, resident_bytes
+if sys.argv[1] == "bound":
+    bound_allocator()
+for size_mib in (8, 20, 30):
+    bytearray(size_mib << 20)
+before = resident_bytes()
+blocks = [bytearray(b"x") * (16 << 20) for _ in range(6)]
+pin = bytearray(1000)
+most = resident_bytes()
+del blocks[:]
+print(most - before, resident_bytes() - before)
+"""
+
+
+@linux
+def test_resident_memory_is_what_the_system_says() -> None:
+    told, known = resident_bytes(), psutil.Process().memory_info().rss
+    assert abs(told - known) < 8 << 20
+    kept = bytearray(b"x") * (64 << 20)
+    assert resident_bytes() - told > 60 << 20 and kept
+
+
+@linux
+def test_freed_blocks_go_back_to_the_system() -> None:
+    run = subprocess.run([sys.executable, "-c", _FREES, "bound"], capture_output=True, text=True, check=True)
+    most_bytes, kept_bytes = map(int, run.stdout.split())
+    assert most_bytes > 90 << 20 and kept_bytes < 2 << 20
+
+
+def test_it_may_be_bound_again_and_again() -> None:
+    bound_allocator()
+    bound_allocator()
+    assert len(bytearray(2 << 20)) == 2 << 20

@@ -1,0 +1,83 @@
+"""Settings: read from the environment once, and refused in one line that names variable, value and what is allowed."""
+
+from ipaddress import ip_network
+
+import pytest
+from pydantic import ValidationError
+
+from service.core.settings import Settings, SettingsError, read_settings
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"PORT": "70000"}, "VISCPM_PORT=70000: Input should be less than or equal to 65535"),
+        ({"QUEUE_SIZE": "many"}, "VISCPM_QUEUE_SIZE=many: Input should be a valid integer"),
+        ({"SAFETY": "maybe"}, "VISCPM_SAFETY=maybe: Input should be 'on' or 'off'"),
+        ({"MODELS": " , "}, "VISCPM_MODELS is empty: it must name chat, paint or both"),
+        ({"MODELS": "chat,draw"}, "VISCPM_MODELS=draw: Input should be 'chat' or 'paint'"),
+        ({"FETCH_PORTS": "80,0"}, "VISCPM_FETCH_PORTS=0: Input should be greater than or equal to 1"),
+        ({"FETCH_ALLOWED_HOSTS": "https://x.org"}, "'https://x.org' is no host: lower-case ASCII without scheme"),
+        ({"FETCH_DENIED_HOSTS": "*.x.org"}, "'*.x.org' is no host"),
+        ({"FETCH_DENIED_NETWORKS": "10.0.0.1/8"}, "VISCPM_FETCH_DENIED_NETWORKS=10.0.0.1/8"),
+        ({"LEASE_S": "8", "LEASE_RENEW_S": "5"}, "VISCPM_LEASE_RENEW_S=5 must be at most half of VISCPM_LEASE_S=8"),
+        (
+            {"HEARTBEAT_S": "9"},
+            "VISCPM_HEARTBEAT_S=9 must be at most half of VISCPM_HEARTBEAT_EXPIRY_S=15",
+        ),
+        ({"LABEL_PRODUCER": 'a"b'}, 'VISCPM_LABEL_PRODUCER=a"b'),
+        ({"PORT": "x", "QUEUE_SIZE": "0"}, "VISCPM_QUEUE_SIZE=0: Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_value(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"VISCPM_{name}", value)
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+    if len(variables) == 2 and "PORT" in variables:
+        assert "VISCPM_PORT=x" in str(refused.value), "every bad variable is named, not the first alone"
+
+
+@pytest.mark.parametrize(("value", "message"), [("12g", f"{12 * 2**30} bytes"), ("12", "such as 12g")])
+def test_the_references_variable_is_refused_by_its_own_name(
+    value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", value)
+    with pytest.raises(SettingsError, match=f"^CUDA_MEMORY_CPMBEE_MAX={value}: .*{message}"):
+        read_settings()
+
+
+def test_lists_are_separated_by_commas_and_flags_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISCPM_MODELS", "paint, chat,paint")
+    monkeypatch.setenv("VISCPM_FETCH_PORTS", "80, 8443")
+    monkeypatch.setenv("VISCPM_FETCH_ALLOWED_NETWORKS", "10.0.0.0/8,fd00::/8")
+    monkeypatch.setenv("VISCPM_FETCH_ALLOWED_HOSTS", "x.org,::1,under_score")
+    monkeypatch.setenv("VISCPM_PORT", "9000")
+    settings = read_settings(port=9001)
+    assert settings.models == ("paint", "chat") and settings.fetch_ports == (80, 8443)
+    assert settings.fetch_allowed_networks == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert settings.fetch_allowed_hosts == ("x.org", "::1", "under_score")
+    assert settings.port == 9001
+
+
+def test_what_is_read_does_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1
+
+
+def test_workers_are_needed_for_the_models_and_for_closed_screens() -> None:
+    assert Settings(models=("chat",), safety="on").kinds == ("chat", "safety")
+    assert Settings(models=("chat", "paint"), safety="off").kinds == ("chat", "paint")
+
+
+def test_limits_are_each_kinds_own() -> None:
+    settings = Settings(
+        chat_deadline_s=1, paint_deadline_s=2, safety_deadline_s=3, queue_size=4, safety_queue_size=5, retention_s=600
+    )
+    assert [settings.deadline_s(kind) for kind in ("chat", "paint", "safety")] == [1, 2, 3]  # type: ignore[arg-type]
+    assert [settings.slots(kind) for kind in ("chat", "paint", "safety")] == [4, 4, 5]  # type: ignore[arg-type]
+    assert [settings.retained_s(kind) for kind in ("chat", "paint", "safety")] == [600, 600, 30]  # type: ignore[arg-type]
+    assert Settings(retention_s=10).retained_s("safety") == 10
