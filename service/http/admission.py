@@ -99,5 +99,5 @@ async def _failed(queue: GatedQueue, slot: Slot, error: ServiceError) -> Service
 
 def wants_async(request: Request) -> bool:
     """Whether the client asked not to wait (RFC 7240)."""
-    preferences = request.headers.get("prefer", "").lower().split(",")
-    return any(preference.strip() == "respond-async" for preference in preferences)
+    preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
+    return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)

@@ -39,7 +39,7 @@ async def paint(request: Request) -> Response:
     state, tenant = state_of(request), tenant_of(request)
     state.refuse_while_draining()
     asked = await read_json(request, PaintRequest, state.settings)
-    media = negotiate(request.headers.get("accept", ""))
+    media = negotiate(",".join(request.headers.getlist("accept")))
     output_format = _output_format(asked, media)
     model = state.registry.require("paint")
     state.registry.require_screens()  # before a minute of painting, not after it

@@ -4,7 +4,11 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+from starlette.requests import Request
+
 from service.core.settings import Settings
+from service.http.admission import wants_async
 from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, assert_error, encoded, serving
 
@@ -125,3 +129,37 @@ async def _count(service: Service, state: bytes, count: int) -> bool:
 
 async def _is(service: Service, sample: str, value: float) -> bool:
     return await service.metric(sample) == value
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_wanted"),
+    [
+        ([], False),
+        ([("prefer", "respond-async")], True),
+        ([("prefer", "Respond-Async, wait=10")], True),
+        ([("prefer", "wait=10,respond-async")], True),
+        ([("prefer", "respond-asynchronously")], False),
+        ([("prefer", "wait=10"), ("prefer", "respond-async")], True),
+        ([("prefer", "respond-async; hint=1")], True),
+    ],
+)
+def test_a_client_prefers_not_to_wait_in_any_way_that_the_rfc_allows(
+    headers: list[tuple[str, str]], is_wanted: bool
+) -> None:
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    assert wants_async(Request({"type": "http", "headers": raw})) is is_wanted
+
+
+async def test_what_breaks_before_the_queue_ends_its_job_and_tells_its_id(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: object) -> None:
+        raise RuntimeError("secret inside")
+
+    monkeypatch.setattr(service.state.images, "pixels", breaks)
+    error = assert_error(await service.ask("echo x", image=encoded()), 500, "internal_error")
+    assert "secret" not in str(error)
+    job = (await service.client.get(f"/jobs/{error['job_id']}")).json()
+    assert (job["state"], job["error"]["code"]) == ("failed", "internal_error")
+    assert "secret" not in str(job)
+    assert await service.accounting() == {"failed": 1}

@@ -118,3 +118,9 @@ async def test_cancelling_by_id_stops_the_painting(service: Service, worker_log:
     await eventually(lambda: log_lines(worker_log, "cancel", job["id"]))  # type: ignore[arg-type]
     assert (await service.client.delete(address)).json()["state"] == "cancelled"  # again: the same
     assert await service.accounting() == {"cancelled": 1}
+
+
+async def test_accept_may_come_in_several_lines(service: Service) -> None:
+    headers = [("accept", "text/html"), ("accept", "image/png")]
+    response = await service.client.post("/paint", json={"prompt": "x"}, headers=headers)
+    assert response.status_code == 200 and response.headers["content-type"] == "image/png"
