@@ -89,6 +89,9 @@ def new_conversation_id() -> str:
 
 
 def conversation_key(tenant: str, conversation_id: str) -> str:
+    """Raises ConversationNotFound: the id would name another conversation's turns or picture."""
+    if ":" in conversation_id:
+        raise _not_found(conversation_id)
     return f"conversation:{tenant}:{conversation_id}"
 
 

@@ -44,3 +44,15 @@ async def test_turns_beyond_the_limit_drop_the_oldest(service: Service) -> None:
     assert (await service.ask("echo 200", conversation_id=talk)).status_code == 200
     turns = (await service.client.get(f"/conversations/{talk}")).json()["turns"]
     assert len(turns) == 200 and turns[-1]["answer"] == "200"
+
+
+async def test_an_id_that_is_none_names_no_key_of_another_conversation(service: Service) -> None:
+    talk = (await service.ask("echo a", image=encoded())).json()["conversation_id"]
+    before = sorted([key async for key in service.redis.scan_iter("conversation:*")])
+    for part in ("turns", "pixels", "busy"):
+        path = f"/conversations/{talk}:{part}"
+        for method in ("GET", "DELETE"):
+            assert_error(await service.client.request(method, path), 404, "conversation_not_found", "conversation_id")
+        asked = await service.ask("echo b", conversation_id=f"{talk}:{part}")
+        assert_error(asked, 404, "conversation_not_found", "conversation_id")
+    assert sorted([key async for key in service.redis.scan_iter("conversation:*")]) == before
