@@ -5,6 +5,7 @@ turns and `…:busy` the job that is answering the next one. The queue appends a
 job's ending. The busy mark counts only while its job has not ended, so nothing that dies leaves a conversation locked.
 """
 
+import asyncio
 import secrets
 import time
 from typing import Any
@@ -177,8 +178,7 @@ class Conversations:
         )
 
     async def _gather(self, *commands: tuple[str | int, ...]) -> list[Any]:
-        futures = [self._connection.send(*command) for command in commands]
-        return [await future for future in futures]
+        return await asyncio.gather(*(self._connection.send(*command) for command in commands))
 
 
 def _not_found(conversation_id: str) -> ConversationNotFound:

@@ -86,19 +86,19 @@ class WorkerRegistry:
 
     async def shared_state(self) -> SharedState:
         """Read now. Raises BusUnavailable."""
-        depths = [self._connection.send("ZCARD", f"slots:{kind}") for kind in self._kinds]
-        accounting, restarts = (
+        accounting, restarts, *depths = await asyncio.gather(
             self._connection.send("HGETALL", "accounting"),
             self._connection.send("HGETALL", "restarts"),
+            *(self._connection.send("ZCARD", f"slots:{kind}") for kind in self._kinds),
         )
         jobs = {}
-        for name, count in (await accounting).items():
+        for name, count in accounting.items():
             state, kind = name.decode().split(":")
             jobs[kind, state] = int(count)
         return SharedState(
-            depth={kind: int(await depth) for kind, depth in zip(self._kinds, depths, strict=True)},
+            depth={kind: int(depth) for kind, depth in zip(self._kinds, depths, strict=True)},
             jobs=jobs,
-            restarts={kind.decode(): int(count) for kind, count in (await restarts).items()},
+            restarts={kind.decode(): int(count) for kind, count in restarts.items()},
         )
 
     async def _keep_fresh(self) -> None:

@@ -1,11 +1,13 @@
 """Conversations in a real Redis: tenants, the busy mark, time to live."""
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
 
-from service.core.errors import ConversationBusy, ConversationNotFound
+from service.core.errors import BusUnavailable, ConversationBusy, ConversationNotFound
 from service.core.settings import Settings
 from service.jobs.conversations import (
     ConversationMeta,
@@ -16,7 +18,7 @@ from service.jobs.conversations import (
     new_conversation_id,
     pixels_key,
 )
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, open_redis
 from service.queue.vision_cache import VisionCache, picture_key
 
 META = ConversationMeta(created=1, model="m", fingerprint="f", image_sha256="ab", image_size_px=2)
@@ -119,3 +121,15 @@ async def test_a_turn_in_work_keeps_the_picture_of_a_deleted_conversation(
     await conversations.delete("a", "1")
     assert [key async for key in client.scan_iter("conversation:*")] == []
     assert await client.get("pixels:job-1") == (None if state == "done" else PIXELS)
+
+
+async def test_redis_away_is_one_error_for_all_that_was_asked_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    client = open_redis("redis://127.0.0.1:9")
+    conversations = Conversations(client, Settings())
+    with pytest.raises(BusUnavailable):
+        await conversations.get("t", "conv-1")
+    await asyncio.sleep(0.01)  # the exchange has ended, and holds nothing
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    await conversations.close()
+    await client.aclose()

@@ -1,0 +1,171 @@
+"""Which workers live, what they serve, and what a request that needs one is told."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.asyncio
+
+from models.jobs import Kind, ModelDescription
+from service.core.errors import BusUnavailable, ModelUnavailable, ScreenUnavailable
+from service.core.settings import Settings
+from service.jobs.worker_registry import WorkerRegistry
+from service.process.embedded_redis import EmbeddedServer
+from service.queue.connection import RedisConnection, open_redis
+from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
+from tests.service.tree import api_side, eventually, quick_settings
+
+
+class Beats:
+    """Heartbeats of workers that there are not."""
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self._connection = connection
+
+    async def send(
+        self, worker_id: str, kind: Kind = "chat", state: WorkerState = "ready", name: str = "m", expiry_s: float = 30.0
+    ) -> None:
+        model = ModelDescription(kind=kind, name=name, fingerprint="f") if name else None
+        await send_heartbeat(self._connection, WorkerInfo(worker_id, kind, state, "host", 1, 0.0, model), expiry_s)
+
+    async def remove(self, worker_id: str) -> None:
+        await remove_heartbeat(self._connection, worker_id)
+
+
+@pytest.fixture
+async def beats(client: "redis.asyncio.Redis") -> AsyncIterator[Beats]:
+    connection = RedisConnection(client)
+    yield Beats(connection)
+    await connection.close()
+
+
+@pytest.fixture
+async def registry(client: "redis.asyncio.Redis", settings: Settings) -> AsyncIterator[WorkerRegistry]:
+    made = WorkerRegistry(client, settings)
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return quick_settings(redis_url, safety="on", models=("chat",))
+
+
+async def test_a_model_is_absent_then_loading_then_served(registry: WorkerRegistry, beats: Beats) -> None:
+    with pytest.raises(ModelUnavailable, match="^no chat worker is alive"):
+        registry.require("chat")
+    await beats.send("w1", state="loading", name="")
+    await eventually(lambda: registry.workers("chat"))
+    assert not registry.is_ready("chat") and registry.model("chat") is None
+    with pytest.raises(ModelUnavailable, match="^the chat model is being loaded"):
+        registry.require("chat")
+    await beats.send("w1")
+    await eventually(lambda: registry.is_ready("chat"))
+    assert registry.require("chat").name == "m"
+    await beats.send("w1", state="stalled")
+    await eventually(lambda: not registry.is_ready("chat"))
+    assert registry.require("chat").name == "m", "a stalled worker's jobs are others' soon: they may be queued"
+
+
+async def test_the_last_model_is_known_while_its_successor_loads(registry: WorkerRegistry, beats: Beats) -> None:
+    await beats.send("w1", name="first")
+    await eventually(lambda: registry.is_ready("chat"))
+    await beats.remove("w1")
+    await eventually(lambda: not registry.workers())
+    with pytest.raises(ModelUnavailable, match="^no chat worker is alive"):
+        registry.require("chat")
+    await beats.send("w2", state="loading", name="")
+    await eventually(lambda: registry.workers("chat"))
+    assert registry.require("chat").name == "first"
+
+
+async def test_a_process_that_starts_later_knows_the_last_model_too(
+    client: "redis.asyncio.Redis", settings: Settings, beats: Beats
+) -> None:
+    await beats.send("w1", name="first")
+    await beats.remove("w1")
+    late = WorkerRegistry(client, settings)
+    await late.start()
+    model = late.model("chat")
+    assert model is not None and model.name == "first" and late.workers() == []
+    await late.close()
+
+
+async def test_a_heartbeat_that_stops_is_forgotten(registry: WorkerRegistry, beats: Beats) -> None:
+    await beats.send("w1", expiry_s=0.3)
+    await beats.send("w2")
+    await eventually(lambda: len(registry.workers("chat")) == 2)
+    await eventually(lambda: [one.info.worker_id for one in registry.workers()] == ["w2"], 3.0)
+    assert registry.workers("paint") == []
+
+
+async def test_what_is_not_served_is_not_waited_for(registry: WorkerRegistry, beats: Beats) -> None:
+    await beats.send("p1", kind="paint")
+    await eventually(lambda: registry.workers("paint"))
+    with pytest.raises(ModelUnavailable, match=r"^paint is not served here \(VISCPM_MODELS names chat\)"):
+        registry.require("paint")
+
+
+async def test_screens_are_required_where_they_are_on(
+    registry: WorkerRegistry, beats: Beats, client: "redis.asyncio.Redis", settings: Settings
+) -> None:
+    with pytest.raises(ScreenUnavailable, match="no safety worker is alive"):
+        registry.require_screens()
+    unguarded = WorkerRegistry(client, settings.model_copy(update={"safety": "off"}))
+    await unguarded.start()
+    unguarded.require_screens()
+    await unguarded.close()
+    await beats.send("s1", kind="safety", state="loading", name="")
+    await eventually(lambda: registry.workers("safety"))
+    registry.require_screens()
+
+
+async def test_without_redis_nobody_blames_the_workers(
+    own_server: EmbeddedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = quick_settings(own_server.url)
+    async with open_redis(own_server.url) as client:
+        registry = WorkerRegistry(client, settings)
+        await registry.start()
+        assert registry.is_fresh
+        own_server.stop()
+        await eventually(lambda: not registry.is_fresh, 5.0)
+        assert not registry.is_ready("chat")
+        with pytest.raises(BusUnavailable, match="^Redis does not answer"):
+            registry.require("chat")
+        registry.require_screens()  # it is not known that there are none
+        with pytest.raises(BusUnavailable):
+            await registry.shared_state()
+        await asyncio.sleep(0.01)  # the exchange has ended, and holds nothing
+        gc.collect()
+        assert "never retrieved" not in caplog.text
+        assert caplog.text.count("heartbeats cannot be read") == 1, "said once, not every second"
+        own_server.start()
+        await eventually(lambda: registry.is_fresh, 5.0)
+        await registry.close()
+
+
+async def test_an_unreadable_heartbeat_leaves_what_was_known(
+    registry: WorkerRegistry, beats: Beats, client: "redis.asyncio.Redis", caplog: pytest.LogCaptureFixture
+) -> None:
+    await beats.send("w1")
+    await eventually(lambda: registry.is_ready("chat"))
+    await client.set("worker:w1", b"\xc1 of another version", px=30_000)
+    await eventually(lambda: "a heartbeat cannot be read" in caplog.text)
+    assert registry.require("chat").name == "m"
+
+
+async def test_shared_state_counts_what_all_processes_did(
+    registry: WorkerRegistry, client: "redis.asyncio.Redis", settings: Settings
+) -> None:
+    async with api_side(settings) as api:
+        for job_id in ("a", "b"):
+            await api.producer.reserve("chat", job_id)
+        await api.producer.cancel("b", "test_over")
+    await client.hincrby("restarts", "chat", 3)
+    shared = await registry.shared_state()
+    assert shared.depth == {"chat": 1, "safety": 0}
+    assert shared.jobs == {("chat", "accepted"): 2, ("chat", "cancelled"): 1}
+    assert shared.restarts == {"chat": 3}
