@@ -94,12 +94,11 @@ class EngineThread:
             request(engine)
 
     def _admit(self, engine: Engine, job: Job, token: int, has_looked: bool) -> None:
-        key = None if has_looked else engine.image_key(job)
-        if key:
-            self._tell(self._listener.on_image_wanted, job, token, key)
-            return
-        self._admitted += 1
         try:
+            key = None if has_looked else engine.image_key(job)
+            if key:
+                self._tell(self._listener.on_image_wanted, job, token, key)
+                return
             engine.admit(job)
         except JobRejected as rejection:
             self._events.append((job.job_id, token, Failed(code=rejection.code, message=rejection.message)))
@@ -109,6 +108,7 @@ class EngineThread:
             self._events.append((job.job_id, token, failed))
         else:
             self._tokens[job.job_id] = token
+        self._admitted += 1
 
     def _cancel(self, engine: Engine, job_id: str) -> None:
         engine.cancel(job_id)

@@ -1,0 +1,222 @@
+"""The thread that owns an engine: what it tells, in which order, and that no job's failure ends it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from models.jobs import (
+    ChatJob,
+    Delta,
+    Engine,
+    EngineConfig,
+    EngineEvent,
+    Failed,
+    Generated,
+    ImageEmbeddingsComputed,
+    Job,
+)
+from service.worker.engine_thread import EngineThread, TokenEvent
+from tests.service.engines import ScriptedEngine
+from tests.service.tree import eventually
+
+
+class Listening:
+    """Keeps what it is told, and by which thread."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.events: list[TokenEvent] = []
+        self.wanted: list[tuple[Job, int, str]] = []
+        self.failed: list[tuple[str, list[str]]] = []
+        self.load_error: BaseException | None = None
+        self.admitted = 0
+        self.capacity = -1
+        self.threads: set[threading.Thread] = set()
+
+    def _heard(self, call: str) -> None:
+        self.calls.append(call)
+        self.threads.add(threading.current_thread())
+
+    def on_loaded(self, engine: Engine, load_s: float) -> None:
+        self._heard("loaded")
+        self.capacity = engine.capacity
+
+    def on_load_failed(self, error: BaseException) -> None:
+        self._heard("load_failed")
+        self.load_error = error
+
+    def on_image_wanted(self, job: Job, token: int, key: str) -> None:
+        self._heard("image_wanted")
+        self.wanted.append((job, token, key))
+
+    def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None:
+        self._heard("events")
+        self.events += events
+        self.capacity = capacity
+        self.admitted += admitted
+
+    def on_step_failed(self, error: Exception, job_ids: list[str], capacity: int) -> None:
+        self._heard("step_failed")
+        self.failed.append((str(error), job_ids))
+        self.capacity = capacity
+
+    def of(self, job_id: str) -> list[EngineEvent]:
+        return [event for told_id, _, event in self.events if told_id == job_id]
+
+    def has_ended(self, *job_ids: str) -> bool:
+        return all(self.of(job_id) and isinstance(self.of(job_id)[-1], Generated | Failed) for job_id in job_ids)
+
+
+class Engines(ScriptedEngine):
+    """The scripted engine, with what can break outside of a step."""
+
+    steps = 0
+
+    def image_key(self, job: Job) -> str | None:
+        assert isinstance(job, ChatJob)
+        if job.question == "no key":
+            raise ValueError("no key can be made")
+        return super().image_key(job)
+
+    def admit(self, job: Job) -> None:
+        assert isinstance(job, ChatJob)
+        if job.question == "break":
+            raise RuntimeError("cannot\ntake it")
+        super().admit(job)
+
+    def step(self) -> list[tuple[str, EngineEvent]]:
+        self.steps += 1
+        return super().step()
+
+
+def create() -> Engines:
+    return Engines(EngineConfig(kind="chat", checkpoint="", max_jobs=3), lambda name, value: None)
+
+
+@pytest.fixture
+def listening() -> Listening:
+    return Listening()
+
+
+@pytest.fixture
+async def start(listening: Listening) -> AsyncIterator[Callable[..., EngineThread]]:
+    started: list[EngineThread] = []
+
+    def make(load: Callable[[], Any] = create) -> EngineThread:
+        started.append(EngineThread(load, listening))
+        started[-1].start()
+        return started[-1]
+
+    yield make
+    for thread in started:
+        assert await asyncio.to_thread(thread.stop, 5.0)
+
+
+Start = Callable[..., EngineThread]
+
+
+def job(job_id: str, question: str, **fields: Any) -> ChatJob:
+    return ChatJob(job_id=job_id, question=question, **fields)
+
+
+async def test_jobs_run_side_by_side_and_all_is_told_on_the_event_loop(listening: Listening, start: Start) -> None:
+    thread = start()
+    thread.admit(job("a", "stream 3"), 1)
+    thread.admit(job("b", "echo yes"), 2)
+    await eventually(lambda: listening.has_ended("a", "b"))
+    assert [type(event) for event in listening.of("a")] == [Delta, Delta, Delta, Generated]
+    assert {token for job_id, token, _ in listening.events if job_id == "a"} == {1}
+    assert {token for job_id, token, _ in listening.events if job_id == "b"} == {2}
+    assert listening.calls[0] == "loaded" and listening.threads == {threading.main_thread()}
+    await eventually(lambda: (listening.admitted, listening.capacity) == (2, 3))
+
+
+async def test_nothing_is_done_while_there_is_no_job(listening: Listening, start: Start) -> None:
+    engine = create()
+    thread = start(lambda: engine)
+    thread.admit(job("a", "stream 2"), 1)
+    await eventually(lambda: listening.has_ended("a"))
+    steps, calls = engine.steps, len(listening.calls)
+    used_s = time.process_time()
+    await asyncio.sleep(0.2)
+    assert (engine.steps, len(listening.calls)) == (steps, calls) and thread.step_age_s == 0
+    assert time.process_time() - used_s < 0.1
+
+
+async def test_a_failed_load_is_told_and_ends_the_thread(listening: Listening, start: Start) -> None:
+    def fail() -> None:
+        raise MemoryError("no room")
+
+    thread = start(fail)
+    await eventually(lambda: listening.load_error is not None)
+    assert isinstance(listening.load_error, MemoryError) and listening.calls == ["load_failed"]
+    assert await asyncio.to_thread(thread.stop, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("question", "code", "message"),
+    [
+        ("reject", "context_length_exceeded", "too long"),
+        ("break", "job_failed", "job bad failed: RuntimeError: cannot take it"),
+        ("no key", "job_failed", "job bad failed: ValueError: no key can be made"),
+    ],
+)
+async def test_a_job_that_cannot_be_taken_fails_alone(
+    listening: Listening, start: Start, question: str, code: str, message: str
+) -> None:
+    thread = start()
+    thread.admit(job("bad", question), 1)
+    thread.admit(job("good", "echo yes"), 2)
+    await eventually(lambda: listening.has_ended("bad", "good"))
+    assert listening.of("bad") == [Failed(code=code, message=message)]
+    assert isinstance(listening.of("good")[-1], Generated)
+    assert listening.admitted == 2, "both places are free again"
+
+
+async def test_a_failed_step_drops_its_jobs_and_the_next_ones_run(listening: Listening, start: Start) -> None:
+    thread = start()
+    thread.admit(job("a", "raise"), 1)
+    await eventually(lambda: listening.failed)
+    [(error, job_ids)] = listening.failed
+    assert "as told" in error and job_ids == ["a"] and listening.capacity == 3
+    thread.admit(job("b", "echo yes"), 2)
+    await eventually(lambda: listening.has_ended("b"))
+    assert listening.of("a") == []
+
+
+async def test_an_image_is_asked_for_before_the_job_is_admitted(listening: Listening, start: Start) -> None:
+    thread = start()
+    pictured = job("a", "echo yes", image_key="k", pixels=b"rgb")
+    thread.admit(pictured, 4)
+    await eventually(lambda: listening.wanted)
+    assert listening.wanted == [(pictured, 4, "k")] and listening.admitted == 0
+    thread.admit(pictured, 4, has_looked=True)
+    await eventually(lambda: listening.has_ended("a"))
+    assert len(listening.wanted) == 1
+    assert any(isinstance(event, ImageEmbeddingsComputed) for event in listening.of("a"))
+
+
+async def test_a_cancelled_job_says_no_more_and_frees_its_place(listening: Listening, start: Start) -> None:
+    thread = start()
+    thread.admit(job("a", "stream 1000000"), 1)
+    await eventually(lambda: len(listening.of("a")) > 3)
+    thread.cancel("a")
+    thread.cancel("unknown")
+    await eventually(lambda: listening.capacity == 3)
+    said = len(listening.of("a"))
+    thread.admit(job("b", "echo yes"), 2)
+    await eventually(lambda: listening.has_ended("b"))
+    assert len(listening.of("a")) == said and not listening.has_ended("a")
+
+
+async def test_a_long_step_shows_its_age_and_outlives_a_short_wait(listening: Listening, start: Start) -> None:
+    thread = start()
+    thread.admit(job("a", "hang 0.6"), 1)
+    await eventually(lambda: thread.step_age_s > 0.1)
+    assert not thread.stop(0.01)
+    await eventually(lambda: thread.step_age_s == 0)
+    assert await asyncio.to_thread(thread.stop, 2.0)
