@@ -20,13 +20,13 @@ def chat(url: str, image: Path | None, question: str, parameters: dict[str, Any]
     body: dict[str, Any] = dict(parameters)
     if image is not None:
         body["image"] = _read(image)
-    with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
+    with _client(url) as client:
         if question:
-            _say(_post(client, "/chat", {**body, "question": question}))
+            _say(_post(client, "/chat", {**body, "question": question}, "answer"))
             return
         for asked in _questions():
             try:
-                answer = _post(client, "/chat", {**body, "question": asked})
+                answer = _post(client, "/chat", {**body, "question": asked}, "answer")
             except ClientError as error:
                 print(error, file=sys.stderr)
                 continue
@@ -41,8 +41,8 @@ def paint(url: str, prompt: str, output: Path, parameters: dict[str, Any]) -> No
     suffix = output.suffix.lower()
     if suffix not in formats:
         raise ClientError(f"{output}: the name must end in {', '.join(formats)}")
-    with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
-        answer = _post(client, "/paint", {**parameters, "prompt": prompt, "output_format": formats[suffix]})
+    with _client(url) as client:
+        answer = _post(client, "/paint", {**parameters, "prompt": prompt, "output_format": formats[suffix]}, "data")
     picture = answer["data"][0]
     try:
         output.write_bytes(base64.b64decode(picture["b64_json"]))
@@ -81,15 +81,25 @@ def _read(image: Path) -> str:
         raise ClientError(f"{image}: {error.strerror}") from None
 
 
-def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+def _client(url: str) -> httpx.Client:
+    try:
+        return httpx.Client(base_url=url, timeout=_TIMEOUT)
+    except httpx.InvalidURL as error:
+        raise ClientError(f"{url} is no URL: {error}") from None
+
+
+def _post(client: httpx.Client, path: str, body: dict[str, Any], member: str) -> dict[str, Any]:
+    """The answer, which has `member`."""
     try:
         response = client.post(path, json=body)
-        answer: dict[str, Any] = response.json()
+        answer: Any = response.json()
     except httpx.HTTPError as error:
         raise ClientError(f"{client.base_url}{path.removeprefix('/')}: {error}; is `viscpm serve` running?") from None
     except ValueError:
         raise ClientError(f"{response.url} answered {response.status_code} with no JSON: not this service?") from None
+    told = answer.get("error" if response.is_error else member) if isinstance(answer, dict) else None
+    if told is None or (response.is_error and not isinstance(told, dict)):
+        raise ClientError(f"{response.url} answered {response.status_code} with other JSON: not this service?")
     if response.is_error:
-        error_body = answer.get("error", {})
-        raise ClientError(f"{response.status_code} {error_body.get('code')}: {error_body.get('message')}")
-    return answer
+        raise ClientError(f"{response.status_code} {told.get('code')}: {told.get('message')}")
+    return dict(answer)

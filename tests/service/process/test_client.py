@@ -97,3 +97,61 @@ def test_a_client_says_what_failed(
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://[::1", "Invalid"),
+        ("http://127.0.0.1:many", "Invalid port"),
+        ("127.0.0.1:8000", "protocol"),
+    ],
+)
+def test_a_url_that_is_none_is_one_line(url: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["chat", "x"], ["paint", "x", "-o", "out.png"]):
+        assert cli.main([*arguments, "--url", url]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (404, b'{"detail":"Not Found"}', "not this service?"),
+        (400, b'{"error":"no"}', "not this service?"),
+        (200, b'"hello"', "not this service?"),
+        (200, b"[1]", "not this service?"),
+        (200, b'{"hello": 1}', "not this service?"),
+        (502, b"<html>", "answered 502 with no JSON: not this service?"),
+        (503, b'{"error":{"code":"draining","message":"ask again"}}', "503 draining: ask again"),
+    ],
+)
+def test_another_services_answer_is_named_as_one(
+    status: int, body: bytes, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Other(_Service):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            for arguments in (["chat", "x"], ["paint", "x", "-o", str(tmp_path / "out.png")]):
+                assert cli.main([*arguments, "--url", url]) == 1
+                error = capsys.readouterr().err
+                assert message in error and error.count("\n") == 1
+        finally:
+            server.shutdown()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(
+    service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["paint", "x", "-o", str(tmp_path / "missing" / "out.png"), "--url", service]) == 1
+    assert capsys.readouterr().err.endswith("out.png: No such file or directory\n")
