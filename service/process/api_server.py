@@ -71,7 +71,10 @@ def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
     server = _Server(config, app, settings.drain_s)
     gc.collect()
     gc.freeze()  # a full collection over all that the imports made would stop every request for 40 ms
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:  # uvicorn's own, with a code of its own, where the app does not start
+        return 1
     return 0 if server.started else 1
 
 

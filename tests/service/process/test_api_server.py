@@ -1,0 +1,158 @@
+"""Listening, and a drain that loses nothing and ends with exit code 0."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from service.process.api_server import BindError, address_of, bind, url_of
+from tests.service.tree import ROOT
+
+# An app with a slow route, served as `viscpm api` serves its own; argv: drain_s, whether its lifespan fails
+_SERVER = """
+import asyncio, sys
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from service.core.settings import Settings
+from service.process.api_server import bind, run_api, url_of
+
+class State:
+    is_draining = False
+    def begin_drain(self):
+        self.is_draining = True
+
+@asynccontextmanager
+async def lifespan(app):
+    if sys.argv[2] == "fails":
+        raise RuntimeError("no start")
+    app.state.api = State()
+    yield
+    print("closed", flush=True)
+
+app = FastAPI(lifespan=lifespan)
+
+@app.get("/slow")
+async def slow(seconds: float) -> str:
+    print("begun", flush=True)
+    await asyncio.sleep(seconds)
+    return "done"
+
+@app.get("/draining")
+async def draining() -> bool:
+    return app.state.api.is_draining
+
+listener = bind("127.0.0.1", 0)
+print(url_of(listener), flush=True)
+sys.exit(run_api(app, Settings(drain_s=float(sys.argv[1])), listener))
+"""
+
+
+class Server:
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.url = self.line()
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def ask_slowly(self, seconds: float) -> tuple[threading.Thread, list[httpx.Response | httpx.HTTPError]]:
+        """A request in flight; its answer is there when the thread has ended."""
+        answers: list[httpx.Response | httpx.HTTPError] = []
+
+        def ask() -> None:
+            try:
+                answers.append(httpx.get(f"{self.url}/slow?seconds={seconds}", trust_env=False, timeout=20))
+            except httpx.HTTPError as error:
+                answers.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert self.line() == "begun"
+        return thread, answers
+
+
+@contextmanager
+def running(drain_s: float = 10.0, lifespan: str = "works") -> Iterator[Server]:
+    command = [sys.executable, "-c", _SERVER, str(drain_s), lifespan]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            yield Server(process)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("host", "message"), [("no-such-host.invalid", "cannot listen on no-such-host.invalid:0"), ("192.0.2.1", "--host")]
+)
+def test_an_address_that_is_not_ours_is_one_line(host: str, message: str) -> None:
+    with pytest.raises(BindError, match=message) as error:
+        bind(host, 0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_taken_port_is_named_and_nothing_stays_open() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(BindError, match=f"^cannot listen on 127.0.0.1:{port}: .*choose another --host or --port$"):
+            bind("127.0.0.1", port)
+    with bind("127.0.0.1", port) as again:
+        assert again.getsockname()[1] == port
+
+
+def test_the_address_told_is_one_to_connect_to() -> None:
+    with bind("0.0.0.0", 0) as listener:
+        host, port = address_of(listener)
+        assert host == "127.0.0.1" and url_of(listener) == f"http://127.0.0.1:{port}"
+        socket.create_connection((host, port), 2).close()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="IPv6")
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    try:
+        listener = bind("::", 0)
+    except BindError:
+        pytest.skip("no IPv6 on this machine")
+    with listener:
+        assert url_of(listener) == f"http://[::1]:{address_of(listener)[1]}"
+
+
+def test_while_draining_it_listens_answers_and_ends_cleanly() -> None:
+    with running() as server:
+        thread, answers = server.ask_slowly(1.0)
+        server.process.send_signal(signal.SIGTERM)
+        assert httpx.get(f"{server.url}/draining", trust_env=False).json() is True, "new connections are heard"
+        thread.join()
+        assert isinstance(answers[0], httpx.Response) and answers[0].json() == "done"
+        assert server.process.wait(10) == 0
+        assert server.line() == "closed"
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    with running(drain_s=60.0) as server:
+        thread, answers = server.ask_slowly(30.0)
+        server.process.send_signal(signal.SIGTERM)
+        httpx.get(f"{server.url}/draining", trust_env=False)  # the first one has been heard
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 0
+        thread.join()
+        assert not (isinstance(answers[0], httpx.Response) and answers[0].status_code == 200)
+
+
+def test_the_drain_ends_with_its_time() -> None:
+    with running(drain_s=0.3) as server:
+        thread, _ = server.ask_slowly(30.0)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(6) == 0
+        thread.join()
+
+
+def test_an_app_that_does_not_start_is_exit_code_1() -> None:
+    with running(lifespan="fails") as server:
+        assert server.process.wait(10) == 1
