@@ -1,0 +1,24 @@
+"""The categories' names: OpenAI's and ours, and nobody's besides."""
+
+import numpy as np
+from PIL import Image
+
+from safety import image_onnx
+from safety.categories import CATEGORIES, OPENAI_CATEGORIES, PROFANITY, UNSAFE
+from safety.text_rules import load_text_rules
+
+
+def test_openais_are_named_as_openai_names_them() -> None:
+    assert len(set(OPENAI_CATEGORIES)) == 13 and CATEGORIES - set(OPENAI_CATEGORIES) == {PROFANITY, UNSAFE}
+    for category in OPENAI_CATEGORIES:
+        general, _, _ = category.partition("/")
+        assert general in OPENAI_CATEGORIES, f"{category} is part of {general}"
+
+
+def test_the_bundled_screens_judge_every_category_and_no_other() -> None:
+    judged = set(load_text_rules().categories)
+    picture = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+    for screen in image_onnx.load_box_screens():
+        judged |= set(screen.scores([picture])[0])
+    assert judged <= CATEGORIES
+    assert CATEGORIES - judged == {UNSAFE}, "that one is the prompt checker's, which is configured"
