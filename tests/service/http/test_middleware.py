@@ -3,7 +3,13 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from service.core.errors import ContentTooLarge, Unavailable
+from service.core.metrics import Metrics
 from service.core.settings import Settings
+from service.http.middleware import BodyLimits, RequestContext
+from tests.service.tree import eventually
 from tests.service.web import Service, assert_error, serving
 
 JSON = {"content-type": "application/json"}
@@ -59,3 +65,126 @@ async def test_what_nobody_expected_is_a_500_without_insides(service: Service, c
     assert "secret" not in response.text and error["type"] == "server_error"
     assert response.headers["x-request-id"] == "find-me"
     assert "find-me" in caplog.text and "secret inside" in caplog.text
+
+
+JSON_START = {"type": "http.response.start", "status": 200, "headers": []}
+END = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def called(app: Any, *messages: dict[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ()) -> list[Any]:
+    """What an ASGI app sends for the messages that it receives."""
+    received, sent = iter(messages), []
+
+    async def receive() -> Any:
+        return next(received)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": "POST", "path": "/x", "headers": headers}, receive, send)
+    return sent
+
+
+def chunk(size_bytes: int, more_body: bool = True) -> dict[str, Any]:
+    return {"type": "http.request", "body": b"x" * size_bytes, "more_body": more_body}
+
+
+async def read_body(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
+
+
+async def test_a_body_at_the_cap_passes_and_one_byte_more_does_not() -> None:
+    limited = BodyLimits(read_body, max_body_bytes=100, body_timeout_s=5)
+    await called(limited, chunk(60), chunk(40, more_body=False))
+    with pytest.raises(ContentTooLarge, match="^the body has 101 bytes or more, at most 100 are allowed$"):
+        await called(limited, chunk(60), chunk(41, more_body=False))
+    unread = (b"content-length", b"101")
+    with pytest.raises(ContentTooLarge, match="101 bytes"):
+        await called(limited, headers=(unread,))  # told before anything is received
+    with pytest.raises(ContentTooLarge):
+        await called(limited, chunk(101), headers=((b"content-length", b"5"),))
+
+
+async def test_bodies_in_memory_are_bounded_together_and_freed_each() -> None:
+    go_on = asyncio.Event()
+    num_waiting = 0
+
+    async def hold(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal num_waiting
+        await read_body(scope, receive, send)
+        num_waiting += 1
+        await go_on.wait()
+
+    limited = BodyLimits(hold, max_body_bytes=100, body_timeout_s=5)
+    held = [asyncio.create_task(called(limited, chunk(100, more_body=False))) for _ in range(16)]
+    await eventually(lambda: num_waiting == 16)
+    for _ in range(2):  # what is refused is freed as well
+        with pytest.raises(Unavailable, match="too many large bodies at once") as refused:
+            await called(limited, chunk(1, more_body=False))
+        assert refused.value.status == 503 and refused.value.retry_after_s == 1
+    held.pop().cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    last = asyncio.create_task(called(limited, chunk(100, more_body=False)))
+    await eventually(lambda: num_waiting == 17)
+    go_on.set()
+    await asyncio.gather(*held, last)
+
+
+async def test_after_its_body_a_client_may_take_its_time() -> None:
+    """The limit is the body's: a listener for the client's leaving waits as long as the answer takes."""
+
+    async def listen(scope: Any, receive: Any, send: Any) -> None:
+        await read_body(scope, receive, send)
+        await asyncio.sleep(0.1)
+        assert (await receive())["type"] == "http.disconnect"
+
+    limited = BodyLimits(listen, max_body_bytes=100, body_timeout_s=0.05)
+    await called(limited, chunk(5, more_body=False), {"type": "http.disconnect"})
+
+
+async def test_a_counter_has_moved_when_the_last_byte_leaves() -> None:
+    metrics, seen = Metrics("api"), []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send(JSON_START)
+        await send({**END, "body": b"a", "more_body": True})
+        await send(END)
+
+    async def send(message: Any) -> None:
+        seen.append((message["type"], b'viscpm_requests_total{outcome="ok"' in metrics.render()))
+
+    async def receive() -> Any: ...
+
+    context = RequestContext(answer, metrics)
+    await context({"type": "http", "method": "GET", "path": "/x", "headers": ()}, receive, send)
+    assert seen == [("http.response.start", False), ("http.response.body", False), ("http.response.body", True)]
+
+
+async def test_what_breaks_after_the_beginning_is_not_answered_twice() -> None:
+    sent: list[Any] = []
+
+    async def breaks(scope: Any, receive: Any, send: Any) -> None:
+        await send(JSON_START)
+        raise RuntimeError("too late")
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def receive() -> Any: ...
+
+    context = RequestContext(breaks, Metrics("api"))
+    with pytest.raises(RuntimeError, match="too late"):
+        await context({"type": "http", "method": "GET", "path": "/x", "headers": ()}, receive, send)
+    assert sent == ["http.response.start"]
+
+
+async def test_what_the_end_of_the_drain_cancels_is_told_so() -> None:
+    async def cancelled(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    metrics = Metrics("api")
+    start, body = await called(RequestContext(cancelled, metrics))
+    assert start["status"] == 503 and b'"code":"draining"' in body["body"]
+    assert b'viscpm_requests_total{outcome="draining",route="unmatched"} 1.0' in metrics.render()

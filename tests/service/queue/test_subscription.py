@@ -5,8 +5,10 @@ import time
 
 import pytest
 
-from models.jobs import ChatJob, Delta, Generated
+from models.jobs import ChatJob, Delta, Generated, encode
+from service.core.errors import JobLost
 from service.core.settings import Settings
+from service.jobs.intents import SafetyIntent
 from service.queue.record import Ending
 from tests.service.queue.deliveries import generate, take_one
 from tests.service.tree import ApiSide, api_side, eventually, quick_settings
@@ -70,3 +72,38 @@ async def test_past_its_deadline_a_job_is_cancelled_for_its_watcher(redis_url: s
         assert outcome.ending is not None and outcome.ending.code == "deadline_exceeded"
         assert 0.2 < time.monotonic() - started_s < 2.0
         await api.check_accounting(accepted=1, cancelled=1)
+
+
+async def test_what_is_told_twice_or_out_of_order_is_seen_once_and_in_order(api: ApiSide, settings: Settings) -> None:
+    worker = api.consumer(settings)
+    await api.producer.reserve("chat", "a")
+    async with api.producer.subscribe("a") as watch:
+        await api.producer.submit(ChatJob(job_id="a", question="x"), SafetyIntent())
+        delivery = await take_one(worker)
+        pieces = [Delta(token_ids=[number], text=f"{number}", offset_chars=number) for number in range(4)]
+        for piece in pieces:
+            delivery.add(piece)
+        await worker.publish([delivery])
+        token = delivery.token
+        for number in (3, 1, 1, 2):  # as an inbox that is read again tells
+            watch.put(b"%d-%d" % (token, number), encode(pieces[number - 1]))
+        seen = [await asyncio.wait_for(anext(watch), 5) for _ in pieces]
+        assert seen == pieces
+        await generate(worker, delivery)
+        assert isinstance(await asyncio.wait_for(anext(watch), 5), Generated)
+        await api.producer.finish("a", Ending("done"))
+        assert [event async for event in watch] == [Ending("done")]
+
+
+async def test_a_job_that_redis_does_not_know_is_lost(api: ApiSide) -> None:
+    async with api.producer.subscribe("never was") as watch:
+        with pytest.raises(JobLost, match="job never was is unknown"):
+            await anext(watch)
+
+
+async def test_who_comes_after_the_end_sees_it_at_once(api: ApiSide) -> None:
+    job_id = await api.start("x")
+    await api.producer.cancel(job_id, "test_over")
+    async with api.producer.subscribe(job_id) as watch:
+        [ending] = [event async for event in watch]
+    assert isinstance(ending, Ending) and (ending.state, ending.code) == ("cancelled", "test_over")
