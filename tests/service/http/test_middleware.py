@@ -76,6 +76,7 @@ async def called(app: Any, *messages: dict[str, Any], headers: tuple[tuple[bytes
     received, sent = iter(messages), []
 
     async def receive() -> Any:
+        await asyncio.sleep(0.001)
         return next(received)
 
     async def send(message: Any) -> None:

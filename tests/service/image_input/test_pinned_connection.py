@@ -26,7 +26,7 @@ async def test_the_address_is_dialled_and_never_the_name() -> None:
 
 async def test_addresses_are_tried_in_turn() -> None:
     async with origin(OK) as server:
-        response = await get(server.port, "127.0.0.3", "127.0.0.2", "127.0.0.1")  # nobody listens on the first two
+        response = await get(server.port, "127.0.0.3", "127.0.0.1", "127.0.0.2")  # nobody listens on the others
         assert response.content == b"abc" and server.connections == 1
 
 

@@ -125,7 +125,7 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
 
 def test_while_draining_it_listens_answers_and_ends_cleanly() -> None:
     with running() as server:
-        thread, answers = server.ask_slowly(1.0)
+        thread, answers = server.ask_slowly(2.5)
         server.process.send_signal(signal.SIGTERM)
         assert httpx.get(f"{server.url}/draining", trust_env=False).json() is True, "new connections are heard"
         thread.join()
