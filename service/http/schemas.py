@@ -116,7 +116,9 @@ class PaintRequest(Request):
     )
     num_inference_steps: int = Field(50, ge=1, le=1000)
     guidance_scale: float = Field(7.5, ge=0, le=50)
-    size: str = Field("auto", pattern=r"^(auto|[1-9]\d{1,3}x[1-9]\d{1,3})$", description="`512x512`, or the default.")
+    size: str = Field(
+        "auto", pattern=r"^(auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3})$", description="`512x512`, or the default."
+    )
     seed: Seed | None = Field(None, description="Candidate i starts from seed + i. Absent: drawn, told in the answer.")
     output_format: PictureFormat = "png"
     output_compression: int = Field(100, ge=0, le=100, description="Quality of jpeg and webp; png is lossless.")

@@ -68,6 +68,7 @@ def test_generation_takes_over_every_field() -> None:
         (paint, {"partial_images": 1}, "partial_images needs stream, got partial_images 1 without it"),
         (paint, {"n": True}, "valid integer"),
         (paint, {"size": "0x64"}, "pattern"),
+        (paint, {"size": "5１2x64"}, "pattern"),
         (paint, {"size": "64x64 "}, "pattern"),
         (paint, {"size": "64x64\n"}, "pattern"),
         (paint, {"guidance_scale": float("nan")}, "finite number"),
