@@ -3,8 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from service.queue.heartbeat import last_model
 from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, scrape
+
+pytestmark = pytest.mark.own_process
 
 PICTURE = {"image_key": "tenant:digest", "image_size_px": 2}
 

@@ -1,9 +1,12 @@
 """GET /metrics: one scrape for a whole machine."""
 
+import pytest
+
 from service.core.settings import Settings
 from tests.service.web import Service, assert_error
 
 
+@pytest.mark.usefixtures("patient_scrapes")
 async def test_one_scrape_shows_the_api_and_every_worker(service: Service) -> None:
     await service.ask("stream 3")
     await service.client.post("/paint", json={"prompt": "x"})
