@@ -81,11 +81,6 @@ def test_a_configuration_tells_what_shapes_do_not(chat_file: Path, chat_config: 
     assert load_chat(chat_file).config == named.config  # beside the file
 
 
-def test_a_foreign_configuration_is_left_alone(chat_file: Path, chat_config: ChatConfig) -> None:
-    write_json(chat_file.parent / "config.json", {"model_type": "viscpmchatbee", "hidden_size": 1})
-    assert load_chat(chat_file).config == chat_config
-
-
 def test_vision_heads_that_no_shape_tells_are_asked_for(chat_tensors: Tensors, save: Save) -> None:
     narrow = {
         name: tensor[tuple(slice(0, 48 if size == 64 else None) for size in tensor.shape)]
@@ -134,14 +129,3 @@ def test_paint_ignores_what_is_none_of_its_parts(paint_file: Path, paint_tensors
     before = load_paint(paint_file).fingerprint
     torch.save(paint_tensors | {"vae.encoder.weight": torch.ones(3), "extra": torch.ones(1)}, paint_file)
     assert load_paint(paint_file).fingerprint != before  # it is another file, though
-
-
-@pytest.mark.parametrize("layout", ["own folder", "folder above"])
-def test_a_vae_may_lie_elsewhere(paint_file: Path, tmp_path: Path, layout: str) -> None:
-    folder = tmp_path / "sd" / "vae"
-    folder.parent.mkdir()
-    (paint_file.parent / "vae").rename(folder)
-    write_json(tmp_path / "sd" / "scheduler" / "scheduler_config.json", {"beta_start": 0.001})
-    loaded = load_paint(paint_file, vae=folder if layout == "own folder" else folder.parent)
-    assert loaded.vae.config.latent_channels == 4
-    assert loaded.scheduler_config == {"beta_start": 0.001}

@@ -10,22 +10,12 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.loading import load_chat, load_paint, open_checkpoint
-from models.checkpoints.tensor_files import CheckpointError
+from tests.models.checkpoints.refusals import refusal
 
 Tensors = dict[str, Tensor]
 Save = Callable[..., Path]
 
 LAYER_KEY = "llm.encoder.layers.1.ffn.ffn.w_in.w_0.weight"
-
-
-def refusal(load: Callable[..., object], *arguments: object, **options: object) -> str:
-    """The message, which must be one line."""
-    with pytest.raises(CheckpointError) as caught:
-        load(*arguments, **options)
-    message = str(caught.value)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 def test_missing_keys_are_named(chat_tensors: Tensors, save: Save) -> None:
@@ -136,48 +126,6 @@ def test_paths_that_lead_nowhere(tmp_path: Path, chat_file: Path, chat_tensors: 
     assert "found none" in refusal(load_chat, tmp_path / "empty")
     torch.save(chat_tensors, chat_file.parent / "second.bin")
     assert "found 2 of them: pytorch_model.v1.bin, second.bin" in refusal(load_chat, chat_file.parent)
-
-
-def test_vocabularies(chat_file: Path, tmp_path: Path) -> None:
-    entries = (chat_file.parent / "vocab.txt").read_text().split("\n")
-    other = tmp_path / "other.txt"
-    other.write_text("\n".join([*entries, "q"]))
-    assert refusal(load_chat, chat_file, other) == (
-        f"{other}: {len(entries) + 1} entries, but the embedding of {chat_file} has {len(entries)} rows"
-    )
-    other.write_text("\n".join(entries[1:]))
-    assert f"{other}: not a usable vocabulary: " in refusal(load_chat, chat_file, other)
-    other.write_bytes(b"\xff\xfe")
-    assert f"{other}: not a usable vocabulary: " in refusal(load_chat, chat_file, other)
-    assert refusal(load_chat, chat_file, tmp_path / "no.txt") == f"{chat_file}: no vocabulary at {tmp_path / 'no.txt'}"
-    (chat_file.parent / "vocab.txt").unlink()
-    assert "name one (VISCPM_CHAT_VOCAB or VISCPM_PAINT_VOCAB)" in refusal(load_chat, chat_file)
-
-
-def test_configurations(chat_file: Path) -> None:
-    config = chat_file.parent / "chat_config.json"
-    config.write_text("{")
-    assert refusal(load_chat, chat_file).startswith(f"{config}: not a readable JSON file (")
-    config.write_text("[1]")
-    assert refusal(load_chat, chat_file) == f"{config}: holds a list, expected an object"
-    config.write_text('{"llm": {"vocab_size": 3}}')
-    assert "no usable sizes: the CPM-Bee configuration lacks dim_model" in refusal(load_chat, chat_file)
-    config.unlink()
-    assert "image side 33 px is not a multiple of patch 8 px" in refusal(load_chat, chat_file, image_size_px=33)
-
-
-def test_a_missing_vae_names_its_setting(paint_file: Path, tmp_path: Path) -> None:
-    (paint_file.parent / "vae" / "config.json").rename(tmp_path / "config.json")
-    message = refusal(load_paint, paint_file)
-    assert "no VAE" in message
-    assert "set VISCPM_PAINT_VAE to a folder" in message
-    assert str(tmp_path / "nothing") in refusal(load_paint, paint_file, vae=tmp_path / "nothing")
-
-
-def test_a_broken_vae_is_named(paint_file: Path) -> None:
-    folder = paint_file.parent / "vae"
-    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"short")
-    assert refusal(load_paint, paint_file).startswith(f"{folder}: not a usable VAE (")
 
 
 def test_a_unet_that_cannot_be_is_refused(paint_file: Path) -> None:
