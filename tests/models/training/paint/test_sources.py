@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from models.datasets.caption_file import CaptionFile
 from models.training.paint.sources import picture_sources
 from tests.models.training.paint.pictures import SIDE_PX, Squares, write_pictures
 
@@ -19,15 +18,10 @@ def test_pictures_of_a_file_are_cut_square_and_held_out(tmp_path: Path) -> None:
     assert example.caption == Squares().picture(3, 0).caption
 
 
-def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "captions.json"
-    for text, message in (
-        ('{"image": "a.png"}', "expected a list"),
-        ("[]", "holds no pictures"),
-        ('[{"image": "a.png", "caption": "x"}]', "missing, such as a.png"),
-    ):
-        file.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            CaptionFile.read(file, tmp_path, SIDE_PX)
+def test_a_file_needs_the_folder_of_its_pictures_and_some_to_learn_from(tmp_path: Path) -> None:
+    file = tmp_path / "pictures" / "captions.json"
+    write_pictures(tmp_path / "pictures", count=3)
     with pytest.raises(ValueError, match="--images"):
         picture_sources(str(file), None, SIDE_PX, 0, 0)
+    with pytest.raises(ValueError, match="3 pictures, of which 3 are to be validated on"):
+        picture_sources(str(file), file.parent, SIDE_PX, 0, num_validation=3)
