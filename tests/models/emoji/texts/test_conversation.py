@@ -10,7 +10,6 @@ from models.emoji.scenes.renderer import Renderer
 from models.emoji.scenes.scene import Scene
 from models.emoji.texts.conversation import category_answer, draw_rounds, name_answer
 from models.emoji.texts.english import noun_phrase, sentence
-from models.emoji.texts.templates import QUESTIONS, TRANSLATE
 
 ENGLISH_NUMBERS = {"One.": 1, "Two.": 2, "Three.": 3, "Four.": 4}
 CHINESE_NUMBERS = {"一个。": 1, "两个。": 2, "三个。": 3, "四个。": 4}
@@ -106,35 +105,6 @@ def test_no_question_comes_twice_in_a_conversation(conversations: list[tuple[Sce
     for _, rounds in conversations:
         kinds = [asked.kind for asked in rounds if asked.kind != "translate"]
         assert len(set(kinds)) == len(kinds), rounds
-
-
-def test_every_kind_has_six_templates_and_more_in_each_language() -> None:
-    for kind, templates in QUESTIONS.items():
-        for language in ("en", "zh"):
-            texts = templates[language]  # type: ignore[index]
-            assert len(texts) >= 6 and len(set(texts)) == len(texts), (kind, language)
-    assert all(len(texts) >= 12 for texts in TRANSLATE.values())
-
-
-@pytest.mark.parametrize(
-    ("kind", "language", "template"),
-    [
-        ("name", "en", "What is this?"),
-        ("scene", "en", "What is in the picture?"),
-        ("scene", "en", "What do you see?"),
-        ("colour", "en", "What colour is the background?"),
-        ("name", "zh", "这是什么？"),
-        ("scene", "zh", "图里有什么？"),
-        ("follow_category", "en", "And its category?"),
-    ],
-)
-def test_what_people_would_try_first_is_among_the_templates(kind: str, language: str, template: str) -> None:
-    assert template in QUESTIONS[kind][language]  # type: ignore[index]
-
-
-def test_what_people_would_ask_next_is_among_the_templates() -> None:
-    assert {"Say it in Chinese.", "用中文怎么说？"} <= set(TRANSLATE["zh"])
-    assert {"Say it in English.", "用英文怎么说？"} <= set(TRANSLATE["en"])
 
 
 def test_a_description_names_things_and_ground(conversations: list[tuple[Scene, tuple[Round, ...]]]) -> None:
