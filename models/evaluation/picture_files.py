@@ -27,7 +27,7 @@ def read_picture(file: Path) -> Image.Image:
     try:
         with Image.open(file) as picture:
             return ImageOps.exif_transpose(picture).convert("RGB")
-    except OSError as error:  # Pillow's own for an unknown format is one
+    except (OSError, Image.DecompressionBombError) as error:  # Pillow's own for an unknown format is an OSError
         raise EvaluationError(f"{file}: cannot be read as a picture: {error}") from None
 
 

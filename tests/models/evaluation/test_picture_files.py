@@ -69,6 +69,13 @@ def test_half_a_picture_is_none(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.png")
 
 
+def test_a_picture_of_more_pixels_than_pillow_unpacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves(64, 64).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(EvaluationError, match=r"a\.png: cannot be read as a picture: Image size \(4096 pixels\)"):
+        read_picture(tmp_path / "a.png")
+
+
 def test_the_largest_square_of_the_middle_is_kept() -> None:
     picture = Image.new("RGB", (60, 20), "white")
     picture.paste(halves(20, 20), (20, 0))
