@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from models.datasets.examples import CaptionedPicture
 
@@ -40,13 +40,13 @@ class CaptionFile:
         return len(self.rows)
 
     def picture(self, index: int, epoch: int) -> CaptionedPicture:
-        """The same in every epoch. Raises ValueError for a file that is no picture."""
+        """The same in every epoch, and upright. Raises ValueError for a file that is no picture."""
         name, caption = self.rows[index]
         try:
             with Image.open(self.folder / name) as opened:
-                picture = opened.convert("RGB")
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{self.folder / name}: not a picture") from error
+                picture = ImageOps.exif_transpose(opened).convert("RGB")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{self.folder / name}: not a readable picture ({error})") from error
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
         box = (left, top, left + side, top + side)

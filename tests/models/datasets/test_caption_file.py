@@ -53,10 +53,26 @@ def test_the_middle_square_is_what_is_left(tmp_path: Path, size: tuple[int, int]
     assert np.abs(pixels.astype(int) - (0, 255, 0)).max() < 32
 
 
-def test_a_file_that_is_no_picture_is_named_when_it_is_read(tmp_path: Path) -> None:
-    source = CaptionFile.read(write(tmp_path, a=striped(8, 8)), tmp_path, SIDE_PX)
-    (tmp_path / "a.png").write_text("nothing")
-    with pytest.raises(ValueError, match=r"a\.png: not a picture"):
+def test_a_turned_picture_is_upright(tmp_path: Path) -> None:
+    """As the service, the evaluation and the other source of files read it."""
+    turned = Image.new("RGB", (16, 16), "blue")
+    turned.paste((255, 0, 0), (0, 0, 8, 16))
+    file = write(tmp_path, a=turned)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned.save(tmp_path / "a.png", exif=exif)
+    pixels = CaptionFile.read(file, tmp_path, SIDE_PX).picture(0, 0).pixels
+    assert (pixels[0] == (255, 0, 0)).all() and (pixels[-1] == (0, 0, 255)).all()
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 7, 60, 1500])
+def test_a_file_that_is_no_picture_is_named_when_it_is_read(tmp_path: Path, kept_bytes: int) -> None:
+    noise = Image.effect_noise((64, 64), 90)
+    source = CaptionFile.read(write(tmp_path, a=noise), tmp_path, SIDE_PX)
+    content = (tmp_path / "a.png").read_bytes()
+    assert len(content) > 2000
+    (tmp_path / "a.png").write_bytes(content[:kept_bytes])
+    with pytest.raises(ValueError, match=r"a\.png: not a readable picture \("):
         source.picture(0, 0)
 
 
