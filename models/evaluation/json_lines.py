@@ -90,7 +90,8 @@ class Journal:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there as a whole or not at all."""
+    """Writes a file, and the folder that it lies in, so that it is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("wb") as file:
         file.write(data)

@@ -38,6 +38,7 @@ from models.evaluation.emoji.painting import Painting, PaintSettings, paint_name
 from models.evaluation.emoji.report import Outcome, Requirement, Score, check, outcome_line, table
 from models.evaluation.emoji.scores import answer_scores, classifier_scores, is_weak, name_records, painting_scores
 from models.evaluation.errors import EvaluationError
+from models.evaluation.json_lines import write_whole
 from models.jobs import ChatGeneration, JobRejected, Model, PaintJob
 from models.networks.cpm_bee.folding import fold_scalings
 
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json == "-":
             sys.stdout.write(text)
         else:
-            Path(options.json).write_text(text, encoding="utf-8")
+            write_whole(Path(options.json), text.encode("utf-8"))
     if options.plots:
         from models.evaluation.emoji.plots import write_plots
 

@@ -103,7 +103,6 @@ class FrechetDistance:
         """Writes the real pictures' sums, with what they were made by."""
         tensors = {name: getattr(self._metric, name).cpu().contiguous() for name in _STATES}
         about = {**self._about(), "source": source, "format": STATISTICS_FORMAT}
-        file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, save(tensors, metadata={name: json.dumps(value) for name, value in about.items()}))
 
     def load_real(self, file: Path) -> str:

@@ -41,8 +41,9 @@ def found(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """The JSON of one whole run, and in `folder` where its plots are."""
     folder = tmp_path_factory.mktemp("run")
     flags = ["--classifier", str(checkpoint / "classifier.safetensors"), "--steps", "2"]
-    assert evaluate(checkpoint, *flags, "--json", str(folder / "run.json"), "--plots", str(folder)) == 0
-    return {**json.loads((folder / "run.json").read_text(encoding="utf-8")), "folder": folder}
+    file = folder / "results" / "run.json"  # a folder that is not there yet
+    assert evaluate(checkpoint, *flags, "--json", str(file), "--plots", str(folder)) == 0
+    return {**json.loads(file.read_text(encoding="utf-8")), "folder": folder}
 
 
 def test_the_json_says_what_was_measured_and_with_what(found: dict[str, Any]) -> None:
