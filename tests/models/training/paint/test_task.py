@@ -1,6 +1,5 @@
 """Training Paint: what is trained, the loss, resumption, and that what is exported paints what was trained."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,40 +9,22 @@ from torch import Tensor
 
 from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.checkpoints.loading import load_paint
-from models.checkpoints.tensor_files import CheckpointError
 from models.engines.paint.denoise import make_scheduler
 from models.engines.paint.prompt import paint_tree
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.paint.config import SD21_BASE_SCHEDULER
 from models.training.cli import main
 from models.training.logs import STEPS_FILE, VALIDATION_FILE, read_rows
-from models.training.paint.batch import collate_pictures
-from models.training.paint.noise import DiffusionDraws, draw_diffusion
+from models.training.paint.noise import draw_diffusion
 from models.training.paint.samples import paint_samples
 from models.training.paint.start import NOISE, VELOCITY, PaintStart, paint_from_sizes
 from models.training.paint.task import PaintSettings, PaintTask, choose_trained, snr_weights
 from models.training.task import Position
-from tests.models.training.paint.pictures import CAPTIONS, SIDE_PX, Squares, write_pictures, write_start
+from tests.models.training.paint.pictures import CAPTIONS, SIDE_PX, Squares, write_pictures
 
 POSITIONS = [Position(index=place, epoch=0, step=2, place=place) for place in range(4)]
 CROSS_ATTENTION = {"to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight", "to_out.0.bias"}
 SCALING_FACTOR = 0.7
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return write_start(tmp_path_factory.mktemp("paint") / "start")
-
-
-@pytest.fixture
-def start(files: dict[str, Path]) -> PaintStart:
-    """Random weights, those that training from scratch begins with at 0 included."""
-    found = paint_from_sizes(files["sizes"], files["vocabulary"], files["vae"], seed=0)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in found.model.unet.parameters():
-        if not parameter.any():
-            parameter.data.normal_(0, 0.05, generator=generator)
-    return found
 
 
 def make_task(start: PaintStart, settings: PaintSettings | None = None, pictures: Path | None = None) -> PaintTask:
@@ -121,20 +102,6 @@ def predict_as_in_painting(start: PaintStart, latents: Tensor, timestep: Tensor,
     return predicted
 
 
-def test_an_empty_caption_keeps_the_length_of_the_one_it_stands_for(start: PaintStart) -> None:
-    pictures = [Squares().picture(index, 0) for index in range(4)]
-    noise = torch.zeros(4, 4, 4, 4)
-    full = collate_pictures(pictures, start.tokenizer, DiffusionDraws((False,) * 4, torch.zeros(4), noise, noise))
-    some = collate_pictures(
-        pictures, start.tokenizer, DiffusionDraws((True, False, True, False), torch.zeros(4), noise, noise)
-    )
-    assert torch.equal(full.text_mask, some.text_mask)
-    assert torch.equal(full.text_mask.sum(dim=1), full.texts.lengths)
-    assert some.texts.lengths[0] < full.texts.lengths[0]
-    assert torch.equal(some.texts.ids[1], full.texts.ids[1])
-    assert len(set(full.texts.lengths.tolist())) > 1
-
-
 def test_min_snr_weighting() -> None:
     schedule = make_scheduler(SD21_BASE_SCHEDULER, 0)
     timesteps = torch.tensor([0, 300, 999])
@@ -147,17 +114,6 @@ def test_min_snr_weighting() -> None:
     velocity = make_scheduler({**SD21_BASE_SCHEDULER, "prediction_type": VELOCITY}, 0)
     expected = torch.minimum(snr, torch.tensor(5.0)) / (snr + 1)
     torch.testing.assert_close(snr_weights(velocity, timesteps, 5.0), expected, rtol=1e-3, atol=1e-6)
-
-
-def test_sizes_may_say_what_is_predicted(files: dict[str, Path], tmp_path: Path) -> None:
-    sizes = json.loads(files["sizes"].read_text())
-    for prediction in (NOISE, VELOCITY):
-        (tmp_path / "sizes.json").write_text(json.dumps({**sizes, "scheduler": {"prediction_type": prediction}}))
-        start = paint_from_sizes(tmp_path / "sizes.json", files["vocabulary"], files["vae"], seed=0)
-        assert start.scheduler_config == {**SD21_BASE_SCHEDULER, "prediction_type": prediction}
-    (tmp_path / "sizes.json").write_text(json.dumps({**sizes, "scheduler": {"prediction_type": "sample"}}))
-    with pytest.raises(CheckpointError, match="prediction_type is sample, allowed are epsilon and v_prediction"):
-        paint_from_sizes(tmp_path / "sizes.json", files["vocabulary"], files["vae"], seed=0)
 
 
 @pytest.mark.whole_run
@@ -246,11 +202,3 @@ def test_a_checkpoint_is_trained_on_with_its_language_model_frozen(
 def test_draws_for_validation_are_fixed() -> None:
     draws = [draw_diffusion(POSITIONS, 500_009, (4, 4, 4), 1000, 0.0) for _ in range(2)]
     assert torch.equal(draws[0].noise, draws[1].noise)
-
-
-def test_flags_that_do_not_fit_are_refused(
-    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--data", "emoji", "--output", str(tmp_path), "--steps", "1"]
-    assert main(["paint", "--init", str(files["sizes"]), *flags]) == 1
-    assert "--vocabulary" in capsys.readouterr().err
