@@ -235,9 +235,12 @@ def check_half(fixtures: Fixtures, report: Report) -> None:
 
 
 def find_prompt(fixtures: Fixtures, prompt_index: int) -> dict[str, Any]:
-    """Image, context and question of a numbered prompt."""
-    rows = (row for content in fixtures.json("beam.json").values() for row in content["rows"])
-    return next(row for row in rows if row["prompt_index"] == prompt_index)
+    """Image, context and question of a numbered prompt. Raises ValueError for one that beam.json does not hold."""
+    for content in fixtures.json("beam.json").values():
+        for row in content["rows"]:
+            if row["prompt_index"] == prompt_index:
+                return row
+    raise ValueError(f"beam.json has no prompt {prompt_index}")
 
 
 def generation_of(hyperparameters: dict[str, Any]) -> ChatGeneration:

@@ -139,6 +139,8 @@ def test_hyperparameters_of_the_reference_are_ours() -> None:
 def test_a_prompt_is_found_by_its_number_in_whatever_set_it_is() -> None:
     fixtures = Fixtures(REFERENCE, CPU, torch.float32)
     assert find_prompt(fixtures, 0)["question"] == "What is in the image?"
+    with pytest.raises(ValueError, match=r"^beam\.json has no prompt 10000$"):
+        find_prompt(fixtures, 10_000)
 
 
 @pytest.mark.parametrize(
