@@ -60,6 +60,24 @@ def test_one_number_that_is_off_fails_its_line(
     assert run_checks(CHECKS, folder, file).failed == [failed]
 
 
+@pytest.mark.parametrize(
+    "field", ["input_ids", "input_id_subs", "input_pos", "context", "segment_ids", "num_segments", "sample_idx"]
+)
+def test_every_array_of_a_prompt_is_compared(tmp_path: Path, field: str) -> None:
+    folder = copy_reference(tmp_path / "wrong")
+    change_json(folder / "batch.json", add("model_input", field, 1, -1))
+    assert run_checks(CHECKS, folder, "batch.json").failed == [f"batch model_input {field}"]
+
+
+@pytest.mark.parametrize(
+    "field", ["input_ids", "input_id_subs", "context", "segment_ids", "num_segments", "sample_ids", "span"]
+)
+def test_every_array_of_a_text_is_compared(tmp_path: Path, field: str) -> None:
+    folder = copy_reference(tmp_path / "wrong")
+    change_json(folder / "paint_text.json", add(1, "cond", field, 2))
+    assert run_checks(CHECKS, folder, "paint_text.json").failed == [f"paint_text[1] cond {field}"]
+
+
 @pytest.mark.parametrize("name", ["target", "input_ids", "length", "ext_table_ids", "ext_table_sub", "image_bound"])
 def test_what_is_learnt_is_compared_whole(tmp_path: Path, name: str) -> None:
     folder = copy_reference(tmp_path / "wrong")
