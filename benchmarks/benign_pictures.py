@@ -19,7 +19,7 @@ from PIL import Image
 
 from models.emoji.drawings import Drawings
 from models.emoji.names import GROUPS, emoji_names
-from safety.image_onnx import load_box_screens
+from safety.image.onnx import load_bundled_screens
 from safety.policy import load_policy
 from safety.verdict import Finding, Verdict
 
@@ -58,7 +58,7 @@ def emoji(count: int) -> Iterator[tuple[str, Image.Image]]:
 
 
 def judge(pictures: list[tuple[str, Image.Image]]) -> list[tuple[str, Verdict]]:
-    policy, screens, judged = load_policy(), load_box_screens(), []
+    policy, screens, judged = load_policy(), load_bundled_screens(), []
     for name, picture in pictures:
         small = picture.resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BICUBIC)
         findings = [Finding(screen.name, screen.scores([small])[0]) for screen in screens]

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from safety.evaluate import LABELLED_DIR, read_labelled
-from safety.rule_files import read_rules
-from safety.text_lists import read_lists
-from safety.text_normalise import fold, readings, separate
-from safety.text_rules import TextRules
+from safety.text.lists import read_lists
+from safety.text.normalise import fold, readings, separate
+from safety.text.rule_files import read_rules
+from safety.text.rules import TextRules
 
 BATCH = 32
 ROUNDS = 7

@@ -2,7 +2,7 @@
 
 Covered: image screens side by side, each once for the same content; the prompt checker where one is configured. A
 screen that fails fails its batch: there is no finding without all of them.
-Not covered: the rules for text, which run where the text is (`text_rules.py`), and what follows from findings
+Not covered: the rules for text, which run where the text is (text/rules.py), and what follows from findings
 (`policy.py`).
 """
 
@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from safety.image_screen import ImageScreen, Pixels
-from safety.text_screen import CHECKER, PromptChecker
+from safety.image.screen import ImageScreen, Pixels
+from safety.text.screen import CHECKER, PromptChecker
 from safety.verdict import Finding
 
 
@@ -109,13 +109,15 @@ def load_engine(
     # By name: which of these libraries are there is the installation's choice
     screens: list[ImageScreen]
     if image_checker:
-        module = importlib.import_module("safety.image_compvis")
+        module = importlib.import_module("safety.image.compvis")
         screens = [module.CompVisChecker(Path(image_checker), device)]
     else:
-        screens = importlib.import_module("safety.image_onnx").load_box_screens()
+        screens = importlib.import_module("safety.image.onnx").load_bundled_screens()
     checker: PromptChecker | None = None
     if prompt_checker:
-        checker = importlib.import_module("safety.bert_checker").BertChecker(Path(prompt_checker), device, unsafe_label)
+        checker = importlib.import_module("safety.text.bert_checker").BertChecker(
+            Path(prompt_checker), device, unsafe_label
+        )
     engine = SafetyEngine(screens, checker, max_jobs)
     engine.admit("first", Content("first", Pixels(bytes(3 * 64 * 64), 64, 64)))  # libraries set themselves up now
     engine.step()

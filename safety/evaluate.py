@@ -20,8 +20,8 @@ from typing import NamedTuple
 import msgspec
 
 from safety.policy import Policy, load_policy
-from safety.text_rules import load_text_rules
-from safety.text_screen import TextScreen
+from safety.text.rules import load_text_rules
+from safety.text.screen import TextScreen
 from safety.verdict import Stage
 
 LABELLED_DIR = Path(__file__).with_name("labelled")

@@ -18,10 +18,10 @@ from typing import Any
 from PIL import Image, PngImagePlugin  # noqa: F401 - the plugin registers with Pillow on import
 
 from models.jobs import Generated, SafetyJob, SafetyResult, ScreenFinding
-from safety.image_screen import Pixels
+from safety.image.screen import Pixels
 from safety.policy import Policy, load_policy
-from safety.text_rules import load_text_rules
-from safety.text_screen import TextScreen
+from safety.text.rules import load_text_rules
+from safety.text.screen import TextScreen
 from safety.verdict import Finding, Picture, ScreenOffline, Stage, Verdict
 from service.core.errors import BusUnavailable, Deadline, JobLost, QueueFull, Unavailable
 from service.core.metrics import Metrics

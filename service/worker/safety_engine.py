@@ -20,7 +20,7 @@ from models.jobs import (
     SafetyResult,
     ScreenFinding,
 )
-from safety.image_screen import Pixels
+from safety.image.screen import Pixels
 
 
 class ScreeningEngine:

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from safety import image_onnx
 from safety.categories import CATEGORIES, OPENAI_CATEGORIES, PROFANITY, UNSAFE
-from safety.text_rules import load_text_rules
+from safety.image.onnx import load_bundled_screens
+from safety.text.rules import load_text_rules
 
 
 def test_openais_are_named_as_openai_names_them() -> None:
@@ -18,7 +18,7 @@ def test_openais_are_named_as_openai_names_them() -> None:
 def test_the_bundled_screens_judge_every_category_and_no_other() -> None:
     judged = set(load_text_rules().categories)
     picture = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
-    for screen in image_onnx.load_box_screens():
+    for screen in load_bundled_screens():
         judged |= set(screen.scores([picture])[0])
     assert judged <= CATEGORIES
     assert CATEGORIES - judged == {UNSAFE}, "that one is the prompt checker's, which is configured"

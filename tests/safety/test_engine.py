@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from safety.engine import Content, SafetyEngine, load_engine
-from safety.image_screen import Pixels
+from safety.image.screen import Pixels
 from safety.verdict import Finding
 
 RED, BLUE = Pixels(b"\xff\0\0", 1, 1), Pixels(b"\0\0\xff", 1, 1)

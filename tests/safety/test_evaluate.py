@@ -20,8 +20,8 @@ from safety.evaluate import (
     tables,
 )
 from safety.policy import load_policy
-from safety.text_rules import load_text_rules
-from safety.text_screen import TextScreen
+from safety.text.rules import load_text_rules
+from safety.text.screen import TextScreen
 
 
 @pytest.fixture(scope="module")

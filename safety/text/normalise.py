@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
-from safety.language import HAN
+from safety.text.language import HAN
 
 # Letters that look Latin, in lower case, each pair written together.
 _LOOK_ALIKES = (

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from safety.rule_files import Rule, RuleBook, RuleError
-from safety.text_lists import EVERYDAY_SCORE, LISTS_DIR, read_lists
-from safety.text_rules import load_text_rules
+from safety.text.lists import EVERYDAY_SCORE, LISTS_DIR, read_lists
+from safety.text.rule_files import Rule, RuleBook, RuleError
+from safety.text.rules import load_text_rules
 
 
 def test_everyday_words_of_the_lists_score_low_and_single_letters_nothing() -> None:

@@ -7,15 +7,15 @@ Not covered: other languages than English and Chinese, which only the words that
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from safety.language import Language, language_of
-from safety.text_rules import NAME, TextRules
+from safety.text.language import Language, language_of
+from safety.text.rules import NAME, TextRules
 from safety.verdict import Finding
 
 CHECKER = "prompt-checker"
 
 
 class PromptChecker(Protocol):
-    """A classifier of Chinese prompts, loaded where its libraries may be: `safety.bert_checker`."""
+    """A classifier of Chinese prompts, loaded where its libraries may be: `safety.text.bert_checker`."""
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]: ...
 

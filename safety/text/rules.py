@@ -1,7 +1,7 @@
 """The bundled text screen: packaged word lists and our reviewed rules, in English and Chinese.
 
 Covered: terms and verb-with-object patterns of the rule files and lists, in any of the spellings that
-`text_normalise.py` undoes; both languages in one text; phrases that only look unsafe.
+`normalise.py` undoes; both languages in one text; phrases that only look unsafe.
 Not covered: meaning. Irony, stories told around a harm, euphemisms that are not listed, other languages, and what
 several harmless messages ask together pass.
 """
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
-from safety.rule_files import Rule, RuleBook, read_rules
-from safety.text_lists import read_lists
-from safety.text_normalise import fold, readings, separate
+from safety.text.lists import read_lists
+from safety.text.normalise import fold, readings, separate
+from safety.text.rule_files import Rule, RuleBook, read_rules
 
 NAME = "rules"
 # Of letters that stand alone, the part that known words must cover: "therapist" holds "rapist", and is known itself.

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from safety.text_normalise import fold, readings, separate
+from safety.text.normalise import fold, readings, separate
 
 
 @pytest.mark.parametrize(

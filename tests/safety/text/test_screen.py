@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from safety.policy import TEXT_SCREENS
-from safety.rule_files import Rule, RuleBook
-from safety.text_rules import TextRules
-from safety.text_screen import TextScreen
+from safety.text.rule_files import Rule, RuleBook
+from safety.text.rules import TextRules
+from safety.text.screen import TextScreen
 
 RULES = TextRules(RuleBook({"bomb": ("bomb", "炸弹")}, (Rule("r", "illicit", 1.0, ("bomb",)),), (), ("illicit",)))
 

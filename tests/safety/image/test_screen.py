@@ -6,9 +6,9 @@ from inspect import signature
 import pytest
 from PIL import Image
 
-from safety.image_compvis import CompVisChecker
-from safety.image_onnx import ImageSafetyClassifier, OpenNsfw
-from safety.image_screen import ImageScreen, Pixels
+from safety.image.compvis import CompVisChecker
+from safety.image.onnx import ImageSafetyClassifier, OpenNsfw
+from safety.image.screen import ImageScreen, Pixels
 from safety.policy import IMAGE_SCREENS
 from tests.safety.pictures import scene
 

@@ -1,6 +1,6 @@
 """What an image screen is, and the pixels that it gets.
 
-Covered here: the shape alone. Screens: `image_onnx.py`, bundled; `image_compvis.py`, the release's.
+Covered here: the shape alone. Screens: `onnx.py`, bundled; `compvis.py`, the release's.
 """
 
 from collections.abc import Sequence

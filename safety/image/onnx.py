@@ -64,7 +64,7 @@ class OpenNsfw:
         return [{"sexual": float(sexual)} for _, sexual in probabilities]
 
 
-def load_box_screens() -> list[ImageSafetyClassifier | OpenNsfw]:
+def load_bundled_screens() -> list[ImageSafetyClassifier | OpenNsfw]:
     """Both. Raises WeightsMissing."""
     return [ImageSafetyClassifier(), OpenNsfw()]
 

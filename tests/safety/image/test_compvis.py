@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from safety.image_compvis import CompVisChecker
+from safety.image.compvis import CompVisChecker
 from tests.safety.pictures import scene
 
 

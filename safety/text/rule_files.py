@@ -1,7 +1,7 @@
 """The rule files: words of one kind of harm, and the patterns of them that are unsafe.
 
 Covered: reading `safety/rules/*.yaml`, checking them, and writing out the forms of English words.
-Not covered: what the patterns find in a text (`text_rules.py`).
+Not covered: what the patterns find in a text (`rules.py`).
 
 A file names its category, words in sets by language, rules over the sets, and phrases that are safe though they hold
 such words. A rule is a set's name, or names joined by `>` (then) and `+` (near, in any order), each with the most
@@ -18,7 +18,7 @@ import yaml
 
 from safety.categories import CATEGORIES
 
-RULES_DIR = Path(__file__).parent / "rules"
+RULES_DIR = Path(__file__).parents[1] / "rules"
 LANGUAGES = ("en", "zh")
 USUAL_GAP_CHARS = {"en": 28, "zh": 8}
 SHARED = "words"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from safety.rule_files import RuleBook, RuleError, read_rules
+from safety.text.rule_files import RuleBook, RuleError, read_rules
 
 WORDS = """
 words:

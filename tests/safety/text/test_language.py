@@ -2,7 +2,7 @@
 
 import pytest
 
-from safety.language import language_of
+from safety.text.language import language_of
 
 
 @pytest.mark.parametrize(

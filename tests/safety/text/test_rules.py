@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from safety.rule_files import Rule, RuleBook, read_rules
-from safety.text_lists import read_lists
-from safety.text_normalise import fold, separate
-from safety.text_rules import TextRules, load_text_rules
+from safety.text.lists import read_lists
+from safety.text.normalise import fold, separate
+from safety.text.rule_files import Rule, RuleBook, read_rules
+from safety.text.rules import TextRules, load_text_rules
 
 THRESHOLD = 0.7
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from safety.categories import CATEGORIES
-from safety.rule_files import RULES_DIR, Rule, RuleBook, RuleError
+from safety.text.rule_files import RULES_DIR, Rule, RuleBook, RuleError
 
 LISTS_DIR = RULES_DIR / "lists"
 EVERYDAY_SCORE = 0.4
@@ -55,7 +55,7 @@ def _sorted(review: dict[str, Any], listed: list[str]) -> dict[tuple[str, float]
     """A list's words by category and score.
 
     One letter or character alone says nothing. A word written with signs is left out: its signs would fall away, and
-    `text_normalise.py` reads it as the word that is meant.
+    `normalise.py` reads it as the word that is meant.
     """
     reviewed = {str(word): category for category, words in review["categories"].items() for word in words}
     everyday = {str(word) for word in review["everyday"]}

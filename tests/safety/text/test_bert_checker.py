@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, pipeline
 
-from safety.bert_checker import BertChecker
 from safety.policy import load_policy
+from safety.text.bert_checker import BertChecker
 from safety.verdict import Finding
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"画一只猫坏人刀血风景山水"]
