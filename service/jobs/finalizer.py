@@ -29,6 +29,11 @@ from service.queue.record import Ending, TurnAppend
 _log = logging.getLogger(__name__)
 
 _RETRY_S = (0.1, 0.2, 0.5, 1.0)  # between two tries of a screen that is away
+_MAX_ADOPTED = 8  # abandoned results at once: each is held in memory meanwhile
+
+
+class _LeaseLost(Exception):
+    """The result is no longer this process': its job has ended, or another process is at it."""
 
 
 class Finalizer:
@@ -41,6 +46,7 @@ class Finalizer:
         self._labels = labels
         self._renew_s = producer.settings.lease_s / 3
         self._runs: dict[str, asyncio.Task[Outcome | None]] = {}  # by job id
+        self._adopted: set[str] = set()  # by sweeps
 
     async def close(self) -> None:
         """What is not done is left to other processes, which take it at once when this one says that it leaves."""
@@ -68,10 +74,13 @@ class Finalizer:
         return await asyncio.shield(run)
 
     async def adopt_abandoned(self) -> int:
-        """Finalize the results whose process is gone; how many there were."""
-        job_ids = [job_id for job_id in await self._producer.abandoned() if job_id not in self._runs]
-        await asyncio.gather(*(self.adopt(job_id) for job_id in job_ids))
-        return len(job_ids)
+        """Begin to finalize results whose process is gone; how many. Waits for none: a screen may be away."""
+        abandoned = [job_id for job_id in await self._producer.abandoned() if job_id not in self._runs]
+        begun = abandoned[: _MAX_ADOPTED - len(self._adopted)]
+        for job_id in begun:
+            self._start(job_id, self._adopt(job_id))
+        self._adopted |= set(begun)
+        return len(begun)
 
     async def refuse_inputs(self, job_id: str, verdict: Verdict) -> None:
         """End a job that must not be queued."""
@@ -97,6 +106,7 @@ class Finalizer:
 
     def _done(self, job_id: str, run: "asyncio.Task[Outcome | None]") -> None:
         self._runs.pop(job_id, None)
+        self._adopted.discard(job_id)
         if not run.cancelled():
             run.exception()  # seen, also where all who waited have left
 
@@ -111,7 +121,7 @@ class Finalizer:
 
     async def _run(
         self, job_id: str, intent: Intent, generated: Generated, deadline_s: float | None, sent: str
-    ) -> Outcome:
+    ) -> Outcome | None:
         if isinstance(intent, SafetyIntent):  # of a screening that nobody waits for any more
             return await self._end(job_id, Ending("done"), None)
         result = generated.result
@@ -120,6 +130,8 @@ class Finalizer:
             try:
                 moderated = await self._moderated(job_id, intent, result, deadline_s)
                 ending, answer, turn = await self._ending(job_id, intent, result, moderated, sent)
+            except _LeaseLost:
+                return await self._standing(job_id)
             except ScreenFailed as error:
                 ending, answer, turn = Ending("failed", ScreenUnavailable.code, str(error)), None, None
             except Exception:
@@ -131,7 +143,7 @@ class Finalizer:
     async def _moderated(
         self, job_id: str, intent: ChatIntent | PaintIntent, result: ChatResult | PaintResult, deadline_s: float | None
     ) -> Moderated:
-        """Raises ScreenFailed: a screen is broken, or still away at the deadline."""
+        """Raises ScreenFailed: a screen is broken, or still away at the deadline; and _LeaseLost meanwhile."""
         output = output_of(result, intent)
         tries = 0
         while True:
@@ -146,6 +158,9 @@ class Finalizer:
                     _log.warning("job %s waits for its screening: %s", job_id, error)
             tries += 1
             await asyncio.sleep(wait_s)
+            with suppress(BusUnavailable):
+                if not await self._producer.renew_result(job_id):
+                    raise _LeaseLost
 
     async def _ending(
         self,
@@ -180,11 +195,14 @@ class Finalizer:
 
     async def _end(self, job_id: str, ending: Ending, answer: Answer | None, turn: TurnAppend | None = None) -> Outcome:
         """Write the ending; the one that stands, where the job had ended already."""
-        if not await self._producer.finish(job_id, ending, turn):
-            record = await self._producer.record(job_id)
-            if record is not None and record.ending is not None:
-                return outcome_of(record.ending, record.kind)
-        return Outcome(ending, answer)
+        if await self._producer.finish(job_id, ending, turn):
+            return Outcome(ending, answer)
+        return await self._standing(job_id) or Outcome(ending, answer)
+
+    async def _standing(self, job_id: str) -> Outcome | None:
+        """The outcome of a job that has ended."""
+        record = await self._producer.record(job_id)
+        return None if record is None or record.ending is None else outcome_of(record.ending, record.kind)
 
     @contextmanager
     def _kept_lease(self, job_id: str) -> Iterator[None]:

@@ -1,7 +1,9 @@
 """From a result to its ending: once, whoever asks and however many, and by another process where the first is gone."""
 
 import asyncio
+from contextlib import suppress
 
+import msgspec
 import pytest
 import redis.asyncio
 
@@ -9,6 +11,7 @@ from models.jobs import ChatJob, PaintJob
 from service.core.settings import Settings
 from service.jobs.answers import Outcome, PaintResponse, answer_of
 from service.jobs.sweeper import Sweeper
+from service.queue.record import Ending
 from tests.service.jobs.rig import (
     ApiProcess,
     WordScreens,
@@ -163,3 +166,60 @@ async def test_there_is_nothing_to_adopt_without_a_result(api: ApiProcess, chat_
         await api.submit(ChatJob(job_id="job", question="q"))
         await chat_worker.take()
     assert await api.finalizer.adopt("job") is None
+
+
+async def test_a_client_that_leaves_while_a_screen_is_away_ends_the_waiting(
+    api: ApiProcess, screens: WordScreens, paint_worker: WorkerSide
+) -> None:
+    stream = await api.submit(PaintJob(job_id="job", prompt="p"))
+    await paint_worker.take()
+    screens.is_away = True
+    await paint_worker.say(painted("one", "two"))
+    waiting = asyncio.create_task(stream.outcome())
+    await eventually(lambda: len(screens.seen) >= 3)
+    await api.queue.cancel("job", "client_gone")
+    assert (await asyncio.wait_for(waiting, 5)).ending.state == "cancelled"
+    stream.close()
+
+
+async def test_a_lease_that_another_process_took_is_left_to_it(
+    client: "redis.asyncio.Redis", api: ApiProcess, settings: Settings, screens: WordScreens, paint_worker: WorkerSide
+) -> None:
+    """As a process that froze for longer than its lease: it must not fail what the other one is about to finish."""
+    stream = await api.submit(PaintJob(job_id="job", prompt="p"))
+    await paint_worker.take()
+    screens.is_away = True
+    await paint_worker.say(painted("one", "two"))
+    waiting = asyncio.create_task(stream.outcome())
+    await eventually(lambda: len(screens.seen) >= 3)
+    await client.hset("job:job", "finalizer", "another")
+    await client.zadd("pending_moderation", {"job": 4e15})
+    await asyncio.sleep(1.5)
+    record = await api.producer.record("job")
+    assert record is not None and record.state == "generated" and not waiting.done()
+    await api.producer.finish("job", Ending("done", body=b""))
+    with suppress(msgspec.DecodeError):  # that process' answer, which is none here
+        await waiting
+    stream.close()
+
+
+async def test_a_sweep_waits_for_no_screen(
+    client: "redis.asyncio.Redis", api: ApiProcess, settings: Settings, screens: WordScreens, chat_worker: WorkerSide
+) -> None:
+    async with api_process(client, settings, process_id="api-2") as dying:
+        for number in range(10):
+            await dying.submit(ChatJob(job_id=str(number), question="q"))
+            await chat_worker.take()
+            await chat_worker.say(answered("fine"))
+    screens.is_away = True
+    async with asyncio.timeout(2):
+        assert await api.finalizer.adopt_abandoned() == 8  # as many as are held in memory at once
+        assert await api.finalizer.adopt_abandoned() == 0
+    screens.is_away = False
+
+    async def are_all_done() -> bool:
+        await api.finalizer.adopt_abandoned()
+        states = [await client.hget(f"job:{number}", "state") for number in range(10)]
+        return states == [b"done"] * 10
+
+    await eventually(are_all_done)
