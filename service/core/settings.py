@@ -15,6 +15,12 @@ MetadataKind = Literal["text", "xmp", "exif", "aigc"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 _MIB = 2**20
+# Until 0.2: where engines were before, for environments that name them
+_MOVED_ENGINES = {
+    "models.chat.engine:create_engine": "models.engines.chat.engine:create_engine",
+    "models.paint.engine:create_engine": "models.engines.paint.engine:create_engine",
+    "service.safety_engine:create_engine": "service.worker.safety_engine:create_engine",
+}
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
 
 
@@ -146,6 +152,11 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is no host: lower-case ASCII without scheme, port or wildcard is allowed")
         return hosts
+
+    @field_validator("chat_engine", "paint_engine", "safety_engine")
+    @classmethod
+    def _follow_moved_engines(cls, name: str) -> str:
+        return _MOVED_ENGINES.get(name, name)
 
     @field_validator("cuda_memory_cpmbee_max")
     @classmethod

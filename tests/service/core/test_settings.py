@@ -81,3 +81,11 @@ def test_limits_are_each_kinds_own() -> None:
     assert [settings.slots(kind) for kind in ("chat", "paint", "safety")] == [4, 4, 5]  # type: ignore[arg-type]
     assert [settings.retained_s(kind) for kind in ("chat", "paint", "safety")] == [600, 600, 30]  # type: ignore[arg-type]
     assert Settings(retention_s=10).retained_s("safety") == 10
+
+
+@pytest.mark.parametrize("kind", ["chat", "paint", "safety"])
+def test_engines_are_found_under_their_former_names(kind: str) -> None:
+    former = {"chat": "models.chat.engine", "paint": "models.paint.engine", "safety": "service.safety_engine"}[kind]
+    settings = read_settings(**{f"{kind}_engine": f"{former}:create_engine"})
+    assert getattr(settings, f"{kind}_engine") == Settings.model_fields[f"{kind}_engine"].default
+    assert getattr(read_settings(**{f"{kind}_engine": "mine:create"}), f"{kind}_engine") == "mine:create"
