@@ -41,7 +41,7 @@ def test_the_schedule_is_the_one_whose_tables_the_reference_has() -> None:
 )
 def test_published_fields_are_equal(part: str, ours: dict[str, Any]) -> None:
     if not (MANIFESTS / "configs.json").is_file():
-        pytest.skip("the release's configurations are not here (../shared/manifests)")
+        pytest.skip("reference data: the release's configurations are not here (../shared/manifests)")
     published = json.loads((MANIFESTS / "configs.json").read_text())[part]
     published.pop("_diffusers_version", None)
     assert dict(ours) == published
