@@ -8,19 +8,34 @@ import pytest
 
 from service.core.logs import configure_logging
 
+LIBRARIES = (
+    "httpx",
+    "httpcore",
+    "httpcore.connection",
+    "uvicorn",
+    "uvicorn.error",
+    "asyncio",
+    "python_multipart",
+    "python_multipart.multipart",
+)
+
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     """Logging is the process' own: leave it to the other tests as it was."""
     root = logging.getLogger()
-    names = ("httpx", "httpcore", "uvicorn", "asyncio", "python_multipart")
+    named = [logging.getLogger(name) for name in LIBRARIES]
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in names}
+    before = [(one.level, one.propagate, one.disabled) for one in named]
     root.handlers = []  # not pytest's, which `force` would close
+    for one in named:  # as in a new process, whatever ran in this one
+        one.setLevel(logging.NOTSET)
+        one.propagate, one.disabled = True, False
     yield
     root.handlers, root.level = handlers, level
-    for name, old in levels.items():
-        logging.getLogger(name).setLevel(old)
+    for one, (old_level, propagate, disabled) in zip(named, before, strict=True):
+        one.setLevel(old_level)  # which also empties what loggers remember of levels
+        one.propagate, one.disabled = propagate, disabled
 
 
 def test_a_line_tells_time_level_role_and_text(capsys: pytest.CaptureFixture[str]) -> None:
