@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.own_process
+
 ROOT = Path(__file__).parents[2]
 TARGETS = ("api", "safety", "worker", "training")
 
