@@ -26,16 +26,16 @@ def as_before() -> Iterator[None]:
     root = logging.getLogger()
     named = [logging.getLogger(name) for name in LIBRARIES]
     handlers, level = root.handlers[:], root.level
-    before = [(one.level, one.propagate, one.disabled) for one in named]
+    before = [(one.level, one.propagate, one.disabled, one.handlers) for one in named]
     root.handlers = []  # not pytest's, which `force` would close
     for one in named:  # as in a new process, whatever ran in this one
         one.setLevel(logging.NOTSET)
-        one.propagate, one.disabled = True, False
+        one.propagate, one.disabled, one.handlers = True, False, []
     yield
     root.handlers, root.level = handlers, level
-    for one, (old_level, propagate, disabled) in zip(named, before, strict=True):
+    for one, (old_level, propagate, disabled, old_handlers) in zip(named, before, strict=True):
         one.setLevel(old_level)  # which also empties what loggers remember of levels
-        one.propagate, one.disabled = propagate, disabled
+        one.propagate, one.disabled, one.handlers = propagate, disabled, old_handlers
 
 
 def test_a_line_tells_time_level_role_and_text(capsys: pytest.CaptureFixture[str]) -> None:
