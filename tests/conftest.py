@@ -16,7 +16,7 @@ from tests.debian import absent
 
 # Beginnings of the reasons for which a test may be skipped: what no package brings. What Debian's packages bring is
 # needed by tests marked `ops` alone, so that none is skipped for a package that one machine has and another has not.
-_MAY_BE_ABSENT = ("reference data: ", "Linux: ", "CUDA: ")
+_MAY_BE_ABSENT = ("reference data: ", "Linux: ", "IPv6: ", "CUDA: ")
 
 
 @pytest.hookimpl(wrapper=True)

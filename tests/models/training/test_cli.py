@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.emoji.drawings import NOTO_FONT_VARIABLE, shared_drawings
+from models.emoji.drawings import NOTO_FONT_VARIABLE
 from models.training.cli import main
 from tests.models.training_files import Data
 
@@ -21,6 +21,7 @@ def test_what_cannot_be_used_is_said_in_one_line(
         main(["chat", "--data", "emoji"])
 
 
+@pytest.mark.usefixtures("without_noto")
 @pytest.mark.parametrize("command", [["tower"], ["chat", "--data", "emoji"]])
 def test_a_style_that_is_not_installed_is_said_in_one_line(
     data: Data,
@@ -30,7 +31,6 @@ def test_a_style_that_is_not_installed_is_said_in_one_line(
     command: list[str],
 ) -> None:
     monkeypatch.setenv(NOTO_FONT_VARIABLE, str(tmp_path / "none.ttf"))
-    shared_drawings.cache_clear()
     start = ["--init", str(data.sizes), "--vocabulary", str(data.vocabulary), "--output", str(tmp_path)]
     assert main([*command, *start]) == 1
     (line,) = capsys.readouterr().err.splitlines()

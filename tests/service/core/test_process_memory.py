@@ -8,7 +8,7 @@ import pytest
 
 from service.core.process_memory import bound_allocator, resident_bytes
 
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and glibc")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux: /proc and glibc")
 
 # A block grows the mapping threshold when it is freed; the next ones then come from the heap, and stay there.
 _FREES = """

@@ -113,16 +113,17 @@ def test_the_address_told_is_one_to_connect_to() -> None:
         socket.create_connection((host, port), 2).close()
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="IPv6")
+@pytest.mark.skipif(not socket.has_ipv6, reason="IPv6: not in this Python")
 def test_an_ipv6_address_stands_in_brackets() -> None:
     try:
         listener = bind("::", 0)
     except BindError:
-        pytest.skip("no IPv6 on this machine")
+        pytest.skip("IPv6: none on this machine")
     with listener:
         assert url_of(listener) == f"http://[::1]:{address_of(listener)[1]}"
 
 
+@pytest.mark.own_process
 def test_while_draining_it_listens_answers_and_ends_cleanly() -> None:
     with running() as server:
         thread, answers = server.ask_slowly(2.5)
@@ -134,6 +135,7 @@ def test_while_draining_it_listens_answers_and_ends_cleanly() -> None:
         assert server.line() == "closed"
 
 
+@pytest.mark.own_process
 def test_a_second_signal_does_not_wait() -> None:
     with running(drain_s=60.0) as server:
         thread, answers = server.ask_slowly(30.0)
@@ -145,6 +147,7 @@ def test_a_second_signal_does_not_wait() -> None:
         assert not (isinstance(answers[0], httpx.Response) and answers[0].status_code == 200)
 
 
+@pytest.mark.own_process
 def test_the_drain_ends_with_its_time() -> None:
     with running(drain_s=0.3) as server:
         thread, _ = server.ask_slowly(30.0)
@@ -153,6 +156,7 @@ def test_the_drain_ends_with_its_time() -> None:
         thread.join()
 
 
+@pytest.mark.own_process
 def test_an_app_that_does_not_start_is_exit_code_1() -> None:
     with running(lifespan="fails") as server:
         assert server.process.wait(10) == 1

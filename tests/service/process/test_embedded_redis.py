@@ -85,7 +85,7 @@ def test_a_broken_file_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("death", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux: a child is dies_with_parent to its parent by prctl")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux: a child is tied to its parent by prctl")
 def test_the_server_dies_with_its_parent(tmp_path: Path, death: signal.Signals) -> None:
     code = (
         "import sys, time; from pathlib import Path; from service.process.embedded_redis import EmbeddedServer\n"

@@ -13,7 +13,7 @@ import pytest
 from service.process.parent_death import dies_with_parent
 from tests.service.tree import ROOT
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux: prctl")
 
 # Starts a child that writes its pid, then hangs until it is killed
 _PARENT = """

