@@ -52,7 +52,7 @@ test: .venv/.installed-test
 
 # Those marks are explained in pyproject.toml
 quick: .venv/.installed-test
-	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or process_tree or own_process or whole_run)' $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or process_tree or own_process or whole_run or fuzzing)' $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .

@@ -26,6 +26,8 @@ from models.parity.language import (
 )
 from tests.models.parity.reference import REFERENCE, change_json, change_tensor, copy_reference, run_checks
 
+pytestmark = pytest.mark.whole_run
+
 CPU = torch.device("cpu")
 
 

@@ -14,6 +14,8 @@ from models.parity.fixtures import Fixtures
 from models.parity.paint import CHECKS, encode, judge, load, start, text_job
 from tests.models.parity.reference import REFERENCE, Recorded, change_json, change_tensor, copy_reference, run_checks
 
+pytestmark = pytest.mark.whole_run
+
 CPU = torch.device("cpu")
 SAMPLING = "paint_timesteps_leading_offset1"
 ONE_CASE = f"{SAMPLING} c1."

@@ -5,6 +5,7 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -100,6 +101,7 @@ _media = st.sampled_from(
 )
 
 
+@pytest.mark.fuzzing
 async def test_random_requests_are_never_a_500(service: Service) -> None:
     requests: list[tuple[str, str, bytes, str]] = []
 

@@ -47,7 +47,7 @@ class _Service(BaseHTTPRequestHandler):
 def service() -> Iterator[str]:
     _Service.asked.clear()
     with HTTPServer(("127.0.0.1", 0), _Service) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
@@ -138,7 +138,7 @@ def test_another_services_answer_is_named_as_one(
             self.wfile.write(body)
 
     with HTTPServer(("127.0.0.1", 0), Other) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
         url = f"http://127.0.0.1:{server.server_port}"
         try:
             for arguments in (["chat", "x"], ["paint", "x", "-o", str(tmp_path / "out.png")]):
