@@ -78,14 +78,24 @@ async def test_what_is_no_request_ends_its_connection_and_nothing_else(
     assert caplog.text == ""
 
 
-async def test_the_url_is_one_that_others_can_reach(server: WorkerServer) -> None:
+@pytest.mark.parametrize("leads_somewhere", [True, False])
+async def test_the_url_is_one_that_others_can_reach(
+    server: WorkerServer, monkeypatch: pytest.MonkeyPatch, leads_somewhere: bool
+) -> None:
     assert server.url.startswith("http://127.0.0.1:") and server.url.endswith("/metrics")
+
+    def look_up(name: str) -> str:  # a machine's own name is not known everywhere
+        assert name == socket.gethostname()
+        if not leads_somewhere:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return "192.0.2.7"
+
+    monkeypatch.setattr(socket, "gethostbyname", look_up)
     everywhere = WorkerServer(lambda: b"", lambda: True)
     await everywhere.start("0.0.0.0", 0)
-    host = httpx.URL(everywhere.url).host
-    assert host and host != "0.0.0.0"
-    assert host in (socket.gethostname(), socket.gethostbyname(socket.gethostname()))
     await everywhere.close()
+    expected = "192.0.2.7" if leads_somewhere else socket.gethostname().lower()
+    assert httpx.URL(everywhere.url).host == expected and everywhere.url.endswith("/metrics")
 
 
 async def test_a_taken_port_is_an_error_at_start(server: WorkerServer) -> None:
