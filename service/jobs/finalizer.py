@@ -53,15 +53,24 @@ class Finalizer:
         await stop_tasks(list(self._runs.values()))
 
     async def finalize(
-        self, job_id: str, intent: Intent, generated: Generated, deadline_s: float | None, sent: str = ""
+        self,
+        job_id: str,
+        intent: Intent,
+        generated: Generated,
+        deadline_s: float | None,
+        sent: str = "",
+        is_shared: bool = True,
     ) -> Outcome | None:
         """The outcome of a result whose lease is this process', since it queued the job.
 
         Args:
             deadline_s: of the event loop's clock; None: one try.
             sent: what a client has been sent of the answer.
+            is_shared: others wait for it too, so that it goes on where the caller leaves.
         """
         run = self._runs.get(job_id)
+        if run is None and not is_shared:
+            return await self._run(job_id, intent, generated, deadline_s, sent)
         if run is None:
             run = self._start(job_id, self._run(job_id, intent, generated, deadline_s, sent))
         return await asyncio.shield(run)

@@ -140,7 +140,12 @@ class ScreenedStream:
     async def _outcome(self, generated: Generated) -> list[Part]:
         if self._is_ours and self._intent is not None:
             outcome = await self._finalizer.finalize(
-                self.job_id, self._intent, generated, self._subscription.deadline, self._sent
+                self.job_id,
+                self._intent,
+                generated,
+                self._subscription.deadline,
+                self._sent,
+                is_shared=self.num_followers > 1,
             )
         else:
             outcome = await self._finalizer.adopt(self.job_id)

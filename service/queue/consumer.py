@@ -92,8 +92,8 @@ class JobConsumer:
     async def take(self, room: int, in_hand: int, block_s: float) -> list[Delivery]:
         """Up to `room` new jobs, waiting up to `block_s` for the first.
 
-        They may begin while their claims are on the way: nothing of them is heard before, since what is published comes
-        after the claim. `is_claimed` tells what became of it.
+        An idle worker's may begin while their claims are on the way: nothing of them is heard before, since what is
+        published comes after the claim. `is_claimed` tells what became of it.
         """
         command = ("XREADGROUP", "GROUP", _GROUP, self._consumer, "COUNT", room, "BLOCK", int(block_s * 1000))
         try:
@@ -106,7 +106,8 @@ class JobConsumer:
         if not reply:
             return []
         entries = reply[self._stream.encode()]
-        if self._kind == "safety":  # their pixels come with the claim
+        # A safety job's pixels come with its claim; and a busy worker gains more by taking what comes meanwhile together
+        if self._kind == "safety" or in_hand:
             return await self._claim(entries, in_hand)
         deliveries = [one for entry, fields in entries for one in await self._begin(entry, fields, in_hand)]
         await asyncio.sleep(0)  # the claims are written before the first of these jobs can end this process
