@@ -106,7 +106,7 @@ class JobConsumer:
         if not reply:
             return []
         entries = reply[self._stream.encode()]
-        # A safety job's pixels come with its claim; and a busy worker gains more by taking what comes meanwhile together
+        # A safety job's pixels come with its claim; a busy worker gains more by taking together what comes meanwhile
         if self._kind == "safety" or in_hand:
             return await self._claim(entries, in_hand)
         deliveries = [one for entry, fields in entries for one in await self._begin(entry, fields, in_hand)]

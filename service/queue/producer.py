@@ -245,8 +245,9 @@ class JobProducer:
                 self._all_have_missed()
             if reply:
                 self._hand_out(reply[inbox.encode()])
-                for _ in range(_YIELDS):
-                    await asyncio.sleep(0)
+                if len(self._subscriptions) == 1:  # with more of them at work, others' events should not wait
+                    for _ in range(_YIELDS):
+                        await asyncio.sleep(0)
 
     def _hand_out(self, entries: list[Any]) -> None:
         for _, (_, job_id, _, position, _, payload) in entries:
