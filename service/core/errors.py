@@ -166,9 +166,15 @@ class NotFound(ServiceError):
 
 
 class ConversationNotFound(NotFound):
-    """404: never existed, expired or was deleted."""
+    """404: never existed, or was deleted."""
 
     code = "conversation_not_found"
+
+
+class ConversationExpired(NotFound):
+    """404: was not used for too long, or made room for others."""
+
+    code = "conversation_expired"
 
 
 class JobNotFound(NotFound):

@@ -56,6 +56,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("verdict_cache_queries_total", "counter", "api", "Pictures' findings looked for."),
     Metric("verdict_cache_hits_total", "counter", "api", "Pictures' findings known, or already on their way."),
     Metric("image_fetch_rejected_total", "counter", "api", "Pictures not accepted, by reason.", ("reason",)),
+    Metric("conversations_dropped_total", "counter", "api", "Conversations that expired or made room.", ("reason",)),
+    Metric("conversations_bytes", "gauge", "api", "What all conversations take in Redis."),
     # API process: the shared state in Redis; the same in each API process, so aggregate with max
     Metric("queue_depth", "gauge", "api", "Slots taken: queued, running and unscreened jobs.", ("model",)),
     Metric("jobs", "gauge", "api", "Jobs by accounting state; accepted is the sum of the others and of those in work.",

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
 
     # Where things are
     redis_url: str = ""  # empty: `viscpm serve` starts an embedded server
+    redis_prefix: str = Field("viscpm", pattern=r"^[A-Za-z0-9_.:-]{1,64}$")  # begins every key
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -116,6 +117,7 @@ class Settings(BaseSettings):
 
     # Kept in Redis
     conversation_ttl_s: int = Field(86_400, ge=1)
+    conversation_bytes: int = Field(1024 * _MIB, ge=_MIB)  # of all; those used longest ago make room
     conversation_max_turns: int = Field(200, ge=1)
     vision_cache_bytes: int = Field(256 * _MIB, ge=0)
     vision_cache_ttl_s: int = Field(86_400, ge=1)

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from starlette.requests import Request
 
 from models.jobs import ChatJob, Model, PaintJob
-from service.core.errors import Cancelled, JobFailed, QueueFull, ServiceError
+from service.core.errors import BusUnavailable, Cancelled, JobFailed, QueueFull, ServiceError
 from service.http.dependencies import ApiState
 from service.http.error_handlers import from_exception
 from service.http.sse import until_disconnect
@@ -23,26 +23,52 @@ _log = logging.getLogger(__name__)
 class Slot:
     """A slot that was asked for, and the job that will use it."""
 
-    def __init__(self, queue: GatedQueue, kind: Model, tenant: str) -> None:
+    def __init__(self, queue: GatedQueue, kind: Model, tenant: str, lease_s: float) -> None:
         self.job_id = f"{kind}-{secrets.token_urlsafe(18)}"
         self.is_queued = False
         self.is_client_gone = False
         self._queue = queue
         self._reservation = queue.reserve(kind, self.job_id, tenant)
+        self._renew_s = lease_s / 3
+        self._renewing: asyncio.Task[None] | None = None
+        # Most requests are queued before that, and cost no task
+        self._renewal = asyncio.get_running_loop().call_later(self._renew_s, self._begin_renewing)
 
     async def granted(self) -> None:
         """Wait for the slot: before any work on the request that costs more than a text. Raises QueueFull."""
         await self._reservation
 
-    async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent, busy_key: str = "") -> JobStream:
+    async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent) -> JobStream:
         """Queue the job; what comes of it. Raises QueueFull, and as GatedQueue.submit."""
         try:
-            stream = await self._queue.submit(job, intent, busy_key)
+            stream = await self._queue.submit(job, intent)
         except ServiceError:
             await self._reservation  # where there was no slot, that is why
             raise
         self.is_queued = True
+        self._end_renewing()
         return stream
+
+    def close(self) -> None:
+        """The request is over."""
+        self._end_renewing()
+        self._queue.forget(self.job_id)
+
+    def _end_renewing(self) -> None:
+        self._renewal.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
+
+    def _begin_renewing(self) -> None:
+        self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """Keep the slot while the request's picture is fetched, decoded and judged."""
+        is_kept = True
+        while is_kept:
+            with suppress(BusUnavailable):  # the next one may come in time
+                is_kept = await self._queue.renew_slot(self.job_id)
+            await asyncio.sleep(self._renew_s)
 
     async def cancel(self) -> None:
         """The client is gone."""
@@ -57,7 +83,7 @@ async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) 
     What is raised before the job is queued ends it as failed. Raises QueueFull, BusUnavailable, at the latest where the
     job is queued.
     """
-    slot = Slot(state.queue, kind, tenant)
+    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
         if state.settings.safety_prompt_checker:  # then a worker has to read the text
@@ -74,6 +100,7 @@ async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) 
         raise reported from error.__cause__
     finally:
         listener.cancel()
+        slot.close()
 
 
 def _reported(error: Exception, slot: Slot) -> ServiceError:

@@ -89,7 +89,7 @@ async def _start(
     stack.callback(images.close)
     labels = AILabels(settings, f"VisCPM service {VERSION}")
     stack.callback(labels.close)
-    conversations_store = Conversations(redis, settings)
+    conversations_store = Conversations(redis, settings, api_metrics)
     stack.push_async_callback(conversations_store.close)
     process_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     producer = JobProducer(redis, settings, process_id, api_metrics)
@@ -109,7 +109,7 @@ async def _start(
         _log.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")
     finalizer = Finalizer(producer, gate, conversations_store, labels)
     stack.push_async_callback(finalizer.close)
-    sweeper = Sweeper(producer.sweep, finalizer.adopt_abandoned, settings.sweep_s)
+    sweeper = Sweeper(producer.sweep, finalizer.adopt_abandoned, conversations_store.make_room, settings.sweep_s)
     sweeper.start()
     stack.push_async_callback(sweeper.close)
     queue = GatedQueue(producer, gate, finalizer)

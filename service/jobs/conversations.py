@@ -1,11 +1,11 @@
 """Conversations in Redis: what was asked and answered, about which picture, under whose id.
 
-`conversation:{tenant}:{id}` is a hash with the metadata, `…:pixels` the model's input pixels, `…:turns` the list of
-turns and `…:busy` the job that is answering the next one. The queue appends a turn in the same atomic transition as its
-job's ending. The busy mark counts only while its job has not ended, so nothing that dies leaves a conversation locked.
+A conversation is the hash of its metadata, the model's input pixels, the list of turns and the job that is answering
+the next one (Keys.conversation). The queue appends a turn in the same atomic transition as its job's ending. The busy
+mark counts only while its job has not ended, so nothing that dies leaves a conversation locked. All conversations
+together keep to a byte budget: those used longest ago make room, as a whole.
 """
 
-import asyncio
 import secrets
 import time
 from typing import Any
@@ -14,44 +14,17 @@ import msgspec
 import redis.asyncio
 
 from models.jobs import Turn
-from service.core.errors import ConversationBusy, ConversationNotFound
+from service.core.errors import ConversationBusy, ConversationExpired, ConversationNotFound
+from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.queue.connection import RedisConnection
+from service.queue.keys import Keys
 from service.queue.record import TurnAppend
-from service.queue.vision_cache import forget_image, picture_key
+from service.queue.vision_cache import tenant_salt
 
-# Marks the conversation busy and returns it; false: unknown; 0: busy. ARGV: key, job id, busy ms, ttl ms.
-_OPEN = b"""
-local key, id = ARGV[1], ARGV[2]
-if redis.call('EXISTS', key) == 0 then return false end
-local holder = redis.call('GET', key .. ':busy')
-if holder and holder ~= id then
-  local state = redis.call('HGET', 'job:' .. holder, 'state')
-  if state == 'reserved' or state == 'queued' or state == 'running' or state == 'generated' then return 0 end
-end
-redis.call('SET', key .. ':busy', id, 'PX', ARGV[3])
-redis.call('PEXPIRE', key, ARGV[4])
-redis.call('PEXPIRE', key .. ':turns', ARGV[4])
-redis.call('PEXPIRE', key .. ':pixels', ARGV[4])
-local turns = redis.call('LRANGE', key .. ':turns', 0, -1)
-return {redis.call('HGET', key, 'meta'), turns}
-"""
-
-# Forgets the conversation and returns its metadata; false: unknown. A turn in work keeps the picture. ARGV: key.
-_DELETE = b"""
-local key = ARGV[1]
-local meta = redis.call('HGET', key, 'meta')
-if not meta then return false end
-local holder = redis.call('GET', key .. ':busy')
-if holder and redis.call('EXISTS', key .. ':pixels') == 1 then
-  local state = redis.call('HGET', 'job:' .. holder, 'state')
-  if state == 'reserved' or state == 'queued' or state == 'running' then
-    redis.call('RENAME', key .. ':pixels', 'pixels:' .. holder)
-  end
-end
-redis.call('DEL', key, key .. ':turns', key .. ':pixels', key .. ':busy')
-return meta
-"""
+_EVICT_AT_ONCE = 100
+_TRIES = 5
+_UNKNOWN, _EXPIRED, _BUSY, _ASK_AGAIN = range(4)  # conversations.lua
 
 
 class StoredTurn(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,11 +48,15 @@ class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """`expires_in_s` is there for one that was only looked at: opening renews it."""
+    """`expires_in_s` is there for one that was only looked at: opening renews it.
+
+    `pixels_key` names the picture's pixels in Redis, for the worker that computes the next turn.
+    """
 
     meta: ConversationMeta
     turns: list[StoredTurn]
     expires_in_s: int = 0
+    pixels_key: str = ""
 
     def history(self) -> list[Turn]:
         return [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
@@ -89,29 +66,14 @@ def new_conversation_id() -> str:
     return f"conv-{secrets.token_urlsafe(18)}"
 
 
-def conversation_key(tenant: str, conversation_id: str) -> str:
-    """Raises ConversationNotFound: the id would name another conversation's turns or picture."""
-    if ":" in conversation_id:
-        raise _not_found(conversation_id)
-    return f"conversation:{tenant}:{conversation_id}"
-
-
-def busy_key(tenant: str, conversation_id: str) -> str:
-    """Holds the id of the job that answers the next turn."""
-    return conversation_key(tenant, conversation_id) + ":busy"
-
-
-def pixels_key(tenant: str, conversation_id: str) -> str:
-    """Holds the model's input pixels of the conversation's picture."""
-    return conversation_key(tenant, conversation_id) + ":pixels"
-
-
 class Conversations:
     """Every call raises BusUnavailable where Redis does not serve it."""
 
-    def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
+    def __init__(self, redis: "redis.asyncio.Redis", settings: Settings, metrics: Metrics | None = None) -> None:
         self._connection = RedisConnection(redis)
+        self._keys = Keys(settings.redis_prefix)
         self._settings = settings
+        self._metrics = metrics
 
     async def close(self) -> None:
         await self._connection.close()
@@ -119,34 +81,24 @@ class Conversations:
     async def open(self, tenant: str, conversation_id: str, job_id: str) -> Conversation:
         """Take the conversation for one turn; it is free again when the job has ended.
 
-        Raises ConversationNotFound, ConversationBusy.
+        Raises ConversationNotFound, ConversationExpired, ConversationBusy.
         """
-        settings = self._settings
-        busy_s = settings.slot_lease_s + settings.chat_deadline_s
-        reply = await self._connection.send(
-            "EVAL",
-            _OPEN,
-            0,
-            conversation_key(tenant, conversation_id),
-            job_id,
-            int(busy_s * 1000),
-            settings.conversation_ttl_s * 1000,
-        )
-        if reply is None:
-            raise _not_found(conversation_id)
-        if reply == 0:
+        settings, member = self._settings, _member(tenant, conversation_id)
+        busy_ms = int((settings.slot_lease_s + settings.chat_deadline_s) * 1000)
+        ttl_ms = settings.conversation_ttl_s * 1000
+        found = await self._asked("conversation_open", member, conversation_id, job_id, busy_ms, ttl_ms)
+        if found[0] == _BUSY:
             raise ConversationBusy("another turn of this conversation is being answered; ask again when it is done")
-        meta, turns = reply
-        return Conversation(_meta_decoder.decode(meta), [_turn_decoder.decode(turn) for turn in turns])
+        meta, turns = found
+        return Conversation(
+            _meta_decoder.decode(meta),
+            [_turn_decoder.decode(turn) for turn in turns],
+            pixels_key=self._keys.conversation_pixels(member),
+        )
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
-        """Look at it. Raises ConversationNotFound."""
-        key = conversation_key(tenant, conversation_id)
-        meta, turns, left_ms = await self._gather(
-            ("HGET", key, "meta"), ("LRANGE", f"{key}:turns", 0, -1), ("PTTL", key)
-        )
-        if meta is None:
-            raise _not_found(conversation_id)
+        """Look at it. Raises ConversationNotFound, ConversationExpired."""
+        meta, turns, left_ms = await self._asked("conversation_get", _member(tenant, conversation_id), conversation_id)
         return Conversation(
             _meta_decoder.decode(meta),
             [_turn_decoder.decode(turn) for turn in turns],
@@ -154,22 +106,18 @@ class Conversations:
         )
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
-        """Forget it, its turns, its pixels and their image embeddings; a turn in work is answered and not kept.
+        """Forget it, its turns, its pixels and their image embeddings at once; a turn in work is answered and not kept.
 
-        Raises ConversationNotFound.
+        Raises ConversationNotFound, ConversationExpired.
         """
-        meta = await self._connection.send("EVAL", _DELETE, 0, conversation_key(tenant, conversation_id))
-        if meta is None:
-            raise _not_found(conversation_id)
-        sha256 = _meta_decoder.decode(meta).image_sha256
-        if sha256:  # another conversation about the same picture computes its state again
-            await forget_image(self._connection, picture_key(tenant, sha256))
+        member = _member(tenant, conversation_id)
+        await self._asked("conversation_delete", member, conversation_id, salt=tenant_salt(tenant))
 
     def append(self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None) -> TurnAppend:
         """The turn that the queue writes with the job's ending; with a conversation's first, `begun`."""
         fields = {} if begun is None else {"meta": _encoder.encode(begun)}
         return TurnAppend(
-            conversation_key=conversation_key(tenant, conversation_id),
+            conversation=_member(tenant, conversation_id),
             turn=_encoder.encode(turn),
             ttl_s=self._settings.conversation_ttl_s,
             max_turns=self._settings.conversation_max_turns,
@@ -177,14 +125,69 @@ class Conversations:
             fields=fields,
         )
 
-    async def _gather(self, *commands: tuple[str | int, ...]) -> list[Any]:
-        return await asyncio.gather(*(self._connection.send(*command) for command in commands))
+    async def make_room(self) -> int:
+        """Drop what expired, and what was used longest ago while all take more than the budget; how many."""
+        settings, num_dropped = self._settings, 0
+        ttl_ms = settings.conversation_ttl_s * 1000
+        while True:
+            overdue, total_bytes = await self._connection.transition(
+                "conversations_overdue",
+                self._keys.conversation_books,
+                _EVICT_AT_ONCE,
+                ttl_ms,
+                settings.conversation_bytes,
+            )
+            replies = await self._connection.transitions(
+                [
+                    ("conversation_evict", self._keys_of(member.decode()), (member, used_ms))
+                    for member, used_ms, _ in overdue
+                ]
+            )
+            for (_, _, reason), reply in zip(overdue, replies, strict=True):
+                if isinstance(reply, BaseException):
+                    raise reply
+                num_dropped += reply
+                if reply and self._metrics is not None:
+                    self._metrics.count("conversations_dropped_total", reason=reason.decode())
+            if len(overdue) < _EVICT_AT_ONCE:
+                if self._metrics is not None:
+                    self._metrics.set("conversations_bytes", total_bytes)
+                return num_dropped
+
+    async def _asked(self, name: str, member: str, conversation_id: str, *arguments: str | int, salt: str = "") -> Any:
+        """A transition of one conversation: where a job is answering it, asked again with that job's record."""
+        keys, holder = self._keys_of(member), ""
+        for _ in range(_TRIES):
+            own = (*arguments, holder) if not salt else (holder, salt)
+            of_holder = (self._keys.job(holder), self._keys.pixels(holder)) if holder else ()
+            found = await self._connection.transition(name, (*keys, *of_holder), member, *own)
+            if found[0] == _ASK_AGAIN:
+                holder = found[1].decode()
+                continue
+            if found[0] == _UNKNOWN:
+                raise ConversationNotFound(
+                    f"no conversation {conversation_id[:64]!r}: it never was, or was deleted", param="conversation_id"
+                )
+            if found[0] == _EXPIRED:
+                raise ConversationExpired(
+                    f"the conversation {conversation_id[:64]!r} has expired: it was not used for "
+                    f"{self._settings.conversation_ttl_s} s, or made room for others; begin a new one",
+                    param="conversation_id",
+                )
+            return found
+        raise ConversationBusy("turns of this conversation follow one another too fast; ask again")
+
+    def _keys_of(self, member: str) -> tuple[str, ...]:
+        return (*self._keys.conversation_books, *self._keys.conversation(member), *self._keys.vision_cache)
 
 
-def _not_found(conversation_id: str) -> ConversationNotFound:
-    return ConversationNotFound(
-        f"no conversation {conversation_id[:64]!r}: it never was, has expired or was deleted", param="conversation_id"
-    )
+def _member(tenant: str, conversation_id: str) -> str:
+    """Raises ConversationNotFound: the id would name another conversation's turns or picture."""
+    if ":" in conversation_id:
+        raise ConversationNotFound(
+            f"no conversation {conversation_id[:64]!r}: an id has no colon", param="conversation_id"
+        )
+    return f"{tenant}:{conversation_id}"
 
 
 def unix_time_s() -> int:

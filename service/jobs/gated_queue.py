@@ -40,7 +40,15 @@ class GatedQueue:
         """Ask for a slot; from its grant on the job ends exactly once."""
         return self._producer.reserve(kind, job_id, tenant)
 
-    async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent, busy_key: str = "") -> JobStream:
+    async def renew_slot(self, job_id: str) -> bool:
+        """Keep a slot that is not used yet. False: it is lost."""
+        return await self._producer.renew_slot(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """The request is over, whether its job was queued or not."""
+        self._producer.forget(job_id)
+
+    async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent) -> JobStream:
         """Have a job's inputs judged, and queue it. Returns what comes of it, from its beginning.
 
         Raises:
@@ -53,7 +61,7 @@ class GatedQueue:
             intent = msgspec.structs.replace(intent, moderation=moderation_of(verdicts))
         stream = self.follow("chat" if isinstance(job, ChatJob) else "paint", job.job_id, intent)
         try:
-            await self._producer.submit(job, intent, busy_key)
+            await self._producer.submit(job, intent)
         except BaseException:
             stream.close()
             raise

@@ -1,4 +1,4 @@
-"""What no request cares for any more: lost slots, overdue jobs, results whose API process died."""
+"""What no request cares for any more: lost slots, overdue jobs, results whose API process died, old conversations."""
 
 import asyncio
 import logging
@@ -18,13 +18,19 @@ class Sweeper:
     Args:
         sweep: ends what outlived its slot (JobProducer.sweep).
         adopt_abandoned: finalizes results whose process is gone (Finalizer.adopt_abandoned).
+        make_room: drops conversations that expired or exceed their budget (Conversations.make_room).
     """
 
     def __init__(
-        self, sweep: Callable[[], Awaitable[SweepCounts]], adopt_abandoned: Callable[[], Awaitable[int]], sweep_s: float
+        self,
+        sweep: Callable[[], Awaitable[SweepCounts]],
+        adopt_abandoned: Callable[[], Awaitable[int]],
+        make_room: Callable[[], Awaitable[int]],
+        sweep_s: float,
     ) -> None:
         self._sweep = sweep
         self._adopt_abandoned = adopt_abandoned
+        self._make_room = make_room
         self._sweep_s = sweep_s
         self._task: asyncio.Task[None] | None = None
 
@@ -49,6 +55,8 @@ class Sweeper:
         """Raises BusUnavailable."""
         counts = await self._sweep()
         adopted = await self._adopt_abandoned()
+        if dropped := await self._make_room():
+            _log.info("dropped %d conversations, which expired or were used longest ago", dropped)
         if counts.expired or counts.overdue or counts.lost or adopted:
             _log.info(
                 "swept: %d slots without a job, %d overdue jobs, %d lost jobs, %d abandoned results",

@@ -12,6 +12,7 @@ from service.core.settings import Settings
 from service.core.tasks import stop_tasks
 from service.queue.connection import RedisConnection
 from service.queue.heartbeat import LiveWorker, last_model, live_workers
+from service.queue.keys import Keys
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class WorkerRegistry:
 
     def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
         self._connection = RedisConnection(redis)
+        self._keys = Keys(settings.redis_prefix)
         self._kinds = settings.kinds
         self._served = settings.models
         self._refresh_s = min(1.0, settings.heartbeat_s / 2)
@@ -87,9 +89,9 @@ class WorkerRegistry:
     async def shared_state(self) -> SharedState:
         """Read now. Raises BusUnavailable."""
         accounting, restarts, *depths = await asyncio.gather(
-            self._connection.send("HGETALL", "accounting"),
-            self._connection.send("HGETALL", "restarts"),
-            *(self._connection.send("ZCARD", f"slots:{kind}") for kind in self._kinds),
+            self._connection.send("HGETALL", self._keys.accounting),
+            self._connection.send("HGETALL", self._keys.restarts),
+            *(self._connection.send("ZCARD", self._keys.slots(kind)) for kind in self._kinds),
         )
         jobs = {}
         for name, count in accounting.items():
@@ -108,10 +110,12 @@ class WorkerRegistry:
 
     async def _refresh(self) -> None:
         try:
-            workers = await live_workers(self._connection)
+            workers = await live_workers(self._connection, self._keys)
             models = {worker.info.kind: worker.info.model for worker in workers if worker.info.model is not None}
             for kind in self._kinds:
-                model = models.get(kind) or self._models.get(kind) or await last_model(self._connection, kind)
+                model = (
+                    models.get(kind) or self._models.get(kind) or await last_model(self._connection, self._keys, kind)
+                )
                 if model is not None:
                     self._models[kind] = model
         except BusUnavailable as error:

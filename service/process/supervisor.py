@@ -24,10 +24,9 @@ from service.core.settings import Settings
 from service.process.api_server import BindError, bind, url_of
 from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
 from service.process.parent_death import dies_with_parent
+from service.queue.keys import Keys
 
 logger = logging.getLogger(__name__)
-
-RESTARTS_KEY = "restarts"  # hash in Redis: kind → workers started again, for viscpm_worker_restarts_total
 
 _POLL_S = 0.05
 _MAX_BACKOFF_S = 30.0
@@ -217,7 +216,7 @@ class Supervisor:
     async def _count_restart(self, kind: Kind) -> None:
         try:
             async with Redis.from_url(self._redis_url, protocol=3, socket_timeout=1.0) as client:
-                await client.hincrby(RESTARTS_KEY, kind, 1)
+                await client.hincrby(Keys(self._settings.redis_prefix).restarts, kind, 1)
         except RedisError as error:
             logger.warning("a restart was not counted: %s", error)
 

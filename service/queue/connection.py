@@ -2,15 +2,13 @@
 
 A `RedisConnection` is one connection. What its callers ask for while an exchange is under way goes out as one pipeline
 when that exchange is over, so a busy process pays for few round trips and an idle one waits for nothing. What happens
-in a job's life are the transitions of transitions.lua.
+in a job's life are the transitions of scripts.py.
 """
 
 import asyncio
-import hashlib
 from collections import deque
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import redis.asyncio
 from hiredis import pack_command
@@ -29,36 +27,17 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.core.errors import BusUnavailable
 from service.core.tasks import stop_tasks
+from service.queue.scripts import sha_of, source_of
 
 CONNECT_TIMEOUT_S = 1.0
 CALL_TIMEOUT_S = 2.0
 
 Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
+TransitionCall = tuple[str, Sequence[str], Sequence[Argument]]  # name, keys, arguments
 
-_MARK = "function transition."
 _MAX_BATCH = 256
 _REFUSALS = (AuthenticationError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
-
-
-class _Script(NamedTuple):
-    source: str
-    sha: str
-
-
-def _read_scripts() -> dict[str, _Script]:
-    """A script for each transition: what stands before the first one, the transition itself, and its call."""
-    shared, *transitions = (Path(__file__).parent / "transitions.lua").read_text("utf-8").split(_MARK)
-    scripts = {}
-    for transition in transitions:
-        name = transition[: transition.index("(")]
-        source = f"{shared}local function {transition}\nreturn {name}(unpack(ARGV))\n"
-        scripts[name] = _Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
-    return scripts
-
-
-_SCRIPTS = _read_scripts()
-_SOURCES: dict[Argument, str] = {script.sha: script.source for script in _SCRIPTS.values()}
 
 
 def open_redis(url: str) -> "redis.asyncio.Redis":
@@ -82,13 +61,13 @@ class RedisConnection:
         self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
         self._exchanging: asyncio.Task[None] | None = None
 
-    async def transition(self, name: str, *arguments: Argument) -> Any:
-        """One atomic transition of transitions.lua."""
-        return await self.begin_transition(name, *arguments)
+    async def transition(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
+        """One atomic transition (scripts.py), with all keys that it uses."""
+        return await self.begin_transition(name, keys, *arguments)
 
-    def begin_transition(self, name: str, *arguments: Argument) -> "asyncio.Future[Any]":
+    def begin_transition(self, name: str, keys: Sequence[str], *arguments: Argument) -> "asyncio.Future[Any]":
         """The same, as the future of its reply: it comes before all that is asked for later."""
-        return self.send("EVALSHA", _SCRIPTS[name].sha, 0, *arguments)
+        return self.send("EVALSHA", sha_of(name), len(keys), *keys, *arguments)
 
     def send(self, *command: Argument) -> "asyncio.Future[Any]":
         """Queue a command for the next exchange; the future holds its reply."""
@@ -98,9 +77,9 @@ class RedisConnection:
             self._exchanging = asyncio.create_task(self._exchange())
         return future
 
-    async def transitions(self, calls: Sequence[Command]) -> list[Any]:
+    async def transitions(self, calls: Iterable[TransitionCall]) -> list[Any]:
         """Several transitions in one exchange: each reply, or the exception in its place."""
-        futures = [self.send("EVALSHA", _SCRIPTS[str(name)].sha, 0, *arguments) for name, *arguments in calls]
+        futures = [self.begin_transition(name, keys, *arguments) for name, keys, arguments in calls]
         return await asyncio.gather(*futures, return_exceptions=True)
 
     async def close(self) -> None:
@@ -136,7 +115,7 @@ class RedisConnection:
             try:
                 reply = await connection.read_response()
             except NoScriptError:  # a restarted server: all calls of this batch come here, and keep their order
-                unknown_script.append((("EVAL", _SOURCES[command[1]], *command[2:]), future))
+                unknown_script.append((("EVAL", source_of(command[1]), *command[2:]), future))
             except ResponseError as error:
                 if not future.done():
                     future.set_exception(_refusal(error))

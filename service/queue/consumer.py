@@ -13,7 +13,9 @@ from models.jobs import ChatJob, Event, Failed, Generated, Job, Kind, PaintJob, 
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.queue.connection import BlockingReader, RedisConnection
+from service.queue.connection import BlockingReader, RedisConnection, TransitionCall
+from service.queue.inbox import send_to_inboxes
+from service.queue.keys import Keys
 from service.queue.record import Ending, encode_ending
 
 _log = logging.getLogger(__name__)
@@ -27,17 +29,25 @@ class Delivery:
     """One job in hand. `unsent` are its encoded events from number `next_number` on.
 
     Args:
+        watchers: API processes that hear of its events.
         claim: the reply to its claim, where that is still on its way.
     """
 
     def __init__(
-        self, job: Job, token: int, is_isolated: bool, entry: bytes, claim: "asyncio.Future[Any] | None" = None
+        self,
+        job: Job,
+        token: int,
+        is_isolated: bool,
+        entry: bytes,
+        watchers: bytes = b"",
+        claim: "asyncio.Future[Any] | None" = None,
     ) -> None:
         self.job = job
         self.job_id = job.job_id
         self.token = token
         self.is_isolated = is_isolated  # it may have taken its workers down: runs with no other
         self.entry = entry
+        self.watchers = watchers.decode().split()
         self.claim = claim
         self.next_number = 1
         self.unsent: list[bytes] = []
@@ -76,8 +86,11 @@ class JobConsumer:
     ) -> None:
         self._connection = connection
         self._reader = BlockingReader(client)
+        self._cancellations = BlockingReader(client)
+        self._last_cancellation = b""  # none was read yet
         self._kind = kind
-        self._stream = f"jobs:{kind}"
+        self._keys = Keys(settings.redis_prefix)
+        self._stream = self._keys.jobs(kind)
         self._consumer = consumer
         self._max_deliveries = settings.max_deliveries
         self._lease_ms = int(settings.lease_s * 1000)
@@ -147,9 +160,16 @@ class JobConsumer:
         """Keep the leases. Returns the deliveries that this worker has lost."""
         if not deliveries:
             return []
-        arguments = [part for one in deliveries for part in (one.job_id, one.token, one.entry)]
-        kept = await self._connection.transition("renew", self._kind, self._consumer, *arguments)
-        return [one for one, is_kept in zip(deliveries, kept, strict=True) if not is_kept]
+        replies = await self._connection.transitions(
+            [
+                ("renew", self._keys.of_job(one.job_id), (self._kind, self._consumer, one.token, one.entry))
+                for one in deliveries
+            ]
+        )
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return [one for one, is_kept in zip(deliveries, replies, strict=True) if not is_kept]
 
     async def publish(self, deliveries: Iterable[Delivery]) -> PublishResult:
         """Send what waits in each; what is added meanwhile waits for the next call."""
@@ -158,13 +178,16 @@ class JobConsumer:
             [
                 (
                     "publish",
-                    one.job_id,
-                    one.token,
-                    one.next_number,
-                    last_state,
-                    one.last,
-                    self._lease_ms,
-                    *one.unsent[:count],
+                    (*self._keys.of_job(one.job_id), *map(self._keys.inbox, one.watchers)),
+                    (
+                        one.job_id,
+                        one.token,
+                        one.next_number,
+                        last_state,
+                        one.last,
+                        self._lease_ms,
+                        *one.unsent[:count],
+                    ),
                 )
                 for one, count, last_state in sent
             ]
@@ -175,19 +198,41 @@ class JobConsumer:
                 published.unsent.append(one)
             elif isinstance(reply, BaseException):
                 raise reply
-            elif not reply:
+            elif reply == 0:
                 self._metrics.count("events_fenced_total", count + bool(last_state), model=self._kind)
                 published.lost.append(one)
             else:
                 del one.unsent[:count]
                 one.next_number += count
+                await self._tell_others(one, reply)
                 if last_state:
                     published.ended.append(one)
         return published
 
+    async def _tell_others(self, delivery: Delivery, watchers: bytes) -> None:
+        """API processes that began to watch since the last event: they read it from the job's record."""
+        now = watchers.decode().split()
+        if now != delivery.watchers:
+            others = [process for process in now if process not in delivery.watchers]
+            delivery.watchers = now
+            await send_to_inboxes(self._connection, self._keys, others, delivery.job_id, b"", b"")
+
+    async def cancelled(self, block_s: float) -> list[str]:
+        """Jobs that were ended while some worker ran them, since the last call; waits up to `block_s` for the first."""
+        if not self._last_cancellation:
+            newest = await self._connection.send("XREVRANGE", self._keys.cancelled, "+", "-", "COUNT", 1)
+            self._last_cancellation = newest[0][0] if newest else b"0-0"
+        command = ("XREAD", "BLOCK", int(block_s * 1000), "STREAMS", self._keys.cancelled, self._last_cancellation)
+        reply = await self._cancellations.read(*command, block_s=block_s)
+        if not reply:
+            return []
+        entries = reply[self._keys.cancelled.encode()]
+        self._last_cancellation = entries[-1][0]
+        return [fields[1].decode() for _, fields in entries]
+
     async def pixels(self, job: ChatJob) -> bytes:
         """The image of a job: its own, or its conversation's. Empty: it was deleted, or has expired."""
-        keys = [f"pixels:{job.job_id}", *([job.pixels_key] if job.pixels_key else [])]
+        keys = [self._keys.pixels(job.job_id), *([job.pixels_key] if job.pixels_key else [])]
         found = await self._connection.send("MGET", *keys)
         return next((pixels for pixels in found if pixels), b"")
 
@@ -195,8 +240,8 @@ class JobConsumer:
         """Leave a job to whoever wants it, at once. `is_counted`: it counts as one of its deliveries."""
         await self._connection.transition(
             "requeue",
+            self._keys.of_job(delivery.job_id),
             self._kind,
-            delivery.job_id,
             delivery.token,
             int(is_counted),
             int(is_isolated or delivery.is_isolated),
@@ -204,18 +249,21 @@ class JobConsumer:
 
     async def release(self, consumer: str) -> int:
         """Leave all that a consumer holds to others, at once: this worker on its way out, or a dead one."""
-        released: int = await self._connection.transition("release_consumer", self._kind, consumer)
+        keys = self._keys.of_jobs()
+        released: int = await self._connection.transition("release_consumer", keys, self._kind, consumer)
         return released
 
     async def tidy_consumers(self) -> None:
         """Remove consumers of long gone workers from the group."""
         try:
-            await self._connection.transition("tidy_consumers", self._kind, int(_OLD_CONSUMER_S * 1000))
+            idle_ms = int(_OLD_CONSUMER_S * 1000)
+            await self._connection.transition("tidy_consumers", self._keys.of_jobs(), self._kind, idle_ms)
         except ResponseError:  # no stream yet
             pass
 
     async def close(self) -> None:
         await self._reader.close()
+        await self._cancellations.close()
 
     async def _create_group(self) -> None:
         try:
@@ -227,10 +275,7 @@ class JobConsumer:
     async def _claim(self, entries: list[Any], in_hand: int) -> list[Delivery]:
         entries = [(entry, fields) for entry, fields in entries if fields is not None]
         replies = await self._connection.transitions(
-            [
-                ("claim", self._kind, entry, fields[1], self._consumer, self._max_deliveries, in_hand + index)
-                for index, (entry, fields) in enumerate(entries)
-            ]
+            [self._claim_call(entry, fields[1], in_hand + index) for index, (entry, fields) in enumerate(entries)]
         )
         claimed = []
         for (entry, fields), reply in zip(entries, replies, strict=True):
@@ -242,20 +287,26 @@ class JobConsumer:
                 self._waiting_isolated[entry] = fields
             elif reply[0] == b"dead":
                 self._metrics.count("jobs_dead_lettered_total", model=self._kind)
-                _log.error("job %s: given up after %s deliveries", fields[1].decode(), reply[1].decode())
+                job_id, (_, deliveries, ending, watchers) = fields[1].decode(), reply
+                _log.error("job %s: given up after %s deliveries", job_id, deliveries.decode())
+                processes = watchers.decode().split()
+                await send_to_inboxes(self._connection, self._keys, processes, job_id, b"end", ending)
         return claimed
+
+    def _claim_call(self, entry: bytes, job_id: bytes, in_hand: int) -> TransitionCall:
+        keys = (*self._keys.of_job(job_id.decode()), self._keys.dead(self._kind))
+        return "claim", keys, (self._kind, entry, job_id, self._consumer, self._max_deliveries, in_hand)
 
     async def _begin(self, entry: bytes, fields: list[bytes] | None, in_hand: int) -> list[Delivery]:
         """A job that was never delivered before: its claim can give nothing but the first token."""
         if fields is None:
             return []
-        claim = self._connection.begin_transition(
-            "claim", self._kind, entry, fields[1], self._consumer, self._max_deliveries, in_hand
-        )
+        name, keys, arguments = self._claim_call(entry, fields[1], in_hand)
+        claim = self._connection.begin_transition(name, keys, *arguments)
         try:
-            return [Delivery(decode_job(fields[3]), _FIRST_TOKEN, False, entry, claim)]
+            return [Delivery(decode_job(fields[3]), _FIRST_TOKEN, False, entry, fields[5], claim)]
         except (VersionMismatch, msgspec.DecodeError) as error:
-            await self._refuse(fields[1], _FIRST_TOKEN, error)
+            await self._refuse(fields[1], _FIRST_TOKEN, fields[5], error)
             return []
 
     def _count_start(self, delivery: int, queue_ms: float) -> None:
@@ -263,13 +314,14 @@ class JobConsumer:
             self._metrics.observe("request_queue_time_seconds", queue_ms / 1000, model=self._kind)
         self._metrics.count("jobs_started_total", model=self._kind)
 
-    async def _refuse(self, job_id: bytes, token: int, error: Exception) -> None:
+    async def _refuse(self, job_id: bytes, token: int, watchers: bytes, error: Exception) -> None:
         _log.error("job %s: unreadable: %s", job_id.decode(), error)
         ending = encode_ending(Ending("failed", "job_failed", f"the worker cannot read the job: {error}"))
-        await self._connection.transition("publish", job_id, token, 1, "failed", ending, self._lease_ms)
+        keys = (*self._keys.of_job(job_id.decode()), *map(self._keys.inbox, watchers.decode().split()))
+        await self._connection.transition("publish", keys, job_id, token, 1, "failed", ending, self._lease_ms)
 
     async def _accept(self, fields: list[bytes], entry: bytes, claim: list[Any]) -> list[Delivery]:
-        _, token, delivery, is_isolated, queue_ms, pixels = claim
+        _, token, delivery, is_isolated, queue_ms, pixels, watchers = claim
         if delivery > 1:
             self._metrics.count("jobs_recovered_total", model=self._kind)
             _log.warning("job %s: taken over, delivery %d", fields[1].decode(), delivery)
@@ -278,7 +330,7 @@ class JobConsumer:
             job = decode_job(fields[3])
             if pixels and not isinstance(job, PaintJob):
                 job = msgspec.structs.replace(job, pixels=pixels)
-            return [Delivery(job, token, bool(is_isolated), entry)]
+            return [Delivery(job, token, bool(is_isolated), entry, watchers)]
         except (VersionMismatch, msgspec.DecodeError) as error:
-            await self._refuse(fields[1], token, error)
+            await self._refuse(fields[1], token, watchers, error)
             return []

@@ -6,6 +6,7 @@ import msgspec
 
 from models.jobs import Kind, ModelDescription, decode_description, encode
 from service.queue.connection import RedisConnection
+from service.queue.keys import Keys
 
 WorkerState = Literal["loading", "ready", "stalled", "draining"]
 
@@ -39,27 +40,28 @@ class LiveWorker(msgspec.Struct, frozen=True):
     age_s: float
 
 
-async def send_heartbeat(connection: RedisConnection, info: WorkerInfo, expiry_s: float) -> None:
+async def send_heartbeat(connection: RedisConnection, keys: Keys, info: WorkerInfo, expiry_s: float) -> None:
     """Raises BusUnavailable."""
     description = b"" if info.model is None else encode(info.model)
     data = _encoder.encode(info)
-    await connection.transition("worker_beat", info.worker_id, data, int(expiry_s * 1000), info.kind, description)
+    names = (keys.workers, keys.heartbeats, keys.model(info.kind))
+    await connection.transition("worker_beat", names, info.worker_id, data, int(expiry_s * 1000), description)
 
 
-async def remove_heartbeat(connection: RedisConnection, worker_id: str) -> None:
+async def remove_heartbeat(connection: RedisConnection, keys: Keys, worker_id: str) -> None:
     """Raises BusUnavailable."""
-    await connection.transition("worker_leave", worker_id)
+    await connection.transition("worker_leave", (keys.workers, keys.heartbeats), worker_id)
 
 
-async def live_workers(connection: RedisConnection) -> list[LiveWorker]:
+async def live_workers(connection: RedisConnection, keys: Keys) -> list[LiveWorker]:
     """Workers whose heartbeat has not expired. Raises BusUnavailable."""
-    beats = await connection.transition("workers", int(_FORGET_S * 1000))
+    beats = await connection.transition("workers", (keys.workers, keys.heartbeats), int(_FORGET_S * 1000))
     return [LiveWorker(_decoder.decode(data), age_ms / 1000) for data, age_ms in beats]
 
 
-async def last_model(connection: RedisConnection, kind: Kind) -> ModelDescription | None:
+async def last_model(connection: RedisConnection, keys: Keys, kind: Kind) -> ModelDescription | None:
     """What the last worker of this kind served, also when none is alive. Raises BusUnavailable."""
-    data = await connection.send("GET", f"model:{kind}")
+    data = await connection.send("GET", keys.model(kind))
     return None if data is None else decode_description(data)
 
 

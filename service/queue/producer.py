@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import redis.asyncio
@@ -20,6 +20,8 @@ from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import stop_tasks
 from service.queue.connection import BlockingReader, RedisConnection
+from service.queue.inbox import send_to_inboxes
+from service.queue.keys import KINDS, Keys
 from service.queue.record import (
     END_STATES,
     RECORD_FIELDS,
@@ -35,7 +37,6 @@ from service.queue.subscription import JobSubscription, lost
 
 _log = logging.getLogger(__name__)
 
-_KINDS: tuple[Kind, ...] = get_args(Kind)
 _BLOCK_S = 1.0
 _INBOX_EXPIRY_S = 60.0
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
@@ -57,11 +58,13 @@ class JobProducer:
     ) -> None:
         self.process_id = process_id
         self.settings = settings
+        self.keys = Keys(settings.redis_prefix)
         self._lease_ms = _ms(settings.lease_s)
         self._connection = RedisConnection(redis)
         self._reader = BlockingReader(redis)
         self._metrics = metrics
         self._subscriptions: dict[str, set[JobSubscription]] = {}
+        self._own_keys = (*self.keys.of_jobs(), self.keys.inbox(process_id))
         self._unsubmitted: set[str] = set()  # reserved here, so a watch that starts now has missed nothing
         self._cursor = "0-0"
         self._tasks: list[asyncio.Task[None]] = []
@@ -75,7 +78,7 @@ class JobProducer:
     async def close(self) -> None:
         await stop_tasks(self._tasks)
         with suppress(BusUnavailable):
-            await self._connection.transition("api_leave", self.process_id)
+            await self._connection.transition("api_leave", self._own_keys, self.process_id)
         await self._reader.close()
         await self._connection.close()
 
@@ -85,6 +88,7 @@ class JobProducer:
         self._unsubmitted.add(job_id)
         reply = self._connection.begin_transition(
             "reserve",
+            self.keys.of_job(job_id),
             kind,
             job_id,
             self.process_id,
@@ -95,16 +99,20 @@ class JobProducer:
         )
         return Reservation(self, kind, job_id, reply)
 
+    async def renew_slot(self, job_id: str) -> bool:
+        """Keep the slot of a request that is still being prepared; False: it is lost."""
+        lease_ms = _ms(self.settings.slot_lease_s)
+        return bool(await self._connection.transition("renew_slot", self.keys.of_job(job_id), job_id, lease_ms))
+
     def forget(self, job_id: str) -> None:
-        """Of a job that got no slot."""
+        """Of a job that got no slot, or whose request is over."""
         self._unsubmitted.discard(job_id)
 
-    async def submit(self, job: Job, intent: msgspec.Struct, busy_key: str = "") -> None:
+    async def submit(self, job: Job, intent: msgspec.Struct) -> None:
         """Queue a job whose slot is reserved; its deadline starts now.
 
         Args:
             intent: what finalizing this job needs, kept until the job has ended.
-            busy_key: a key holding the job id, deleted by whatever ends the job.
 
         Raises JobFailed when its slot was lost or cancelled meanwhile, JobLost, BusUnavailable.
         """
@@ -118,12 +126,12 @@ class JobProducer:
             pixels, job = job.pixels, msgspec.structs.replace(job, pixels=b"")
         before = await self._connection.transition(
             "submit",
+            self.keys.of_job(job.job_id),
             kind,
             job.job_id,
             encode(job),
             pixels,
             _intent_encoder.encode(intent),
-            busy_key,
             _ms(deadline_s),
             _ms(_DEADLINE_GRACE_S),
         )
@@ -141,23 +149,21 @@ class JobProducer:
 
         `done` needs a generated result. Raises JobLost, BusUnavailable.
         """
-        data = encode_ending(ending)
-        reply = await self._connection.transition(
-            "finish", job_id, self.process_id, ending.state, data, *_turn_arguments(turn)
-        )
+        data, keys = encode_ending(ending), self.keys.of_job(job_id)
+        if turn is not None:
+            keys = (*keys, *self.keys.conversation(turn.conversation), *self.keys.conversation_books)
+        reply = await self._connection.transition("finish", keys, job_id, ending.state, data, *_turn_arguments(turn))
         self._unsubmitted.discard(job_id)
         if reply is None:
             raise lost(job_id)
-        before, kind = reply
+        before, kind, *watchers = reply
         if before == b"ended":
             return False
         if ending.state == "done" and before != b"generated":
             raise RuntimeError(f"job {job_id} is {before.decode()}: only a generated one can be done")
-        for subscription in self._subscriptions.get(job_id, ()):
-            subscription.put(b"end", data)
-        if ending.state == "cancelled" and self._metrics is not None:
-            where = "queued" if before in (b"reserved", b"queued") else "running"
-            self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
+        await self._tell_end(job_id, data, watchers[0])
+        if ending.state == "cancelled":
+            self._count_cancelled(kind, before)
         return True
 
     async def cancel(self, job_id: str, reason: str) -> bool:
@@ -169,50 +175,61 @@ class JobProducer:
 
     async def record(self, job_id: str) -> JobRecord | None:
         """What Redis knows of a job. None: unknown, or past its retention."""
-        return read_record(await self._connection.send("HMGET", f"job:{job_id}", *RECORD_FIELDS))
+        return read_record(await self._connection.send("HMGET", self.keys.job(job_id), *RECORD_FIELDS))
 
     async def claim_result(self, job_id: str) -> ResultClaim | None:
         """Take the lease on a generated job's result. None: another process holds it, or the job is not generated."""
-        reply = await self._connection.transition("claim_result", job_id, self.process_id, self._lease_ms)
+        reply = await self._connection.transition(
+            "claim_result", self.keys.of_job(job_id), job_id, self.process_id, self._lease_ms
+        )
         return None if reply is None else ResultClaim(reply[0], reply[1], reply[2] / 1000)
 
     async def renew_result(self, job_id: str) -> bool:
         """Keep the lease on a result; False: it is lost, or the job has ended."""
-        return bool(await self._connection.transition("renew_result", job_id, self.process_id, self._lease_ms))
+        keys = self.keys.of_job(job_id)
+        return bool(await self._connection.transition("renew_result", keys, job_id, self.process_id, self._lease_ms))
 
     async def abandoned(self) -> list[str]:
         """Generated jobs that nobody finalizes: the process that held them is gone, or did not manage in time."""
-        ids = await self._connection.transition("abandoned", self.process_id, _SWEEP_LIMIT)
+        ids = await self._connection.transition("abandoned", self.keys.of_jobs(), _SWEEP_LIMIT)
         return [job_id.decode() for job_id in ids]
 
     async def sweep(self) -> SweepCounts:
         """End what outlived its slot."""
         counts = SweepCounts()
-        for kind, before, _ in await self._connection.transition("sweep", _SWEEP_LIMIT):
+        overdue = await self._connection.transition("overdue", self.keys.of_jobs(), _SWEEP_LIMIT)
+        calls = [("expire", self.keys.of_job(job_id.decode()), (kind, job_id)) for kind, job_id in overdue]
+        for (kind, job_id), expired in zip(overdue, await self._connection.transitions(calls), strict=True):
+            if isinstance(expired, BaseException):
+                raise expired
+            if expired is None:  # another process was faster, or its slot was renewed
+                continue
+            before, ending, watchers = expired
+            await self._tell_end(job_id.decode(), ending, watchers)
             if before == b"reserved":
                 counts.expired += 1
             elif before == b"lost":
                 counts.lost += 1
             else:
                 counts.overdue += 1
-                if self._metrics is not None:
-                    where = "queued" if before == b"queued" else "running"
-                    self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
+                self._count_cancelled(kind, before)
         return counts
 
     async def depth(self, kind: Kind) -> int:
         """Slots taken: reserved, queued, running and unscreened jobs of one model."""
-        return int(await self._connection.send("ZCARD", f"slots:{kind}"))
+        return int(await self._connection.send("ZCARD", self.keys.slots(kind)))
 
     async def accounting(self) -> dict[str, int]:
         """`{accepted,done,refused,failed,cancelled}:{kind}`, over all processes that ever were."""
-        stored = await self._connection.send("HGETALL", "accounting")
-        names = [f"{state}:{kind}" for state in ("accepted", *END_STATES) for kind in _KINDS]
+        stored = await self._connection.send("HGETALL", self.keys.accounting)
+        names = [f"{state}:{kind}" for state in ("accepted", *END_STATES) for kind in KINDS]
         return {name: int(stored.get(name.encode(), 0)) for name in names}
 
     async def follow(self, job_id: str, token: int, number: int) -> Any:
         """What came after an event, for a JobSubscription."""
-        return await self._connection.transition("follow", job_id, self.process_id, token, number)
+        return await self._connection.transition(
+            "follow", self.keys.of_job(job_id), job_id, self.process_id, token, number
+        )
 
     def enter(self, subscription: JobSubscription) -> None:
         self._subscriptions.setdefault(subscription.job_id, set()).add(subscription)
@@ -226,7 +243,7 @@ class JobProducer:
 
     async def _read_inbox(self) -> None:
         failures = 0
-        inbox = f"inbox:{self.process_id}"
+        inbox = self.keys.inbox(self.process_id)
         while True:
             command = ("XREAD", "COUNT", 1024, "BLOCK", _ms(_BLOCK_S), "STREAMS", inbox, self._cursor)
             try:
@@ -255,6 +272,19 @@ class JobProducer:
                 subscription.put(position, payload)
         self._cursor = entries[-1][0]
 
+    async def _tell_end(self, job_id: str, ending: bytes, watchers: bytes) -> None:
+        """To all who wait for a job: those here at once, those of other processes through their inboxes."""
+        for subscription in self._subscriptions.get(job_id, ()):
+            subscription.put(b"end", ending)
+        others = [process for process in watchers.decode().split() if process != self.process_id]
+        if others:
+            await send_to_inboxes(self._connection, self.keys, others, job_id, b"end", ending)
+
+    def _count_cancelled(self, kind: bytes, before: bytes) -> None:
+        if self._metrics is not None:
+            where = "queued" if before in (b"reserved", b"queued") else "running"
+            self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
+
     def _all_have_missed(self) -> None:
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
@@ -268,7 +298,8 @@ class JobProducer:
 
     async def _beat(self) -> None:
         alive_ms = _ms(self.settings.heartbeat_expiry_s)
-        if await self._connection.transition("api_beat", self.process_id, alive_ms, _ms(_INBOX_EXPIRY_S)):
+        inbox_ms = _ms(_INBOX_EXPIRY_S)
+        if await self._connection.transition("api_beat", self._own_keys, self.process_id, alive_ms, inbox_ms):
             self._cursor = "0-0"  # a new inbox: its ids may start below the old one's
             self._all_have_missed()
 
@@ -300,7 +331,7 @@ def _turn_arguments(turn: TurnAppend | None) -> list[Any]:
         return ["", "0", b"", 0, 0]
     fields = [part for item in turn.fields.items() for part in item]
     return [
-        turn.conversation_key,
+        turn.conversation,
         "1" if turn.is_new else "0",
         turn.turn,
         turn.max_turns,

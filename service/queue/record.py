@@ -40,12 +40,11 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
 class TurnAppend(msgspec.Struct, frozen=True):
     """A conversation's turn, written in the same atomic step as the ending `done`, and only if that step wins.
 
-    The conversation is the hash `conversation_key`; its turns are the list `{conversation_key}:turns` and its picture's
-    pixels the string `{conversation_key}:pixels`, which the job of a new one (`is_new`) leaves to it. Otherwise a
-    conversation that was deleted or expired meanwhile stays deleted, and the turn is dropped.
+    `conversation` is `tenant:id` (Keys.conversation). The job of a new one (`is_new`) leaves it its picture's pixels;
+    another conversation that was deleted or expired meanwhile stays deleted, and the turn is dropped.
     """
 
-    conversation_key: str
+    conversation: str
     turn: bytes
     ttl_s: int
     max_turns: int

@@ -11,9 +11,9 @@ import msgspec
 from models.jobs import ScreenFinding
 from service.core.settings import Settings
 from service.queue.connection import RedisConnection
+from service.queue.keys import Keys
 
-_CACHE = "verdict-cache"
-_ENTRY_BYTES = 600  # what Redis keeps beside a value: its key in three places
+_ENTRY_BYTES = 600  # what Redis keeps beside a value: its name in two places
 
 
 class VerdictCache:
@@ -21,12 +21,13 @@ class VerdictCache:
 
     def __init__(self, connection: RedisConnection, settings: Settings) -> None:
         self._connection = connection
+        self._keys = Keys(settings.redis_prefix).verdict_cache
         self._budget_bytes = settings.verdict_cache_bytes
         self._ttl_ms = settings.verdict_cache_ttl_s * 1000
 
     async def get(self, version: str, content_key: str) -> list[ScreenFinding] | None:
         data: bytes | None = await self._connection.transition(
-            "cache_get", _CACHE, _key(version, content_key), self._ttl_ms
+            "cache_get", self._keys, _field(version, content_key), self._ttl_ms
         )
         try:
             return None if data is None else _decoder.decode(data)
@@ -35,14 +36,14 @@ class VerdictCache:
 
     async def put(self, version: str, content_key: str, findings: Sequence[ScreenFinding]) -> None:
         """Store findings; those used longest ago make room for them."""
-        data, key = _encoder.encode(findings), _key(version, content_key)
+        data, field = _encoder.encode(findings), _field(version, content_key)
         await self._connection.transition(
-            "cache_put", _CACHE, key, data, self._budget_bytes, self._ttl_ms, _ENTRY_BYTES
+            "cache_put", self._keys, field, data, self._budget_bytes, self._ttl_ms, _ENTRY_BYTES
         )
 
 
-def _key(version: str, content_key: str) -> str:
-    return f"verdict:{version}:{content_key}"
+def _field(version: str, content_key: str) -> str:
+    return f"{version}:{content_key}"
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,8 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-import redis.asyncio
-from redis.exceptions import RedisError
 
 from models.jobs import ChatJob, Failed, Generated, ImageEmbeddingsComputed, Job
 from service.core.errors import BusUnavailable, ConversationNotFound
@@ -21,6 +19,7 @@ from service.worker.gpu_stats import empty_device_cache
 _log = logging.getLogger(__name__)
 
 _BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
+_CANCELLED_BLOCK_S = 5.0
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -185,19 +184,18 @@ class Dispatcher:
         for delivery in await self._consumer.renew(list(self._in_hand.values())):
             self._cancel(delivery)
 
-    async def hear_cancellations(self, client: "redis.asyncio.Redis") -> None:
+    async def hear_cancellations(self) -> None:
         """Hears of cancelled jobs at once; the next publish or renewal would tell as well."""
         while True:
             try:
-                async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe("cancelled")
-                    while True:
-                        message = await pubsub.get_message(timeout=1.0)
-                        delivery = self._in_hand.get(message["data"].decode()) if message else None
-                        if delivery is not None and not delivery.last_state:
-                            self._cancel(delivery)
-            except (RedisError, OSError, TimeoutError):
+                cancelled = await self._consumer.cancelled(_CANCELLED_BLOCK_S)
+            except BusUnavailable:
                 await asyncio.sleep(_BACKOFF_S[-1])
+                continue
+            for job_id in cancelled:
+                delivery = self._in_hand.get(job_id)
+                if delivery is not None and not delivery.last_state:
+                    self._cancel(delivery)
 
     async def _bring_image(self, job: Job, token: int, key: str) -> None:
         """Admit a job with what its engine asked for: its image's embeddings, else its pixels."""

@@ -29,6 +29,7 @@ from service.core.tasks import stop_tasks
 from service.queue.connection import RedisConnection, open_redis
 from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
+from service.queue.keys import Keys
 from service.queue.vision_cache import VisionCache
 from service.worker.dispatcher import Dispatcher
 from service.worker.engine_config import engine_config
@@ -82,7 +83,7 @@ class Worker:
         self._settings = settings
         self._id = worker_id
         self._predecessor = predecessor
-        self._client = client
+        self._keys = Keys(settings.redis_prefix)
         self._connection = RedisConnection(client)
         self._metrics = Metrics("worker", kind)
         self._consumer = JobConsumer(client, self._connection, kind, worker_id, settings, self._metrics)
@@ -173,7 +174,7 @@ class Worker:
         assert self._dispatcher is not None
         self._pulling = self._in_background(self._dispatcher.pull())
         self._in_background(self._dispatcher.publish())
-        self._in_background(self._dispatcher.hear_cancellations(self._client))
+        self._in_background(self._dispatcher.hear_cancellations())
         next_tidy_s = 0.0
         while True:
             await asyncio.sleep(self._settings.lease_renew_s)
@@ -189,7 +190,7 @@ class Worker:
         """Also the watchdog of a step that hangs."""
         while True:
             with suppress(BusUnavailable):
-                await send_heartbeat(self._connection, self._info(), self._settings.heartbeat_expiry_s)
+                await send_heartbeat(self._connection, self._keys, self._info(), self._settings.heartbeat_expiry_s)
             if self._thread.step_age_s > 2 * self._settings.stall_s:
                 _log.error("the engine's step has hung for %.0f s, leaving", self._thread.step_age_s)
                 self._stop_with(EXIT_STALLED)
@@ -202,7 +203,7 @@ class Worker:
     async def _release_predecessor(self) -> None:
         while self._predecessor:
             try:
-                await remove_heartbeat(self._connection, self._predecessor)
+                await remove_heartbeat(self._connection, self._keys, self._predecessor)
                 released = await self._consumer.release(self._predecessor)
                 _log.info("%s left %d jobs behind", self._predecessor, released)
                 return
@@ -243,7 +244,7 @@ class Worker:
             async with asyncio.timeout(_LEAVE_S):
                 if self._exit_code != EXIT_STALLED:  # a hung step may still be at its jobs: their leases decide
                     await self._consumer.release(self._id)
-                await remove_heartbeat(self._connection, self._id)
+                await remove_heartbeat(self._connection, self._keys, self._id)
         await self._server.close()
         await self._consumer.close()
         await self._connection.close()

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from service.core.settings import Settings
+from service.queue.scripts import read_scripts, use_scripts
+from tests.service.queue.declared_keys import PRELUDE
 from tests.service.tree import ApiSide, WorkerProcess, api_side, quick_settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scripts_use_their_keys_alone() -> None:
+    """In every test of this folder a script fails where it uses a key that it was not handed."""
+    use_scripts(read_scripts(PRELUDE))
 
 
 @pytest.fixture

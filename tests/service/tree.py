@@ -20,6 +20,7 @@ from service.process.parent_death import dies_with_parent
 from service.queue.connection import RedisConnection, open_redis
 from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import LiveWorker, live_workers
+from service.queue.keys import Keys
 from service.queue.producer import JobProducer
 from service.queue.record import Ending
 
@@ -131,7 +132,7 @@ class ApiSide:
         return "gone" if record is None else record.state
 
     async def workers(self) -> list[LiveWorker]:
-        return await live_workers(self.connection)
+        return await live_workers(self.connection, Keys("viscpm"))
 
     async def ready(self, *workers: WorkerProcess, within_s: float = 20.0) -> None:
         async def are_ready() -> bool:
@@ -146,9 +147,9 @@ class ApiSide:
         for kind in ("chat", "paint"):
             ended = sum(counts[f"{state}:{kind}"] for state in ("done", "refused", "failed", "cancelled"))
             assert counts[f"accepted:{kind}"] == ended, counts
-            assert await self.redis.zcard(f"slots:{kind}") == 0
-            assert await self.redis.xlen(f"jobs:{kind}") == 0
-        assert await self.redis.zcard("pending_moderation") == 0
+            assert await self.redis.zcard(f"{{viscpm}}:slots:{kind}") == 0
+            assert await self.redis.xlen(f"{{viscpm}}:jobs:{kind}") == 0
+        assert await self.redis.zcard("{viscpm}:pending_moderation") == 0
         for state, count in expected.items():
             assert counts[f"{state}:chat"] + counts[f"{state}:paint"] == count, (state, counts)
 

@@ -47,14 +47,14 @@ class Service:
 
     async def accounting(self) -> dict[str, int]:
         """By state, chat and paint together; checks that every slot is free and accepted = the sum of the endings."""
-        stored = await self.redis.hgetall("accounting")
+        stored = await self.redis.hgetall("{viscpm}:accounting")
         counts = dict.fromkeys(("accepted", "done", "refused", "failed", "cancelled"), 0)
         for name, count in stored.items():
             counts[name.decode().split(":")[0]] += int(count)
         assert counts["accepted"] == sum(counts.values()) - counts["accepted"], counts
         for kind in ("chat", "paint"):
-            assert await self.redis.zcard(f"slots:{kind}") == 0
-            assert await self.redis.xlen(f"jobs:{kind}") == 0
+            assert await self.redis.zcard(f"{{viscpm}}:slots:{kind}") == 0
+            assert await self.redis.xlen(f"{{viscpm}}:jobs:{kind}") == 0
         return {state: count for state, count in counts.items() if count and state != "accepted"}
 
     async def metric(self, sample: str, path: str = "/metrics") -> float:

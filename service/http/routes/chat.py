@@ -20,9 +20,7 @@ from service.jobs.answers import ChatResponse, answer_of
 from service.jobs.conversations import (
     Conversation,
     ConversationMeta,
-    busy_key,
     new_conversation_id,
-    pixels_key,
     unix_time_s,
 )
 from service.jobs.intents import ChatIntent
@@ -56,7 +54,7 @@ async def chat(request: Request) -> Response:
         opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)
         job = _job(slot.job_id, asked, model, tenant, opened, pixels)
         intent = _intent(asked, job, model, tenant, pixels)
-        stream = await slot.submit(job, intent, "" if opened is None else busy_key(tenant, intent.conversation_id))
+        stream = await slot.submit(job, intent)
         if not asked.stream and not wants_async(request):
             async with stream:
                 return answered(answer_of(await stream.outcome(), slot.job_id))
@@ -109,7 +107,7 @@ def _job(
         rgb, side_px, sha256 = (b"", 0, "") if pixels is None else pixels
     elif opened.meta.image_sha256:
         side_px, sha256 = opened.meta.image_size_px, opened.meta.image_sha256
-        kept_at = pixels_key(tenant, asked.conversation_id or "")
+        kept_at = opened.pixels_key
         if side_px != model.image_size_px:
             raise InvalidRequest(
                 f"conversation_id: the conversation's picture was kept for a model of {side_px} px, and this one "

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -45,7 +46,7 @@ async def test_a_full_queue_refuses_at_once_and_decodes_nothing(service: Service
 async def _are_full(sides: list[Service], size: int) -> bool:
     """Every slot is taken and its picture decoded: a slot is taken first."""
     decodes = sum(side.state.images.decodes for side in sides)
-    return await sides[0].redis.zcard("slots:chat") == size and decodes == size
+    return await sides[0].redis.zcard("{viscpm}:slots:chat") == size and decodes == size
 
 
 async def test_n_plus_k_at_once_gives_exactly_k_refusals(settings: Settings) -> None:
@@ -78,8 +79,8 @@ async def test_a_client_that_goes_away_while_queued_never_starts_its_job(service
     await eventually(lambda: _has_ended(service, "cancelled:chat", 1))
     assert await service.metric('viscpm_jobs_cancelled_total{model="chat",where="queued"}') == 1
     assert all(answer.status_code == 200 for answer in await asyncio.gather(*blocking))
-    ids = [key.decode().split(":", 1)[1] for key in await service.redis.keys("job:*")]
-    states = {job_id: await service.redis.hget(f"job:{job_id}", "state") for job_id in ids}
+    ids = [key.decode().split(":", 2)[2] for key in await service.redis.keys("{viscpm}:job:*")]
+    states = {job_id: await service.redis.hget(f"{{viscpm}}:job:{job_id}", "state") for job_id in ids}
     [cancelled] = [job_id for job_id, state in states.items() if state == b"cancelled"]
     assert not log_lines(worker_log, "admit", cancelled)
     assert await service.accounting() == {"done": 4, "cancelled": 1}
@@ -87,17 +88,17 @@ async def test_a_client_that_goes_away_while_queued_never_starts_its_job(service
 
 async def _ask_and_leave(service: Service, question: str, stream: bool) -> str:
     """Leave once the job runs; its id."""
-    known = set(await service.redis.keys("job:*"))
+    known = set(await service.redis.keys("{viscpm}:job:*"))
     leaving = asyncio.create_task(_leave_early(service, {"question": question, "stream": stream}, after_s=0.3))
 
     async def runs() -> list[bytes]:
-        new = set(await service.redis.keys("job:*")) - known
+        new = set(await service.redis.keys("{viscpm}:job:*")) - known
         return [key for key in new if await service.redis.hget(key, "state") == b"running"]
 
     await eventually(runs)
-    [key] = set(await service.redis.keys("job:*")) - known
+    [key] = set(await service.redis.keys("{viscpm}:job:*")) - known
     await leaving
-    return key.decode().split(":", 1)[1]
+    return key.decode().split(":", 2)[2]
 
 
 async def _leave_early(service: Service, body: dict[str, object], after_s: float = 0.2) -> None:
@@ -119,11 +120,11 @@ def _request_head(body_bytes: int) -> bytes:
 
 
 async def _has_ended(service: Service, name: str, count: int) -> bool:
-    return int(await service.redis.hget("accounting", name) or 0) == count
+    return int(await service.redis.hget("{viscpm}:accounting", name) or 0) == count
 
 
 async def _count(service: Service, state: bytes, count: int) -> bool:
-    keys = await service.redis.keys("job:*")
+    keys = await service.redis.keys("{viscpm}:job:*")
     return [await service.redis.hget(key, "state") for key in keys].count(state) == count
 
 
@@ -163,3 +164,20 @@ async def test_what_breaks_before_the_queue_ends_its_job_and_tells_its_id(
     assert (job["state"], job["error"]["code"]) == ("failed", "internal_error")
     assert "secret" not in str(job)
     assert await service.accounting() == {"failed": 1}
+
+
+async def test_a_slot_is_renewed_while_its_picture_is_decoded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fetching, decoding and judging together may take longer than the lease."""
+    async with serving(settings.model_copy(update={"slot_lease_s": 0.5, "sweep_s": 0.1})) as service:
+        await service.ready()
+        decoded = service.state.images.pixels
+
+        async def slow(*arguments: Any) -> Any:
+            await asyncio.sleep(1.5)
+            return await decoded(*arguments)
+
+        monkeypatch.setattr(service.state.images, "pixels", slow)
+        assert (await service.ask("echo x", image=encoded())).status_code == 200
+        assert await service.accounting() == {"done": 1}

@@ -154,7 +154,7 @@ async def test_what_a_dead_process_left_is_screened_and_ended_by_another(setting
         await dead.close()  # as a process that is gone: its heartbeat with it
 
         async def is_done() -> bool:
-            return (await service.redis.hget("job:chat-left", "state")) == b"done"
+            return (await service.redis.hget("{viscpm}:job:chat-left", "state")) == b"done"
 
         await eventually(is_done)
         job = (await service.client.get("/jobs/chat-left")).json()

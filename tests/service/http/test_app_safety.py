@@ -99,7 +99,7 @@ async def test_a_picture_waits_for_a_safety_worker_that_comes_back(
         answer = await painting
         assert answer.status_code == 200 and len(answer.json()["data"]) == 1
         assert (await service.client.get(f"/jobs/{job_id}")).json()["state"] == "done"
-        assert await service.redis.hget("accounting", "done:paint") == b"1"
+        assert await service.redis.hget("{viscpm}:accounting", "done:paint") == b"1"
 
 
 async def test_a_picture_that_nobody_judges_until_the_deadline_is_lost(
@@ -114,7 +114,7 @@ async def test_a_picture_that_nobody_judges_until_the_deadline_is_lost(
         assert_error(await painting, 503, "safety_unavailable")
         for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/events"):
             assert "b64_json" not in (await service.client.get(path)).text
-        assert await service.redis.hget("accounting", "failed:paint") == b"1"
+        assert await service.redis.hget("{viscpm}:accounting", "failed:paint") == b"1"
 
 
 async def _painted_without_screens(service: Service, worker: WorkerProcess) -> str:
@@ -122,14 +122,14 @@ async def _painted_without_screens(service: Service, worker: WorkerProcess) -> s
     job_ids: list[str] = []
 
     async def is_running() -> bool:
-        job_ids[:] = [key.decode()[4:] async for key in service.redis.scan_iter("job:paint-*")]
-        return bool(job_ids) and await service.redis.hget(f"job:{job_ids[0]}", "state") == b"running"
+        job_ids[:] = [key.decode().split(":", 2)[2] async for key in service.redis.scan_iter("{viscpm}:job:paint-*")]
+        return bool(job_ids) and await service.redis.hget(f"{{viscpm}}:job:{job_ids[0]}", "state") == b"running"
 
     await eventually(is_running)
     worker.kill()
 
     async def is_generated() -> bool:
-        return bool(await service.redis.hget(f"job:{job_ids[0]}", "state") == b"generated")
+        return bool(await service.redis.hget(f"{{viscpm}}:job:{job_ids[0]}", "state") == b"generated")
 
     await eventually(is_generated)
     await asyncio.sleep(1.0)  # two tries of the screen

@@ -7,22 +7,23 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
-from service.core.errors import BusUnavailable, ConversationBusy, ConversationNotFound
+from service.core.errors import BusUnavailable, ConversationBusy, ConversationExpired, ConversationNotFound
+from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.jobs.conversations import (
     ConversationMeta,
     Conversations,
     StoredTurn,
-    busy_key,
-    conversation_key,
     new_conversation_id,
-    pixels_key,
 )
 from service.queue.connection import RedisConnection, open_redis
+from service.queue.keys import Keys
+from service.queue.record import TurnAppend
 from service.queue.vision_cache import VisionCache, picture_key
 
 META = ConversationMeta(created=1, model="m", fingerprint="f", image_sha256="ab", image_size_px=2)
 PIXELS = bytes(range(12))
+META_KEY, TURNS_KEY, PIXELS_KEY, BUSY_KEY = Keys("viscpm").conversation("a:1")
 
 
 @pytest.fixture
@@ -33,26 +34,36 @@ async def conversations(client: "redis.asyncio.Redis", redis_url: str) -> AsyncI
 
 
 async def begin(client: "redis.asyncio.Redis", store: Conversations, tenant: str = "a", number: str = "1") -> None:
-    """As the bus writes a first turn."""
+    """As the queue writes a first turn."""
     append = store.append(tenant, number, StoredTurn("q", "a<b", "a<<b", 5), META)
-    assert append.is_new and append.conversation_key == conversation_key(tenant, number)
-    await client.hset(append.conversation_key, mapping=append.fields)
-    await client.rpush(append.conversation_key + ":turns", append.turn)
-    await client.set(append.conversation_key + ":pixels", PIXELS)
-    for suffix in ("", ":turns", ":pixels"):
-        await client.expire(append.conversation_key + suffix, 10)
+    assert append.is_new and append.conversation == f"{tenant}:{number}"
+    await write(client, append, f"first-{tenant}-{number}")
+
+
+async def write(client: "redis.asyncio.Redis", append: TurnAppend, job_id: str, pixels: bytes = PIXELS) -> None:
+    keys = Keys("viscpm")
+    await client.hset(keys.job(job_id), mapping={"state": "generated", "kind": "chat", "retention_ms": "1000"})
+    await client.set(keys.pixels(job_id), pixels)
+    connection = RedisConnection(client)
+    names = (*keys.of_job(job_id), *keys.conversation(append.conversation), *keys.conversation_books)
+    fields = [part for item in append.fields.items() for part in item]
+    turn = (append.conversation, str(int(append.is_new)), append.turn, append.max_turns, append.ttl_s * 1000, *fields)
+    assert await connection.transition("finish", names, job_id, "done", b"", *turn)
+    await connection.close()
 
 
 async def test_opening_gives_history_pixels_and_a_longer_life(
     client: "redis.asyncio.Redis", conversations: Conversations
 ) -> None:
     await begin(client, conversations)
+    for key in (META_KEY, TURNS_KEY, PIXELS_KEY):
+        await client.expire(key, 10)
     opened = await conversations.open("a", "1", "job-1")
-    assert opened.meta == META and await client.get(pixels_key("a", "1")) == PIXELS
+    assert opened.meta == META and await client.get(opened.pixels_key) == PIXELS
     assert [(turn.question, turn.answer) for turn in opened.history()] == [("q", "a<<b")]
-    assert await client.get(busy_key("a", "1")) == b"job-1"
-    for suffix in ("", ":turns", ":pixels"):
-        assert 90 < await client.ttl(conversation_key("a", "1") + suffix) <= 100
+    assert await client.get(BUSY_KEY) == b"job-1"
+    for key in (META_KEY, TURNS_KEY, PIXELS_KEY):
+        assert 90 < await client.ttl(key) <= 100
     shown = await conversations.get("a", "1")
     assert [turn.answer for turn in shown.turns] == ["a<b"] and 90 < shown.expires_in_s <= 100
 
@@ -74,7 +85,7 @@ async def test_a_job_in_work_keeps_the_conversation(
     client: "redis.asyncio.Redis", conversations: Conversations, state: str
 ) -> None:
     await begin(client, conversations)
-    await client.hset("job:job-1", "state", state)
+    await client.hset("{viscpm}:job:job-1", "state", state)
     await conversations.open("a", "1", "job-1")
     with pytest.raises(ConversationBusy):
         await conversations.open("a", "1", "job-2")
@@ -88,9 +99,9 @@ async def test_an_ended_or_forgotten_job_does_not(
     await begin(client, conversations)
     await conversations.open("a", "1", "job-1")
     if state is not None:
-        await client.hset("job:job-1", "state", state)
+        await client.hset("{viscpm}:job:job-1", "state", state)
     await conversations.open("a", "1", "job-2")
-    assert await client.get(busy_key("a", "1")) == b"job-2"
+    assert await client.get(BUSY_KEY) == b"job-2"
 
 
 async def test_deleting_leaves_nothing(client: "redis.asyncio.Redis", conversations: Conversations) -> None:
@@ -101,9 +112,85 @@ async def test_deleting_leaves_nothing(client: "redis.asyncio.Redis", conversati
     await states.put("f:float32:" + picture_key("a", META.image_sha256), b"state")
     await conversations.delete("a", "1")
     await connection.close()
-    assert await client.keys("conversation:*") == await client.keys("vision:*") == []
+    assert await client.keys("{viscpm}:conversation*") == await client.keys("{viscpm}:vision-cache") == []
     with pytest.raises(ConversationNotFound):
         await conversations.delete("a", "1")
+
+
+async def test_deleting_forgets_the_picture_under_every_model_of_its_tenant_alone(
+    client: "redis.asyncio.Redis", conversations: Conversations
+) -> None:
+    await begin(client, conversations)
+    connection = RedisConnection(client)
+    states = VisionCache(connection, Settings())
+    ours, theirs = picture_key("a", META.image_sha256), picture_key("b", META.image_sha256)
+    keys = [f"f1:float32:{ours}", f"f1:float16:{ours}", f"f1:float32:{theirs}"]
+    for number, key in enumerate(keys):
+        await states.put(key, b"%d" % number)
+    await conversations.delete("a", "1")
+    assert [await states.get(key) for key in keys] == [b"", b"", b"2"]
+    assert await client.get("{viscpm}:vision-cache:bytes") == b"1"
+    await connection.close()
+
+
+async def sized(client: "redis.asyncio.Redis") -> int:
+    sizes = await client.hgetall("{viscpm}:conversation_sizes")
+    assert set(sizes) == set(await client.zrange("{viscpm}:conversations", 0, -1))
+    total = sum(map(int, sizes.values()))
+    assert int(await client.get("{viscpm}:conversation_bytes") or 0) == total
+    return total
+
+
+async def test_those_used_longest_ago_make_room_as_a_whole_and_are_told_as_expired(
+    client: "redis.asyncio.Redis", redis_url: str
+) -> None:
+    metrics = Metrics("api")
+    store = Conversations(client, Settings(redis_url=redis_url, conversation_bytes=2**20), metrics)
+    for number in range(30):
+        append = store.append("a", str(number), StoredTurn("q", "a", "a", 5), META)
+        await write(client, append, f"job-{number}", bytes(100_000))
+        await asyncio.sleep(0.002)
+        if number == 20:
+            await store.open("a", "3", "job")  # used again
+    assert await sized(client) > 3_000_000
+    assert await store.make_room() == 20 and await store.make_room() == 0
+    assert await sized(client) <= 2**20
+    kept = {key.decode().split(":")[3] for key in await client.keys("{viscpm}:conversation:a:*:turns")}
+    assert kept == {"3", *map(str, range(21, 30))}
+    with pytest.raises(ConversationExpired, match="made room"):
+        await store.get("a", "0")
+    with pytest.raises(ConversationExpired):
+        await store.delete("a", "0")
+    with pytest.raises(ConversationNotFound):
+        await store.open("b", "0", "job")  # of another tenant
+    exposed = metrics.render().decode()
+    assert 'viscpm_conversations_dropped_total{reason="budget"} 20.0' in exposed
+    assert "viscpm_conversations_bytes " in exposed
+    await store.close()
+
+
+async def test_one_that_expired_by_itself_leaves_the_books(client: "redis.asyncio.Redis", redis_url: str) -> None:
+    store = Conversations(client, Settings(redis_url=redis_url, conversation_ttl_s=1))
+    await begin(client, store)
+    await asyncio.sleep(1.1)
+    with pytest.raises(ConversationExpired, match="not used for 1 s"):
+        await store.get("a", "1")
+    assert await store.make_room() == 1 and await sized(client) == 0
+    with pytest.raises(ConversationExpired):
+        await store.open("a", "1", "job")
+    await store.close()
+
+
+async def test_sizes_follow_the_turns_that_are_kept(client: "redis.asyncio.Redis", redis_url: str) -> None:
+    store = Conversations(client, Settings(redis_url=redis_url, conversation_max_turns=2))
+    for number in range(5):
+        turn = StoredTurn("q" * 1000, "a", "a", 5)
+        await write(client, store.append("a", "1", turn, None if number else META), f"job-{number}")
+    turns = await client.lrange(TURNS_KEY, 0, -1)
+    assert len(turns) == 2 and await sized(client) == sum(map(len, turns)) + len(PIXELS) + 1024
+    await store.delete("a", "1")
+    assert await sized(client) == 0
+    await store.close()
 
 
 def test_ids_cannot_be_guessed() -> None:
@@ -117,10 +204,10 @@ async def test_a_turn_in_work_keeps_the_picture_of_a_deleted_conversation(
 ) -> None:
     await begin(client, conversations)
     await conversations.open("a", "1", "job-1")
-    await client.hset("job:job-1", "state", state)
+    await client.hset("{viscpm}:job:job-1", "state", state)
     await conversations.delete("a", "1")
-    assert [key async for key in client.scan_iter("conversation:*")] == []
-    assert await client.get("pixels:job-1") == (None if state == "done" else PIXELS)
+    assert [key async for key in client.scan_iter("{viscpm}:conversation*")] == []
+    assert await client.get("{viscpm}:pixels:job-1") == (None if state == "done" else PIXELS)
 
 
 async def test_redis_away_is_one_error_for_all_that_was_asked_at_once(caplog: pytest.LogCaptureFixture) -> None:

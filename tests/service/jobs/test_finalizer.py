@@ -67,7 +67,7 @@ async def test_a_result_that_nobody_waited_for_is_screened_all_the_same(
     for job_id, state in (("bad", "refused"), ("fine", "done"), ("crash", "failed")):
         status = await api.queue.status(job_id)
         assert status is not None and status.ending is not None and status.ending.state == state
-    assert await client.zcard("pending_moderation") == 0
+    assert await client.zcard("{viscpm}:pending_moderation") == 0
 
 
 async def test_polls_and_resumed_streams_of_several_processes_screen_and_encode_once(
@@ -132,7 +132,7 @@ async def test_what_one_process_could_not_screen_another_does(
         waiting = asyncio.create_task(stream.outcome())
         await eventually(lambda: len(away.seen) >= 2)
         waiting.cancel()
-    sweeper = Sweeper(api.producer.sweep, api.finalizer.adopt_abandoned, sweep_s=0.05)
+    sweeper = Sweeper(api.producer.sweep, api.finalizer.adopt_abandoned, api.conversations.make_room, sweep_s=0.05)
     sweeper.start()
 
     async def is_done() -> bool:
@@ -192,8 +192,9 @@ async def test_a_lease_that_another_process_took_is_left_to_it(
     await paint_worker.say(painted("one", "two"))
     waiting = asyncio.create_task(stream.outcome())
     await eventually(lambda: len(screens.seen) >= 3)
-    await client.hset("job:job", "finalizer", "another")
-    await client.zadd("pending_moderation", {"job": 4e15})
+    await client.hset("{viscpm}:finalizers", "job", "another")
+    await client.zadd("{viscpm}:apis", {"another": 4e15})
+    await client.zadd("{viscpm}:pending_moderation", {"job": 4e15})
     await asyncio.sleep(1.5)
     record = await api.producer.record("job")
     assert record is not None and record.state == "generated" and not waiting.done()
@@ -219,7 +220,7 @@ async def test_a_sweep_waits_for_no_screen(
 
     async def are_all_done() -> bool:
         await api.finalizer.adopt_abandoned()
-        states = [await client.hget(f"job:{number}", "state") for number in range(10)]
+        states = [await client.hget(f"{{viscpm}}:job:{number}", "state") for number in range(10)]
         return states == [b"done"] * 10
 
     await eventually(are_all_done)

@@ -50,7 +50,7 @@ async def test_a_blocked_input_reaches_no_model_and_ends_refused(
     assert result["flagged"] is True and result["category_scores"] == {"violence": 0.9}
     record = await api.producer.record("job")
     assert record is not None and record.state == "refused"
-    assert await client.exists("jobs:chat", "jobs:paint") == 0
+    assert await client.exists("{viscpm}:jobs:chat", "{viscpm}:jobs:paint") == 0
 
 
 async def test_a_crashed_screen_lets_nothing_in(api: ApiProcess, client: "redis.asyncio.Redis") -> None:
@@ -59,7 +59,7 @@ async def test_a_crashed_screen_lets_nothing_in(api: ApiProcess, client: "redis.
     record = await api.producer.record("job")
     assert record is not None and record.ending is not None
     assert (record.ending.state, record.ending.code) == ("failed", "safety_unavailable")
-    assert await client.exists("jobs:chat") == 0
+    assert await client.exists("{viscpm}:jobs:chat") == 0
 
 
 async def test_open_screens_see_nothing_and_hold_nothing(

@@ -91,11 +91,15 @@ async def test_pictures_are_judged_once_and_then_known(
         assert {one.decision for one in same} == {"pass"} and len(log_lines(engine_log, "screen")) == 3
         assert await side.metric("viscpm_verdict_cache_queries_total") == 11
         assert await side.metric("viscpm_verdict_cache_hits_total") == 8
-        keys = await side.api.redis.keys("verdict:*")
-        assert len(keys) == 3 and all(rules.policy.version.encode() in key for key in keys)
+        fields = await side.api.redis.hkeys("{viscpm}:verdict-cache")
+        assert len(fields) == 3 and all(rules.policy.version.encode() in field for field in fields)
         counts = await side.api.producer.accounting()
         assert counts["accepted:safety"] == counts["done:safety"] == 3
-        assert await side.api.redis.zcard("slots:safety") == 0 == await side.api.redis.xlen("jobs:safety")
+        assert (
+            await side.api.redis.zcard("{viscpm}:slots:safety")
+            == 0
+            == await side.api.redis.xlen("{viscpm}:jobs:safety")
+        )
 
 
 @pytest.mark.own_process
@@ -111,7 +115,7 @@ async def test_a_slow_crashed_or_missing_worker_is_no_verdict(
             await side.screens.image("input_image", picture(colour or GREY))
         counts = await side.api.producer.accounting()
         assert counts["accepted:safety"] == counts["cancelled:safety"] == 1
-        assert not await side.api.redis.keys("verdict:*")
+        assert not await side.api.redis.exists("{viscpm}:verdict-cache")
         # Rules need no worker
         assert (await side.screens.text("question", "What is in this picture?")).decision == "pass"
 

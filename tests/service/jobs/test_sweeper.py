@@ -33,13 +33,16 @@ class Rounds:
     async def adopt(self) -> int:
         return self._adopted
 
+    async def make_room(self) -> int:
+        return 5 if self._adopted else 0
+
 
 @pytest.fixture
 async def start() -> AsyncIterator[Callable[[Rounds, float], Awaitable[Sweeper]]]:
     started: list[Sweeper] = []
 
     async def make(rounds: Rounds, sweep_s: float) -> Sweeper:
-        started.append(Sweeper(rounds.sweep, rounds.adopt, sweep_s))
+        started.append(Sweeper(rounds.sweep, rounds.adopt, rounds.make_room, sweep_s))
         started[-1].start()
         return started[-1]
 
@@ -69,18 +72,19 @@ async def test_rounds_come_about_as_often_as_told_and_end_with_it(start: Start) 
     ended = rounds.count
     await asyncio.sleep(0.1)
     assert rounds.count == ended
-    never_started = Sweeper(rounds.sweep, rounds.adopt, 1.0)
+    never_started = Sweeper(rounds.sweep, rounds.adopt, rounds.make_room, 1.0)
     await never_started.close()
 
 
 async def test_a_round_is_told_where_it_ended_something(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     idle = Rounds()
-    await Sweeper(idle.sweep, idle.adopt, 1.0).sweep_once()
+    await Sweeper(idle.sweep, idle.adopt, idle.make_room, 1.0).sweep_once()
     assert caplog.text == ""
     busy = Rounds(SweepCounts(expired=1, overdue=2, lost=3), adopted=4)
-    await Sweeper(busy.sweep, busy.adopt, 1.0).sweep_once()
+    await Sweeper(busy.sweep, busy.adopt, busy.make_room, 1.0).sweep_once()
     assert "swept: 1 slots without a job, 2 overdue jobs, 3 lost jobs, 4 abandoned results" in caplog.text
+    assert "dropped 5 conversations" in caplog.text
 
 
 async def test_slots_overdue_jobs_and_abandoned_results_end(
@@ -91,7 +95,7 @@ async def test_slots_overdue_jobs_and_abandoned_results_end(
         api_process(client, hurried, process_id="left") as left,
         api_process(client, hurried, process_id="other") as other,
     ):
-        sweeper = Sweeper(other.producer.sweep, other.finalizer.adopt_abandoned, 0.05)
+        sweeper = Sweeper(other.producer.sweep, other.finalizer.adopt_abandoned, other.conversations.make_room, 0.05)
         sweeper.start()
         await left.queue.reserve("chat", "never-submitted", "t")
         await left.submit(make_job("chat", "abandoned", "q"))  # type: ignore[arg-type]
@@ -109,6 +113,6 @@ async def test_slots_overdue_jobs_and_abandoned_results_end(
 
 async def test_a_sweep_leaves_what_is_cared_for(api: ApiProcess) -> None:
     await api.queue.reserve("chat", "young", "t")
-    await Sweeper(api.producer.sweep, api.finalizer.adopt_abandoned, 1.0).sweep_once()
+    await Sweeper(api.producer.sweep, api.finalizer.adopt_abandoned, api.conversations.make_room, 1.0).sweep_once()
     record = await api.producer.record("young")
     assert record is not None and record.state == "reserved"

@@ -14,6 +14,7 @@ from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
 from service.queue.connection import RedisConnection, open_redis
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
+from service.queue.keys import Keys
 from tests.service.tree import api_side, eventually, quick_settings
 
 
@@ -27,10 +28,12 @@ class Beats:
         self, worker_id: str, kind: Kind = "chat", state: WorkerState = "ready", name: str = "m", expiry_s: float = 30.0
     ) -> None:
         model = ModelDescription(kind=kind, name=name, fingerprint="f") if name else None
-        await send_heartbeat(self._connection, WorkerInfo(worker_id, kind, state, "host", 1, 0.0, model), expiry_s)
+        await send_heartbeat(
+            self._connection, Keys("viscpm"), WorkerInfo(worker_id, kind, state, "host", 1, 0.0, model), expiry_s
+        )
 
     async def remove(self, worker_id: str) -> None:
-        await remove_heartbeat(self._connection, worker_id)
+        await remove_heartbeat(self._connection, Keys("viscpm"), worker_id)
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ async def test_the_last_model_is_known_while_its_successor_loads(
     await eventually(lambda: not registry.workers())
     with pytest.raises(ModelUnavailable, match="^no chat worker is alive"):
         registry.require("chat")
-    await client.delete("model:chat")  # a server that came back empty
+    await client.delete("{viscpm}:model:chat")  # a server that came back empty
     await beats.send("w2", state="loading", name="")
     await eventually(lambda: registry.workers("chat"))
     assert registry.require("chat").name == "first"
@@ -156,7 +159,7 @@ async def test_an_unreadable_heartbeat_leaves_what_was_known(
 ) -> None:
     await beats.send("w1")
     await eventually(lambda: registry.is_ready("chat"))
-    await client.set("worker:w1", b"\xc1 of another version", px=30_000)
+    await client.hset("{viscpm}:heartbeats", "w1", b"30000:\xc1 of another version")
     await eventually(lambda: "a heartbeat cannot be read" in caplog.text)
     assert registry.require("chat").name == "m"
 
@@ -168,7 +171,7 @@ async def test_shared_state_counts_what_all_processes_did(
         for job_id in ("a", "b"):
             await api.producer.reserve("chat", job_id)
         await api.producer.cancel("b", "test_over")
-    await client.hincrby("restarts", "chat", 3)
+    await client.hincrby("{viscpm}:restarts", "chat", 3)
     shared = await registry.shared_state()
     assert shared.depth == {"chat": 1, "safety": 0}
     assert shared.jobs == {("chat", "accepted"): 2, ("chat", "cancelled"): 1}

@@ -5,9 +5,16 @@ import asyncio
 from models.jobs import Delta
 from service.core.settings import Settings
 from service.queue.consumer import JobConsumer
+from service.queue.keys import Keys
 from service.queue.record import Ending
 from tests.service.queue.deliveries import generate, generated, take_one
 from tests.service.tree import ApiSide, quick_settings
+
+KEYS = Keys("viscpm")
+
+
+def claim_keys(job_id: str) -> tuple[str, ...]:
+    return (*KEYS.of_job(job_id), KEYS.dead("chat"))
 
 
 async def test_no_job_is_handed_out_twice(api: ApiSide, settings: Settings) -> None:
@@ -49,8 +56,8 @@ async def test_a_renewed_lease_is_kept_and_an_old_one_is_lost(redis_url: str, ap
     await generate(second, taken)
     record = await api.producer.record(taken.job_id)
     assert record is not None and record.state == "generated"
-    assert b"late" not in await api.redis.hget(f"job:{taken.job_id}", "result")
-    assert await api.redis.xlen(f"events:{taken.job_id}") == 0
+    assert b"late" not in await api.redis.hget(f"{{viscpm}}:job:{taken.job_id}", "result")
+    assert await api.redis.xlen(f"{{viscpm}}:events:{taken.job_id}") == 0
     await api.producer.finish(taken.job_id, Ending("done"))
     await api.check_accounting(accepted=1, done=1)
 
@@ -62,12 +69,14 @@ async def test_a_claim_of_a_worker_that_slept_is_refused(redis_url: str, api: Ap
     await second.take(1, 0, 0.05)
     job_id = await api.start("echo x")
     reply = await api.connection.send(
-        "XREADGROUP", "GROUP", "workers", "first", "COUNT", 1, "STREAMS", "jobs:chat", ">"
+        "XREADGROUP", "GROUP", "workers", "first", "COUNT", 1, "STREAMS", "{viscpm}:jobs:chat", ">"
     )
-    entry = reply[b"jobs:chat"][0][0]
+    entry = reply[b"{viscpm}:jobs:chat"][0][0]
     await asyncio.sleep(0.3)
     [taken] = await second.recover(1, 0)
-    assert await api.connection.transition("claim", "chat", entry, job_id, "first", 3, 0) == [b"gone"]
+    assert await api.connection.transition("claim", claim_keys(job_id), "chat", entry, job_id, "first", 3, 0) == [
+        b"gone"
+    ]
     await generate(second, taken)
     await api.producer.finish(job_id, Ending("done"))
     await api.check_accounting(accepted=1, done=1)
@@ -88,7 +97,7 @@ async def test_publishing_again_changes_nothing(api: ApiSide, settings: Settings
     assert await worker.publish([delivery]) == ([], [delivery], [])
     delivery.unsent, delivery.next_number = sent_before, 1
     assert await worker.publish([delivery]) == ([], [delivery], [])
-    assert await api.redis.xlen(f"events:{job_id}") == 3
+    assert await api.redis.xlen(f"{{viscpm}}:events:{job_id}") == 3
     async with api.producer.subscribe(job_id) as watch:
         events = [await anext(watch) for _ in range(4)]
     assert events[:3] == deltas
@@ -100,9 +109,12 @@ async def test_cancelled_between_queue_and_claim(api: ApiSide, settings: Setting
     worker = api.consumer(settings)
     await worker.take(1, 0, 0.05)
     job_id = await api.start("echo x")
-    reply = await api.connection.send("XREADGROUP", "GROUP", "workers", "w1", "COUNT", 1, "STREAMS", "jobs:chat", ">")
+    reply = await api.connection.send(
+        "XREADGROUP", "GROUP", "workers", "w1", "COUNT", 1, "STREAMS", "{viscpm}:jobs:chat", ">"
+    )
     await api.producer.cancel(job_id, "client_gone")
-    assert await api.connection.transition("claim", "chat", reply[b"jobs:chat"][0][0], job_id, "w1", 3, 0) == [b"gone"]
+    [[entry, _]] = reply[b"{viscpm}:jobs:chat"]
+    assert await api.connection.transition("claim", claim_keys(job_id), "chat", entry, job_id, "w1", 3, 0) == [b"gone"]
     await api.check_accounting(accepted=1, cancelled=1)
 
 
@@ -112,7 +124,9 @@ async def test_given_back_jobs_go_to_the_next_at_once(api: ApiSide, settings: Se
     held = [await take_one(first) for _ in range(2)]
     await first.requeue(held[0], is_counted=False, is_isolated=False)
     await first.requeue(held[1], is_counted=True, is_isolated=True)
-    await api.connection.send("XREADGROUP", "GROUP", "workers", "first", "COUNT", 1, "STREAMS", "jobs:chat", ">")
+    await api.connection.send(
+        "XREADGROUP", "GROUP", "workers", "first", "COUNT", 1, "STREAMS", "{viscpm}:jobs:chat", ">"
+    )
     assert await first.release("first") == 1  # read, and never claimed
     assert await first.publish(held) == (held, [], [])  # fenced off
 
@@ -136,11 +150,13 @@ async def test_consumers_of_gone_workers_are_removed_unless_they_hold_something(
     worker = api.consumer(settings)
     await worker.take(1, 0, 0.05)
     job_id = await api.start("echo x")
-    await api.connection.send("XREADGROUP", "GROUP", "workers", "holds", "COUNT", 1, "STREAMS", "jobs:chat", ">")
-    await api.connection.send("XGROUP", "CREATECONSUMER", "jobs:chat", "workers", "empty")
+    await api.connection.send(
+        "XREADGROUP", "GROUP", "workers", "holds", "COUNT", 1, "STREAMS", "{viscpm}:jobs:chat", ">"
+    )
+    await api.connection.send("XGROUP", "CREATECONSUMER", "{viscpm}:jobs:chat", "workers", "empty")
     await asyncio.sleep(0.01)
-    assert await api.connection.transition("tidy_consumers", "chat", 0) >= 1
-    names = {consumer["name"] for consumer in await api.redis.xinfo_consumers("jobs:chat", "workers")}
+    assert await api.connection.transition("tidy_consumers", KEYS.of_jobs(), "chat", 0) >= 1
+    names = {consumer["name"] for consumer in await api.redis.xinfo_consumers("{viscpm}:jobs:chat", "workers")}
     assert b"holds" in names and b"empty" not in names
     await api.producer.cancel(job_id, "test_over")
 
@@ -149,12 +165,12 @@ async def test_an_entry_without_a_record_is_thrown_away(api: ApiSide, settings: 
     worker = api.consumer(settings)
     await worker.take(1, 0, 0.05)
     job_id = await api.start("echo x")
-    await api.redis.delete(f"job:{job_id}")
+    await api.redis.delete(f"{{viscpm}}:job:{job_id}")
     [delivery] = await worker.take(1, 0, 0.1)
     assert delivery.claim is not None
     await delivery.claim
     assert not worker.is_claimed(delivery.claim)
-    assert await api.redis.xlen("jobs:chat") == 0
-    await api.redis.zadd("slots:chat", {job_id: 1})
+    assert await api.redis.xlen("{viscpm}:jobs:chat") == 0
+    await api.redis.zadd("{viscpm}:slots:chat", {job_id: 1})
     assert (await api.producer.sweep()).lost == 1
     await api.check_accounting(accepted=1, failed=1)

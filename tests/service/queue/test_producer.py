@@ -15,10 +15,13 @@ from service.core.errors import JobFailed, JobLost, QueueFull
 from service.core.settings import Settings
 from service.jobs.intents import SafetyIntent
 from service.process.parent_death import dies_with_parent
+from service.queue.keys import Keys
 from service.queue.producer import JobProducer
 from service.queue.record import Ending, TurnAppend
 from tests.service.queue.deliveries import generate, take_one
 from tests.service.tree import ROOT, ApiSide, api_side, eventually, quick_settings
+
+KEYS = Keys("viscpm")
 
 
 async def test_slots_are_exact_across_processes(redis_url: str) -> None:
@@ -66,7 +69,8 @@ async def test_a_killed_api_process_leaks_no_slot(redis_url: str) -> None:
         with pytest.raises(QueueFull):
             await api.producer.reserve("chat", "a")
         await asyncio.sleep(0.35)
-        await api.producer.reserve("chat", "b")  # sweeps by itself
+        await api.producer.reserve("chat", "b")  # what outlived its lease takes no slot any more
+        assert (await api.producer.sweep()).expired == 1
         assert await api.state("abandoned") == "failed"
         await api.producer.cancel("b", "test_over")
         await eventually(lambda: swept_overdue(api.producer), 5)
@@ -75,6 +79,21 @@ async def test_a_killed_api_process_leaks_no_slot(redis_url: str) -> None:
 
 async def swept_overdue(producer: JobProducer) -> bool:
     return (await producer.sweep()).overdue == 1
+
+
+async def test_a_slot_is_kept_while_its_request_lives(redis_url: str) -> None:
+    async with api_side(quick_settings(redis_url, slot_lease_s=0.3, queue_size=1)) as api:
+        await api.producer.reserve("chat", "slow")
+        for _ in range(5):
+            await asyncio.sleep(0.15)
+            assert await api.producer.renew_slot("slow")
+            assert (await api.producer.sweep()).expired == 0
+            with pytest.raises(QueueFull):
+                await api.producer.reserve("chat", "another")
+        await asyncio.sleep(0.35)
+        assert (await api.producer.sweep()).expired == 1
+        assert not await api.producer.renew_slot("slow")
+        await api.check_accounting(accepted=1, failed=1)
 
 
 async def test_submit_after_the_slot_was_lost(redis_url: str) -> None:
@@ -98,8 +117,10 @@ async def test_a_job_ends_once(api: ApiSide, settings: Settings) -> None:
     assert won.count(True) == 1
     record = await api.producer.record(job_id)
     assert record is not None and record.ending == endings[won.index(True)]
-    assert record.intent == b"" and not await api.redis.hexists(f"job:{job_id}", "result")  # the unscreened is gone
-    assert await api.redis.pttl(f"job:{job_id}") > 0
+    assert record.intent == b"" and not await api.redis.hexists(
+        f"{{viscpm}}:job:{job_id}", "result"
+    )  # the unscreened is gone
+    assert await api.redis.pttl(f"{{viscpm}}:job:{job_id}") > 0
     with pytest.raises(JobLost):
         await api.producer.finish("unknown", Ending("failed"))
     await api.check_accounting(accepted=1)
@@ -108,14 +129,11 @@ async def test_a_job_ends_once(api: ApiSide, settings: Settings) -> None:
 async def test_the_turn_is_written_with_the_ending_or_not_at_all(api: ApiSide, settings: Settings) -> None:
     worker = api.consumer(settings)
 
-    async def finish(turn: TurnAppend, busy_key: str = "") -> bool:
+    async def finish(turn: TurnAppend) -> bool:
         job_id = f"job-{turn.turn.decode()}"
         await api.producer.reserve("chat", job_id)
-        if busy_key:
-            await api.redis.set(busy_key, job_id)
-        await api.producer.submit(
-            ChatJob(job_id=job_id, question="x", pixels=b"rgb" + turn.turn), SafetyIntent(), busy_key
-        )
+        await api.redis.set("{viscpm}:conversation:t:1:busy", job_id)
+        await api.producer.submit(ChatJob(job_id=job_id, question="x", pixels=b"rgb" + turn.turn), SafetyIntent())
         delivery = await take_one(worker)
         assert isinstance(delivery.job, ChatJob) and delivery.job.pixels == b""  # a worker reads them where it must
         assert await worker.pixels(delivery.job) == b"rgb" + turn.turn
@@ -125,28 +143,19 @@ async def test_the_turn_is_written_with_the_ending_or_not_at_all(api: ApiSide, s
         return first
 
     fields = {"digest": b"\x00\xff"}
-    assert await finish(TurnAppend("conversation:t:1", b"1", 60, 3, is_new=True, fields=fields), "busy:1")
-    assert await api.redis.hgetall("conversation:t:1") == {b"digest": b"\x00\xff"}
-    assert await api.redis.exists("busy:1") == 0
-    assert await api.redis.get("conversation:t:1:pixels") == b"rgb1"
+    assert await finish(TurnAppend("t:1", b"1", 60, 3, is_new=True, fields=fields))
+    assert await api.redis.hgetall("{viscpm}:conversation:t:1") == {b"digest": b"\x00\xff"}
+    assert await api.redis.exists("{viscpm}:conversation:t:1:busy") == 0
+    assert await api.redis.get("{viscpm}:conversation:t:1:pixels") == b"rgb1"
     for turn in (b"2", b"3", b"4"):
-        assert await finish(TurnAppend("conversation:t:1", turn, 60, 3))
-    assert await api.redis.lrange("conversation:t:1:turns", 0, -1) == [b"2", b"3", b"4"]
-    assert 0 < await api.redis.ttl("conversation:t:1:turns") <= 60
-    assert await api.redis.keys("pixels:*") == []
-    await api.redis.delete("conversation:t:1", "conversation:t:1:turns")
-    assert await finish(TurnAppend("conversation:t:1", b"5", 60, 3))  # deleted meanwhile: stays so
-    assert await api.redis.exists("conversation:t:1", "conversation:t:1:turns") == 0
+        assert await finish(TurnAppend("t:1", turn, 60, 3))
+    assert await api.redis.lrange("{viscpm}:conversation:t:1:turns", 0, -1) == [b"2", b"3", b"4"]
+    assert 0 < await api.redis.ttl("{viscpm}:conversation:t:1:turns") <= 60
+    assert await api.redis.keys("{viscpm}:pixels:*") == []
+    await api.redis.delete("{viscpm}:conversation:t:1", "{viscpm}:conversation:t:1:turns")
+    assert await finish(TurnAppend("t:1", b"5", 60, 3))  # deleted meanwhile: stays so
+    assert await api.redis.exists("{viscpm}:conversation:t:1", "{viscpm}:conversation:t:1:turns") == 0
     await api.check_accounting(accepted=5, done=5)
-
-
-async def test_whatever_ends_a_job_frees_its_conversation(api: ApiSide) -> None:
-    for job_id, holder in (("mine", b"mine"), ("other", b"somebody else")):
-        await api.redis.set("busy", holder)
-        await api.producer.reserve("chat", job_id)
-        await api.producer.submit(ChatJob(job_id=job_id, question="x"), SafetyIntent(), "busy")
-        await api.producer.cancel(job_id, "client_gone")
-        assert await api.redis.get("busy") == (None if job_id == "mine" else holder)
 
 
 async def test_unscreened_results_of_a_dead_process_are_adopted_once(redis_url: str, settings: Settings) -> None:
@@ -208,7 +217,7 @@ async def test_an_unreadable_job_fails(api: ApiSide, settings: Settings) -> None
     """A job of another bus version, such as during an upgrade."""
     await api.producer.reserve("chat", "a")
     newer = b"\x63" + encode(ChatJob(job_id="a", question="x"))[1:]
-    await api.connection.transition("submit", "chat", "a", newer, b"", b"", "", 1000, 0)
+    await api.connection.transition("submit", KEYS.of_job("a"), "chat", "a", newer, b"", b"", 1000, 0)
     worker = api.consumer(settings)
     assert await worker.take(1, 0, 0.1) + await worker.take(1, 0, 0.1) == []
     record = await api.producer.record("a")

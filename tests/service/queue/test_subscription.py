@@ -51,7 +51,7 @@ async def test_a_watch_survives_the_loss_of_its_inbox(api: ApiSide, settings: Se
         delivery.add(Delta(token_ids=[1], text="a", offset_chars=0))
         await worker.publish([delivery])
         assert isinstance(await anext(watch), Delta)
-        await api.redis.delete(f"inbox:{api.process_id}")
+        await api.redis.delete(f"{{viscpm}}:inbox:{api.process_id}")
         delivery.add(Delta(token_ids=[2], text="b", offset_chars=1))
         await worker.publish([delivery])  # nobody is told
         event = await asyncio.wait_for(anext(watch), 5)  # the process notices with its next heartbeat

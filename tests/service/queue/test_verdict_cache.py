@@ -55,7 +55,7 @@ async def test_small_entries_keep_to_the_budget_by_what_redis_keeps_of_them(
         await verdicts.put("v1", f"content-{number}", FINDINGS)
     kept = [number for number in range(50) if await verdicts.get("v1", f"content-{number}") is not None]
     assert 10 <= len(kept) <= 16 and kept == list(range(50 - len(kept), 50))
-    assert len(await client.keys("verdict:*")) == len(kept)
+    assert await client.hlen("{viscpm}:verdict-cache") == len(kept)
 
 
 async def test_what_another_version_of_the_service_wrote_is_not_known(
@@ -63,5 +63,5 @@ async def test_what_another_version_of_the_service_wrote_is_not_known(
 ) -> None:
     await cache(connection).put("v1", "red", FINDINGS)
     for stored in (b"\xc1", b"\x91\x81\xa6screen\x01"):
-        await client.set("verdict:v1:red", stored)
+        await client.hset("{viscpm}:verdict-cache", "v1:red", stored)
         assert await cache(connection).get("v1", "red") is None

@@ -8,7 +8,7 @@ import redis.asyncio
 
 from service.core.settings import Settings
 from service.queue.connection import RedisConnection
-from service.queue.vision_cache import VisionCache, forget_image, picture_key
+from service.queue.vision_cache import VisionCache, picture_key
 
 
 @pytest.fixture
@@ -23,12 +23,10 @@ def cache(connection: RedisConnection, budget_bytes: int = 1000, ttl_s: int = 60
 
 
 async def stored_bytes(client: "redis.asyncio.Redis") -> int:
-    total = 0
-    for key in await client.keys("vision:*"):
-        total += await client.strlen(key)
-    assert int(await client.get("vision-cache:bytes") or 0) == total
-    assert sum(map(int, await client.hvals("vision-cache:sizes"))) == total
-    assert await client.zcard("vision-cache:used") == len(await client.keys("vision:*"))
+    values = await client.hgetall("{viscpm}:vision-cache")
+    total = sum(map(len, values.values()))
+    assert int(await client.get("{viscpm}:vision-cache:bytes") or 0) == total
+    assert set(await client.zrange("{viscpm}:vision-cache:used", 0, -1)) == set(values)
     return total
 
 
@@ -56,18 +54,43 @@ async def test_states_expire_and_leave_the_books(connection: RedisConnection, cl
     assert await stored_bytes(client) == 100
 
 
-async def test_a_picture_is_forgotten_under_every_model_of_its_tenant_alone(
+async def test_nothing_is_kept_longer_than_told_where_nobody_comes_back(
     connection: RedisConnection, client: "redis.asyncio.Redis"
 ) -> None:
+    await cache(connection, ttl_s=1).put("a", b"a" * 100)
+    await asyncio.sleep(1.1)
+    assert await client.keys("{viscpm}:vision-cache*") == []
+
+
+async def test_expiry_is_bounded_work_for_each_call(connection: RedisConnection, client: "redis.asyncio.Redis") -> None:
+    states = cache(connection, budget_bytes=10**6, ttl_s=60)
+    await asyncio.gather(*(states.put(str(number), b"x") for number in range(500)))
+    await client.zadd("{viscpm}:vision-cache:used", {str(number): 1 for number in range(500)})  # all of them long ago
+    assert await states.get("7") == b""
+    for left in (500 - 64 + 1, 500 - 128 + 2):
+        await states.put(f"new {left}", b"x")
+        assert await client.hlen("{viscpm}:vision-cache") == left
+    for number in range(8):
+        await states.put(f"more {number}", b"x")
+    assert await stored_bytes(client) == 10
+
+
+@pytest.mark.parametrize("part", ["", ":used", ":bytes"])
+async def test_books_that_somebody_broke_heal(
+    connection: RedisConnection, client: "redis.asyncio.Redis", part: str
+) -> None:
     states = cache(connection)
-    ours, theirs = picture_key("us", "digest"), picture_key("them", "digest")
-    assert ours != theirs
-    keys = [f"f1:float32:{ours}", f"f1:float16:{ours}", f"f1:float32:{theirs}"]
-    for number, key in enumerate(keys):
-        await states.put(key, b"%d" % number)
-    await forget_image(connection, ours)
-    assert [await states.get(key) for key in keys] == [b"", b"", b"2"]
-    assert await stored_bytes(client) == 1
+    for key in ("a", "b", "c"):
+        await states.put(key, b"x" * 300)
+    await client.delete("{viscpm}:vision-cache" + part)
+    for key in ("d", "e", "f", "g"):
+        await states.put(key, b"x" * 300)
+    assert await stored_bytes(client) == 900
+
+
+def test_a_picture_is_named_apart_for_each_tenant() -> None:
+    assert picture_key("us", "digest") != picture_key("them", "digest")
+    assert picture_key("us", "digest").endswith(":digest") and "us" not in picture_key("us", "digest")
 
 
 async def test_no_budget_means_no_cache(connection: RedisConnection, client: "redis.asyncio.Redis") -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.queue.heartbeat import last_model
+from service.queue.keys import Keys
 from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, scrape
 
 pytestmark = pytest.mark.own_process
@@ -77,16 +78,16 @@ async def test_image_embeddings_are_shared_between_workers(api: ApiSide, start_w
     page = await scrape(survivor.info.metrics_url)
     assert 'viscpm_vision_cache_hits_total{model="chat"} 1.0' in page
     assert 'viscpm_vision_tower_runs_total{model="chat"} 0.0' in page
-    model = await last_model(api.connection, "chat")
+    model = await last_model(api.connection, Keys("viscpm"), "chat")
     assert model is not None and model.name == "scripted"
 
 
 async def test_a_later_turn_reads_its_conversations_pixels_where_the_image_is_not_cached(
     api: ApiSide, start_worker: StartWorker
 ) -> None:
-    await api.redis.set("conversation:t:1:pixels", b"rgb" * 4)
+    await api.redis.set("{viscpm}:conversation:t:1:pixels", b"rgb" * 4)
     await api.ready(start_worker())
-    turn = await api.request("echo a", pixels_key="conversation:t:1:pixels", **PICTURE)
+    turn = await api.request("echo a", pixels_key="{viscpm}:conversation:t:1:pixels", **PICTURE)
     assert turn.answer == "a" and not turn.events[-1].result.vision_cached  # type: ignore[union-attr]
 
 
@@ -94,7 +95,7 @@ async def test_a_turn_whose_picture_is_gone_fails_and_the_worker_goes_on(
     api: ApiSide, start_worker: StartWorker
 ) -> None:
     await api.ready(start_worker())
-    gone = await api.request("echo a", pixels_key="conversation:t:1:pixels", **PICTURE)
+    gone = await api.request("echo a", pixels_key="{viscpm}:conversation:t:1:pixels", **PICTURE)
     assert gone.ending is not None and (gone.ending.state, gone.ending.code) == ("failed", "conversation_not_found")
     assert (await api.request("echo b")).answer == "b"
     await api.check_accounting(accepted=2, done=1, failed=1)

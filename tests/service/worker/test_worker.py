@@ -67,7 +67,7 @@ async def test_replacement_takes_over_at_once(redis_url: str, api: ApiSide, star
     start_worker(patient, predecessor=doomed.id)
     outcome = await asyncio.wait_for(request, 20)
     assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(30))
-    consumers = await api.redis.xinfo_consumers("jobs:chat", "workers")
+    consumers = await api.redis.xinfo_consumers("{viscpm}:jobs:chat", "workers")
     assert doomed.id.encode() not in [consumer["name"] for consumer in consumers]
     await api.check_accounting(accepted=1, done=1)
 
@@ -87,7 +87,7 @@ async def test_poison_job_is_dead_lettered_and_its_company_lives(
     assert poison.job_id in poison.ending.message
     assert [one.ending.state for one in company if one.ending] == ["done", "done"]
     assert len(log_lines(engine_log, "admit", poison.job_id)) == 3
-    assert await api.redis.xlen("dead:chat") == 1
+    assert await api.redis.xlen("{viscpm}:dead:chat") == 1
     await api.check_accounting(accepted=3, done=2, failed=1)
 
 
@@ -106,7 +106,7 @@ async def test_frozen_worker_is_fenced_off(api: ApiSide, start_worker: StartWork
         frozen.signal(signal.SIGCONT)
     assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(20))
     await eventually(lambda: len(log_lines(engine_log, "cancel", outcome.job_id)) == 1)
-    assert len(await api.redis.xrange(f"events:{outcome.job_id}")) < 40
+    assert len(await api.redis.xrange(f"{{viscpm}}:events:{outcome.job_id}")) < 40
     await api.check_accounting(accepted=1, done=1)
 
 
@@ -154,7 +154,7 @@ async def test_sigterm_finishes_what_it_can(api: ApiSide, start_worker: StartWor
     assert (await request).answer == "".join(f"w{i} " for i in range(20))
     assert await worker.exit_code() == 0
     assert await api.workers() == []
-    assert await api.redis.xinfo_consumers("jobs:chat", "workers") == []
+    assert await api.redis.xinfo_consumers("{viscpm}:jobs:chat", "workers") == []
     await api.check_accounting(accepted=1, done=1)
 
 
@@ -207,7 +207,7 @@ async def test_load_failure_is_one_clear_line(redis_url: str, start_worker: Star
 
 
 async def has_length(api: ApiSide, count: int) -> bool:
-    return bool(await api.redis.xlen("jobs:chat") == count)
+    return bool(await api.redis.xlen("{viscpm}:jobs:chat") == count)
 
 
 async def has_in_hand(api: ApiSide, count: int) -> bool:
@@ -224,8 +224,8 @@ async def test_a_job_whose_claim_is_refused_is_stopped(
     """A worker begins before its claim is answered; here the job has ended and left an entry behind."""
     await api.ready(start_worker(step_s=0.05))
     job = make_job("chat", "left-behind", "stream 200")
-    await api.redis.xadd("jobs:chat", {"id": job.job_id, "job": encode(job)})
+    await api.redis.xadd("{viscpm}:jobs:chat", {"id": job.job_id, "job": encode(job), "inboxes": ""})
     await eventually(lambda: log_lines(engine_log, "cancel", job.job_id))
     assert not log_lines(engine_log, "done", job.job_id)
-    assert await api.redis.xlen("jobs:chat") == 0 and await api.redis.exists("job:left-behind") == 0
+    assert await api.redis.xlen("{viscpm}:jobs:chat") == 0 and await api.redis.exists("{viscpm}:job:left-behind") == 0
     assert (await api.request("echo next")).answer == "next"

@@ -90,7 +90,7 @@ async def test_a_job_that_fails_tells_its_id_and_an_engines_refusal_is_the_clien
 async def test_two_turns_at_once_on_one_conversation_lose_nothing(service: Service) -> None:
     talk = (await service.ask("echo start")).json()["conversation_id"]
     slow = asyncio.create_task(service.ask("stream 300", conversation_id=talk))
-    await eventually(lambda: service.redis.exists(f"conversation:default:{talk}:busy"))
+    await eventually(lambda: service.redis.exists(f"{{viscpm}}:conversation:default:{talk}:busy"))
     busy = await service.ask("echo meanwhile", conversation_id=talk)
     assert_error(busy, 409, "conversation_busy", "conversation_id")
     assert int(busy.headers["retry-after"]) >= 1
@@ -164,4 +164,4 @@ def _request_head(body_bytes: int) -> bytes:
 
 
 async def _has_ended(service: Service, name: str, count: int) -> bool:
-    return int(await service.redis.hget("accounting", name) or 0) == count
+    return int(await service.redis.hget("{viscpm}:accounting", name) or 0) == count

@@ -13,7 +13,7 @@ async def test_a_conversation_is_shown_and_forgotten(service: Service) -> None:
     assert len(shown["image_sha256"]) == 64 and 0 < shown["expires_in_s"] <= 86_400
     deleted = await service.client.delete(path)
     assert (deleted.status_code, deleted.content) == (204, b"")
-    assert [key async for key in service.redis.scan_iter("conversation:*")] == []
+    assert [key async for key in service.redis.scan_iter("{viscpm}:conversation:*")] == []
     for method in ("GET", "DELETE"):
         assert_error(await service.client.request(method, path), 404, "conversation_not_found", "conversation_id")
     response = await service.ask("echo more", conversation_id=answer["conversation_id"])
@@ -33,12 +33,12 @@ async def test_a_conversation_deleted_while_it_is_answered_stays_deleted(service
 
     await eventually(is_done)
     assert (await service.client.get(f"/conversations/{talk}")).status_code == 404
-    assert [key async for key in service.redis.scan_iter("conversation:*")] == []
+    assert [key async for key in service.redis.scan_iter("{viscpm}:conversation:*")] == []
 
 
 async def test_turns_beyond_the_limit_drop_the_oldest(service: Service) -> None:
     talk = (await service.ask("echo 0")).json()["conversation_id"]
-    key = f"conversation:default:{talk}:turns"
+    key = f"{{viscpm}}:conversation:default:{talk}:turns"
     turn = await service.redis.lindex(key, 0)
     await service.redis.rpush(key, *[turn] * 199)
     assert (await service.ask("echo 200", conversation_id=talk)).status_code == 200
@@ -48,11 +48,11 @@ async def test_turns_beyond_the_limit_drop_the_oldest(service: Service) -> None:
 
 async def test_an_id_that_is_none_names_no_key_of_another_conversation(service: Service) -> None:
     talk = (await service.ask("echo a", image=encoded())).json()["conversation_id"]
-    before = sorted([key async for key in service.redis.scan_iter("conversation:*")])
+    before = sorted([key async for key in service.redis.scan_iter("{viscpm}:conversation:*")])
     for part in ("turns", "pixels", "busy"):
         path = f"/conversations/{talk}:{part}"
         for method in ("GET", "DELETE"):
             assert_error(await service.client.request(method, path), 404, "conversation_not_found", "conversation_id")
         asked = await service.ask("echo b", conversation_id=f"{talk}:{part}")
         assert_error(asked, 404, "conversation_not_found", "conversation_id")
-    assert sorted([key async for key in service.redis.scan_iter("conversation:*")]) == before
+    assert sorted([key async for key in service.redis.scan_iter("{viscpm}:conversation:*")]) == before

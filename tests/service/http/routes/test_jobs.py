@@ -51,7 +51,7 @@ async def test_unknown_jobs(service: Service) -> None:
     answer = (await service.ask("echo x")).json()
     headers = {"Last-Event-ID": "-5"}
     assert_error(await service.client.get(f"/jobs/{answer['id']}/events", headers=headers), 400, "invalid_request")
-    await service.redis.hset(f"job:{answer['id']}", "tenant", "other")
+    await service.redis.hset(f"{{viscpm}}:job:{answer['id']}", "tenant", "other")
     assert_error(await service.client.get(f"/jobs/{answer['id']}"), 404, "job_not_found")
 
 
@@ -65,7 +65,7 @@ async def test_a_result_left_unscreened_is_completed_when_it_is_asked_for(servic
     state.finish_in_background = see_to_it
 
     async def is_generated() -> bool:
-        return await service.redis.hget(f"job:{job['id']}", "state") == b"generated"
+        return await service.redis.hget(f"{{viscpm}}:job:{job['id']}", "state") == b"generated"
 
     await eventually(is_generated)
     told = (await service.client.get(f"/jobs/{job['id']}")).json()

@@ -33,6 +33,7 @@ async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Set
 
     from service.queue.connection import RedisConnection
     from service.queue.heartbeat import WorkerInfo, send_heartbeat
+    from service.queue.keys import Keys
 
     async def never_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -42,7 +43,7 @@ async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Set
     url = f"http://127.0.0.1:{mute.sockets[0].getsockname()[1]}/metrics"
     info = WorkerInfo("mute", "chat", "ready", "host", 1, 0.0, metrics_url=url)
     connection = RedisConnection(service.redis)
-    await send_heartbeat(connection, info, 5.0)
+    await send_heartbeat(connection, Keys("viscpm"), info, 5.0)
     await asyncio.sleep(0.3)
     began_s = asyncio.get_running_loop().time()
     text = (await service.client.get("/metrics")).text

@@ -41,7 +41,7 @@ async def test_moderations_have_openais_shape(guarded: Service, audit_file: Path
     assert mixed["categories"]["violence/graphic"] is False
     assert "modr-" in str(_lines(audit_file)) and "cat" not in str(_lines(audit_file))
     # No job of theirs is anybody's to read
-    [record] = await guarded.redis.keys("job:safety-*")
+    [record] = await guarded.redis.keys("{viscpm}:job:safety-*")
     assert_error(await guarded.client.get(f"/jobs/{record.decode()[4:]}"), 404, "job_not_found")
 
 

@@ -1,0 +1,116 @@
+-- Conversations between two turns; a turn itself is appended with its job's ending (transitions.lua). Each `transition`
+-- is a script of its own. KEYS: index, sizes, total and expired ones (the books), then of one conversation its metadata,
+-- turns, pixels and who answers (Keys.conversation), the vision cache (caches.lua), then of the
+-- job that answers its record and pixels, where it is known.
+
+local INDEX, SIZES, TOTAL, EXPIRED = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local META, TURNS, PIXELS, BUSY = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local VALUES, USED, BYTES = KEYS[9], KEYS[10], KEYS[11]
+local HOLDER, HOLDER_PIXELS = KEYS[12], KEYS[13]
+local NUM_EXPIRED = 20000              -- ids that are remembered as expired
+local UNKNOWN, GONE = 0, 1
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function integer(value)
+  return string.format('%.0f', value)
+end
+
+local function missing(member)
+  if redis.call('ZSCORE', INDEX, member) or redis.call('ZSCORE', EXPIRED, member) then return GONE end
+  return UNKNOWN
+end
+
+-- The job that answers the conversation's next turn; false: none does. `holder`: the one whose record was handed over.
+local function answering(holder)
+  local current = redis.call('GET', BUSY)
+  if not current then return false end
+  if current ~= holder then return current, 'asked' end
+  return current, redis.call('HGET', HOLDER, 'state') or 'lost'
+end
+
+local IN_WORK = {reserved = true, queued = true, running = true, generated = true}
+
+local function drop(member)
+  local size = redis.call('HGET', SIZES, member)
+  redis.call('UNLINK', META, TURNS, PIXELS, BUSY)
+  redis.call('ZREM', INDEX, member)
+  redis.call('HDEL', SIZES, member)
+  if size then redis.call('DECRBY', TOTAL, size) end
+  if redis.call('ZCARD', INDEX) == 0 then redis.call('UNLINK', TOTAL, SIZES) end  -- books that drifted heal
+end
+
+-- Forgets a picture's embeddings under every model: their fields end with `suffix`.
+local function forget_image(suffix)
+  for _, field in ipairs(redis.call('ZRANGE', USED, 0, -1)) do
+    if string.sub(field, -#suffix) == suffix then
+      redis.call('DECRBY', BYTES, redis.call('HSTRLEN', VALUES, field))
+      redis.call('HDEL', VALUES, field)
+      redis.call('ZREM', USED, field)
+    end
+  end
+end
+
+-- Marks the conversation busy: {meta, turns}. Or {0}: unknown, {1}: expired, {2}: busy; {3, id}: to be asked again with
+-- that job's record.
+function transition.conversation_open(member, id, busy_ms, ttl_ms, holder)
+  if redis.call('EXISTS', META) == 0 then return {missing(member)} end
+  local current, state = answering(holder)
+  if current and current ~= id then
+    if state == 'asked' then return {3, current} end
+    if IN_WORK[state] then return {2} end
+  end
+  redis.call('SET', BUSY, id, 'PX', busy_ms)
+  for _, key in ipairs({META, TURNS, PIXELS}) do redis.call('PEXPIRE', key, ttl_ms) end
+  redis.call('ZADD', INDEX, 'XX', integer(now_ms()), member)
+  return {redis.call('HGET', META, 'meta'), redis.call('LRANGE', TURNS, 0, -1)}
+end
+
+-- To look at: {meta, turns, ms until it expires}, or {0}, {1} as above.
+function transition.conversation_get(member)
+  if redis.call('EXISTS', META) == 0 then return {missing(member)} end
+  return {redis.call('HGET', META, 'meta'), redis.call('LRANGE', TURNS, 0, -1), redis.call('PTTL', META)}
+end
+
+-- Forgets the conversation and its picture's embeddings; another one about that picture computes them again. A turn in
+-- work keeps the picture. Returns {2}, or {0}, {1}, {3, id} as above.
+function transition.conversation_delete(member, holder, salt)
+  local meta = redis.call('HGET', META, 'meta')
+  if not meta then return {missing(member)} end
+  local current, state = answering(holder)
+  if state == 'asked' then return {3, current} end
+  if current and state ~= 'generated' and IN_WORK[state] and redis.call('EXISTS', PIXELS) == 1 then
+    redis.call('RENAME', PIXELS, HOLDER_PIXELS)
+  end
+  drop(member)
+  local sha256 = cmsgpack.unpack(meta).image_sha256
+  if sha256 then forget_image(':' .. salt .. ':' .. sha256) end
+  return {2}
+end
+
+-- Conversations that expired, and those used longest ago while all take more than the budget: {member, last use} each,
+-- and the bytes of all. KEYS: the books.
+function transition.conversations_overdue(limit, ttl_ms, budget_bytes)
+  local found, old_ms = {}, now_ms() - ttl_ms
+  local excess = tonumber(redis.call('GET', TOTAL) or 0) - budget_bytes
+  local oldest = redis.call('ZRANGE', INDEX, 0, limit - 1, 'WITHSCORES')
+  for i = 1, #oldest, 2 do
+    local is_expired = tonumber(oldest[i + 1]) < old_ms
+    if not is_expired and excess <= 0 then break end
+    table.insert(found, {oldest[i], oldest[i + 1], is_expired and 'expired' or 'budget'})
+    excess = excess - (redis.call('HGET', SIZES, oldest[i]) or 0)
+  end
+  return {found, tonumber(redis.call('GET', TOTAL) or 0)}
+end
+
+-- Drops one of those, unless it was used meanwhile.
+function transition.conversation_evict(member, used_ms)
+  if redis.call('ZSCORE', INDEX, member) ~= used_ms then return 0 end
+  drop(member)
+  redis.call('ZADD', EXPIRED, integer(now_ms()), member)
+  redis.call('ZREMRANGEBYRANK', EXPIRED, 0, -NUM_EXPIRED - 1)
+  return 1
+end

@@ -1,0 +1,98 @@
+"""Every key of the service in Redis, and which of them a transition is handed.
+
+`{prefix}` is a hash tag: all keys lie in one slot of a cluster, so that one script may touch several of them. A script
+uses no key that it was not handed (KEYS): clusters and managed servers want to know them before it runs.
+"""
+
+from typing import get_args
+
+from models.jobs import Kind
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class Keys:
+    """The keys below one prefix (`VISCPM_REDIS_PREFIX`). Names are these methods', with colons."""
+
+    def __init__(self, prefix: str) -> None:
+        self._base = base = f"{{{prefix}}}:"
+        self.accounting = base + "accounting"  # hash: {accepted,done,refused,failed,cancelled}:{kind}
+        self.restarts = base + "restarts"  # hash: workers started again, by kind
+        self.cancelled = base + "cancelled"  # stream: ids of running jobs that were ended
+        self.pending_moderation = base + "pending_moderation"  # zset: generated jobs, by the expiry of their lease
+        self.finalizers = base + "finalizers"  # hash: the API process that holds that lease, by job id
+        self.apis = base + "apis"  # zset: API processes, by the time until which they count as alive
+        self.workers = base + "workers"  # zset: workers, by the time of their last heartbeat
+        self.heartbeats = base + "heartbeats"  # hash: what each worker said last
+        self.conversations = base + "conversations"  # zset: tenant:id of each conversation, by its last use
+        self.conversation_sizes = base + "conversation_sizes"  # hash: bytes, by tenant:id
+        self.conversation_bytes = base + "conversation_bytes"  # their sum
+        self.expired_conversations = base + "expired_conversations"  # zset: the last ones that expired or made room
+        self.vision_cache = self._cache("vision-cache")
+        self.verdict_cache = self._cache("verdict-cache")
+        self._job_shared = (
+            self.accounting,
+            self.cancelled,
+            self.pending_moderation,
+            self.finalizers,
+            self.apis,
+            *(self.slots(kind) for kind in KINDS),
+            *(self.jobs(kind) for kind in KINDS),
+        )
+
+    def slots(self, kind: Kind) -> str:
+        """zset: jobs that hold a slot, by the slot's expiry."""
+        return f"{self._base}slots:{kind}"
+
+    def jobs(self, kind: Kind) -> str:
+        """stream with the group `workers`: queued and running jobs."""
+        return f"{self._base}jobs:{kind}"
+
+    def dead(self, kind: Kind) -> str:
+        """stream: jobs that were given up."""
+        return f"{self._base}dead:{kind}"
+
+    def model(self, kind: Kind) -> str:
+        """string: what the last worker of this kind served."""
+        return f"{self._base}model:{kind}"
+
+    def job(self, job_id: str) -> str:
+        """hash: the job's record."""
+        return f"{self._base}job:{job_id}"
+
+    def pixels(self, job_id: str) -> str:
+        """string: the job's input picture."""
+        return f"{self._base}pixels:{job_id}"
+
+    def inbox(self, process_id: str) -> str:
+        """stream: events of all jobs that an API process waits for."""
+        return f"{self._base}inbox:{process_id}"
+
+    def conversation_pixels(self, member: str) -> str:
+        return self.conversation(member)[2]
+
+    def conversation(self, member: str) -> tuple[str, str, str, str]:
+        """Of the conversation `tenant:id`: hash of its metadata, list of turns, string of pixels, and who answers."""
+        key = f"{self._base}conversation:{member}"
+        return key, f"{key}:turns", f"{key}:pixels", f"{key}:busy"
+
+    @property
+    def conversation_books(self) -> tuple[str, str, str, str]:
+        return (
+            self.conversations,
+            self.conversation_sizes,
+            self.conversation_bytes,
+            self.expired_conversations,
+        )
+
+    def of_job(self, job_id: str) -> tuple[str, ...]:
+        """What every transition of a job is handed first (transitions.lua)."""
+        return (*self._job_shared, self.job(job_id), f"{self._base}events:{job_id}", self.pixels(job_id))
+
+    def of_jobs(self) -> tuple[str, ...]:
+        """The same without a job: of transitions over all of them."""
+        return self._job_shared
+
+    def _cache(self, name: str) -> tuple[str, str, str]:
+        """hash of the values, zset of their last use, sum of their bytes."""
+        return f"{self._base}{name}", f"{self._base}{name}:used", f"{self._base}{name}:bytes"
