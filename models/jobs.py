@@ -161,9 +161,13 @@ class ScreenFinding(Message, frozen=True):
 
 
 class SafetyResult(Message, frozen=True, tag="safety_result"):
-    """Findings of every screen that there is for this kind of content."""
+    """Findings of every screen that there is for this kind of content.
+
+    `fingerprint` is of the screens that found them, which a pool of workers may have several of; empty: not to be kept.
+    """
 
     findings: list[ScreenFinding]
+    fingerprint: str = ""
 
 
 class Generated(Message, frozen=True, tag="generated"):

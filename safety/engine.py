@@ -27,7 +27,7 @@ class Content(NamedTuple):
 
 
 class SafetyEngine:
-    """Judges contents by job id. `fingerprint` changes whenever a screen's weights do."""
+    """Judges contents by job id. `fingerprint` changes with any screen's own: what was found under another is void."""
 
     def __init__(
         self, image_screens: Sequence[ImageScreen], checker: PromptChecker | None = None, max_jobs: int = 16
@@ -38,7 +38,9 @@ class SafetyEngine:
         self._admitted: dict[str, Content] = {}
         self._threads = ThreadPoolExecutor(len(self._image_screens) + 1, thread_name_prefix="screens")
         self.names = [screen.name for screen in self._image_screens] + ([CHECKER] if checker is not None else [])
-        known = "".join(f"{screen.name}:{screen.fingerprint};" for screen in self._image_screens)
+        screens = [(screen.name, screen.fingerprint) for screen in self._image_screens]
+        screens += [(CHECKER, checker.fingerprint)] if checker is not None else []
+        known = "".join(f"{name}:{fingerprint};" for name, fingerprint in screens)
         self.fingerprint = hashlib.sha256(known.encode()).hexdigest()[:12]
 
     @property

@@ -10,7 +10,6 @@ picture scores high in the first one, below the policy's threshold.
 This module alone in `safety` imports onnxruntime and numpy. The safety worker's engine loads it.
 """
 
-import hashlib
 import io
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
@@ -20,9 +19,10 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageFilter
 
+from safety.fingerprint import fingerprint
+
 _SIDE_PX = 224
 _MAX_BATCH = 8  # beyond this a batch gains no time and its activations take memory
-_FINGERPRINT_BYTES = 1 << 16  # of each end of a file
 
 _Array = np.ndarray
 
@@ -124,10 +124,5 @@ def _packaged(package: str, file: str) -> Path:
     return path
 
 
-def _fingerprint(path: Path) -> str:
-    """Of a file's size and both its ends, since reading the whole takes longer than loading it."""
-    size_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(_FINGERPRINT_BYTES)
-        file.seek(max(0, size_bytes - _FINGERPRINT_BYTES))
-        return hashlib.sha256(b"%d:" % size_bytes + start + file.read()).hexdigest()[:12]
+def _fingerprint(weights: Path) -> str:
+    return fingerprint(__file__, ("numpy", "onnxruntime", "pillow"), [weights.read_bytes()])

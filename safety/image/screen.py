@@ -25,7 +25,7 @@ class ImageScreen(Protocol):
 
     Attributes:
         name: under which the policy knows it.
-        fingerprint: changes whenever its weights do.
+        fingerprint: changes whenever its scores may: other weights, other preprocessing.
     """
 
     @property

@@ -9,13 +9,14 @@ This module alone in `safety` imports torch and transformers. The safety worker 
 imports it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from safety.categories import UNSAFE
+from safety.fingerprint import fingerprint, small_files
 
 UNSAFE_LABEL = "LABEL_1"
 _STRIDE_TOKENS = 64
@@ -23,7 +24,7 @@ _MAX_WINDOWS = 32
 
 
 class BertChecker:
-    """Scores texts in batches of at most 32 windows."""
+    """Scores texts in batches of at most 32 windows. `fingerprint` changes whenever its scores may."""
 
     def __init__(self, folder: Path, device: str = "cpu", unsafe_label: str = UNSAFE_LABEL) -> None:
         """Load config, tokenizer and weights from a folder; the network is never asked.
@@ -44,6 +45,8 @@ class BertChecker:
         self._unsafe = labels[unsafe_label]
         self._window_tokens = int(model.config.max_position_embeddings)
         self._device = device
+        parts = (unsafe_label.encode(), *small_files(folder), *_tensors(model))
+        self.fingerprint = fingerprint(__file__, ("tokenizers", "torch", "transformers"), parts)
 
     @torch.inference_mode()
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
@@ -67,3 +70,10 @@ class BertChecker:
             for owner, score in zip(owners[first : first + _MAX_WINDOWS], unsafe, strict=True):
                 worst[owner] = max(worst[owner], score)
         return [{UNSAFE: score} for score in worst]
+
+
+def _tensors(model: torch.nn.Module) -> Iterable[bytes | memoryview]:
+    """Name and values of each."""
+    for name, tensor in model.state_dict().items():
+        yield name.encode()
+        yield memoryview(tensor.cpu().contiguous().numpy())

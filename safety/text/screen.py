@@ -15,7 +15,14 @@ CHECKER = "prompt-checker"
 
 
 class PromptChecker(Protocol):
-    """A classifier of Chinese prompts, loaded where its libraries may be: `safety.text.bert_checker`."""
+    """A classifier of Chinese prompts, loaded where its libraries may be: `safety.text.bert_checker`.
+
+    Attributes:
+        fingerprint: changes whenever its scores may: other weights, another unsafe label.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]: ...
 

@@ -99,7 +99,7 @@ class WorkerScreens:
     async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
         with self._timed(stage):
             sha256 = hashlib.sha256(picture.data).hexdigest()
-            key = f"{sha256}:{picture.encoding}:{picture.width_px}x{picture.height_px}"
+            key = f"{sha256}:{picture.encoding}:{picture.width_px}x{picture.height_px}:{MAX_SIDE_PX}"
             findings = await self._found(key, picture)
             verdict = self._rules.policy.decide(stage, findings, language)
         return replace(verdict, sha256=sha256)
@@ -134,15 +134,20 @@ class WorkerScreens:
 
     async def _cached_or_asked(self, key: str, content: Picture | str) -> list[ScreenFinding]:
         workers = self._registry.model("safety")
-        version = "" if workers is None else f"{self._rules.policy.version}-{workers.fingerprint}"
-        if version and (known := await self._cache.get(version, key)) is not None:
+        if (
+            workers is not None
+            and (known := await self._cache.get(self._version(workers.fingerprint), key)) is not None
+        ):
             self._metrics.count("verdict_cache_hits_total")
             return known
-        findings = await self._ask(await self._job(key, content))
-        if version:
+        result = await self._ask(await self._job(key, content))
+        if result.fingerprint:  # whose, tells the one that judged: not all workers need have the same screens
             with suppress(BusUnavailable):  # then the next one is judged again
-                await self._cache.put(version, key, findings)
-        return findings
+                await self._cache.put(self._version(result.fingerprint), key, result.findings)
+        return result.findings
+
+    def _version(self, fingerprint: str) -> str:
+        return f"{self._rules.policy.version}-{fingerprint}"
 
     async def _job(self, key: str, content: Picture | str) -> SafetyJob:
         job_id = f"safety-{secrets.token_urlsafe(18)}"
@@ -151,7 +156,7 @@ class WorkerScreens:
         pixels, width_px, height_px = await self._in_thread(_small, content)
         return SafetyJob(job_id=job_id, content_key=key, pixels=pixels, width_px=width_px, height_px=height_px)
 
-    async def _ask(self, job: SafetyJob) -> list[ScreenFinding]:
+    async def _ask(self, job: SafetyJob) -> SafetyResult:
         """Have the safety workers do a job. Raises NoFindings, WorkersOffline, and what the queue raises."""
         await self._producer.reserve("safety", job.job_id, TENANT)
         async with self._producer.subscribe(job.job_id) as watch:
@@ -160,7 +165,7 @@ class WorkerScreens:
                 if isinstance(event, Generated) and isinstance(event.result, SafetyResult):
                     with suppress(BusUnavailable):  # then a sweep ends it
                         await self._producer.finish(job.job_id, Ending("done"))
-                    return event.result.findings
+                    return event.result
                 if isinstance(event, Ending):
                     missing = WorkersOffline if event.code == Deadline.code else NoFindings
                     raise missing(f"{event.code}: {event.message}")

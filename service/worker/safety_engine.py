@@ -5,6 +5,7 @@ The screens' libraries are heavy and `safety` knows no job, so the one is loaded
 
 import importlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from models.jobs import (
@@ -21,6 +22,7 @@ from models.jobs import (
     ScreenFinding,
 )
 from safety.image.screen import Pixels
+from safety.verdict import Finding
 
 
 class ScreeningEngine:
@@ -61,18 +63,14 @@ class ScreeningEngine:
         judged = self._engine.step()
         self._observe("screens_s", time.monotonic() - began_s)
         self._observe("contents_judged", len(judged))
-        return [
-            (
-                job_id,
-                Generated(
-                    result=SafetyResult(findings=[ScreenFinding(screen=f.screen, scores=f.scores) for f in found])
-                ),
-            )
-            for job_id, found in judged
-        ]
+        return [(job_id, Generated(result=self._result(found))) for job_id, found in judged]
 
     def cancel(self, job_id: str) -> None:
         self._engine.cancel(job_id)
+
+    def _result(self, found: Sequence[Finding]) -> SafetyResult:
+        findings = [ScreenFinding(screen=one.screen, scores=one.scores) for one in found]
+        return SafetyResult(findings=findings, fingerprint=self._engine.fingerprint)
 
 
 def create_engine(config: EngineConfig, observe: Observe) -> Engine:

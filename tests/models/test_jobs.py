@@ -78,7 +78,7 @@ EVENTS: list[Event] = [
             width_px=256,
         )
     ),
-    Generated(result=SafetyResult(findings=[ScreenFinding(screen="s", scores={"nudity": 0.5})])),
+    Generated(result=SafetyResult(findings=[ScreenFinding(screen="s", scores={"nudity": 0.5})], fingerprint="f")),
     Failed(code="out_of_memory", message="too large"),
 ]
 

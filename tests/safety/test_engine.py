@@ -36,7 +36,8 @@ class Broken(ColourScreen):
 
 
 class Checker:
-    def __init__(self) -> None:
+    def __init__(self, fingerprint: str = "1") -> None:
+        self.fingerprint = fingerprint
         self.seen: list[str] = []
 
     def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
@@ -104,6 +105,14 @@ def test_what_cannot_be_judged_is_not_admitted(content: Content, message: str) -
 
 def test_other_screens_have_another_fingerprint() -> None:
     assert SafetyEngine([ColourScreen("a")]).fingerprint != SafetyEngine([ColourScreen("b")]).fingerprint
+
+
+def test_the_prompt_checker_counts_as_every_screen_does() -> None:
+    """Or what old weights found would be kept for a day under the new ones."""
+    screens = [ColourScreen("a")]
+    checkers = [None, Checker("weights 1"), Checker("weights 2")]
+    assert len({SafetyEngine(screens, checker).fingerprint for checker in checkers}) == 3
+    assert SafetyEngine(screens, Checker("weights 1")).fingerprint == SafetyEngine(screens, checkers[1]).fingerprint
 
 
 def test_the_engine_in_the_box_is_ready_to_judge() -> None:

@@ -1,11 +1,14 @@
 """The release's checker, as small random weights: pixels scaled once, a flag as 1, nothing of the pictures changed."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image
+from transformers import CLIPConfig
 
 from safety.image.compvis import CompVisChecker
 from tests.safety.pictures import scene
@@ -13,9 +16,6 @@ from tests.safety.pictures import scene
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-    from transformers import CLIPConfig
-
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = CLIPConfig(
         projection_dim=16, vision_config=tower | {"image_size": 224, "patch_size": 32, "projection_dim": 16}
@@ -56,3 +56,19 @@ def test_what_is_a_concept_is_flagged_and_nothing_else(folder: Path) -> None:
     assert checker.scores(pictures) == [{"sexual": 0.0}, {"sexual": 1.0}, {"sexual": 0.0}]
     assert [picture.tobytes() for picture in pictures] == before
     assert checker.fingerprint == CompVisChecker(folder).fingerprint
+
+
+def test_whatever_changes_a_flag_changes_the_fingerprint(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safety.fingerprint._SMALL_BYTES", (folder / "model.safetensors").stat().st_size - 1)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    told = [CompVisChecker(tmp_path).fingerprint]
+    checker = StableDiffusionSafetyChecker.from_pretrained(tmp_path)
+    with torch.no_grad():
+        checker.concept_embeds[16, 15] += 1  # its last value of many
+    checker.save_pretrained(tmp_path)
+    told.append(CompVisChecker(tmp_path).fingerprint)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    told.append(CompVisChecker(tmp_path).fingerprint)
+    assert len(set(told)) == 3

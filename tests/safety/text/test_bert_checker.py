@@ -88,6 +88,18 @@ def test_the_unsafe_label_is_configured_and_must_exist(folder: Path) -> None:
         BertChecker(folder, unsafe_label="nsfw")
 
 
+def test_whatever_changes_scores_changes_the_fingerprint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safety.fingerprint._SMALL_BYTES", (folder / "model.safetensors").stat().st_size - 1)
+    told = [BertChecker(folder).fingerprint, BertChecker(folder, unsafe_label="LABEL_0").fingerprint]
+    told.append(with_bias(folder, 0.0, 1.0).fingerprint)
+    told.append(with_bias(folder, 0.0, 1.5).fingerprint)
+    words = (folder / "vocab.txt").read_text("utf-8").replace("刀\n血", "血\n刀")
+    (folder / "vocab.txt").write_text(words, "utf-8")
+    told.append(BertChecker(folder).fingerprint)
+    assert len(set(told)) == 5
+    assert BertChecker(folder).fingerprint == told[-1]
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere"):
         BertChecker(tmp_path / "nowhere")

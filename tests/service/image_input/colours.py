@@ -46,7 +46,9 @@ class ColourEngine:
 
     def step(self) -> list[tuple[str, EngineEvent]]:
         jobs, self._jobs = self._jobs, []
-        return [(job.job_id, Generated(result=SafetyResult(findings=_judge(job)))) for job in jobs]
+        return [
+            (job.job_id, Generated(result=SafetyResult(findings=_judge(job), fingerprint="colours"))) for job in jobs
+        ]
 
     def cancel(self, job_id: str) -> None:
         self._jobs = [job for job in self._jobs if job.job_id != job_id]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from PIL import Image
 
@@ -100,6 +101,25 @@ async def test_pictures_are_judged_once_and_then_known(
             == 0
             == await side.api.redis.xlen("{viscpm}:jobs:safety")
         )
+
+
+async def test_findings_are_kept_under_the_screens_that_found_them(
+    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While workers are exchanged one by one, what an old one finds is not kept as the new one's."""
+    worker = start_worker(settings, kind="safety")
+    async with screening(rules, settings) as side:
+        await side.api.ready(worker)
+        await eventually(lambda: side.registry.is_ready("safety"))
+        described = side.registry.model("safety")
+        assert described is not None and described.fingerprint == "colours"
+        newer = msgspec.structs.replace(described, fingerprint="newer")
+        monkeypatch.setattr(side.registry, "model", lambda kind: newer)
+        assert (await side.screens.image("preview", picture(RED))).is_blocked
+        [key] = await side.api.redis.keys("verdict:*")
+        assert f"{rules.policy.version}-colours:".encode() in key
+        await side.screens.image("preview", picture(RED))
+        assert await side.metric("viscpm_verdict_cache_hits_total") == 0
 
 
 @pytest.mark.own_process

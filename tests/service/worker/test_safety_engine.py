@@ -84,6 +84,7 @@ def test_what_was_admitted_is_judged_in_one_batch(
     scores = {}
     for job_id, event in told.items():
         assert isinstance(event, Generated) and isinstance(event.result, SafetyResult)
+        assert event.result.fingerprint == engine.description.fingerprint
         [finding] = event.result.findings
         scores[job_id] = (finding.screen, finding.scores)
     assert scores == {"a": ("open-nsfw", {"sexual": 1.0}), "b": ("open-nsfw", {"sexual": 0.0})}
