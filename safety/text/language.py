@@ -19,7 +19,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 
 
 def language_of(text: str) -> Language:
-    """The language that screens, reranker and refusals are chosen by. Text without letters is English."""
+    """The language that screens, rerankers, refusals and labels are chosen by. Text without letters is English."""
     if text.isascii():
         return "en"
     if _KANA.search(text):

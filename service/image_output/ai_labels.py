@@ -9,10 +9,11 @@ from typing import NamedTuple
 # Imported, so that Pillow's save looks for no other formats
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: F401
 
+from safety.text.language import Language
 from service.core.settings import Settings
 from service.image_output import visible_label
 from service.image_output.provenance import Provenance, content_id, embed_in_png, exif, xmp
-from service.image_output.visible_label import Language
+from service.image_output.visible_label import LabelLanguage, label_language
 
 
 class Origin(NamedTuple):
@@ -69,14 +70,14 @@ class AILabels:
             png = await asyncio.get_running_loop().run_in_executor(self._pool, encode)
         return embed_in_png(png, provenance, self._kinds) if output_format == "png" else png
 
-    def _language(self, origin: Origin) -> Language | None:
+    def _language(self, origin: Origin) -> LabelLanguage | None:
         """Of the visible label; None: there is none."""
         if self._visible == "off":
             return None
-        return origin.language if self._visible == "auto" else self._visible
+        return label_language(origin.language) if self._visible == "auto" else self._visible
 
     def _encode(
-        self, png: bytes, output_format: str, quality: int, language: Language | None, provenance: Provenance
+        self, png: bytes, output_format: str, quality: int, language: LabelLanguage | None, provenance: Provenance
     ) -> bytes:
         """The picture with its visible label; jpeg and webp with their metadata, which only their encoder can add."""
         target = io.BytesIO()

@@ -5,15 +5,16 @@ All are capitals or fill their square: each one has the full height.
 """
 
 import math
-import re
 from functools import lru_cache
 from typing import Literal
 
 from PIL import Image, ImageDraw
 
-Language = Literal["zh", "en"]
+from safety.text.language import Language
 
-TEXTS: dict[Language, str] = {"zh": "AI生成", "en": "AI GENERATED"}
+LabelLanguage = Literal["zh", "en"]
+
+TEXTS: dict[LabelLanguage, str] = {"zh": "AI生成", "en": "AI GENERATED"}
 
 _LEAST_SHARE = 1 / 20  # of the short side, GB 45438-2025 for pictures
 _LEGIBLE_PX = 12  # smaller characters only where the label would be wider than the picture
@@ -24,8 +25,6 @@ _MARGIN = 0.3
 _STROKE = 0.12
 _BOX_OPACITY = 0.65  # on white a grey of 89: white on it has a contrast of 7 to 1
 _OVERSAMPLING = 4
-
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 # Strokes as corner points in a box of height 1: x to the right, y down.
 _Stroke = tuple[tuple[float, float], ...]
@@ -83,12 +82,12 @@ _GLYPHS: dict[str, tuple[float, tuple[_Stroke, ...]]] = {
 }
 
 
-def language_of(prompt: str) -> Language:
-    """Chinese where a Han character is in it."""
-    return "zh" if _HAN.search(prompt) else "en"
+def label_language(language: Language) -> LabelLanguage:
+    """What the writer of a prompt in `language` reads; Japanese readers know the two characters."""
+    return "zh" if language in ("zh", "ja") else "en"
 
 
-def draw(picture: Image.Image, language: Language) -> None:
+def draw(picture: Image.Image, language: LabelLanguage) -> None:
     """Draw the label into an RGB picture."""
     text = TEXTS[language]
     height_px = character_height_px(picture.size, text)

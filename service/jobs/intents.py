@@ -9,9 +9,9 @@ import msgspec
 
 from models.jobs import ChatJob, ChatResult, Job, PaintJob, PaintResult
 from safety.contents import Inputs, Output
+from safety.text.language import Language
 from safety.verdict import Picture, Stage, Verdict
 from service.image_output.ai_labels import Origin
-from service.image_output.visible_label import Language
 from service.jobs.answers import PictureFormat
 from service.jobs.conversations import ConversationMeta
 

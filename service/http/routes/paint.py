@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.jobs import ModelDescription, PaintJob
+from safety.text.language import language_of
 from service.core.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_json
@@ -16,7 +17,6 @@ from service.http.openapi import PAINT_BODY, documented
 from service.http.routes.responses import accepted, answered, paint_events, picture
 from service.http.schemas import PaintRequest
 from service.http.sse import EventStream
-from service.image_output.visible_label import language_of
 from service.jobs.answers import PaintResponse, PictureFormat, answer_of
 from service.jobs.conversations import unix_time_s
 from service.jobs.intents import PaintIntent

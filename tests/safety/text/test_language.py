@@ -13,6 +13,8 @@ from safety.text.language import language_of
         ("貓咪", "zh"),
         ("画一只cat", "zh"),
         ("draw the character 爱 in the style of a very old master", "en"),
+        ("photo of 北京", "zh"),
+        ("a photo of 北京", "en"),
         ("ネコの絵", "ja"),
         ("猫がソファーに座っている", "ja"),
         ("кошка на диване", "other"),

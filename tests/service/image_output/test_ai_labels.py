@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from PIL import Image
 
+from safety.text.language import Language
 from service.core.settings import Settings, SettingsError, read_settings
 from service.image_output.ai_labels import AILabels, Origin
-from service.image_output.visible_label import Language
 
 AIGC = "{http://www.tc260.org.cn/ns/AIGC/1.0/}AIGC"
 SOURCE_TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
@@ -101,7 +101,8 @@ async def test_the_visible_label_follows_the_prompt_or_the_setting(labels_of: Ma
 
     chinese, english = await painted("zh", "en"), await painted("en", "zh")
     assert chinese != english
-    assert await painted("auto", "zh") == chinese and await painted("auto", "en") == english
+    assert await painted("auto", "zh") == chinese == await painted("auto", "ja")
+    assert await painted("auto", "en") == english == await painted("auto", "other")
 
 
 async def test_previews_are_labelled_and_numbered_apart(labels_of: Make) -> None:

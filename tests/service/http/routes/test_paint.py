@@ -6,6 +6,12 @@ import io
 import pytest
 from PIL import Image
 
+from models.jobs import ModelDescription
+from safety.text.language import language_of
+from service.core.errors import RerankerNotConfigured
+from service.core.settings import Settings
+from service.http.routes.paint import _job
+from service.http.schemas import PaintRequest
 from tests.service.painter import colour_of
 from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, assert_error, sse_events
@@ -86,6 +92,28 @@ async def test_what_the_model_cannot_do_is_refused_before_a_slot(service: Servic
         response = await service.client.post("/paint", json={"prompt": "x", **fields})
         assert_error(response, 400, code, param)
     assert await service.accounting() == {}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "language", "rerank"),
+    [
+        ("photo of 北京", "zh", "on"),
+        ("a photo of 北京", "en", "on"),
+        ("夕焼けの海", "ja", "off"),
+        ("кошка", "other", "off"),
+    ],
+)
+def test_the_reranker_is_that_of_the_language_that_the_screens_tell(prompt: str, language: str, rerank: str) -> None:
+    model = ModelDescription(
+        kind="paint", name="painter", fingerprint="f", picture_size_px=64, rerankers={"zh": "clip", "en": "clip"}
+    )
+    asked = PaintRequest.model_validate({"prompt": prompt}, context=Settings())
+    job = _job(asked, model)
+    assert (job.language, job.rerank) == (language, rerank) == (language_of(prompt), rerank)
+    asked.rerank = True
+    if rerank == "off":
+        with pytest.raises(RerankerNotConfigured, match=f"no reranker for prompts in '{language}'"):
+            _job(asked, model)
 
 
 async def test_a_stream_sends_progress_previews_and_every_picture(service: Service) -> None:
