@@ -277,6 +277,11 @@ def from_code(code: str, message: str, job_id: str = "") -> ServiceError:
     return error
 
 
+def status_of(code: str) -> int:
+    """The HTTP status that an error code stands for; 500 for a code that is no class of the API."""
+    return _CLASSES.get(code, JobFailed).status
+
+
 def codes_of(status: int) -> list[str]:
     """The error codes that a status stands for."""
     kinds: list[type[ServiceError]] = [ServiceError, *_CLASSES.values()]

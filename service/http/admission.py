@@ -80,8 +80,8 @@ class Slot:
 async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) -> AsyncIterator[Slot]:
     """A slot for one job; while inside, a client that goes away takes the job along.
 
-    What is raised before the job is queued ends it as failed. Raises QueueFull, BusUnavailable, at the latest where the
-    job is queued.
+    What is raised before the job is queued ends it: as refused where the request is at fault, else as failed. Raises
+    QueueFull, BusUnavailable, at the latest where the job is queued.
     """
     slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))

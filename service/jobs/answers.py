@@ -124,7 +124,7 @@ def answer_of(outcome: Outcome, job_id: str) -> Answer:
     ending, answer = outcome
     if answer is not None:
         return answer
-    if ending.state == "refused":
+    if ending.code == ContentRefused.code:
         moderation = _dict_decoder.decode(ending.body) if ending.body else {}
         raise ContentRefused(ending.message, extra={"moderation": moderation})
     if ending.state == "cancelled" and ending.code != Deadline.code:

@@ -24,7 +24,7 @@ from service.jobs.answers import CONTENT_FILTER, Answer, Outcome, encode_answer,
 from service.jobs.conversations import Conversations, StoredTurn
 from service.jobs.intents import ChatIntent, Intent, PaintIntent, SafetyIntent, decode_intent, moderation_of, output_of
 from service.queue.producer import JobProducer
-from service.queue.record import Ending, TurnAppend
+from service.queue.record import Ending, TurnAppend, error_ending
 
 _log = logging.getLogger(__name__)
 
@@ -105,8 +105,8 @@ class Finalizer:
         return await self._end(job_id, ending, answer)
 
     async def fail(self, job_id: str, code: str, message: str) -> bool:
-        """End a job as failed. False: it had ended."""
-        return await self._producer.finish(job_id, Ending("failed", code, message))
+        """End a job as its error wants it: refused, failed or cancelled. False: it had ended."""
+        return await self._producer.finish(job_id, error_ending(code, message))
 
     def _start(self, job_id: str, run: Coroutine[Any, Any, Outcome | None]) -> "asyncio.Task[Outcome | None]":
         task = self._runs[job_id] = asyncio.create_task(run)

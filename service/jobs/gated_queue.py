@@ -95,7 +95,7 @@ class GatedQueue:
         return await self._producer.cancel(job_id, reason)
 
     async def fail(self, job_id: str, code: str, message: str) -> bool:
-        """End a job that could not be queued. False: it had ended."""
+        """End a job that could not be queued: refused where its request is at fault. False: it had ended."""
         return await self._finalizer.fail(job_id, code, message)
 
     async def judge(self, content_id: str, stage: Stage, content: str | Picture) -> Verdict:

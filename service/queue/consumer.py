@@ -16,7 +16,7 @@ from service.core.settings import Settings
 from service.queue.connection import BlockingReader, RedisConnection, TransitionCall
 from service.queue.inbox import send_to_inboxes
 from service.queue.keys import Keys
-from service.queue.record import Ending, encode_ending
+from service.queue.record import Ending, encode_ending, error_ending
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Delivery:
         self.claim = claim
         self.next_number = 1
         self.unsent: list[bytes] = []
-        self.last_state = ""  # generated or failed, once the engine is done with it
+        self.last_state = ""  # generated, or an ending's, once the engine is done with it
         self.last = b""
 
     def add(self, event: Event) -> None:
@@ -59,7 +59,8 @@ class Delivery:
         if isinstance(event, Generated):
             self.last_state, self.last = "generated", encode(event)
         elif isinstance(event, Failed):
-            self.last_state, self.last = "failed", encode_ending(Ending("failed", event.code, event.message))
+            ending = error_ending(event.code, event.message)
+            self.last_state, self.last = ending.state, encode_ending(ending)
         else:
             self.unsent.append(encode(event))
 

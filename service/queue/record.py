@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from models.jobs import Kind
+from service.core.errors import Cancelled, status_of
 
 State = Literal["reserved", "queued", "running", "generated", "done", "refused", "failed", "cancelled"]
 EndState = Literal["done", "refused", "failed", "cancelled"]
@@ -91,6 +92,14 @@ class SweepCounts(msgspec.Struct):
     expired: int = 0
     overdue: int = 0
     lost: int = 0
+
+
+def error_ending(code: str, message: str) -> Ending:
+    """How an error ends its job: `refused` where the request is at fault (4xx), `failed` where the service is."""
+    status = status_of(code)
+    if status == Cancelled.status:
+        return Ending("cancelled", code, message)
+    return Ending("refused" if 400 <= status < 500 else "failed", code, message)
 
 
 def encode_ending(ending: Ending) -> bytes:

@@ -295,7 +295,7 @@ function transition.renew(kind, consumer, token, entry)
 end
 
 -- Events of one delivery, numbered from `number` on, and perhaps its last one: a result (`generated`) or an ending
--- (`failed`). All or nothing, and the same call again changes nothing. KEYS from OWN on: the inboxes of `told`.
+-- (`failed`, `refused`). All or nothing, and the same call again changes nothing. KEYS from OWN on: the inboxes of `told`.
 -- Returns who is to be told; or 0: fenced off, or ended.
 function transition.publish(id, token, number, last_state, last, lease_ms, ...)
   local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner')
@@ -314,8 +314,8 @@ function transition.publish(id, token, number, last_state, last, lease_ms, ...)
       return added
     end
   end
-  if last_state == 'failed' then
-    end_job(id, 'failed', last)
+  if ENDED[last_state] then
+    end_job(id, last_state, last)
     notify(id, 'end', last)
   elseif last_state == 'generated' then
     local now = now_ms()

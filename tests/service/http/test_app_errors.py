@@ -17,7 +17,7 @@ from tests.service.web import Service, assert_error, encoded, picture_bytes, ser
 JSON = {"content-type": "application/json"}
 
 
-async def test_pictures_that_are_wrong_end_their_job_as_failed(service: Service) -> None:
+async def test_pictures_that_are_wrong_end_their_job_as_refused(service: Service) -> None:
     wrong: list[tuple[str, str]] = [
         ("not base64!", "invalid_base64"),
         (encoded()[:-1], "invalid_base64"),
@@ -29,7 +29,12 @@ async def test_pictures_that_are_wrong_end_their_job_as_failed(service: Service)
     ]
     for image, code in wrong:
         assert_error(await service.ask("echo x", image=image), 400, code, "image")
-    assert await service.accounting() == {"failed": len(wrong)}
+    assert await service.accounting() == {"refused": len(wrong)}
+    assert await service.metric('viscpm_jobs{model="chat",state="refused"}') == len(wrong)
+    assert await service.metric('viscpm_jobs{model="chat",state="failed"}') == 0
+    [job_id] = [key.decode()[4:] for key in (await service.redis.keys("job:*"))[:1]]
+    job = (await service.client.get(f"/jobs/{job_id}")).json()
+    assert job["state"] == "refused" and job["error"]["code"] in {code for _, code in wrong}
 
 
 async def test_too_many_pixels(settings: Settings) -> None:

@@ -6,7 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.core.errors import Cancelled, ContentRefused, Deadline, JobFailed, ScreenUnavailable, ServiceError
+from service.core.errors import (
+    Cancelled,
+    ContentRefused,
+    ConversationBusy,
+    Deadline,
+    InvalidImage,
+    JobFailed,
+    ScreenUnavailable,
+    ServiceError,
+)
 from service.jobs.answers import (
     CONTENT_FILTER,
     ChatResponse,
@@ -88,6 +97,8 @@ def test_nothing_is_decoded_of_a_screening() -> None:
     ("ending", "kind", "message"),
     [
         (Ending("refused", "content_policy_violation", "not here"), ContentRefused, "not here"),
+        (Ending("refused", "invalid_image", "no picture"), InvalidImage, "no picture"),
+        (Ending("refused", "conversation_busy", "another turn"), ConversationBusy, "another turn"),
         (Ending("cancelled", "deleted"), Cancelled, r"job chat-1 was cancelled \(deleted\)"),
         (Ending("cancelled", Deadline.code, "too late"), Deadline, "too late"),
         (Ending("failed", "safety_unavailable", "no screen"), ScreenUnavailable, "no screen"),

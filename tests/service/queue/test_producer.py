@@ -213,6 +213,21 @@ async def test_a_failed_job_says_why(api: ApiSide, settings: Settings) -> None:
     await api.check_accounting(accepted=1, failed=1)
 
 
+async def test_what_a_worker_refuses_is_the_requests_fault_and_said_twice_changes_nothing(
+    api: ApiSide, settings: Settings
+) -> None:
+    worker = api.consumer(settings)
+    await api.producer.reserve("chat", "a")
+    async with api.producer.subscribe("a") as watch:
+        await api.producer.submit(ChatJob(job_id="a", question="x"), b"")
+        delivery = await take_one(worker)
+        delivery.add(Failed(code="context_length_exceeded", message="too long"))
+        for _ in range(2):
+            assert await worker.publish([delivery]) == ([], [delivery], [])
+        assert [event async for event in watch] == [Ending("refused", "context_length_exceeded", "too long")]
+    await api.check_accounting(accepted=1, refused=1)
+
+
 async def test_an_unreadable_job_fails(api: ApiSide, settings: Settings) -> None:
     """A job of another bus version, such as during an upgrade."""
     await api.producer.reserve("chat", "a")

@@ -14,6 +14,7 @@ from service.queue.record import (
     State,
     decode_ending,
     encode_ending,
+    error_ending,
     read_record,
 )
 from tests.service.tree import ApiSide, make_job
@@ -26,6 +27,26 @@ def values(**fields: bytes) -> list[bytes | None]:
 @pytest.mark.parametrize("ending", [Ending("done", body=bytes(range(256))), Ending("failed", "code", "Grund: 失败")])
 def test_an_ending_comes_back_as_it_was(ending: Ending) -> None:
     assert decode_ending(encode_ending(ending)) == ending
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("invalid_image", "refused"),
+        ("context_length_exceeded", "refused"),
+        ("conversation_not_found", "refused"),
+        ("conversation_busy", "refused"),
+        ("unprocessable_media", "refused"),
+        ("cancelled", "cancelled"),
+        ("safety_unavailable", "failed"),
+        ("deadline_exceeded", "failed"),
+        ("out_of_memory", "failed"),
+        ("a code of some engine", "failed"),
+        ("", "failed"),
+    ],
+)
+def test_whose_fault_an_error_is_tells_how_its_job_ends(code: str, state: str) -> None:
+    assert error_ending(code, "why") == Ending(state, code, "why")  # type: ignore[arg-type]
 
 
 def test_a_state_that_is_no_end_is_no_ending() -> None:

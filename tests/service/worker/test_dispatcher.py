@@ -17,11 +17,14 @@ PICTURE = {"image_key": "tenant:digest", "image_size_px": 2}
 async def test_rejected_and_raising_jobs_fail_alone(api: ApiSide, start_worker: StartWorker) -> None:
     await api.ready(start_worker())
     rejected, raising = await asyncio.gather(api.request("reject"), api.request("raise"))
-    assert rejected.ending is not None and rejected.ending.code == "context_length_exceeded"
+    assert rejected.ending is not None and (rejected.ending.state, rejected.ending.code) == (
+        "refused",
+        "context_length_exceeded",
+    )
     assert raising.ending is not None and raising.ending.state == "failed" and raising.ending.code == "job_failed"
     assert "as told" in raising.ending.message
     assert (await api.request("echo still here")).answer == "still here"
-    await api.check_accounting(accepted=3, done=1, failed=2)
+    await api.check_accounting(accepted=3, done=1, refused=1, failed=1)
 
 
 async def test_out_of_memory_in_company_is_tried_again_alone(
@@ -96,6 +99,6 @@ async def test_a_turn_whose_picture_is_gone_fails_and_the_worker_goes_on(
 ) -> None:
     await api.ready(start_worker())
     gone = await api.request("echo a", pixels_key="{viscpm}:conversation:t:1:pixels", **PICTURE)
-    assert gone.ending is not None and (gone.ending.state, gone.ending.code) == ("failed", "conversation_not_found")
+    assert gone.ending is not None and (gone.ending.state, gone.ending.code) == ("refused", "conversation_not_found")
     assert (await api.request("echo b")).answer == "b"
-    await api.check_accounting(accepted=2, done=1, failed=1)
+    await api.check_accounting(accepted=2, done=1, refused=1)

@@ -45,7 +45,7 @@ async def test_the_same_picture_may_be_sent_again_and_another_may_not(service: S
     other = await service.ask("echo three", image=encoded(colour=(0, 255, 0)), conversation_id=talk)
     assert_error(other, 400, "invalid_request", "image")
     assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
-    assert await service.accounting() == {"done": 2, "failed": 1}
+    assert await service.accounting() == {"done": 2, "refused": 1}
 
 
 async def test_a_stream_sends_pieces_then_the_whole_answer_then_done(service: Service) -> None:
@@ -84,7 +84,7 @@ async def test_a_job_that_fails_tells_its_id_and_an_engines_refusal_is_the_clien
     failed = (await service.ask("raise")).json()["error"]
     assert failed["job_id"].startswith("chat-")
     assert_error(await service.ask("reject"), 400, "context_length_exceeded")
-    assert await service.accounting() == {"failed": 2}
+    assert await service.accounting() == {"failed": 1, "refused": 1}
 
 
 async def test_two_turns_at_once_on_one_conversation_lose_nothing(service: Service) -> None:
@@ -98,7 +98,7 @@ async def test_two_turns_at_once_on_one_conversation_lose_nothing(service: Servi
     assert (await service.ask("echo after", conversation_id=talk)).status_code == 200
     turns = (await service.client.get(f"/conversations/{talk}")).json()["turns"]
     assert [turn["question"] for turn in turns] == ["echo start", "stream 300", "echo after"]
-    assert await service.accounting() == {"done": 3, "failed": 1}
+    assert await service.accounting() == {"done": 3, "refused": 1}
 
 
 async def test_a_conversation_is_free_again_after_a_failed_turn(service: Service) -> None:

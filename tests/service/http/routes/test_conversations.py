@@ -18,7 +18,7 @@ async def test_a_conversation_is_shown_and_forgotten(service: Service) -> None:
         assert_error(await service.client.request(method, path), 404, "conversation_not_found", "conversation_id")
     response = await service.ask("echo more", conversation_id=answer["conversation_id"])
     assert_error(response, 404, "conversation_not_found", "conversation_id")
-    assert await service.accounting() == {"done": 1, "failed": 1}
+    assert await service.accounting() == {"done": 1, "refused": 1}
 
 
 async def test_a_conversation_deleted_while_it_is_answered_stays_deleted(service: Service) -> None:
