@@ -76,6 +76,17 @@ class QueueFull(ServiceError):
         super().__init__(message, retry_after_s=retry_after_s)
 
 
+class TooManyWatchers(ServiceError):
+    """429: one job's stream is followed by as many as may."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_watchers"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
 class JobFailed(ServiceError):
     """500: the job ended as failed; `code` is the engine's, or `job_failed`."""
 

@@ -45,7 +45,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("requests_total", "counter", "api", "Requests answered.", ("route", "outcome")),
     Metric("e2e_request_latency_seconds", "histogram", "api", "From the request's first byte to the answer's last.",
            ("route",), _REQUEST_S),
-    Metric("time_to_first_token_seconds", "histogram", "api", "From the request to the first text of its stream.",
+    Metric("time_to_first_token_seconds", "histogram", "api", "From the request to the first text of its own stream.",
            ("model",), _FIRST_TOKEN_S),
     Metric("queue_rejections_total", "counter", "api", "Requests refused before they had a slot.", ("model", "reason")),
     Metric("jobs_cancelled_total", "counter", "api", "Jobs cancelled, by where they were.", ("model", "where")),

@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     chat_deadline_s: float = Field(300.0, gt=0)
     paint_deadline_s: float = Field(600.0, gt=0)
     retention_s: int = Field(600, ge=1)
+    max_watchers: int = Field(16, ge=1, le=10_000)  # streams of one job's events in one API process, its own aside
     max_deliveries: int = Field(3, ge=1, le=20)
     lease_s: float = Field(15.0, gt=0)
     lease_renew_s: float = Field(5.0, gt=0)

@@ -19,6 +19,7 @@ from service.http.error_handlers import OUTCOME, from_exception
 _log = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
+CLIENT_GONE = "client_gone"  # outcome of a stream whose client left; its job goes on
 _KEEP_ALIVE = b": keep-alive\n\n"
 _KEEP_ALIVE_S = 15.0
 _SEND_TIMEOUT_S = 120.0  # one write to a client that reads nothing at all
@@ -35,7 +36,8 @@ class EventStream(Response):
 
     Args:
         events: encoded events. Runs to its end at its own pace.
-        on_disconnect: called once when the client goes away before the end.
+        on_disconnect: called once when the client goes away before the end, and ends what `events` come from. Without
+            it they are left at once: nothing more is made of them for nobody.
     """
 
     media_type = "text/event-stream"
@@ -51,7 +53,13 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
         pump = asyncio.create_task(self._pump(waiting, scope))
-        listener = asyncio.create_task(until_disconnect(receive, self._on_disconnect))
+
+        async def leave() -> None:
+            scope[OUTCOME] = CLIENT_GONE
+            pump.cancel()
+            waiting.put_nowait(None)
+
+        listener = asyncio.create_task(until_disconnect(receive, self._on_disconnect or leave))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             while (chunk := await _next(waiting)) is not None:
@@ -66,10 +74,10 @@ class EventStream(Response):
             raise
         finally:
             listener.cancel()
-            if pump.done():
-                pump.result()
-            else:
+            if not pump.done():
                 pump.cancel()
+            elif not pump.cancelled():
+                pump.result()
 
     async def _pump(self, waiting: "asyncio.Queue[bytes | None]", scope: Scope) -> None:
         try:
@@ -85,13 +93,12 @@ class EventStream(Response):
         waiting.put_nowait(None)
 
 
-async def until_disconnect(receive: Receive, then: Callable[[], Awaitable[object]] | None) -> None:
+async def until_disconnect(receive: Receive, then: Callable[[], Awaitable[object]]) -> None:
     """Wait until the client is gone; call `then`."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    if then is not None:
-        with suppress(ServiceError):  # Redis is away, or the job is unknown: its deadline ends it
-            await then()
+    with suppress(ServiceError):  # Redis is away, or the job is unknown: its deadline ends it
+        await then()
 
 
 async def _next(waiting: "asyncio.Queue[bytes | None]") -> bytes | None:

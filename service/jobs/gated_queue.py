@@ -12,7 +12,7 @@ import msgspec
 from models.jobs import ChatJob, Kind, PaintJob
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Picture, Stage, Verdict
-from service.core.errors import ContentRefused, ScreenUnavailable
+from service.core.errors import ContentRefused, ScreenUnavailable, TooManyWatchers
 from service.jobs.finalizer import Finalizer
 from service.jobs.intents import ChatIntent, Intent, PaintIntent, inputs_of, moderation_of
 from service.jobs.screened_stream import JobStream, ScreenedStream
@@ -26,6 +26,7 @@ class GatedQueue:
     """Holds the queue and the gate. Every call raises BusUnavailable where Redis does not serve it."""
 
     def __init__(self, producer: JobProducer, gate: Gate, finalizer: Finalizer) -> None:
+        self._max_watchers = producer.settings.max_watchers
         self._producer = producer
         self._gate = gate
         self._finalizer = finalizer
@@ -73,12 +74,19 @@ class GatedQueue:
         Args:
             intent: of a job that this process is about to queue.
         """
-        stream = self._streams.get(job_id)
-        if stream is None:
-            stream = ScreenedStream(job_id, kind, intent, self._producer, self._gate, self._finalizer)
-            self._streams[job_id] = stream
-        stream.num_followers += 1
-        return JobStream(stream, self._leave)
+        return JobStream(self._entered(kind, job_id, intent), self._leave)
+
+    def watch(self, kind: Kind, job_id: str) -> JobStream:
+        """Follow a job that another request asked for. Raises TooManyWatchers."""
+        stream = self._entered(kind, job_id)
+        if stream.num_watchers >= self._max_watchers:
+            self._leave(stream)
+            raise TooManyWatchers(
+                f"{stream.num_watchers} clients follow this job already, which is all that may; ask again later, or "
+                "for the job itself"
+            )
+        stream.num_watchers += 1
+        return JobStream(stream, self._leave_watching)
 
     async def status(self, job_id: str) -> JobRecord | None:
         """A job's state and ending; a result that waits for its screening is waited for, a while."""
@@ -126,6 +134,18 @@ class GatedQueue:
                 await stream.outcome()
         else:
             await self._finalizer.adopt(job_id)
+
+    def _entered(self, kind: Kind, job_id: str, intent: Intent | None = None) -> ScreenedStream:
+        stream = self._streams.get(job_id)
+        if stream is None:
+            stream = ScreenedStream(job_id, kind, intent, self._producer, self._gate, self._finalizer)
+            self._streams[job_id] = stream
+        stream.num_followers += 1
+        return stream
+
+    def _leave_watching(self, stream: ScreenedStream) -> None:
+        stream.num_watchers -= 1
+        self._leave(stream)
 
     def _leave(self, stream: ScreenedStream) -> None:
         stream.num_followers -= 1

@@ -56,6 +56,7 @@ class ScreenedStream:
     ) -> None:
         self.job_id = job_id
         self.num_followers = 0
+        self.num_watchers = 0  # of them, those that came by the job's id
         self._kind = kind
         self._intent = intent
         self._is_ours = intent is not None  # the lease on the result comes with it

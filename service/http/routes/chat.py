@@ -69,7 +69,12 @@ async def chat(request: Request) -> Response:
         delta="",
         offset=0,
     )
-    return EventStream(chat_events(stream, begin, state.metrics, began_s), slot.cancel)
+
+    def on_first_text() -> None:
+        waited_s = asyncio.get_running_loop().time() - began_s
+        state.metrics.observe("time_to_first_token_seconds", waited_s, model="chat")
+
+    return EventStream(chat_events(stream, begin, on_first_text=on_first_text), slot.cancel)
 
 
 def _picture(asked: ChatRequest, upload: bytes | None) -> str | bytes | None:

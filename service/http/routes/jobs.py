@@ -1,6 +1,5 @@
 """Jobs by id: for clients that did not wait, lost their connection, or changed their mind."""
 
-import asyncio
 from typing import Annotated
 
 import msgspec
@@ -29,19 +28,22 @@ async def get_job(request: Request, job_id: JobId) -> Response:
     return answered(_described(job_id, await _status(request, job_id)))
 
 
-@router.get("/{job_id}/events", summary="A job's stream", **documented(None, stream=True, statuses=(404, 503)))
+@router.get("/{job_id}/events", summary="A job's stream", **documented(None, stream=True, statuses=(404, 429, 503)))
 async def get_events(
     request: Request, job_id: JobId, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
-    """The job's events from the beginning or, with `Last-Event-ID`, what came after. Going away does not cancel it."""
+    """The job's events from the beginning or, with `Last-Event-ID`, what came after. Going away does not cancel it.
+
+    Of one job as many may be open as VISCPM_MAX_WATCHERS allows.
+    """
     status = await _status(request, job_id)
     state = state_of(request)
     after_chars = _characters(last_event_id) if status.kind == "chat" else 0
-    stream = state.queue.follow(status.kind, job_id)
     if status.kind == "paint":
-        return EventStream(paint_events(stream, _origin(job_id, status), state.labels))
-    began_s = asyncio.get_running_loop().time()
-    return EventStream(chat_events(stream, _begin(job_id, status), state.metrics, began_s, after_chars))
+        origin = _origin(job_id, status)
+        return EventStream(paint_events(state.queue.watch("paint", job_id), origin, state.labels))
+    begin = _begin(job_id, status)
+    return EventStream(chat_events(state.queue.watch("chat", job_id), begin, after_chars))
 
 
 @router.delete("/{job_id}", summary="Cancel a job", **documented(JobResponse, statuses=(404, 503)))

@@ -1,13 +1,11 @@
 """Answers as HTTP: JSON, a picture, `202`, or events."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 from starlette.responses import Response
 
 from models.jobs import Model
-from service.core.metrics import Metrics
 from service.http.schemas import ChatDelta, JobResponse
 from service.http.sse import event
 from service.image_output.ai_labels import AILabels, Origin
@@ -40,16 +38,15 @@ def picture(answer: PaintResponse) -> Response:
 
 
 async def chat_events(
-    stream: JobStream, begin: ChatDelta, metrics: Metrics, began_s: float, after_chars: int = 0
+    stream: JobStream, begin: ChatDelta, after_chars: int = 0, on_first_text: Callable[[], None] | None = None
 ) -> AsyncIterator[bytes]:
     """Pieces of text, then the whole answer. Event ids count characters, so that a stream can be taken up again.
 
     Args:
         begin: an empty piece, sent at once: it tells the ids.
-        began_s: of the event loop's clock, for the time to the first token.
         after_chars: what the client has had already.
+        on_first_text: called when the first piece of text is there.
     """
-    loop_time = asyncio.get_running_loop().time
     yield event(begin, event_id=str(after_chars))
     sent_chars = 0
     async with stream:
@@ -57,8 +54,8 @@ async def chat_events(
             if isinstance(part, DenoisingStep):
                 continue
             if isinstance(part, Text):
-                if sent_chars == 0:
-                    metrics.observe("time_to_first_token_seconds", loop_time() - began_s, model="chat")
+                if sent_chars == 0 and on_first_text is not None:
+                    on_first_text()
                 sent_chars += len(part.text)
                 if sent_chars > after_chars:
                     yield _piece(begin, part.text[max(0, after_chars - part.offset_chars) :], sent_chars)

@@ -57,7 +57,7 @@ def test_a_route_without_a_job_fails_in_two_ways_and_those_that_it_names() -> No
 
 def test_an_error_names_its_codes_and_when_to_come_back() -> None:
     responses = documented(None, statuses=(409, 429, 503, 504))["responses"]
-    assert responses[429]["description"] == "Error: `queue_full`"
+    assert responses[429]["description"] == "Error: `queue_full`, `too_many_watchers`"
     assert "`bus_unavailable`" in responses[503]["description"] and "`draining`" in responses[503]["description"]
     assert {status for status, told in responses.items() if "retry-after" in told.get("headers", {})} == {409, 429, 503}
 

@@ -121,6 +121,36 @@ async def test_a_client_that_leaves_is_told_once_and_the_stream_ends_with_its_jo
     assert calls == [1]
 
 
+async def test_a_stream_that_ends_with_its_client_makes_nothing_more() -> None:
+    """A job goes on without those who only look on."""
+    made: list[int] = []
+    is_closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                made.append(len(made))
+                yield event({"n": made[-1]})
+                await asyncio.sleep(0.005)
+        finally:
+            is_closed.set()
+
+    for reads in (True, False):
+        made.clear()
+        is_closed.clear()
+        connection = Connection(reads)
+        running = connection.run(EventStream(endless()))
+        await asyncio.sleep(0.03)
+        connection.has_left.set()
+        await asyncio.wait_for(is_closed.wait(), 5)
+        connection.reads.set()  # a server lets the writes of a lost connection go
+        await asyncio.wait_for(running, 5)
+        count = len(made)
+        await asyncio.sleep(0.03)
+        assert len(made) == count > 1 and connection.scope[OUTCOME] == "client_gone"
+        assert connection.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
 async def test_errors_in_the_stream_are_events_and_outcomes(caplog: pytest.LogCaptureFixture) -> None:
     async def lost() -> AsyncIterator[bytes]:
         yield event({"n": 0})

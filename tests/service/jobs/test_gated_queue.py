@@ -7,7 +7,7 @@ import redis.asyncio
 
 from models.jobs import ChatJob, PaintJob
 from safety.verdict import OpenScreens
-from service.core.errors import ContentRefused, JobFailed, ScreenUnavailable
+from service.core.errors import ContentRefused, JobFailed, ScreenUnavailable, TooManyWatchers
 from service.core.settings import Settings
 from service.jobs.answers import ChatResponse, answer_of
 from tests.service.jobs.rig import (
@@ -118,3 +118,23 @@ async def test_polls_do_not_wait_for_a_slow_screening(
     assert status is not None and status.state == "generated" and status.ending is None
     assert (await waiting).ending.state == "done"
     stream.close()
+
+
+async def test_a_job_has_so_many_watchers_and_no_more(client: "redis.asyncio.Redis", settings: Settings) -> None:
+    async with api_process(client, settings.model_copy(update={"max_watchers": 2})) as api:
+        own = await api.submit(ChatJob(job_id="job", question="fine"))  # does not count
+        watching = [api.queue.watch("chat", "job") for _ in range(2)]
+        with pytest.raises(TooManyWatchers, match="^2 clients follow this job already"):
+            api.queue.watch("chat", "job")
+        own.close()
+        with pytest.raises(TooManyWatchers):
+            api.queue.watch("chat", "job")
+        watching[0].close()
+        watching[0].close()  # again, and it counts once
+        watching[0] = api.queue.watch("chat", "job")
+        with pytest.raises(TooManyWatchers):
+            api.queue.watch("chat", "job")
+        api.queue.watch("chat", "another").close()
+        for one in watching:
+            one.close()
+        assert not api.queue._streams

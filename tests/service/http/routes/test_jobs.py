@@ -1,7 +1,8 @@
 """/jobs: answers that can be asked for again."""
 
+from service.core.settings import Settings
 from tests.service.tree import eventually
-from tests.service.web import Service, assert_error, encoded, sse_events
+from tests.service.web import Service, assert_error, encoded, serving, sse_events
 
 
 async def test_a_finished_job_gives_the_same_answer_again(service: Service) -> None:
@@ -27,6 +28,51 @@ async def test_a_stream_can_be_taken_up_again(service: Service) -> None:
         assert done == "[DONE]" and events[-1] == answer
         assert events[0]["conversation_id"] == answer["conversation_id"]
         assert "".join(event["delta"] for event in events[:-1]) == expected
+
+
+async def test_the_first_token_is_timed_for_a_requests_own_stream_alone(service: Service) -> None:
+    response = await service.ask("stream 5", stream=True)
+    job_id = sse_events(response.text)[0][1]["id"]
+    for after in ("0", "6"):
+        await service.client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": after})
+    assert await service.metric('viscpm_time_to_first_token_seconds_count{model="chat"}') == 1
+
+
+async def test_what_a_watcher_follows_ends_with_it_and_its_job_does_not(service: Service, settings: Settings) -> None:
+    """In another process than the job's own: there nobody follows it any more."""
+    asked = {"question": "stream 100000", "stream": True}
+    job = (await service.client.post("/chat", json=asked, headers={"Prefer": "respond-async"})).json()
+    async with serving(settings) as other:
+        async with other.client.stream("GET", f"/jobs/{job['id']}/events") as response:
+            assert response.status_code == 200
+            chunks = response.aiter_bytes()  # kept: the connection closes with it
+            await anext(chunks)
+            assert list(other.state.queue._streams) == [job["id"]]
+        await eventually(lambda: not other.state.queue._streams)
+        assert (await service.client.get(f"/jobs/{job['id']}")).json()["state"] == "running"
+        gone = 'viscpm_requests_total{outcome="client_gone",route="/jobs/{job_id}/events"}'
+        assert await other.metric(gone) == 1
+    await service.client.delete(f"/jobs/{job['id']}")
+    assert await service.accounting() == {"cancelled": 1}
+
+
+async def test_one_watcher_too_many_is_429(settings: Settings) -> None:
+    async with serving(settings.model_copy(update={"max_watchers": 1})) as service:
+        await service.ready()
+        asked = {"question": "stream 100000", "stream": True}
+        job = (await service.client.post("/chat", json=asked, headers={"Prefer": "respond-async"})).json()
+        events = f"/jobs/{job['id']}/events"
+        async with service.client.stream("GET", events) as response:
+            chunks = response.aiter_bytes()  # kept: the connection closes with it
+            await anext(chunks)
+            refused = await service.client.get(events)
+            error = assert_error(refused, 429, "too_many_watchers")
+            assert error["type"] == "rate_limit_error" and int(refused.headers["retry-after"]) >= 1
+        await eventually(lambda: service.state.queue._streams[job["id"]].num_watchers == 0)
+        async with service.client.stream("GET", events) as response:
+            assert response.status_code == 200
+        await service.client.delete(f"/jobs/{job['id']}")
+        assert await service.accounting() == {"cancelled": 1}
 
 
 async def test_a_running_stream_can_be_joined_by_id(service: Service) -> None:

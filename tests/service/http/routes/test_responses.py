@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 
 from service.core.errors import ContentRefused
-from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.http.routes.responses import accepted, answered, chat_events, paint_events, picture
 from service.http.schemas import ChatDelta
@@ -66,11 +65,8 @@ def pictures(*scores: float | None) -> PaintResponse:
 
 async def chat_stream(*parts: Part, after_chars: int = 0) -> tuple[list[str], list[tuple[str, object]]]:
     """(event ids, events) of a stream."""
-    stream, metrics = Parts(parts), Metrics("api")
-    chunks = [
-        chunk
-        async for chunk in chat_events(stream, BEGIN, metrics, 0.0, after_chars)  # type: ignore[arg-type]
-    ]
+    stream = Parts(parts)
+    chunks = [chunk async for chunk in chat_events(stream, BEGIN, after_chars)]  # type: ignore[arg-type]
     assert stream.left == 1
     text = b"".join(chunks).decode()
     return [line[4:] for line in text.splitlines() if line.startswith("id: ")], sse_events(text)
@@ -106,7 +102,7 @@ async def test_what_was_not_streamed_comes_before_the_whole_answer() -> None:
 async def test_a_job_without_an_answer_ends_its_stream_with_the_error() -> None:
     stream = Parts([Text("ab", 0), Outcome(Ending("refused", "content_policy_violation", "not here"))])
     with pytest.raises(ContentRefused, match="not here"):
-        async for _ in chat_events(stream, BEGIN, Metrics("api"), 0.0):  # type: ignore[arg-type]
+        async for _ in chat_events(stream, BEGIN):  # type: ignore[arg-type]
             pass
     assert stream.left == 1
 
