@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _BUFFERED_BODIES = 16  # largest bodies that may be in memory at once
+_RELEASE = "viscpm.release_body"  # in a request's scope
 
 
 class RequestContext:
@@ -77,7 +78,8 @@ class RequestContext:
 class BodyLimits:
     """Reads bodies under a byte cap, a time limit and a bound on all bodies in memory.
 
-    What goes over is raised out of `receive`, before anything is parsed: 413, 408 or 503.
+    What goes over is raised out of `receive`, before anything is parsed: 413, 408 or 503. A body counts until its route
+    says that it holds nothing of it any more (`release_body`), at the latest until the response has ended.
     """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int, body_timeout_s: float) -> None:
@@ -94,11 +96,16 @@ class BodyLimits:
         declared_bytes = int(declared) if declared.isdigit() else 0
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
-        body_bytes = 0
+        body_bytes = held_bytes = 0
         is_complete = False
 
+        def release() -> None:
+            nonlocal held_bytes
+            self._buffered_bytes -= held_bytes
+            held_bytes = 0
+
         async def receive_limited() -> Message:
-            nonlocal body_bytes, is_complete
+            nonlocal body_bytes, held_bytes, is_complete
             if is_complete:
                 return await receive()
             if declared_bytes > self._max_bytes:
@@ -115,6 +122,7 @@ class BodyLimits:
                 return message
             size_bytes = len(message.get("body", b""))
             body_bytes += size_bytes
+            held_bytes += size_bytes
             self._buffered_bytes += size_bytes
             is_complete = not message.get("more_body", False)
             if body_bytes > self._max_bytes:
@@ -123,10 +131,17 @@ class BodyLimits:
                 raise Unavailable("too many large bodies at once, try again later")
             return message
 
+        scope[_RELEASE] = release
         try:
             await self._app(scope, receive_limited, send)
         finally:
-            self._buffered_bytes -= body_bytes
+            release()
+
+
+def release_body(scope: Scope) -> None:
+    """The request's body is dropped: it makes room for others' while the job of this one is waited for."""
+    if _RELEASE in scope:
+        scope[_RELEASE]()
 
 
 def _too_large(got_bytes: int, max_bytes: int) -> ContentTooLarge:

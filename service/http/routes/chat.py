@@ -11,6 +11,7 @@ from service.core.errors import InvalidRequest
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_chat
 from service.http.dependencies import ApiState, state_of, tenant_of
+from service.http.middleware import release_body
 from service.http.openapi import CHAT_BODY, documented
 from service.http.routes.responses import accepted, answered, chat_events
 from service.http.schemas import ChatDelta, ChatRequest
@@ -51,6 +52,7 @@ async def chat(request: Request) -> Response:
             await slot.granted()
         pixels = None if source is None else await state.images.pixels(source, model.image_size_px)
         asked.image, source, upload = None, None, None  # the upload is not kept while the job runs
+        release_body(request.scope)
         opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)
         job = _job(slot.job_id, asked, model, tenant, opened, pixels)
         intent = _intent(asked, job, model, tenant, pixels)

@@ -13,6 +13,7 @@ from service.http.admission import admitted, wants_async
 from service.http.bodies import read_json
 from service.http.content_negotiation import JSON, negotiate
 from service.http.dependencies import request_id_of, state_of, tenant_of
+from service.http.middleware import release_body
 from service.http.openapi import PAINT_BODY, documented
 from service.http.routes.responses import accepted, answered, paint_events, picture
 from service.http.schemas import PaintRequest
@@ -39,6 +40,7 @@ async def paint(request: Request) -> Response:
     state, tenant = state_of(request), tenant_of(request)
     state.refuse_while_draining()
     asked = await read_json(request, PaintRequest, state.settings)
+    release_body(request.scope)  # texts are left of it, whose length is limited
     media = negotiate(",".join(request.headers.getlist("accept")))
     output_format = _output_format(asked, media)
     model = state.registry.require("paint")

@@ -1,6 +1,8 @@
 """Request ids, counters and answers to the unexpected; the limits of bodies."""
 
 import asyncio
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -8,9 +10,9 @@ import pytest
 from service.core.errors import ContentTooLarge, Unavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.http.middleware import BodyLimits, RequestContext
+from service.http.middleware import BodyLimits, RequestContext, release_body
 from tests.service.tree import eventually
-from tests.service.web import Service, assert_error, serving
+from tests.service.web import Service, assert_error, picture_bytes, serving
 
 JSON = {"content-type": "application/json"}
 
@@ -131,6 +133,58 @@ async def test_bodies_in_memory_are_bounded_together_and_freed_each() -> None:
     await eventually(lambda: num_waiting == 17)
     go_on.set()
     await asyncio.gather(*held, last)
+
+
+async def test_a_body_that_was_dropped_counts_no_more_and_is_freed_once() -> None:
+    go_on = asyncio.Event()
+    num_waiting = 0
+
+    async def drop_and_wait(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal num_waiting
+        await read_body(scope, receive, send)
+        release_body(scope)
+        release_body(scope)
+        num_waiting += 1
+        await go_on.wait()
+
+    limited = BodyLimits(drop_and_wait, max_body_bytes=100, body_timeout_s=5)
+    waiting = [asyncio.create_task(called(limited, chunk(100, more_body=False))) for _ in range(40)]
+    await eventually(lambda: num_waiting == 40)
+    assert limited._buffered_bytes == 0
+    go_on.set()
+    await asyncio.gather(*waiting)
+    assert limited._buffered_bytes == 0
+
+
+async def test_waiting_jobs_leave_room_for_other_bodies(settings: Settings) -> None:
+    """More of them than largest bodies may be in memory at once: their pictures are pixels long since."""
+    body_bytes, num_jobs = 64 * 1024, 20
+    picture = base64.b64encode(picture_bytes() + bytes(46 * 1024)).decode()
+    async with serving(settings.model_copy(update={"max_body_bytes": body_bytes})) as service:
+        await service.ready()
+        sized = {"question": "stream 100000", "image": picture}
+        form = {"image": ("a.png", base64.b64decode(picture))}
+        assert num_jobs // 2 * (len(json.dumps(sized)) + len(form["image"][1])) > 16 * body_bytes
+        waiting = [
+            asyncio.create_task(
+                service.client.post("/chat", data={"question": sized["question"]}, files=form)
+                if number % 2
+                else service.client.post("/chat", json=sized)
+            )
+            for number in range(num_jobs)
+        ]
+
+        async def are_taken() -> bool:
+            return await service.redis.zcard("slots:chat") == num_jobs == service.state.images.decodes
+
+        await eventually(are_taken)
+        assert (await service.client.post("/v1/moderations", json={"input": "x"})).json()["error"]["code"] == (
+            "safety_unavailable"  # read, and then asked: not refused as a body too many
+        )
+        for key in await service.redis.keys("job:*"):
+            await service.client.delete(f"/jobs/{key.decode()[4:]}")
+        assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {499}
+        assert await service.accounting() == {"cancelled": num_jobs}
 
 
 async def test_after_its_body_a_client_may_take_its_time() -> None:
