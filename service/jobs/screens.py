@@ -2,6 +2,7 @@
 
 A picture is decoded here, made small and sent as a job with a deadline; findings are cached in Redis by content, and
 the same content is asked for once at a time. Whatever goes wrong on the way raises: the gate lets nothing pass then.
+Where no safety worker lives, what a request brings is told so at once; what a model has made waits, as one may come.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from service.queue.record import Ending
 from service.queue.verdict_cache import VerdictCache
 
 MAX_SIDE_PX = 512  # of a picture sent to the screens, which look at 224 to 256
+_MADE: tuple[Stage, ...] = ("answer", "candidate")  # stages of what would have to be made again
 TENANT = "#safety"  # of screening jobs: none that a client can be
 
 _LONG_TEXT_CHARS = 1000  # beyond this the rules run in a thread, so that requests go on meanwhile
@@ -92,7 +94,7 @@ class WorkerScreens:
             findings = list(judged.findings)
             sha256 = hashlib.sha256(text.encode()).hexdigest()
             if self._has_checker and judged.language == "zh":
-                findings += await self._found(f"{sha256}:text", text)
+                findings += await self._found(stage, f"{sha256}:text", text)
             verdict = self._rules.policy.decide(stage, findings, judged.language)
         return replace(verdict, sha256=sha256)
 
@@ -100,7 +102,7 @@ class WorkerScreens:
         with self._timed(stage):
             sha256 = hashlib.sha256(picture.data).hexdigest()
             key = f"{sha256}:{picture.encoding}:{picture.width_px}x{picture.height_px}:{MAX_SIDE_PX}"
-            findings = await self._found(key, picture)
+            findings = await self._found(stage, key, picture)
             verdict = self._rules.policy.decide(stage, findings, language)
         return replace(verdict, sha256=sha256)
 
@@ -108,31 +110,38 @@ class WorkerScreens:
         await stop_tasks(list(self._asked.values()))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _found(self, key: str, content: Picture | str) -> list[Finding]:
-        """Findings that are known, on their way, or asked for now."""
+    async def _found(self, stage: Stage, key: str, content: Picture | str) -> list[Finding]:
+        """Findings that are known, on their way, or asked for now. Raises NoFindings, WorkersOffline."""
         self._metrics.count("verdict_cache_queries_total")
+        if stage not in _MADE and self._registry.screens_are_gone:
+            found = await self._known_or_asked(key, None)
+        else:
+            found = await self._shared(key, content)
+        return [Finding(finding.screen, finding.scores) for finding in found]
+
+    async def _shared(self, key: str, content: Picture | str) -> list[ScreenFinding]:
+        """Asked for once by all who want to know at the same time."""
         task = self._asked.get(key)
         if task is None:
             task = self._asked[key] = asyncio.create_task(self._known_or_asked(key, content))
             task.add_done_callback(lambda done: self._answered(key, done))
         else:
             self._metrics.count("verdict_cache_hits_total")
-        found = await asyncio.shield(task)  # one who leaves does not take the others' verdict along
-        return [Finding(finding.screen, finding.scores) for finding in found]
+        return await asyncio.shield(task)  # one who leaves does not take the others' verdict along
 
     def _answered(self, key: str, task: "asyncio.Task[list[ScreenFinding]]") -> None:
         self._asked.pop(key, None)
         if not task.cancelled():
             task.exception()  # seen, also where all who waited have left
 
-    async def _known_or_asked(self, key: str, content: Picture | str) -> list[ScreenFinding]:
-        """Raises NoFindings, WorkersOffline."""
+    async def _known_or_asked(self, key: str, content: Picture | str | None) -> list[ScreenFinding]:
+        """What is kept, else what the workers say; None: there are none to ask. Raises NoFindings, WorkersOffline."""
         try:
             return await self._cached_or_asked(key, content)
         except (Unavailable, QueueFull, JobLost) as error:
             raise WorkersOffline(error.message) from error
 
-    async def _cached_or_asked(self, key: str, content: Picture | str) -> list[ScreenFinding]:
+    async def _cached_or_asked(self, key: str, content: Picture | str | None) -> list[ScreenFinding]:
         workers = self._registry.model("safety")
         if (
             workers is not None
@@ -140,6 +149,8 @@ class WorkerScreens:
         ):
             self._metrics.count("verdict_cache_hits_total")
             return known
+        if content is None:
+            raise WorkersOffline("no safety worker is alive")
         result = await self._ask(await self._job(key, content))
         if result.fingerprint:  # whose, tells the one that judged: not all workers need have the same screens
             with suppress(BusUnavailable):  # then the next one is judged again

@@ -81,9 +81,16 @@ class WorkerRegistry:
             raise ModelUnavailable(f"the {kind} model is being loaded")
         return model
 
+    @property
+    def screens_are_gone(self) -> bool:
+        """Whether it is known that nobody judges: no safety worker lives, or those that do are on their way out."""
+        if "safety" not in self._kinds or not self.is_fresh:
+            return False
+        return all(worker.info.state == "draining" for worker in self.workers("safety"))
+
     def require_screens(self) -> None:
         """Raises ScreenUnavailable where a model's pictures would have to be judged and no safety worker lives."""
-        if "safety" in self._kinds and self.is_fresh and not self.workers("safety"):
+        if self.screens_are_gone:
             raise ScreenUnavailable("no safety worker is alive, and nothing leaves unscreened")
 
     async def shared_state(self) -> SharedState:

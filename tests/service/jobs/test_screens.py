@@ -13,7 +13,7 @@ from PIL import Image
 
 from safety.verdict import Picture
 from service.core.settings import Settings
-from service.jobs.screens import NoFindings, Rules, WorkerScreens, _small
+from service.jobs.screens import NoFindings, Rules, WorkerScreens, WorkersOffline, _small
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.verdict_cache import VerdictCache
 from tests.service.image_input.colours import BLUE, GREEN, GREY, RED
@@ -123,21 +123,62 @@ async def test_findings_are_kept_under_the_screens_that_found_them(
 
 
 @pytest.mark.own_process
-@pytest.mark.parametrize("colour", [GREEN, BLUE, None])
-async def test_a_slow_crashed_or_missing_worker_is_no_verdict(
-    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], colour: tuple[int, int, int] | None
+@pytest.mark.parametrize("colour", [GREEN, BLUE])
+async def test_a_slow_or_crashed_worker_is_no_verdict(
+    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], colour: tuple[int, int, int]
 ) -> None:
     hurried = settings.model_copy(update={"safety_deadline_s": 1.0})
+    worker = start_worker(hurried, kind="safety")
     async with screening(rules, hurried) as side:
-        if colour is not None:
-            await side.api.ready(start_worker(hurried, kind="safety"))
+        await side.api.ready(worker)
+        await eventually(lambda: side.registry.is_ready("safety"))
         with pytest.raises(NoFindings, match="deadline_exceeded"):
-            await side.screens.image("input_image", picture(colour or GREY))
+            await side.screens.image("input_image", picture(colour))
         counts = await side.api.producer.accounting()
         assert counts["accepted:safety"] == counts["cancelled:safety"] == 1
         assert not await side.api.redis.exists("{viscpm}:verdict-cache")
         # Rules need no worker
         assert (await side.screens.text("question", "What is in this picture?")).decision == "pass"
+
+
+async def test_without_any_worker_what_a_request_brings_is_told_so_at_once(
+    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    checked = settings.model_copy(update={"safety_prompt_checker": "folder"})
+    worker = start_worker(checked, kind="safety")
+    async with screening(rules, checked) as side:
+        await side.api.ready(worker)
+        await eventually(lambda: side.registry.is_ready("safety"))
+        assert (await side.screens.image("input_image", picture(RED))).is_blocked
+        worker.kill()
+        await eventually(lambda: side.registry.screens_are_gone)
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        with pytest.raises(WorkersOffline, match="^no safety worker is alive$"):
+            await side.screens.image("input_image", picture(GREY))
+        with pytest.raises(WorkersOffline, match="^no safety worker is alive$"):
+            await side.screens.text("prompt", "一只风筝")
+        with pytest.raises(WorkersOffline, match="^no safety worker is alive$"):
+            await side.screens.image("preview", png(GREY))
+        assert (await side.screens.text("prompt", "a kite")).decision == "pass"  # rules need no worker
+        assert (await side.screens.image("input_image", picture(RED))).is_blocked  # known
+        assert loop.time() - began_s < 0.5  # of the 10 s that a verdict may take
+        counts = await side.api.producer.accounting()
+        assert counts["accepted:safety"] == counts["done:safety"] == 1
+
+
+async def test_what_a_model_has_made_waits_for_a_worker(
+    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    async with screening(rules, settings) as side:
+        assert side.registry.screens_are_gone
+        judging = asyncio.create_task(side.screens.image("candidate", png(GREY)))
+        await asyncio.sleep(0.1)
+        with pytest.raises(WorkersOffline):  # the same content, and nobody to wait for
+            await side.screens.image("input_image", png(GREY))
+        assert not judging.done()
+        start_worker(settings, kind="safety")
+        assert (await judging).decision == "pass"
 
 
 async def test_text_is_judged_by_rules_here(rules: Rules, settings: Settings) -> None:

@@ -126,6 +126,10 @@ async def test_screens_are_required_where_they_are_on(
     await beats.send("s1", kind="safety", state="loading", name="")
     await eventually(lambda: registry.workers("safety"))
     registry.require_screens()
+    await beats.send("s1", kind="safety", state="draining")
+    await eventually(lambda: registry.screens_are_gone)  # it takes nothing more
+    await beats.send("s2", kind="safety", state="loading", name="")
+    await eventually(lambda: not registry.screens_are_gone)
 
 
 async def test_without_redis_nobody_blames_the_workers(
