@@ -1,6 +1,8 @@
 """Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
 
+import difflib
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -21,6 +23,21 @@ _MOVED_ENGINES = {
     "models.paint.engine:create_engine": "models.engines.paint.engine:create_engine",
     "service.safety_engine:create_engine": "service.worker.safety_engine:create_engine",
 }
+_PREFIX = "VISCPM_"
+# Variables of ours that no process reads: for compose, the checkpoints' tools and tests
+_NO_SETTINGS = (
+    "CHAT_GPU",
+    "PAINT_GPU",
+    "IMAGE",
+    "MODELS_DIR",
+    "NOTO_EMOJI_FONT",
+    "PARITY_DIR",
+    "PUBLISH",
+    "SAFETY_TARGET",
+    "TAG",
+)
+# Not ours: tests' (TEST_…), and what Kubernetes tells of a service named viscpm
+_OTHERS = re.compile(r"TEST_.*|(.+_)?SERVICE_(HOST|PORT)(_.*)?|(.+_)?PORT_\d+_(TCP|UDP)(_.*)?")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
 
 
@@ -31,7 +48,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """What every role reads. Names are the variables' without VISCPM_; units end the name."""
 
-    model_config = SettingsConfigDict(env_prefix="VISCPM_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
 
     # Where things are
     redis_url: str = ""  # empty: `viscpm serve` starts an embedded server
@@ -218,6 +235,19 @@ def read_settings(**overrides: object) -> Settings:
         raise SettingsError(
             "; ".join(_describe(item["loc"], item["msg"], item["input"]) for item in error.errors())
         ) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> str:
+    """One line about VISCPM_* variables that nothing reads, each with the nearest known one; empty: there are none."""
+    known = [name.upper() for name in Settings.model_fields] + list(_NO_SETTINGS)
+    told = []
+    for variable in sorted(environment):
+        name = variable.upper().removeprefix(_PREFIX)  # read in any case, as settings are
+        if not variable.upper().startswith(_PREFIX) or name in known or _OTHERS.fullmatch(name):
+            continue
+        nearest = difflib.get_close_matches(name, known, 1)
+        told.append(variable + (f" (did you mean {_PREFIX}{nearest[0]}?)" if nearest else ""))
+    return f"no setting is called {', '.join(told)}: ignored" if told else ""
 
 
 def _describe(location: tuple[int | str, ...], message: str, value: object) -> str:

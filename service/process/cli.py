@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import importlib
 import logging
+import os
 import secrets
 import socket
 import sys
@@ -14,7 +15,7 @@ from typing import Any, NoReturn, get_args
 
 from models.jobs import Kind
 from service.core.logs import configure_logging
-from service.core.settings import Settings, SettingsError, read_settings
+from service.core.settings import Settings, SettingsError, read_settings, unknown_variables
 
 # Flags that set a setting: they win over its variable
 _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level")
@@ -62,6 +63,7 @@ def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str,
     from service.process.supervisor import Supervisor
 
     configure_logging(settings.log_level, "serve")
+    _name_unknown_variables()
 
     async def serve() -> int:
         return await Supervisor(settings, overrides).run()
@@ -71,6 +73,8 @@ def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str,
 
 def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
     configure_logging(settings.log_level, "api")
+    if options.fd is None:  # else the supervisor has said it
+        _name_unknown_variables()
     if not settings.redis_url:
         return _refuse("VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)")
     from safety.policy import PolicyError
@@ -92,6 +96,8 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
 
 def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
     configure_logging(settings.log_level, f"worker {options.kind}")
+    if not options.worker_id:
+        _name_unknown_variables()
     if not settings.redis_url:
         return _refuse("VISCPM_REDIS_URL is not set: the worker role needs it (`viscpm serve` brings its own server)")
     from service.worker.worker import run_worker
@@ -131,6 +137,13 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _default_url(settings: Settings) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
     return f"http://{host}:{settings.port}"
+
+
+def _name_unknown_variables() -> None:
+    """Most are misspelt. Only told: while versions are exchanged, one knows a variable that the other does not."""
+    line = unknown_variables(os.environ)
+    if line:
+        logging.getLogger(__name__).warning(line)
 
 
 def _refuse(message: str, code: int = 2) -> int:

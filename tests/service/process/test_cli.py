@@ -43,6 +43,17 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "VISCPM_QUEUE_SIZE=0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("role", [["api"], ["worker", "chat"]])
+def test_a_misspelt_variable_is_named_at_start(
+    role: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VISCPM_REDIS_ULR", "redis://redis:6379")
+    assert cli.main(role) == 2
+    warning, refusal = capfd.readouterr().err.splitlines()
+    assert "WARNING" in warning and "VISCPM_REDIS_ULR (did you mean VISCPM_REDIS_URL?): ignored" in warning
+    assert "VISCPM_REDIS_URL is not set" in refusal
+
+
 def test_low_memory_mode_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", "12g")
     assert cli.main(["serve"]) == 2
