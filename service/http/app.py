@@ -20,6 +20,7 @@ from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, RequestContext
 from service.http.openapi import describe
 from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
+from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
 from service.jobs.audit import Audit
@@ -113,6 +114,8 @@ async def _start(
     sweeper.start()
     stack.push_async_callback(sweeper.close)
     queue = GatedQueue(producer, gate, finalizer)
-    state = ApiState(settings, api_metrics, queue, registry, conversations_store, images, labels)
+    scraper = WorkerScraper()
+    stack.push_async_callback(scraper.close)
+    state = ApiState(settings, api_metrics, queue, registry, conversations_store, images, labels, scraper)
     stack.push_async_callback(state.close)
     return state

@@ -12,6 +12,7 @@ from service.core.errors import Draining, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import stop_tasks
+from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
 from service.jobs.conversations import Conversations
@@ -35,6 +36,7 @@ class ApiState:
     conversations: Conversations
     images: ImageIntake
     labels: AILabels
+    scraper: WorkerScraper
     is_draining: bool = False
     num_moderating: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)

@@ -10,7 +10,7 @@ from service.core.errors import BusUnavailable
 from service.core.process_memory import resident_bytes
 from service.http.dependencies import ApiState, state_of
 from service.http.openapi import documented
-from service.http.scrape import fetch_workers, merge
+from service.http.scrape import merge
 
 router = APIRouter(tags=["metrics"])
 
@@ -27,7 +27,7 @@ async def metrics(request: Request, scope: Annotated[Literal["all", "api"], Quer
     await _refresh(state)
     text = state.metrics.render().decode()
     if scope == "all":
-        text = merge(text, await fetch_workers(state.registry.workers()))
+        text = merge(text, await state.scraper.fetch(state.registry.workers()))
     return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
