@@ -56,6 +56,13 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def bound_to(listener: socket.socket) -> str:
+    """What a listening socket is bound to, in words, and beside it where to reach it if that is another address."""
+    host, port = listener.getsockname()[:2]
+    bound, url = f"[{host}]:{port}" if ":" in host else f"{host}:{port}", url_of(listener)
+    return url if url.endswith(f"//{bound}") else f"{bound}, from this machine {url}"
+
+
 def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
     """Serve until SIGTERM or SIGINT; the first one drains for `drain_s`, a second one ends at once. The exit code."""
     config = uvicorn.Config(

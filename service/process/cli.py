@@ -17,6 +17,8 @@ from models.jobs import Kind
 from service.core.logs import configure_logging
 from service.core.settings import Settings, SettingsError, read_settings, unknown_variables
 
+_log = logging.getLogger("service.process.cli")  # not __main__, as `python -m` names it
+
 # Flags that set a setting: they win over its variable
 _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level")
 # Commands with parsers of their own, which take torch
@@ -80,7 +82,7 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
     from safety.policy import PolicyError
     from service.http.app import create_app
     from service.jobs.audit import AuditUnwritable
-    from service.process.api_server import BindError, bind, run_api, url_of
+    from service.process.api_server import BindError, bind, bound_to, run_api
 
     try:
         app = create_app(settings)
@@ -90,7 +92,7 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
         listener = bind(settings.host, settings.port) if options.fd is None else socket.socket(fileno=options.fd)
     except BindError as error:
         return _refuse(str(error), code=1)
-    logging.getLogger(__name__).info("listening on %s", url_of(listener))
+    _log.info("listening on %s", bound_to(listener))
     return run_api(app, settings, listener)
 
 

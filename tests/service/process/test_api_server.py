@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from service.process.api_server import BindError, address_of, bind, url_of
+from service.process.api_server import BindError, address_of, bind, bound_to, url_of
 from tests.service.tree import ROOT
 
 # An app with a slow route, served as `viscpm api` serves its own; argv: drain_s, whether its lifespan fails
@@ -111,6 +111,12 @@ def test_the_address_told_is_one_to_connect_to() -> None:
         host, port = address_of(listener)
         assert host == "127.0.0.1" and url_of(listener) == f"http://127.0.0.1:{port}"
         socket.create_connection((host, port), 2).close()
+        assert bound_to(listener) == f"0.0.0.0:{port}, from this machine http://127.0.0.1:{port}"
+
+
+def test_an_address_of_its_own_is_told_once() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        assert bound_to(listener) == url_of(listener)
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="IPv6: not in this Python")
@@ -120,7 +126,9 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
     except BindError:
         pytest.skip("IPv6: none on this machine")
     with listener:
-        assert url_of(listener) == f"http://[::1]:{address_of(listener)[1]}"
+        host, port = address_of(listener)
+        assert host == "::1" and url_of(listener) == f"http://[::1]:{port}"
+        assert bound_to(listener) == f"[::]:{port}, from this machine http://[::1]:{port}"
 
 
 @pytest.mark.own_process
