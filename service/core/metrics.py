@@ -1,19 +1,18 @@
 """Every metric of the service in one table: its kind, whose it is, its labels and its help; units end the names.
 
 A role exports only its own families, so that an API process and its workers can be shown in one scrape without a
-family appearing twice. Names and buckets follow vLLM's, with the prefix `viscpm_` (docs/architecture.md).
+family appearing twice. Names and buckets follow vLLM's, with the prefix `viscpm_` (docs/observability.md).
 """
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from service.core.shared_metrics import shared_collector
 
 Role = Literal["api", "worker"]
 Owner = Literal["api", "worker", "chat", "paint", "safety"]  # worker: the workers of every kind
@@ -37,6 +36,7 @@ class Metric(NamedTuple):
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    is_read: bool = False  # a counter that is kept in Redis and only read here; gauges always are
 
 
 # fmt: off
@@ -63,8 +63,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("jobs", "gauge", "api", "Jobs by accounting state; accepted is the sum of the others and of those in work.",
            ("model", "state")),
     Metric("worker_heartbeat_age_seconds", "gauge", "api", "Since a worker's last heartbeat.", ("model", "worker")),
-    Metric("worker_restarts_total", "counter", "api", "Workers started in a dead one's place.", ("model",)),
-    Metric("process_resident_memory_bytes", "gauge", "api", "Resident memory of the API process."),
+    Metric("worker_restarts_total", "counter", "api", "Workers started in a dead one's place.", ("model",),
+           is_read=True),
+    Metric("process_resident_memory_bytes", "gauge", "api", "Resident memory of the API processes of this tree."),
     # Worker: jobs
     Metric("request_queue_time_seconds", "histogram", "worker", "From the queue to the engine.", ("model",), _WAIT_S),
     Metric("jobs_started_total", "counter", "worker", "Jobs taken from the queue.", ("model",)),
@@ -126,6 +127,9 @@ OBSERVED: dict[str, tuple[str, ...]] = {
 class Metrics:
     """The families of one role, in a registry of their own; safe to use from several threads.
 
+    What is counted may be shared with the other API processes of a tree (shared_metrics); what is read is this
+    process' own, and as fresh as its last `set`.
+
     Args:
         model: what a worker serves; all its series show from the first scrape on.
     """
@@ -135,56 +139,87 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._model = model
         metrics = [metric for metric in METRICS if metric.owner in (role, model)]
-        self._families: dict[str, Counter | Gauge | Histogram] = {
-            metric.name: _family(metric, self.registry) for metric in metrics
+        self._readings = _Readings([metric for metric in metrics if _is_read(metric)])
+        self._counted: dict[str, Counter | Histogram] = {
+            metric.name: _family(metric, self.registry) for metric in metrics if not _is_read(metric)
         }
+        self.registry.register(self._readings)
         for metric in metrics:
             if model and metric.labels == ("model",):
-                self._families[metric.name].labels(model=model)
+                if _is_read(metric):
+                    self._readings.set(metric.name, 0, {"model": model})
+                else:
+                    self._counted[metric.name].labels(model=model)
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
-        family = self._families[name]
+        family = self._counted[name]
         assert isinstance(family, Counter)
         (family.labels(**labels) if labels else family).inc(amount)
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """A gauge's value, or a counter's that is kept in Redis and only read here."""
-        family = self._families[name]
-        series = family.labels(**labels) if labels else family
-        if isinstance(series, Counter):
-            series.reset()
-            series.inc(value)
-        else:
-            assert isinstance(series, Gauge)
-            series.set(value)
+        self._readings.set(name, value, labels)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        family = self._families[name]
+        family = self._counted[name]
         assert isinstance(family, Histogram)
         (family.labels(**labels) if labels else family).observe(value)
 
     def forget(self, name: str) -> None:
-        """Drop a family's series, before those that are still true are set again."""
-        self._families[name].clear()
+        """Drop the series of what is read, before those that are still true are set again."""
+        self._readings.forget(name)
 
     def observe_engine(self, name: str, value: float) -> None:
         """What an engine measured, under the engine's name for it (OBSERVED)."""
         for metric in OBSERVED[name]:
-            family = self._families[metric].labels(model=self._model)
+            family = self._counted[metric].labels(model=self._model)
             if isinstance(family, Histogram):
                 family.observe(value)
             else:
                 family.inc(1 if name.endswith("_s") else value)
 
     def render(self) -> bytes:
-        """The text exposition."""
-        return generate_latest(self.registry)
+        """The text exposition; where counts are shared, those of all processes that share them."""
+        shared = shared_collector()
+        if shared is None:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        registry.register(shared)
+        registry.register(self._readings)
+        return generate_latest(registry)
 
 
-def _family(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+class _Readings(Collector):
+    """Values that are read and not counted: nothing of them outlives this process, and a series can be dropped."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = {metric.name: metric for metric in metrics}
+        self._values: dict[str, dict[tuple[str, ...], float]] = {metric.name: {} for metric in metrics}
+
+    def set(self, name: str, value: float, labels: dict[str, str]) -> None:
+        wanted = self._metrics[name].labels
+        if labels.keys() != set(wanted):
+            raise ValueError(f"{name} has the labels {wanted}, got {tuple(labels)}")
+        self._values[name][tuple(labels[label] for label in wanted)] = value
+
+    def forget(self, name: str) -> None:
+        self._values[name] = {}
+
+    def collect(self) -> Iterator[Family]:
+        for name, metric in self._metrics.items():
+            kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            family = kind(PREFIX + name, metric.help, labels=metric.labels)
+            for labels, value in list(self._values[name].items()):
+                family.add_metric(labels, value)
+            yield family
+
+
+def _is_read(metric: Metric) -> bool:
+    return metric.kind == "gauge" or metric.is_read
+
+
+def _family(metric: Metric, registry: CollectorRegistry) -> Counter | Histogram:
     name = PREFIX + metric.name
     if metric.kind == "histogram":
         return Histogram(name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
-    if metric.kind == "counter":
-        return Counter(name, metric.help, metric.labels, registry=registry)
-    return Gauge(name, metric.help, metric.labels, registry=registry)
+    return Counter(name, metric.help, metric.labels, registry=registry)

@@ -1,4 +1,4 @@
-"""This process' memory: what is resident, and that it gives back what it freed."""
+"""Processes' memory: what is resident, and that it gives back what it freed."""
 
 import ctypes
 import os
@@ -25,9 +25,10 @@ def bound_allocator() -> None:
     mallopt(_M_ARENA_MAX, 2)
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process; 0 where the system does not tell."""
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process, by default of this one; 0 where it has ended, or the system does not tell."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        statm = Path(f"/proc/{'self' if pid is None else pid}/statm").read_text()
+        return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0

@@ -80,14 +80,19 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
     if not settings.redis_url:
         return _refuse("VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)")
     from safety.policy import PolicyError
+    from service.core.shared_metrics import share_metrics
     from service.http.app import create_app
     from service.jobs.audit import AuditUnwritable
     from service.process.api_server import BindError, bind, bound_to, run_api
 
     try:
+        if options.shared_metrics is not None:
+            share_metrics(options.shared_metrics, options.number)
         app = create_app(settings)
     except (PolicyError, AuditUnwritable) as error:
         return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"cannot count in {options.shared_metrics}: {error.strerror or error}", code=1)
     try:
         listener = bind(settings.host, settings.port) if options.fd is None else socket.socket(fileno=options.fd)
     except BindError as error:
@@ -177,6 +182,8 @@ def _parser() -> argparse.ArgumentParser:
     api = roles.add_parser("api", help="one API process")
     _add_address(api)
     api.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a listening socket, inherited from the supervisor
+    api.add_argument("--shared-metrics", type=Path, help=argparse.SUPPRESS)  # a folder, with the other processes'
+    api.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)  # among them
     _add_log_level(api)
 
     worker = roles.add_parser("worker", help="one worker process")

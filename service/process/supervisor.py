@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -96,6 +97,7 @@ class Supervisor:
         self._started_s = time.monotonic()
         self._server: EmbeddedServer | None = None
         self._redis_url = settings.redis_url
+        self._shared_metrics: tempfile.TemporaryDirectory[str] | None = None  # of several API processes
         self._apis: list[_Child] = []
         self._workers: list[_Child] = []
         self._is_ready = False  # until then a child that ends is a start that failed
@@ -146,6 +148,8 @@ class Supervisor:
                         server = await self._start_server()
                         tasks.create_task(self._keep_server(server))
                     self._environment["VISCPM_REDIS_URL"] = self._redis_url
+                    if self._settings.api_processes > 1:
+                        self._shared_metrics = _metrics_folder()
                     for number in range(self._settings.api_processes):
                         self._apis.append(self._api(number, listener))
                         tasks.create_task(self._keep(self._apis[-1]))
@@ -188,6 +192,8 @@ class Supervisor:
 
     def _api(self, number: int, listener: socket.socket) -> _Child:
         command = [sys.executable, "-m", "service.process.cli", "api", "--fd", str(listener.fileno())]
+        if self._shared_metrics is not None:
+            command += ["--shared-metrics", self._shared_metrics.name, "--number", str(number)]
         return _Child(f"API process {number}", lambda: command, self._environment, listener.fileno())
 
     def _worker(self, kind: Kind, number: int) -> _Child:
@@ -240,6 +246,8 @@ class Supervisor:
         await self._stop_children(self._workers, patience_s)
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
+        if self._shared_metrics is not None:
+            self._shared_metrics.cleanup()
         logger.info("stopped")
 
     async def _stop_children(self, children: Sequence[_Child], patience_s: float) -> None:
@@ -257,6 +265,13 @@ async def _ended(process: subprocess.Popen[bytes]) -> str:
     while (code := process.poll()) is None:  # noqa: ASYNC110 - portable, and nobody waits on the last 50 ms
         await asyncio.sleep(_POLL_S)
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+
+
+def _metrics_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="viscpm-metrics-")
+    except OSError as error:
+        raise StartFailed(f"several API processes count in a temporary folder, and there is none: {error}") from None
 
 
 def _worker_count(settings: Settings, kind: Kind) -> int:

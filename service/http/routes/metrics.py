@@ -1,4 +1,4 @@
-"""GET /metrics: this API process and, for one-machine use, every live worker."""
+"""GET /metrics: the API processes of this tree and, for one-machine use, every live worker."""
 
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from service.core.errors import BusUnavailable
 from service.core.process_memory import resident_bytes
+from service.core.shared_metrics import sharing_pids
 from service.http.dependencies import ApiState, state_of
 from service.http.openapi import documented
 from service.http.scrape import merge
@@ -19,6 +20,7 @@ router = APIRouter(tags=["metrics"])
 async def metrics(request: Request, scope: Annotated[Literal["all", "api"], Query()] = "all") -> Response:
     """The Prometheus text format. Workers' samples carry the label `worker`.
 
+    The API processes of one `viscpm serve` are shown as one: whichever answers tells what all of them counted.
     A Prometheus that scrapes each worker's own port asks the API for `?scope=api`, which leaves the workers out: then
     no sample is counted twice. `viscpm_queue_depth`, `viscpm_jobs` and `viscpm_worker_restarts_total` describe the
     shared state and are the same in every API process: aggregate them with `max`.
@@ -34,7 +36,7 @@ async def metrics(request: Request, scope: Annotated[Literal["all", "api"], Quer
 async def _refresh(state: ApiState) -> None:
     """Set the gauges that are read, not counted."""
     metrics, registry = state.metrics, state.registry
-    metrics.set("process_resident_memory_bytes", resident_bytes())
+    metrics.set("process_resident_memory_bytes", sum(map(resident_bytes, sharing_pids())))
     metrics.forget("worker_heartbeat_age_seconds")
     for worker in registry.workers():
         metrics.set("worker_heartbeat_age_seconds", worker.age_s, model=worker.info.kind, worker=worker.info.worker_id)

@@ -57,3 +57,18 @@ def test_an_engines_measures_move_their_metrics() -> None:
 
 def test_worker_series_are_there_before_anything_happened() -> None:
     assert 'viscpm_vision_cache_hits_total{model="chat"} 0.0' in role_page("worker")
+
+
+def test_what_is_read_can_be_forgotten_and_has_its_labels() -> None:
+    metrics = Metrics("api")
+    metrics.set("worker_heartbeat_age_seconds", 1.5, model="chat", worker="w1")
+    metrics.set("worker_restarts_total", 2, model="chat")
+    metrics.set("worker_restarts_total", 3, model="chat")
+    page = metrics.render().decode()
+    assert 'viscpm_worker_heartbeat_age_seconds{model="chat",worker="w1"} 1.5' in page
+    assert 'viscpm_worker_restarts_total{model="chat"} 3.0' in page
+    assert "# TYPE viscpm_worker_restarts_total counter" in page
+    metrics.forget("worker_heartbeat_age_seconds")
+    assert "worker_heartbeat_age_seconds{" not in metrics.render().decode()
+    with pytest.raises(ValueError, match="has the labels"):
+        metrics.set("queue_depth", 1)

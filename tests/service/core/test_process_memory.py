@@ -40,6 +40,16 @@ def test_resident_memory_is_what_the_system_says() -> None:
 
 
 @linux
+def test_another_process_memory_is_told_while_it_lives() -> None:
+    code = "print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        assert 2**20 < resident_bytes(process.pid) < 2**30
+        process.kill()
+    assert resident_bytes(process.pid) == 0
+
+
+@linux
 def test_freed_blocks_go_back_to_the_system() -> None:
     run = subprocess.run([sys.executable, "-c", _FREES, "bound"], capture_output=True, text=True, check=True)
     most_bytes, kept_bytes = map(int, run.stdout.split())
