@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.jobs import Kind, Model
+from service.core.logs import LogFormat
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
     models: Annotated[tuple[Model, ...], NoDecode] = ("chat", "paint")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = "text"
 
     # Models. Empty checkpoint: the bundled one (models/checkpoints/bundled.py).
     chat_checkpoint: str = ""

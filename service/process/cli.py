@@ -20,7 +20,7 @@ from service.core.settings import Settings, SettingsError, read_settings, unknow
 _log = logging.getLogger("service.process.cli")  # not __main__, as `python -m` names it
 
 # Flags that set a setting: they win over its variable
-_SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level")
+_SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level", "log_format")
 # Commands with parsers of their own, which take torch
 _MODEL_COMMANDS = {
     "checkpoint": "models.checkpoints.cli",
@@ -64,7 +64,7 @@ def _model_command(name: str, *arguments: str) -> int:
 def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
     from service.process.supervisor import Supervisor
 
-    configure_logging(settings.log_level, "serve")
+    configure_logging(settings.log_level, "serve", settings.log_format)
     _name_unknown_variables()
 
     async def serve() -> int:
@@ -74,11 +74,13 @@ def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str,
 
 
 def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
-    configure_logging(settings.log_level, "api")
+    configure_logging(settings.log_level, "api", settings.log_format)
     if options.fd is None:  # else the supervisor has said it
         _name_unknown_variables()
     if not settings.redis_url:
-        return _refuse("VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)")
+        return _end(
+            settings, "VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)"
+        )
     from safety.policy import PolicyError
     from service.core.shared_metrics import share_metrics
     from service.http.app import create_app
@@ -90,23 +92,24 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
             share_metrics(options.shared_metrics, options.number)
         app = create_app(settings)
     except (PolicyError, AuditUnwritable) as error:
-        return _refuse(str(error))
+        return _end(settings, str(error))
     except OSError as error:
-        return _refuse(f"cannot count in {options.shared_metrics}: {error.strerror or error}", code=1)
+        return _end(settings, f"cannot count in {options.shared_metrics}: {error.strerror or error}", code=1)
     try:
         listener = bind(settings.host, settings.port) if options.fd is None else socket.socket(fileno=options.fd)
     except BindError as error:
-        return _refuse(str(error), code=1)
+        return _end(settings, str(error), code=1)
     _log.info("listening on %s", bound_to(listener))
     return run_api(app, settings, listener)
 
 
 def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
-    configure_logging(settings.log_level, f"worker {options.kind}")
+    configure_logging(settings.log_level, f"worker {options.kind}", settings.log_format)
     if not options.worker_id:
         _name_unknown_variables()
     if not settings.redis_url:
-        return _refuse("VISCPM_REDIS_URL is not set: the worker role needs it (`viscpm serve` brings its own server)")
+        message = "VISCPM_REDIS_URL is not set: the worker role needs it (`viscpm serve` brings its own server)"
+        return _end(settings, message)
     from service.worker.worker import run_worker
 
     worker_id = options.worker_id or f"{socket.gethostname()}-{options.kind}-{secrets.token_hex(3)}"
@@ -150,7 +153,15 @@ def _name_unknown_variables() -> None:
     """Most are misspelt. Only told: while versions are exchanged, one knows a variable that the other does not."""
     line = unknown_variables(os.environ)
     if line:
-        logging.getLogger(__name__).warning(line)
+        _log.warning(line)
+
+
+def _end(settings: Settings, message: str, code: int = 2) -> int:
+    """Of a role that cannot start: one line, which is JSON where the others are."""
+    if settings.log_format != "json":
+        return _refuse(message, code)
+    _log.error(message)
+    return code
 
 
 def _refuse(message: str, code: int = 2) -> int:
@@ -177,14 +188,14 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--data-dir", type=Path, metavar="DIR", help="data of the embedded server and the checkpoints")
     serve.add_argument("--models", metavar="NAMES", help="chat, paint or chat,paint")
     serve.add_argument("--api-processes", metavar="N", help="API processes that share the port")
-    _add_log_level(serve)
+    _add_log_flags(serve)
 
     api = roles.add_parser("api", help="one API process")
     _add_address(api)
     api.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a listening socket, inherited from the supervisor
     api.add_argument("--shared-metrics", type=Path, help=argparse.SUPPRESS)  # a folder, with the other processes'
     api.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)  # among them
-    _add_log_level(api)
+    _add_log_flags(api)
 
     worker = roles.add_parser("worker", help="one worker process")
     worker.add_argument("kind", choices=get_args(Kind), metavar="KIND", help="chat, paint or safety")
@@ -192,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "--predecessor", default="", metavar="ID", help="a dead worker whose jobs are taken over at once"
     )
-    _add_log_level(worker)
+    _add_log_flags(worker)
 
     chat = roles.add_parser("chat", help="ask a running service about a picture; without a question: a conversation")
     chat.add_argument("question", nargs="?", default="")
@@ -222,8 +233,9 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", help="port to listen on, 0 for a free one (VISCPM_PORT, 8000)")
 
 
-def _add_log_level(parser: argparse.ArgumentParser) -> None:
+def _add_log_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    parser.add_argument("--log-format", metavar="FORMAT", help="text or json")
 
 
 def _add_url(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """The command line: one line and exit code 2 for what is wrong, flags before variables."""
 
+import json
 import subprocess
 import sys
 
@@ -66,3 +67,11 @@ def test_the_command_line_loads_no_torch() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers', 'onnxruntime')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_ends_a_role_is_a_json_line_where_lines_are() -> None:
+    command = [sys.executable, "-m", "service.process.cli", "worker", "chat", "--log-format", "json"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    told = json.loads(ended.stderr)
+    assert ended.returncode == 2
+    assert (told["level"], told["role"]) == ("error", "worker chat") and "VISCPM_REDIS_URL" in told["message"]
