@@ -62,6 +62,7 @@ class ChatJob(Message, frozen=True, tag="chat"):
     stream: bool = False
     strict_length: bool = False  # raise on an over-long conversation instead of dropping its oldest turns
     raw_text: bool = False  # parse special tokens in user text, as the reference does (SPEC §11.1)
+    request_id: str = ""  # of the HTTP request, for log lines
 
     @property
     def has_image(self) -> bool:
@@ -84,6 +85,7 @@ class PaintJob(Message, frozen=True, tag="paint"):
     previews: int = 0  # intermediate pictures wanted
     raw_text: bool = False
     language: str = "zh"  # of the prompt: which reranker judges
+    request_id: str = ""  # of the HTTP request, for log lines
 
 
 class SafetyJob(Message, frozen=True, tag="safety"):
@@ -98,6 +100,7 @@ class SafetyJob(Message, frozen=True, tag="safety"):
     width_px: int = 0
     height_px: int = 0
     text: str = ""
+    request_id: str = ""  # of the first HTTP request that asked for it, for log lines
 
 
 Job = ChatJob | PaintJob | SafetyJob

@@ -24,6 +24,7 @@ from safety.policy import Policy, load_policy
 from safety.text.rules import load_text_rules
 from safety.text.screen import TextScreen
 from safety.verdict import Finding, Picture, ScreenOffline, Stage, Verdict
+from service.core.current_request import current_request_id
 from service.core.errors import BusUnavailable, Deadline, JobLost, QueueFull, Unavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
@@ -161,11 +162,18 @@ class WorkerScreens:
         return f"{self._rules.policy.version}-{fingerprint}"
 
     async def _job(self, key: str, content: Picture | str) -> SafetyJob:
-        job_id = f"safety-{secrets.token_urlsafe(18)}"
+        job_id, request_id = f"safety-{secrets.token_urlsafe(18)}", current_request_id()
         if isinstance(content, str):
-            return SafetyJob(job_id=job_id, content_key=key, text=content)
+            return SafetyJob(job_id=job_id, request_id=request_id, content_key=key, text=content)
         pixels, width_px, height_px = await self._in_thread(_small, content)
-        return SafetyJob(job_id=job_id, content_key=key, pixels=pixels, width_px=width_px, height_px=height_px)
+        return SafetyJob(
+            job_id=job_id,
+            request_id=request_id,
+            content_key=key,
+            pixels=pixels,
+            width_px=width_px,
+            height_px=height_px,
+        )
 
     async def _ask(self, job: SafetyJob) -> SafetyResult:
         """Have the safety workers do a job. Raises NoFindings, WorkersOffline, and what the queue raises."""

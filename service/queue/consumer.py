@@ -31,6 +31,7 @@ class Delivery:
     Args:
         watchers: API processes that hear of its events.
         claim: the reply to its claim, where that is still on its way.
+        number: how often the job was delivered, with this one.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Delivery:
         entry: bytes,
         watchers: bytes = b"",
         claim: "asyncio.Future[Any] | None" = None,
+        number: int = 1,
     ) -> None:
         self.job = job
         self.job_id = job.job_id
@@ -49,6 +51,7 @@ class Delivery:
         self.entry = entry
         self.watchers = watchers.decode().split()
         self.claim = claim
+        self.number = number
         self.next_number = 1
         self.unsent: list[bytes] = []
         self.last_state = ""  # generated, or an ending's, once the engine is done with it
@@ -331,7 +334,7 @@ class JobConsumer:
             job = decode_job(fields[3])
             if pixels and not isinstance(job, PaintJob):
                 job = msgspec.structs.replace(job, pixels=pixels)
-            return [Delivery(job, token, bool(is_isolated), entry, watchers)]
+            return [Delivery(job, token, bool(is_isolated), entry, watchers, number=delivery)]
         except (VersionMismatch, msgspec.DecodeError) as error:
             await self._refuse(fields[1], token, watchers, error)
             return []

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
-from models.jobs import ChatJob, Failed, Generated, ImageEmbeddingsComputed, Job
+from models.jobs import ChatJob, Event, Failed, Generated, ImageEmbeddingsComputed, Job
 from service.core.errors import BusUnavailable, ConversationNotFound
 from service.queue.consumer import Delivery, JobConsumer
 from service.queue.vision_cache import VisionCache
 from service.worker.engine_thread import EngineThread, TokenEvent
 from service.worker.gpu_stats import empty_device_cache
+from service.worker.job_log import JobLog
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Dispatcher:
         self._in_hand: dict[str, Delivery] = {}  # until their last event is published
         self._in_engine: set[str] = set()
         self._unpublished: dict[str, Delivery] = {}
+        self._job_log = JobLog()
         self._is_pulling = True
         self._changed = asyncio.Event()  # room, or fewer jobs in hand
         self._has_unpublished = asyncio.Event()
@@ -77,8 +79,7 @@ class Dispatcher:
                 continue
             if isinstance(event, Generated | Failed):
                 self._in_engine.discard(job_id)
-            delivery.add(event)
-            self._unpublished[job_id] = delivery
+            self._put_in_line(delivery, event)
         self._has_unpublished.set()
         self._changed.set()
 
@@ -99,10 +100,10 @@ class Dispatcher:
             if delivery is None:
                 continue
             if len(job_ids) == 1 and not is_broken:
-                delivery.add(Failed(code="job_failed", message=f"job {job_id} failed: {reason}"))
-                self._unpublished[job_id] = delivery
+                failed = Failed(code="job_failed", message=f"job {job_id} failed: {reason}")
+                self._put_in_line(delivery, failed)
             else:
-                self._drop(delivery)
+                self._drop(delivery, "requeued")
                 self._spawn(self._requeue(delivery, is_counted=True, is_isolated=True))
         self._has_unpublished.set()
         self._changed.set()
@@ -148,6 +149,7 @@ class Dispatcher:
 
     def _start(self, delivery: Delivery) -> None:
         self._in_hand[delivery.job_id] = delivery
+        self._job_log.begin(delivery.job, delivery.number)
         self._in_engine.add(delivery.job_id)
         self._admitting += 1
         self._thread.admit(delivery.job, delivery.token)
@@ -195,7 +197,7 @@ class Dispatcher:
             for job_id in cancelled:
                 delivery = self._in_hand.get(job_id)
                 if delivery is not None and not delivery.last_state:
-                    self._cancel(delivery)
+                    self._cancel(delivery, "cancelled")
 
     async def _bring_image(self, job: Job, token: int, key: str) -> None:
         """Admit a job with what its engine asked for: its image's embeddings, else its pixels."""
@@ -222,6 +224,12 @@ class Dispatcher:
             return msgspec.structs.replace(job, image_embeddings=data)
         return msgspec.structs.replace(job, pixels=job.pixels or await self._consumer.pixels(job))
 
+    def _put_in_line(self, delivery: Delivery, event: Event) -> None:
+        """For `publish`."""
+        self._job_log.see(delivery.job_id, event)
+        delivery.add(event)
+        self._unpublished[delivery.job_id] = delivery
+
     def _is_in_hand(self, job_id: str, token: int) -> bool:
         delivery = self._in_hand.get(job_id)
         return delivery is not None and delivery.token == token
@@ -233,11 +241,10 @@ class Dispatcher:
         if delivery is not None and delivery.token == token:
             if failed is not None:
                 self._in_engine.discard(job_id)
-                delivery.add(failed)
-                self._unpublished[job_id] = delivery
+                self._put_in_line(delivery, failed)
                 self._has_unpublished.set()
             else:
-                self._drop(delivery)
+                self._drop(delivery, "requeued")
                 self._spawn(self._requeue(delivery, is_counted=False))
         self._changed.set()
 
@@ -263,17 +270,21 @@ class Dispatcher:
         for delivery in leftovers:
             self._thread.cancel(delivery.job_id)
         await asyncio.gather(*(self._requeue(one, is_counted=False) for one in leftovers))
+        for delivery in leftovers:
+            self._job_log.end(delivery.job_id, "requeued")
         return len(leftovers)
 
-    def _cancel(self, delivery: Delivery) -> None:
+    def _cancel(self, delivery: Delivery, outcome: str = "lost") -> None:
         if delivery.job_id in self._in_engine:
             self._thread.cancel(delivery.job_id)
-        self._drop(delivery)
+        self._drop(delivery, outcome)
 
-    def _drop(self, delivery: Delivery) -> None:
+    def _drop(self, delivery: Delivery, outcome: str = "") -> None:
+        """`outcome`: for the log line, where it is not the one of the last event."""
         if self._in_hand.get(delivery.job_id) is delivery:
             del self._in_hand[delivery.job_id]
             self._unpublished.pop(delivery.job_id, None)
+            self._job_log.end(delivery.job_id, outcome)
         self._in_engine.discard(delivery.job_id)
         self._changed.set()
 

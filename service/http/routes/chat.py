@@ -10,7 +10,7 @@ from models.jobs import ChatJob, ModelDescription
 from service.core.errors import InvalidRequest
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_chat
-from service.http.dependencies import ApiState, state_of, tenant_of
+from service.http.dependencies import ApiState, request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openapi import CHAT_BODY, documented
 from service.http.routes.responses import accepted, answered, chat_events
@@ -54,7 +54,7 @@ async def chat(request: Request) -> Response:
         asked.image, source, upload = None, None, None  # the upload is not kept while the job runs
         release_body(request.scope)
         opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)
-        job = _job(slot.job_id, asked, model, tenant, opened, pixels)
+        job = _job(slot.job_id, request_id_of(request), asked, model, tenant, opened, pixels)
         intent = _intent(asked, job, model, tenant, pixels)
         stream = await slot.submit(job, intent)
         if not asked.stream and not wants_async(request):
@@ -102,6 +102,7 @@ async def _open(
 
 def _job(
     job_id: str,
+    request_id: str,
     asked: ChatRequest,
     model: ModelDescription,
     tenant: str,
@@ -123,6 +124,7 @@ def _job(
             )
     return ChatJob(
         job_id=job_id,
+        request_id=request_id,
         question=asked.question,
         history=[] if opened is None else opened.history(),
         pixels=rgb,

@@ -47,7 +47,7 @@ async def paint(request: Request) -> Response:
     state.registry.require_screens()  # before a minute of painting, not after it
     described = _job(asked, model)
     async with admitted(request, state, "paint", tenant) as slot:
-        job = msgspec.structs.replace(described, job_id=slot.job_id)
+        job = msgspec.structs.replace(described, job_id=slot.job_id, request_id=request_id_of(request))
         intent = PaintIntent(
             tenant=tenant,
             created=unix_time_s(),

@@ -1,0 +1,46 @@
+"""The HTTP request that runs now: the id that travels with its jobs, and what its log line tells of them.
+
+Tasks that a request starts belong to it. Code that runs for no request finds no id, and what it notes is lost.
+"""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class CurrentRequest:
+    request_id: str
+    job_id: str | None = None
+    tokens: int | None = None  # of the answer
+    steps: int | None = None  # of denoising
+
+
+_current: ContextVar[CurrentRequest | None] = ContextVar("current_request", default=None)
+
+
+def begin_request(request_id: str) -> CurrentRequest:
+    """From here on in this task, and in those that it starts, this is the request."""
+    request = CurrentRequest(request_id)
+    _current.set(request)
+    return request
+
+
+def current_request_id() -> str:
+    """Empty outside of requests."""
+    request = _current.get()
+    return "" if request is None else request.request_id
+
+
+def note_job(job_id: str) -> None:
+    if (request := _current.get()) is not None:
+        request.job_id = job_id
+
+
+def note_tokens(tokens: int) -> None:
+    if (request := _current.get()) is not None:
+        request.tokens = tokens
+
+
+def note_steps(steps: int) -> None:
+    if (request := _current.get()) is not None:
+        request.steps = steps
