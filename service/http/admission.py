@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from starlette.requests import Request
 
 from models.jobs import ChatJob, Model, PaintJob
+from service.core.current_request import note_job
 from service.core.errors import BusUnavailable, Cancelled, JobFailed, QueueFull, ServiceError
 from service.http.dependencies import ApiState
 from service.http.error_handlers import from_exception
@@ -29,6 +30,7 @@ class Slot:
         self.is_client_gone = False
         self._queue = queue
         self._reservation = queue.reserve(kind, self.job_id, tenant)
+        note_job(self.job_id)
         self._renew_s = lease_s / 3
         self._renewing: asyncio.Task[None] | None = None
         # Most requests are queued before that, and cost no task

@@ -77,7 +77,7 @@ class ApiState:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            _log.warning("%s ended with %r", task.get_name(), task.exception())
+            _log.warning("%s was not seen to its end", task.get_name(), exc_info=task.exception())
 
 
 def state_of(request: Request) -> ApiState:

@@ -8,21 +8,25 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.core.current_request import CurrentRequest, begin_request
 from service.core.errors import BodyTimeout, ContentTooLarge, Draining, Unavailable
+from service.core.logs import fields
 from service.core.metrics import Metrics
 from service.http.error_handlers import OUTCOME, error_response, from_exception
 
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+_PROBED = ("/health/", "/v2", "/metrics")  # routes
 _BUFFERED_BODIES = 16  # largest bodies that may be in memory at once
 _RELEASE = "viscpm.release_body"  # in a request's scope
 
 
 class RequestContext:
-    """Gives each request its id, its timing headers and its place in the metrics; renders what nobody caught.
+    """Gives each request its id, its timing headers, its place in the metrics and its line in the log; renders what
+    nobody caught.
 
-    Counters move before the last byte is sent, so the first scrape after a response shows it.
+    Counters move before the last byte is sent, so the first scrape after a response shows it. The line comes after it.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -36,8 +40,17 @@ class RequestContext:
         began = time.perf_counter()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id.decode()
+        request = begin_request(request_id.decode())
         status = 0
         counted = False
+        is_client_gone = False
+
+        async def receive_on() -> Message:
+            nonlocal is_client_gone
+            message = await receive()
+            if message["type"] == "http.disconnect" and not counted:
+                is_client_gone = True
+            return message
 
         async def send_on(message: Message) -> None:
             nonlocal status, counted
@@ -55,23 +68,25 @@ class RequestContext:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_on)
+            await self._app(scope, receive_on, send_on)
         except asyncio.CancelledError:  # the drain is over, and the server cancels what is left
             if status:
                 raise
             scope[OUTCOME] = Draining.code
             await error_response(Draining("this process is shutting down, ask again"))(scope, receive, send_on)
         except Exception as error:
-            logger.exception("request %s: %s %s", request_id.decode(), scope["method"], scope["path"])
+            logger.exception("a request broke", extra=fields(request_id=request.request_id, route=_route(scope)))
             if status:  # too late for another answer; the server cuts the connection
                 raise
             scope[OUTCOME] = "internal_error"
             await error_response(from_exception(error))(scope, receive, send_on)
+        finally:
+            outcome = "client_gone" if is_client_gone else _outcome(scope, status) if counted else "cut_off"
+            _log_request(scope, request, status, time.perf_counter() - began, outcome)
 
     def _count(self, scope: Scope, status: int, elapsed_s: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        outcome = scope.get(OUTCOME) or ("ok" if status < 400 else f"http_{status}")
-        self._metrics.count("requests_total", route=route, outcome=outcome)
+        route = _route(scope)
+        self._metrics.count("requests_total", route=route, outcome=_outcome(scope, status))
         self._metrics.observe("e2e_request_latency_seconds", elapsed_s, route=route)
 
 
@@ -142,6 +157,35 @@ def release_body(scope: Scope) -> None:
     """The request's body is dropped: it makes room for others' while the job of this one is waited for."""
     if _RELEASE in scope:
         scope[_RELEASE]()
+
+
+def _route(scope: Scope) -> str:
+    """The template, never what a client wrote in its place."""
+    route: str = getattr(scope.get("route"), "path", "unmatched")
+    return route
+
+
+def _outcome(scope: Scope, status: int) -> str:
+    return scope.get(OUTCOME) or ("ok" if status < 400 else f"http_{status}")
+
+
+def _log_request(scope: Scope, request: CurrentRequest, status: int, elapsed_s: float, outcome: str) -> None:
+    """What machines ask for all the time is told at the level debug."""
+    route = _route(scope)
+    level = logging.DEBUG if route.startswith(_PROBED) else logging.INFO
+    if logger.isEnabledFor(level):
+        told = fields(
+            method=scope["method"],
+            route=route,
+            status=status,
+            duration_ms=round(elapsed_s * 1000, 1),
+            request_id=request.request_id,
+            job_id=request.job_id,
+            tokens=request.tokens,
+            steps=request.steps,
+            outcome=outcome,
+        )
+        logger.log(level, "request", extra=told)
 
 
 def _too_large(got_bytes: int, max_bytes: int) -> ContentTooLarge:

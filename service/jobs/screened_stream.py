@@ -12,7 +12,8 @@ from typing import NamedTuple, Self
 from models.jobs import Delta, Event, Generated, Kind, Progress
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Picture
-from service.jobs.answers import Outcome, outcome_of
+from service.core.current_request import note_steps, note_tokens
+from service.jobs.answers import ChatResponse, Outcome, outcome_of
 from service.jobs.finalizer import Finalizer
 from service.jobs.intents import ChatIntent, Intent, decode_intent
 from service.queue.producer import JobProducer
@@ -189,6 +190,7 @@ class JobStream:
         part = await self._stream.part(self._index)
         self._index += 1
         self._is_over = isinstance(part, Outcome)
+        _note(part)
         return part
 
     async def outcome(self) -> Outcome:
@@ -202,3 +204,11 @@ class JobStream:
         if not self._is_closed:
             self._is_closed = True
             self._leave(self._stream)
+
+
+def _note(part: Part) -> None:
+    """For the log line of the request that follows this job."""
+    if isinstance(part, DenoisingStep):
+        note_steps(part.step)
+    elif isinstance(part, Outcome) and isinstance(part.answer, ChatResponse):
+        note_tokens(part.answer.usage.completion_tokens)

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Request
 from starlette.responses import Response
 
+from service.core.current_request import note_job
 from service.core.errors import InvalidRequest, JobNotFound, ServiceError, error_body
 from service.http.dependencies import state_of, tenant_of
 from service.http.openapi import documented
@@ -58,6 +59,7 @@ async def _status(request: Request, job_id: str) -> JobRecord:
     status = await state_of(request).queue.status(job_id)
     if status is None or status.kind == "safety" or status.tenant != tenant_of(request):
         raise JobNotFound(f"no job {job_id!r}: it never was, or it ended longer ago than the retention time")
+    note_job(job_id)
     return status
 
 
