@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from models.engines.chat.prompt import ChatPrompt, build_prompt, chat_tree, pack_prompts, turn_text
 from models.jobs import ChatGeneration, ChatJob, JobRejected, Turn
-from models.networks.cpm_bee.packing import pack_chat
-from models.networks.cpm_bee.tokenizer import Tokenizer, escape
+from models.networks.cpm_bee.packing import convert_chat, pack_chat
+from models.networks.cpm_bee.tokenizer import Piece, Tokenizer, escape
+from tests.models.conftest import SPECIAL, WORDS
 
 NUM_IMAGE_TOKENS = 5
 
@@ -132,6 +133,76 @@ def test_as_few_turns_are_dropped_as_possible(tokenizer: Tokenizer, history: lis
             prompt_of(tokenizer, made)
 
 
+def prompt_of_reference(tokenizer: Tokenizer, made: ChatJob) -> tuple[list[int], int]:
+    """Ids and dropped turns, found by converting every tail of the conversation, the longest first."""
+    for dropped in range(len(made.history) + 1):
+        context = "".join(turn_text(escape(turn.question), turn.answer) for turn in made.history[dropped:])
+        sequence = convert_chat(chat_tree(escape(made.question), context, NUM_IMAGE_TOKENS), tokenizer)
+        if sequence.full_length <= made.generation.max_input_tokens:
+            return sequence.tokens.ids, dropped
+    raise AssertionError("the question alone is too long")
+
+
+@given(
+    # Long words, unknown runs and single letters: from a tenth of a token to one token a character
+    history=st.lists(
+        st.tuples(st.text("a🐱<\n", max_size=60), st.sampled_from(["abcd" * 20, "猫" * 30, "🐱" * 400, "", "<<unk>>"])),
+        max_size=12,
+    ),
+    question=st.text("ab <🐱\n", max_size=8),
+    limit=st.integers(60, 250),
+)
+@settings(deadline=None, max_examples=150)
+def test_ids_are_those_of_a_search_over_all_tails(
+    tokenizer: Tokenizer, history: list[tuple[str, str]], question: str, limit: int
+) -> None:
+    turns = [Turn(question=asked, answer=escape(answer)) for asked, answer in history]
+    made = job(question, turns, max_input_tokens=limit)
+    prompt = prompt_of(tokenizer, made)
+    assert (prompt.sequence.tokens.ids, prompt.dropped_turns) == prompt_of_reference(tokenizer, made)
+
+
+class CountingTokenizer(Tokenizer):
+    """Counts the characters that it splits."""
+
+    num_chars = 0
+
+    def pieces(self, text: str) -> list[Piece]:
+        self.num_chars += len(text)
+        return super().pieces(text)
+
+
+@pytest.mark.parametrize("strict_length", [False, True])
+def test_of_a_talk_that_is_far_too_long_little_is_read(strict_length: bool) -> None:
+    tokenizer = CountingTokenizer.from_entries(SPECIAL + WORDS)
+    history = [Turn(question="a" * 8192, answer="b")] * 197 + [Turn(question="c" * 500, answer="d")] * 3
+    made = job(history=history, max_input_tokens=1200, strict_length=strict_length)
+    if strict_length:
+        with pytest.raises(JobRejected, match=r"the talk of 201 turns takes at least \d+ tokens, 5 of them") as error:
+            prompt_of(tokenizer, made)
+        assert error.value.code == "context_length_exceeded"
+    else:
+        assert prompt_of(tokenizer, made).dropped_turns == 198
+    # The question, two turns that fit twice, a third that does not, and the frame around them
+    assert tokenizer.num_chars < 2 * 2 * 520 + 520 + 200
+
+
+def test_a_long_talk_of_few_tokens_is_kept_whole(tokenizer: Tokenizer) -> None:
+    history = [Turn(question="🐱" * 500, answer="🐶" * 500)] * 5  # each run is one unknown word
+    assert prompt_of(tokenizer, job(history=history, max_input_tokens=120)).dropped_turns == 0
+    kept = prompt_of(tokenizer, job(history=history, max_input_tokens=120, strict_length=True))
+    assert kept.num_tokens < 120
+
+
+def test_a_broken_text_is_found_where_it_is_read(tokenizer: Tokenizer) -> None:
+    broken, long = Turn(question="a <", answer="b"), Turn(question="c" * 100, answer="d")
+    with pytest.raises(JobRejected) as error:
+        prompt_of(tokenizer, job(history=[long, long, broken], max_input_tokens=50, raw_text=True))
+    assert error.value.code == "invalid_request"
+    prompt = prompt_of(tokenizer, job(history=[broken, long, long], max_input_tokens=50, raw_text=True))
+    assert prompt.dropped_turns == 3
+
+
 def test_strict_length_rejects_a_long_conversation_with_the_numbers(tokenizer: Tokenizer) -> None:
     history = [Turn(question="a", answer="b")] * 3
     full = prompt_of(tokenizer, job(history=history)).sequence.full_length
@@ -142,7 +213,6 @@ def test_strict_length_rejects_a_long_conversation_with_the_numbers(tokenizer: T
     assert error.value.message == (
         f"the talk of 4 turns takes {full} tokens, 5 of them for the picture; at most {full - 1} are allowed"
     )
-    assert isinstance(error.value.__cause__, ValueError)
     fits = job(history=history, max_input_tokens=full, strict_length=True)
     assert prompt_of(tokenizer, fits).dropped_turns == 0
 
