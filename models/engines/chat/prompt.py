@@ -61,7 +61,8 @@ def build_prompt(job: ChatJob, tokenizer: Tokenizer, num_image_tokens: int) -> C
         return convert_chat(chat_tree(quote(job.question), "".join(kept), num_image_tokens), tokenizer)
 
     try:
-        sequence, kept = None, turns
+        sequence: ChatSequence | None = None
+        kept: Sequence[str] = turns
         if sum(map(len, turns)) <= limit * _READ_AT_ONCE_CHARS:
             sequence = convert(turns)
             if sequence.full_length > limit and job.strict_length:
