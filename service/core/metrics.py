@@ -1,7 +1,7 @@
 """Every metric of the service in one table: its kind, whose it is, its labels and its help; units end the names.
 
-A role exports only its own families, so that an API process and its workers can be shown in one scrape without a
-family appearing twice. Names and buckets follow vLLM's, with the prefix `viscpm_` (docs/observability.md).
+A role exports its own families and those of `all`: in one scrape of an API process and its workers, their samples are
+told apart by the label `worker`. Names and buckets follow vLLM's, with the prefix `viscpm_` (docs/observability.md).
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from service.core.shared_metrics import shared_collector
 
 Role = Literal["api", "worker"]
-Owner = Literal["api", "worker", "chat", "paint", "safety"]  # worker: the workers of every kind
+Owner = Literal["all", "api", "worker", "chat", "paint", "safety"]  # worker: the workers of every kind
 MetricKind = Literal["counter", "gauge", "histogram"]
 
 PREFIX = "viscpm_"
@@ -41,6 +41,8 @@ class Metric(NamedTuple):
 
 # fmt: off
 METRICS: tuple[Metric, ...] = (
+    # Every process
+    Metric("task_restarts_total", "counter", "all", "Background tasks started again because they raised.", ("task",)),
     # API process: requests
     Metric("requests_total", "counter", "api", "Requests answered.", ("route", "outcome")),
     Metric("e2e_request_latency_seconds", "histogram", "api", "From the request's first byte to the answer's last.",
@@ -138,7 +140,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, read by nobody
         self.registry = CollectorRegistry()
         self._model = model
-        metrics = [metric for metric in METRICS if metric.owner in (role, model)]
+        metrics = [metric for metric in METRICS if metric.owner in ("all", role, model)]
         self._readings = _Readings([metric for metric in metrics if _is_read(metric)])
         self._counted: dict[str, Counter | Histogram] = {
             metric.name: _family(metric, self.registry) for metric in metrics if not _is_read(metric)

@@ -15,6 +15,7 @@ from safety.verdict import OpenScreens, Screens
 from service.core.metrics import Metrics
 from service.core.process_memory import bound_allocator
 from service.core.settings import Settings
+from service.core.tasks import TaskSupervisor
 from service.http.dependencies import ApiState
 from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, RequestContext
@@ -84,6 +85,7 @@ async def _start(
     stack: AsyncExitStack, settings: Settings, screens: Rules | Screens | None, api_metrics: Metrics, audit: Audit
 ) -> ApiState:
     """Everything that runs beside the requests; closed in the reverse order by `stack`."""
+    tasks = TaskSupervisor("api", api_metrics)
     redis = open_redis(settings.redis_url)
     stack.push_async_callback(redis.aclose)
     images = ImageIntake(settings, api_metrics)
@@ -93,10 +95,10 @@ async def _start(
     conversations_store = Conversations(redis, settings, api_metrics)
     stack.push_async_callback(conversations_store.close)
     process_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    producer = JobProducer(redis, settings, process_id, api_metrics)
+    producer = JobProducer(redis, settings, process_id, api_metrics, tasks)
     await producer.start()
     stack.push_async_callback(producer.close)
-    registry = WorkerRegistry(redis, settings)
+    registry = WorkerRegistry(redis, settings, tasks)
     await registry.start()
     stack.push_async_callback(registry.close)
     if isinstance(screens, Rules):
@@ -108,14 +110,14 @@ async def _start(
     gate = Gate(screens or OpenScreens(), audit)
     if gate.is_open:
         _log.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")
-    finalizer = Finalizer(producer, gate, conversations_store, labels)
+    finalizer = Finalizer(producer, gate, conversations_store, labels, tasks)
     stack.push_async_callback(finalizer.close)
-    sweeper = Sweeper(producer.sweep, finalizer.adopt_abandoned, conversations_store.make_room, settings.sweep_s)
+    sweeper = Sweeper(producer.sweep, finalizer.adopt_abandoned, conversations_store.make_room, settings.sweep_s, tasks)
     sweeper.start()
     stack.push_async_callback(sweeper.close)
     queue = GatedQueue(producer, gate, finalizer)
     scraper = WorkerScraper()
     stack.push_async_callback(scraper.close)
-    state = ApiState(settings, api_metrics, queue, registry, conversations_store, images, labels, scraper)
+    state = ApiState(settings, api_metrics, tasks, queue, registry, conversations_store, images, labels, scraper)
     stack.push_async_callback(state.close)
     return state

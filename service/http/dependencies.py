@@ -1,17 +1,16 @@
 """What routes work with: one object per API process, built by the app's lifespan."""
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from service.core.errors import Draining, QueueFull
+from service.core.errors import Draining, QueueFull, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.core.tasks import stop_tasks
+from service.core.tasks import TaskSupervisor
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
@@ -31,6 +30,7 @@ class ApiState:
 
     settings: Settings
     metrics: Metrics
+    tasks: TaskSupervisor
     queue: GatedQueue
     registry: WorkerRegistry
     conversations: Conversations
@@ -39,7 +39,6 @@ class ApiState:
     scraper: WorkerScraper
     is_draining: bool = False
     num_moderating: int = 0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def begin_drain(self) -> None:
         """Not ready from now on, and no new jobs; those accepted are finished."""
@@ -64,20 +63,16 @@ class ApiState:
         """See a queued job to its ending without its client."""
 
         async def run() -> None:
-            async with stream:
-                await stream.outcome()
+            try:
+                async with stream:
+                    await stream.outcome()
+            except ServiceError as error:  # such as Redis being away for long: another process ends the job
+                _log.warning("job %s is left to others: %s", job_id, error.message)
 
-        task = asyncio.create_task(run(), name=f"job {job_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        self.tasks.spawn(run(), f"job {job_id}")
 
     async def close(self) -> None:
-        await stop_tasks(list(self._tasks))
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.warning("%s was not seen to its end", task.get_name(), exc_info=task.exception())
+        await self.tasks.close()
 
 
 def state_of(request: Request) -> ApiState:

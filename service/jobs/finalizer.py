@@ -16,8 +16,9 @@ from models.jobs import ChatResult, Generated, PaintResult, decode_event
 from safety.contents import Moderated
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Verdict
+from service.core.backoff import Backoff
 from service.core.errors import BusUnavailable, ScreenUnavailable
-from service.core.tasks import stop_tasks
+from service.core.tasks import TaskSupervisor, stop_tasks
 from service.image_output.ai_labels import AILabels
 from service.jobs.answer_builder import chat_answer, moderation, paint_answer
 from service.jobs.answers import CONTENT_FILTER, Answer, Outcome, encode_answer, encode_verdicts, outcome_of
@@ -28,7 +29,7 @@ from service.queue.record import Ending, TurnAppend, error_ending
 
 _log = logging.getLogger(__name__)
 
-_RETRY_S = (0.1, 0.2, 0.5, 1.0)  # between two tries of a screen that is away
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 1.0  # between two tries of a screen that is away
 _MAX_ADOPTED = 8  # abandoned results at once: each is held in memory meanwhile
 
 
@@ -39,11 +40,19 @@ class _LeaseLost(Exception):
 class Finalizer:
     """One for each API process. Calls raise BusUnavailable where Redis does not serve them."""
 
-    def __init__(self, producer: JobProducer, gate: Gate, conversations: Conversations, labels: AILabels) -> None:
+    def __init__(
+        self,
+        producer: JobProducer,
+        gate: Gate,
+        conversations: Conversations,
+        labels: AILabels,
+        tasks: TaskSupervisor | None = None,
+    ) -> None:
         self._producer = producer
         self._gate = gate
         self._conversations = conversations
         self._labels = labels
+        self._tasks = tasks or TaskSupervisor("api")
         self._renew_s = producer.settings.lease_s / 3
         self._runs: dict[str, asyncio.Task[Outcome | None]] = {}  # by job id
         self._adopted: set[str] = set()  # by sweeps
@@ -154,18 +163,17 @@ class Finalizer:
     ) -> Moderated:
         """Raises ScreenFailed: a screen is broken, or still away at the deadline; and _LeaseLost meanwhile."""
         output = output_of(result, intent)
-        tries = 0
+        backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         while True:
             try:
                 return await self._gate.moderate_output(job_id, output)
             except ScreenFailed as error:
-                wait_s = _RETRY_S[min(tries, len(_RETRY_S) - 1)]
+                wait_s = backoff.next_s()
                 left_s = 0.0 if deadline_s is None else deadline_s - asyncio.get_running_loop().time()
                 if not error.is_temporary or left_s <= wait_s:
                     raise
-                if tries == 0:
+                if backoff.failures == 1:
                     _log.warning("job %s waits for its screening: %s", job_id, error)
-            tries += 1
             await asyncio.sleep(wait_s)
             with suppress(BusUnavailable):
                 if not await self._producer.renew_result(job_id):
@@ -220,7 +228,7 @@ class Finalizer:
 
         def start() -> None:
             nonlocal renewing
-            renewing = asyncio.create_task(self._keep_renewing(job_id))
+            renewing = self._tasks.start("result_lease", lambda: self._keep_renewing(job_id))
 
         timer = asyncio.get_running_loop().call_later(self._renew_s, start)
         try:

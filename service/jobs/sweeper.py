@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from service.core.errors import ServiceError
-from service.core.tasks import stop_tasks
+from service.core.tasks import TaskSupervisor, stop_tasks
 from service.queue.record import SweepCounts
 
 _log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ class Sweeper:
         sweep: ends what outlived its slot (JobProducer.sweep).
         adopt_abandoned: finalizes results whose process is gone (Finalizer.adopt_abandoned).
         make_room: drops conversations that expired or exceed their budget (Conversations.make_room).
+        tasks: keeps the rounds.
     """
 
     def __init__(
@@ -27,15 +28,17 @@ class Sweeper:
         adopt_abandoned: Callable[[], Awaitable[int]],
         make_room: Callable[[], Awaitable[int]],
         sweep_s: float,
+        tasks: TaskSupervisor | None = None,
     ) -> None:
         self._sweep = sweep
         self._adopt_abandoned = adopt_abandoned
         self._make_room = make_room
         self._sweep_s = sweep_s
+        self._tasks = tasks or TaskSupervisor("api")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._task = self._tasks.start("sweeper", self._run)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -48,8 +51,6 @@ class Sweeper:
                 await self.sweep_once()
             except ServiceError as error:  # Redis is away: the next round finds the same
                 _log.debug("not swept: %s", error.message)
-            except Exception:
-                _log.exception("sweep failed")
 
     async def sweep_once(self) -> None:
         """Raises BusUnavailable."""

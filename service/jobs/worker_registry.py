@@ -9,7 +9,7 @@ import redis.asyncio
 from models.jobs import Kind, ModelDescription, VersionMismatch
 from service.core.errors import BusUnavailable, ModelUnavailable, ScreenUnavailable
 from service.core.settings import Settings
-from service.core.tasks import stop_tasks
+from service.core.tasks import TaskSupervisor, stop_tasks
 from service.queue.connection import RedisConnection
 from service.queue.heartbeat import LiveWorker, last_model, live_workers
 from service.queue.keys import Keys
@@ -30,7 +30,7 @@ class SharedState(msgspec.Struct, frozen=True):
 class WorkerRegistry:
     """Live workers by kind, at most about a second old."""
 
-    def __init__(self, redis: "redis.asyncio.Redis", settings: Settings) -> None:
+    def __init__(self, redis: "redis.asyncio.Redis", settings: Settings, tasks: TaskSupervisor | None = None) -> None:
         self._connection = RedisConnection(redis)
         self._keys = Keys(settings.redis_prefix)
         self._kinds = settings.kinds
@@ -39,11 +39,12 @@ class WorkerRegistry:
         self._workers: list[LiveWorker] = []
         self._models: dict[Kind, ModelDescription] = {}
         self._refreshed = float("-inf")
+        self._tasks = tasks or TaskSupervisor("api")
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self._refresh()
-        self._task = asyncio.create_task(self._keep_fresh())
+        self._task = self._tasks.start("worker_registry", self._keep_fresh)
 
     async def close(self) -> None:
         if self._task is not None:

@@ -82,7 +82,7 @@ def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
         server.run(sockets=[listener])
     except SystemExit:  # uvicorn's own, with a code of its own, where the app does not start
         return 1
-    return 0 if server.started else 1
+    return 0 if server.started and not server.is_broken else 1
 
 
 class _Server(uvicorn.Server):
@@ -93,6 +93,7 @@ class _Server(uvicorn.Server):
         self._app = app
         self._drain_s = drain_s
         self._drains_until_s: float | None = None
+        self.is_broken = False  # a background task is gone for good: another process has to take over
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn's own version raises the signal again after the drain: the process would not exit with 0
@@ -108,6 +109,9 @@ class _Server(uvicorn.Server):
             state.begin_drain()
 
     async def on_tick(self, counter: int) -> bool:
+        state: ApiState | None = getattr(self._app.state, "api", None)
+        if state is not None and state.tasks.failed is not None:
+            self.is_broken = self.should_exit = True  # those who wait are told to ask again, and their jobs go on
         if self._drains_until_s is not None:
             is_idle = not self.server_state.tasks
             self.should_exit = self.should_exit or is_idle or time.monotonic() > self._drains_until_s

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from models.jobs import Kind
+from service.core.backoff import Backoff
 from service.core.settings import Settings
 from service.process.api_server import BindError, bind, url_of
 from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
@@ -49,7 +50,7 @@ class _Child:
         self._fds = (fd,) if fd >= 0 else ()
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
-        self._backoff_s = 0.0
+        self._backoff = _restart_backoff()
 
     def spawn(self) -> None:
         """Start it. Call from the main thread: the child dies with the thread that started it (parent_death.py)."""
@@ -70,9 +71,8 @@ class _Child:
     def next_backoff_s(self) -> float:
         """0, 1, 2, 4 … s; from the beginning again after a steady life."""
         if time.monotonic() - self._started_s > _STEADY_S:
-            self._backoff_s = 0.0
-        wait_s, self._backoff_s = self._backoff_s, min(max(1.0, self._backoff_s * 2), _MAX_BACKOFF_S)
-        return wait_s
+            self._backoff.reset()
+        return self._backoff.next_s()
 
     def send(self, number: signal.Signals) -> None:
         if self.is_running:
@@ -174,19 +174,19 @@ class Supervisor:
         return self._server
 
     async def _keep_server(self, server: EmbeddedServer) -> None:
-        backoff_s = 0.0
+        backoff = _restart_backoff()
         while True:
             assert server.process is not None
             how = await _ended(server.process)
+            backoff_s = backoff.next_s()
             logger.warning("the embedded server %s; starting it again in %g s", how, backoff_s)
             await asyncio.sleep(backoff_s)
             server.spawn()
             try:
                 await asyncio.to_thread(server.wait_ready)
-                backoff_s = 0.0
+                backoff.reset()
             except EmbeddedServerError as error:
                 logger.error("%s", error)
-                backoff_s = min(max(1.0, backoff_s * 2), _MAX_BACKOFF_S)
 
     # Workers and API
 
@@ -259,6 +259,11 @@ class Supervisor:
                 for child in children:
                     child.send(signal.SIGKILL)
             await asyncio.sleep(_POLL_S)
+
+
+def _restart_backoff() -> Backoff:
+    """At once, then after 1, 2, 4 … s: on one machine no others come back in step."""
+    return Backoff(1.0, _MAX_BACKOFF_S, jitter=0, at_once=True)
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> str:

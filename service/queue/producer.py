@@ -15,10 +15,11 @@ import msgspec
 import redis.asyncio
 
 from models.jobs import ChatJob, Job, Kind, PaintJob, encode
+from service.core.backoff import Backoff
 from service.core.errors import BusUnavailable, JobFailed, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.core.tasks import stop_tasks
+from service.core.tasks import TaskSupervisor, stop_tasks
 from service.queue.connection import BlockingReader, RedisConnection
 from service.queue.inbox import send_to_inboxes
 from service.queue.keys import KINDS, Keys
@@ -42,7 +43,7 @@ _INBOX_EXPIRY_S = 60.0
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
 _SWEEP_LIMIT = 100
 _YIELDS = 4  # of the loop to who got an event, before the inbox is read again: writing to a socket takes its time
-_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before the inbox is read again where Redis is away
 
 
 class JobProducer:
@@ -51,10 +52,16 @@ class JobProducer:
     Args:
         process_id: unique among the API processes of one Redis, also over restarts.
         metrics: where cancelled jobs are counted.
+        tasks: keeps the reader of the inbox and the sign of life.
     """
 
     def __init__(
-        self, redis: "redis.asyncio.Redis", settings: Settings, process_id: str, metrics: Metrics | None = None
+        self,
+        redis: "redis.asyncio.Redis",
+        settings: Settings,
+        process_id: str,
+        metrics: Metrics | None = None,
+        tasks: TaskSupervisor | None = None,
     ) -> None:
         self.process_id = process_id
         self.settings = settings
@@ -67,13 +74,15 @@ class JobProducer:
         self._own_keys = (*self.keys.of_jobs(), self.keys.inbox(process_id))
         self._unsubmitted: set[str] = set()  # reserved here, so a watch that starts now has missed nothing
         self._cursor = "0-0"
+        self._supervisor = tasks or TaskSupervisor("api")
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start listening. Redis may be away: everything begins to work when it comes."""
         with suppress(BusUnavailable):
             await self._beat()
-        self._tasks = [asyncio.create_task(self._read_inbox()), asyncio.create_task(self._keep_alive())]
+        start = self._supervisor.start
+        self._tasks = [start("inbox", self._read_inbox), start("api_beat", self._keep_alive)]
 
     async def close(self) -> None:
         await stop_tasks(self._tasks)
@@ -242,20 +251,21 @@ class JobProducer:
                 del self._subscriptions[subscription.job_id]
 
     async def _read_inbox(self) -> None:
-        failures = 0
+        backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         inbox = self.keys.inbox(self.process_id)
+        await self._reader.close()  # started again: what was on its way there is read from the jobs' records
+        self._all_have_missed()
         while True:
             command = ("XREAD", "COUNT", 1024, "BLOCK", _ms(_BLOCK_S), "STREAMS", inbox, self._cursor)
             try:
                 reply = await self._reader.read(*command, block_s=_BLOCK_S)
             except BusUnavailable as error:
-                if failures == 0:
+                if not backoff.failures:
                     _log.warning("inbox: %s", error.message)
-                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-                failures += 1
+                await backoff.wait()
                 continue
-            if failures:
-                failures = 0
+            if backoff.failures:
+                backoff.reset()
                 _log.info("inbox: Redis is back")
                 with suppress(BusUnavailable):
                     await self._beat()
@@ -267,10 +277,10 @@ class JobProducer:
                         await asyncio.sleep(0)
 
     def _hand_out(self, entries: list[Any]) -> None:
+        self._cursor = entries[-1][0]  # first: an entry that cannot be handed out is not read again and again
         for _, (_, job_id, _, position, _, payload) in entries:
             for subscription in self._subscriptions.get(job_id.decode(), ()):
                 subscription.put(position, payload)
-        self._cursor = entries[-1][0]
 
     async def _tell_end(self, job_id: str, ending: bytes, watchers: bytes) -> None:
         """To all who wait for a job: those here at once, those of other processes through their inboxes."""

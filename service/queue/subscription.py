@@ -5,12 +5,13 @@ from collections import deque
 from typing import Any, Protocol, Self
 
 from models.jobs import Event, decode_event
+from service.core.backoff import Backoff
 from service.core.errors import BusUnavailable, JobLost
 from service.queue.record import Ending, decode_ending
 from service.queue.redelivery import DeliveredPrefix, NonDeterministicReplay
 
 _FOLLOW_S = 10.0  # after hearing nothing for this long it looks into the record: its inbox may have lost something
-_RETRY_S = 0.2
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 1.0  # before the record is read again where Redis is away
 
 
 class Source(Protocol):
@@ -43,6 +44,7 @@ class JobSubscription:
         self._awake = asyncio.Event()
         self._last = (0, 0)  # fencing token and number of the last event seen
         self._given = DeliveredPrefix()
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         self._ended = False
 
     def open(self) -> None:
@@ -114,11 +116,12 @@ class JobSubscription:
             self._behind = True
             if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
                 raise
-            await asyncio.sleep(_RETRY_S)
+            await self._backoff.wait()
             return
         except BaseException:  # who waited has left: the next one reads again
             self._behind = True
             raise
+        self._backoff.reset()
         if reply is None:
             raise lost(self.job_id)
         state, left_ms, events, position, result, ending = reply

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from models.jobs import ChatJob, Event, Failed, Generated, ImageEmbeddingsComputed, Job
+from service.core.backoff import Backoff
 from service.core.errors import BusUnavailable, ConversationNotFound
 from service.queue.consumer import Delivery, JobConsumer
 from service.queue.vision_cache import VisionCache
-from service.worker.engine_thread import EngineThread, TokenEvent
+from service.worker.engine_thread import EngineThread, TokenEvent, one_line
 from service.worker.gpu_stats import empty_device_cache
 from service.worker.job_log import JobLog
 
@@ -21,16 +22,16 @@ _log = logging.getLogger(__name__)
 
 _BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
 _CANCELLED_BLOCK_S = 5.0
-_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before Redis is asked again
 
-Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[Any]"]
 
 
 class Dispatcher:
     """What one worker has in hand. Everything here runs on the event loop.
 
     Args:
-        spawn: runs a coroutine beside the others; its failure ends the worker.
+        spawn: runs a short coroutine, of one job, beside the others.
         capacity: how many jobs the engine takes before it has any.
         image_embeddings_bytes: of one picture, as the engine describes itself; 0: any.
     """
@@ -65,14 +66,14 @@ class Dispatcher:
     # What the engine's thread tells ---------------------------------------------------------------------------------
 
     def on_image_wanted(self, job: Job, token: int, key: str) -> None:
-        self._spawn(self._bring_image(job, token, key))
+        self._spawn(self._bring_image(job, token, key), f"job {job.job_id}: bringing its image")
 
     def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None:
         self.capacity = capacity
         self._admitting -= admitted
         for job_id, token, event in events:
             if isinstance(event, ImageEmbeddingsComputed):
-                self._spawn(self._store_embeddings(event))
+                self._spawn(self._store_embeddings(event), f"job {job_id}: storing its image's embeddings")
                 continue
             delivery = self._in_hand.get(job_id)
             if delivery is None or delivery.token != token:  # of a delivery that was lost meanwhile
@@ -104,7 +105,7 @@ class Dispatcher:
                 self._put_in_line(delivery, failed)
             else:
                 self._drop(delivery, "requeued")
-                self._spawn(self._requeue(delivery, is_counted=True, is_isolated=True))
+                self._spawn(self._requeue(delivery, is_counted=True, is_isolated=True), f"job {job_id}: requeueing")
         self._has_unpublished.set()
         self._changed.set()
 
@@ -112,8 +113,9 @@ class Dispatcher:
 
     async def pull(self) -> None:
         """Take jobs while the engine has room, until `stop_pulling`."""
-        failures = 0
+        backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         next_recovery_s = 0.0
+        await self._consumer.close()  # started again: a reply on its way there is of jobs that come back by their lease
         while self._is_pulling:
             self._changed.clear()
             room = self._room()
@@ -127,12 +129,11 @@ class Dispatcher:
                     next_recovery_s = time.monotonic() + _BLOCK_S
                 if not taken and not self._consumer.must_empty:
                     taken = await self._consumer.take(room, len(self._in_engine), _BLOCK_S)
-                failures = 0
+                backoff.reset()
             except BusUnavailable as error:
-                if failures == 0:
+                if not backoff.failures:
                     _log.warning("cannot take jobs: %s", error.message)
-                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-                failures += 1
+                await backoff.wait()
                 continue
             for delivery in taken:
                 if self._is_pulling:
@@ -162,24 +163,30 @@ class Dispatcher:
 
     async def publish(self) -> None:
         """Send what the engine says; what Redis does not take now is kept and sent again."""
-        failures = 0
+        backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         while True:
             await self._has_unpublished.wait()
             self._has_unpublished.clear()
             deliveries, self._unpublished = list(self._unpublished.values()), {}
-            published = await self._consumer.publish(deliveries)
+            try:
+                published = await self._consumer.publish(deliveries)
+            except BaseException:  # started again, it sends them again, which changes nothing where they had come
+                self._keep_unpublished(deliveries)
+                raise
             for delivery in published.lost:
                 self._cancel(delivery)
             for delivery in published.ended:
                 self._drop(delivery)
             if not published.unsent:
-                failures = 0
+                backoff.reset()
                 continue
-            unsent = {one.job_id: one for one in published.unsent if self._in_hand.get(one.job_id) is one}
-            self._unpublished = unsent | self._unpublished
-            self._has_unpublished.set()
-            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-            failures += 1
+            self._keep_unpublished(published.unsent)
+            await backoff.wait()
+
+    def _keep_unpublished(self, deliveries: list[Delivery]) -> None:
+        unsent = {one.job_id: one for one in deliveries if self._in_hand.get(one.job_id) is one}
+        self._unpublished = unsent | self._unpublished
+        self._has_unpublished.set()
 
     async def keep_leases(self) -> None:
         """One renewal. Raises BusUnavailable."""
@@ -188,12 +195,14 @@ class Dispatcher:
 
     async def hear_cancellations(self) -> None:
         """Hears of cancelled jobs at once; the next publish or renewal would tell as well."""
+        backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         while True:
             try:
                 cancelled = await self._consumer.cancelled(_CANCELLED_BLOCK_S)
             except BusUnavailable:
-                await asyncio.sleep(_BACKOFF_S[-1])
+                await backoff.wait()
                 continue
+            backoff.reset()
             for job_id in cancelled:
                 delivery = self._in_hand.get(job_id)
                 if delivery is not None and not delivery.last_state:
@@ -206,6 +215,11 @@ class Dispatcher:
             job = await self._with_image(job, key)
         except BusUnavailable:  # nothing to compute an answer from: another delivery
             self._give_up(job.job_id, token, None)
+            return
+        except Exception as error:
+            _log.exception("job %s: its image cannot be brought", job.job_id)
+            message = f"job {job.job_id} failed: {one_line(error)}"
+            self._give_up(job.job_id, token, Failed(code="job_failed", message=message))
             return
         if not (job.image_embeddings or job.pixels):
             message = f"job {job.job_id}: its conversation was deleted, or has expired, and the picture with it"
@@ -245,7 +259,7 @@ class Dispatcher:
                 self._has_unpublished.set()
             else:
                 self._drop(delivery, "requeued")
-                self._spawn(self._requeue(delivery, is_counted=False))
+                self._spawn(self._requeue(delivery, is_counted=False), f"job {job_id}: requeueing")
         self._changed.set()
 
     async def _store_embeddings(self, computed: ImageEmbeddingsComputed) -> None:

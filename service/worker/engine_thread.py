@@ -1,10 +1,15 @@
-"""The one thread that owns an engine: nothing else touches the model."""
+"""The one thread that owns an engine: nothing else touches the model.
+
+What an engine raises in `image_key` and `admit` is that job's failure, in `step` that of its jobs. Anything else that
+is raised, here or by who listens, is told as `on_broken`: the process ends, and its jobs go to others.
+"""
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -30,6 +35,8 @@ class Listener(Protocol):
 
     def on_step_failed(self, error: Exception, job_ids: list[str], capacity: int) -> None: ...
 
+    def on_broken(self, error: BaseException) -> None: ...
+
 
 class EngineThread:
     """Loads the engine, then alternates between what it is asked and `engine.step()`."""
@@ -49,8 +56,13 @@ class EngineThread:
         self._thread.start()
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has begun and is over, asked to or not."""
+        return self._thread.ident is not None and not self._thread.is_alive()
+
+    @property
     def step_age_s(self) -> float:
-        """How long the step in progress has run; 0 between steps."""
+        """How long the engine's call in progress, mostly a step, has run; 0 between calls."""
         started_s = self._step_started_s
         return 0.0 if started_s is None else time.monotonic() - started_s
 
@@ -75,6 +87,12 @@ class EngineThread:
             self._tell(self._listener.on_load_failed, error)
             return
         self._tell(self._listener.on_loaded, engine, time.monotonic() - started_s)
+        try:
+            self._work(engine)
+        except BaseException as error:
+            self._tell(self._listener.on_broken, error)
+
+    def _work(self, engine: Engine) -> None:
         while self._do_asked(engine):
             if self._tokens:
                 self._step(engine)
@@ -95,30 +113,33 @@ class EngineThread:
 
     def _admit(self, engine: Engine, job: Job, token: int, has_looked: bool) -> None:
         try:
-            key = None if has_looked else engine.image_key(job)
+            with self._timed():
+                key = None if has_looked else engine.image_key(job)
+                if not key:
+                    engine.admit(job)
             if key:
                 self._tell(self._listener.on_image_wanted, job, token, key)
                 return
-            engine.admit(job)
         except JobRejected as rejection:
             self._events.append((job.job_id, token, Failed(code=rejection.code, message=rejection.message)))
         except Exception as error:
             _log.exception("job %s: the engine could not take it", job.job_id)
-            failed = Failed(code="job_failed", message=f"job {job.job_id} failed: {_short(error)}")
+            failed = Failed(code="job_failed", message=f"job {job.job_id} failed: {one_line(error)}")
             self._events.append((job.job_id, token, failed))
         else:
             self._tokens[job.job_id] = token
         self._admitted += 1
 
     def _cancel(self, engine: Engine, job_id: str) -> None:
-        engine.cancel(job_id)
+        with self._timed():
+            engine.cancel(job_id)
         if self._tokens.pop(job_id, None) is not None:
             self._tell(self._listener.on_events, [], engine.capacity, 0)
 
     def _step(self, engine: Engine) -> None:
-        self._step_started_s = time.monotonic()
         try:
-            events = engine.step()
+            with self._timed():
+                events = engine.step()
         except Exception as error:
             _log.exception("a step failed with %d jobs", len(self._tokens))
             failed = list(self._tokens)
@@ -127,19 +148,34 @@ class EngineThread:
             self._tokens.clear()
             self._tell(self._listener.on_step_failed, error, failed, engine.capacity)
             return
-        finally:
-            self._step_started_s = None
         for job_id, event in events:
             self._events.append((job_id, self._tokens.get(job_id, 0), event))
             if isinstance(event, Generated | Failed):
                 self._tokens.pop(job_id, None)
 
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """One call of the engine, for who watches whether it hangs."""
+        self._step_started_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._step_started_s = None
+
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
         try:
-            self._loop.call_soon_threadsafe(callback, *arguments)
+            self._loop.call_soon_threadsafe(self._hear, callback, *arguments)
         except RuntimeError:  # the loop is closed: nobody listens any more
             pass
 
+    def _hear(self, callback: Callable[..., None], *arguments: object) -> None:
+        """On the event loop, which would log what a callback raises and go on with jobs that nobody counts right."""
+        try:
+            callback(*arguments)
+        except Exception as error:
+            self._listener.on_broken(error)
 
-def _short(error: BaseException) -> str:
+
+def one_line(error: BaseException) -> str:
+    """What was raised, in words that fit an answer."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

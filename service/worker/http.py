@@ -14,11 +14,15 @@ class WorkerServer:
     Args:
         render: the metrics' text exposition.
         is_ready: whether the worker takes jobs.
+        is_live: False where it has to be started again.
     """
 
-    def __init__(self, render: Callable[[], bytes], is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, render: Callable[[], bytes], is_ready: Callable[[], bool], is_live: Callable[[], bool] = lambda: True
+    ) -> None:
         self._render = render
         self._is_ready = is_ready
+        self._is_live = is_live
         self._server: asyncio.Server | None = None
         self.url = ""
 
@@ -53,7 +57,7 @@ class WorkerServer:
         if path == b"/metrics":
             return _page("200 OK", self._render(), "text/plain; version=0.0.4; charset=utf-8")
         if path == b"/health/live":
-            return _page("200 OK", b"live\n")
+            return _page("200 OK", b"live\n") if self._is_live() else _page("503 Service Unavailable", b"broken\n")
         if path == b"/health/ready":
             return _page("200 OK", b"ready\n") if self._is_ready() else _page("503 Service Unavailable", b"not ready\n")
         return _page("404 Not Found", b"there is /metrics, /health/live and /health/ready\n")

@@ -12,20 +12,20 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import redis.asyncio
 import uvloop
 from redis.exceptions import RedisError
 
 from models.jobs import Engine, Job, Kind, ModelDescription
+from service.core.backoff import Backoff
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.process_memory import resident_bytes
 from service.core.settings import Settings
-from service.core.tasks import stop_tasks
+from service.core.tasks import TaskSupervisor
 from service.queue.connection import RedisConnection, open_redis
 from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 EXIT_FAILED = 1
 EXIT_STALLED = 70
 
-_BACKOFF_S = 1.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 1.0  # before Redis is asked again
 _TIDY_S = 60.0
 _MAX_FAILED_STEPS = 3  # in a row: then the process is not to be trusted any more
 _LEAVE_S = 1.0  # for the last words to Redis
@@ -87,7 +87,10 @@ class Worker:
         self._connection = RedisConnection(client)
         self._metrics = Metrics("worker", kind)
         self._consumer = JobConsumer(client, self._connection, kind, worker_id, settings, self._metrics)
-        self._server = WorkerServer(self._render_metrics, lambda: self._state() == "ready")
+        self._tasks = TaskSupervisor("worker", self._metrics, lambda name: self._stop_with(EXIT_FAILED))
+        self._server = WorkerServer(
+            self._render_metrics, lambda: self._state() == "ready", lambda: self._tasks.failed is None
+        )
         self._thread = EngineThread(self._load_engine, self)
         self._started_s = time.time()
 
@@ -102,7 +105,6 @@ class Worker:
         self._has_news = asyncio.Event()  # for the next heartbeat
         self._exit_code = 0
         self._pulling: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> tuple[int, bool]:
         """Returns the exit code and whether the engine's thread has ended."""
@@ -115,8 +117,8 @@ class Worker:
             _log.error("cannot listen for metrics: %s", error)
             return EXIT_FAILED, True
         self._thread.start()
-        for duty in (self._heartbeats, self._release_predecessor, self._serve_jobs):
-            self._in_background(duty())
+        self._tasks.start("heartbeat", self._heartbeats)
+        self._tasks.start("predecessor", self._release_predecessor)
         await self._stopping.wait()
         if self._dispatcher is not None and not self._leaving.is_set():
             await self._drain(self._dispatcher)
@@ -126,13 +128,15 @@ class Worker:
     # What the engine's thread tells ---------------------------------------------------------------------------------
 
     def on_loaded(self, engine: Engine, load_s: float) -> None:
+        if self._stopping.is_set():
+            return
         self._model = engine.description
         vision_cache = VisionCache(self._connection, self._settings)
-        self._dispatcher = Dispatcher(
+        self._dispatcher = dispatcher = Dispatcher(
             self._consumer,
             self._thread,
             vision_cache,
-            self._in_background,
+            self._tasks.spawn,
             engine.capacity,
             engine.description.image_embeddings_bytes,
         )
@@ -141,6 +145,10 @@ class Worker:
         _log.info("loaded %s on %s in %.1f s", self._model.name, self._model.device, load_s)
         self._loaded.set()
         self._has_news.set()
+        self._pulling = self._tasks.start("pull", dispatcher.pull)
+        self._tasks.start("publish", dispatcher.publish)
+        self._tasks.start("cancellations", dispatcher.hear_cancellations)
+        self._tasks.start("job_leases", lambda: self._keep_leases(dispatcher))
 
     def on_load_failed(self, error: BaseException) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -167,40 +175,40 @@ class Worker:
             self._exit_code = EXIT_FAILED
             self._stopping.set()
 
+    def on_broken(self, error: BaseException) -> None:
+        self._tasks.fail("engine", error)
+
     # Duties ---------------------------------------------------------------------------------------------------------
 
-    async def _serve_jobs(self) -> None:
-        await self._loaded.wait()
-        assert self._dispatcher is not None
-        self._pulling = self._in_background(self._dispatcher.pull())
-        self._in_background(self._dispatcher.publish())
-        self._in_background(self._dispatcher.hear_cancellations())
+    async def _keep_leases(self, dispatcher: Dispatcher) -> None:
         next_tidy_s = 0.0
         while True:
             await asyncio.sleep(self._settings.lease_renew_s)
             if self._is_stalled():
                 continue
             with suppress(BusUnavailable):
-                await self._dispatcher.keep_leases()
+                await dispatcher.keep_leases()
                 if time.monotonic() >= next_tidy_s:
                     next_tidy_s = time.monotonic() + _TIDY_S
                     await self._consumer.tidy_consumers()
 
     async def _heartbeats(self) -> None:
-        """Also the watchdog of a step that hangs."""
+        """Also the watchdog of the engine's thread: a step that hangs, or an end that it could not tell of."""
         while True:
             with suppress(BusUnavailable):
                 await send_heartbeat(self._connection, self._keys, self._info(), self._settings.heartbeat_expiry_s)
             if self._thread.step_age_s > 2 * self._settings.stall_s:
                 _log.error("the engine's step has hung for %.0f s, leaving", self._thread.step_age_s)
                 self._stop_with(EXIT_STALLED)
-                return
+            if self._loaded.is_set() and self._thread.has_ended and not self._stopping.is_set():
+                self._tasks.fail("engine")
             self._has_news.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(self._settings.heartbeat_s, self._settings.stall_s / 2)):
                     await self._has_news.wait()
 
     async def _release_predecessor(self) -> None:
+        backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         while self._predecessor:
             try:
                 await remove_heartbeat(self._connection, self._keys, self._predecessor)
@@ -208,7 +216,7 @@ class Worker:
                 _log.info("%s left %d jobs behind", self._predecessor, released)
                 return
             except BusUnavailable:
-                await asyncio.sleep(_BACKOFF_S)
+                await backoff.wait()
 
     # Ends -----------------------------------------------------------------------------------------------------------
 
@@ -233,13 +241,13 @@ class Worker:
             if self._pulling is not None:
                 await asyncio.wait([self._pulling])
 
-        waiting = [self._in_background(finish()), self._in_background(self._leaving.wait())]
+        waiting = [self._tasks.spawn(finish(), "the drain"), self._tasks.spawn(self._leaving.wait(), "a second signal")]
         await asyncio.wait(waiting, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
         if num_leftovers := await dispatcher.requeue_all():
             _log.info("gave %d jobs back", num_leftovers)
 
     async def _leave(self) -> None:
-        await stop_tasks(list(self._background))
+        await self._tasks.close()
         with suppress(BusUnavailable, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
                 if self._exit_code != EXIT_STALLED:  # a hung step may still be at its jobs: their leases decide
@@ -248,18 +256,6 @@ class Worker:
         await self._server.close()
         await self._consumer.close()
         await self._connection.close()
-
-    def _in_background(self, duty: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        task = asyncio.create_task(duty)
-        self._background.add(task)
-        task.add_done_callback(self._on_done)
-        return task
-
-    def _on_done(self, task: "asyncio.Task[Any]") -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("the worker is broken, leaving", exc_info=error)
-            self._stop_with(EXIT_FAILED)
 
     # What the worker says of itself ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import pytest
 
 from service.core.settings import Settings
 from service.queue.scripts import read_scripts, use_scripts
+from tests.service.faults import TaskFaults
 from tests.service.queue.declared_keys import PRELUDE
 from tests.service.tree import ApiSide, WorkerProcess, api_side, quick_settings
 
@@ -45,3 +46,8 @@ def start_worker(settings: Settings, engine_log: Path) -> Iterator[Callable[...,
 async def api(settings: Settings) -> AsyncIterator[ApiSide]:
     async with api_side(settings) as side:
         yield side
+
+
+@pytest.fixture
+def task_faults(monkeypatch: pytest.MonkeyPatch) -> TaskFaults:
+    return TaskFaults(monkeypatch)

@@ -18,9 +18,11 @@ router = APIRouter(tags=["health"])
 _SERVER = "viscpm-service"
 
 
-@router.get("/health/live", summary="The process answers", **documented(None, plain=True))
-async def live() -> Response:
-    """200 while the process runs, whatever else is down."""
+@router.get("/health/live", summary="The process answers", **documented(None, plain=True, statuses=(503,)))
+async def live(request: Request) -> Response:
+    """200 while the process runs, whatever else is down; 503 where it has to be started again, and ends."""
+    if (failed := state_of(request).tasks.failed) is not None:
+        return Response(msgspec.json.encode({"status": "broken", "task": failed}), 503, media_type="application/json")
     return Response(b'{"status":"live"}', media_type="application/json")
 
 
@@ -40,9 +42,9 @@ async def v2() -> Response:
     )
 
 
-@router.get("/v2/health/live", summary="KServe: live", **documented(None, plain=True))
-async def v2_live() -> Response:
-    return Response()
+@router.get("/v2/health/live", summary="KServe: live", **documented(None, plain=True, statuses=(503,)))
+async def v2_live(request: Request) -> Response:
+    return Response(status_code=200 if state_of(request).tasks.failed is None else 503)
 
 
 @router.get("/v2/health/ready", summary="KServe: ready", **documented(None, plain=True, statuses=(503,)))

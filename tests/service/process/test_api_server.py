@@ -22,8 +22,12 @@ from fastapi import FastAPI
 from service.core.settings import Settings
 from service.process.api_server import bind, run_api, url_of
 
+class Tasks:
+    failed = None
+
 class State:
     is_draining = False
+    tasks = Tasks()
     def begin_drain(self):
         self.is_draining = True
 
@@ -42,6 +46,10 @@ async def slow(seconds: float) -> str:
     print("begun", flush=True)
     await asyncio.sleep(seconds)
     return "done"
+
+@app.get("/break")
+async def broken() -> None:
+    app.state.api.tasks.failed = "inbox"
 
 @app.get("/draining")
 async def draining() -> bool:
@@ -162,6 +170,16 @@ def test_the_drain_ends_with_its_time() -> None:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(6) == 0
         thread.join()
+
+
+@pytest.mark.own_process
+def test_a_process_whose_task_is_gone_for_good_ends_and_says_so() -> None:
+    with running(drain_s=60.0) as server:
+        thread, _ = server.ask_slowly(30.0)
+        httpx.get(f"{server.url}/break", trust_env=False)
+        assert server.process.wait(6) == 1, "for its supervisor to start another"
+        thread.join()
+        assert server.line() == "closed"
 
 
 @pytest.mark.own_process

@@ -33,6 +33,8 @@ class Listening:
         self.wanted: list[tuple[Job, int, str]] = []
         self.failed: list[tuple[str, list[str]]] = []
         self.load_error: BaseException | None = None
+        self.broken: list[BaseException] = []
+        self.raises: Exception | None = None  # what it answers the next events with
         self.admitted = 0
         self.capacity = -1
         self.threads: set[threading.Thread] = set()
@@ -55,6 +57,8 @@ class Listening:
 
     def on_events(self, events: list[TokenEvent], capacity: int, admitted: int) -> None:
         self._heard("events")
+        if self.raises is not None:
+            raise self.raises
         self.events += events
         self.capacity = capacity
         self.admitted += admitted
@@ -63,6 +67,10 @@ class Listening:
         self._heard("step_failed")
         self.failed.append((str(error), job_ids))
         self.capacity = capacity
+
+    def on_broken(self, error: BaseException) -> None:
+        self._heard("broken")
+        self.broken.append(error)
 
     def of(self, job_id: str) -> list[EngineEvent]:
         return [event for told_id, _, event in self.events if told_id == job_id]
@@ -75,6 +83,20 @@ class Engines(ScriptedEngine):
     """The scripted engine, with what can break outside of a step."""
 
     steps = 0
+    breaks_in = ""  # where, from the first admitted job on
+    cancel_s = 0.0
+
+    @property
+    def capacity(self) -> int:
+        if self.breaks_in == "capacity" and self.steps:
+            raise RuntimeError("in capacity")
+        return super().capacity
+
+    def cancel(self, job_id: str) -> None:
+        time.sleep(self.cancel_s)
+        if self.breaks_in == "cancel":
+            raise RuntimeError("in cancel")
+        super().cancel(job_id)
 
     def image_key(self, job: Job) -> str | None:
         assert isinstance(job, ChatJob)
@@ -86,6 +108,8 @@ class Engines(ScriptedEngine):
         assert isinstance(job, ChatJob)
         if job.question == "break":
             raise RuntimeError("cannot\ntake it")
+        if job.question == "exit":
+            raise SystemExit("in admit")
         super().admit(job)
 
     def step(self) -> list[tuple[str, EngineEvent]]:
@@ -220,3 +244,50 @@ async def test_a_long_step_shows_its_age_and_outlives_a_short_wait(listening: Li
     assert not thread.stop(0.01)
     await eventually(lambda: thread.step_age_s == 0)
     assert await asyncio.to_thread(thread.stop, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("breaks_in", "questions", "message"),
+    [
+        ("capacity", ["stream 1000"], "in capacity"),
+        ("cancel", ["stream 1000000"], "in cancel"),
+        ("cancel", ["raise"], "in cancel"),  # of the jobs of a failed step
+        ("", ["stream 1000000", "exit"], "in admit"),
+    ],
+)
+async def test_what_breaks_outside_of_a_step_is_told_and_ends_the_thread(
+    listening: Listening, start: Start, breaks_in: str, questions: list[str], message: str
+) -> None:
+    engine = create()
+    engine.breaks_in = breaks_in
+    thread = start(lambda: engine)
+    await eventually(lambda: listening.calls == ["loaded"])
+    assert not thread.has_ended
+    for job_id, question in zip("ab", questions, strict=False):
+        thread.admit(job(job_id, question), 1)
+    if questions == ["stream 1000000"]:
+        await eventually(lambda: listening.of("a"))
+        thread.cancel("a")
+    await eventually(lambda: listening.broken)
+    [error] = listening.broken
+    assert str(error) == message and listening.calls[-1] == "broken"
+    await eventually(lambda: thread.has_ended)
+
+
+async def test_a_listener_that_raises_is_told_of_it(listening: Listening, start: Start) -> None:
+    """The event loop would log it and go on, with jobs that nobody counts right."""
+    listening.raises = ValueError("a bug of the loop's side")
+    thread = start()
+    thread.admit(job("a", "echo yes"), 1)
+    await eventually(lambda: listening.broken)
+    assert listening.broken == [listening.raises]
+
+
+async def test_any_call_that_hangs_shows_its_age(listening: Listening, start: Start) -> None:
+    engine = create()
+    engine.cancel_s = 0.4
+    thread = start(lambda: engine)
+    await eventually(lambda: listening.calls == ["loaded"])
+    thread.cancel("unknown")
+    await eventually(lambda: thread.step_age_s > 0.1)
+    await eventually(lambda: thread.step_age_s == 0)

@@ -14,6 +14,7 @@ class Worker:
     """What the port tells of."""
 
     is_ready = False
+    is_live = True
     metrics = b"viscpm_jobs_in_hand 1.0\n"
 
 
@@ -24,7 +25,7 @@ def worker() -> Worker:
 
 @pytest.fixture
 async def server(worker: Worker) -> AsyncIterator[WorkerServer]:
-    made = WorkerServer(lambda: worker.metrics, lambda: worker.is_ready)
+    made = WorkerServer(lambda: worker.metrics, lambda: worker.is_ready, lambda: worker.is_live)
     await made.start("127.0.0.1", 0)
     yield made
     await made.close()
@@ -43,11 +44,13 @@ async def test_metrics_have_the_content_type_that_prometheus_wants(client: httpx
         assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
-async def test_readiness_follows_the_worker_and_liveness_does_not(client: httpx.AsyncClient, worker: Worker) -> None:
+async def test_readiness_and_liveness_follow_the_worker(client: httpx.AsyncClient, worker: Worker) -> None:
     assert (await client.get("/health/live")).status_code == 200
     assert (await client.get("/health/ready")).status_code == 503
     worker.is_ready = True
     assert (await client.get("/health/ready")).status_code == 200
+    worker.is_live = False
+    assert (await client.get("/health/live")).status_code == 503
 
 
 async def test_everything_else_says_what_there_is(client: httpx.AsyncClient) -> None:
