@@ -116,7 +116,7 @@ async def test_findings_are_kept_under_the_screens_that_found_them(
         newer = msgspec.structs.replace(described, fingerprint="newer")
         monkeypatch.setattr(side.registry, "model", lambda kind: newer)
         assert (await side.screens.image("preview", picture(RED))).is_blocked
-        [key] = await side.api.redis.keys("verdict:*")
+        [key] = await side.api.redis.hkeys("{viscpm}:verdict-cache")
         assert f"{rules.policy.version}-colours:".encode() in key
         await side.screens.image("preview", picture(RED))
         assert await side.metric("viscpm_verdict_cache_hits_total") == 0
