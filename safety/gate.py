@@ -26,10 +26,15 @@ class ScreenFailed(Exception):
         self.is_temporary = is_temporary
 
 
+class VerdictNotRecorded(ScreenOffline):
+    """An observer had to keep a verdict and could not, for now: the verdict does not count."""
+
+
 class Observer(Protocol):
     """Told of everything that is judged, for metrics and the audit log."""
 
-    def judged(self, job_id: str, verdict: Verdict) -> None: ...
+    async def judged(self, job_id: str, verdict: Verdict) -> None:
+        """Raises VerdictNotRecorded where nothing may pass that was not kept."""
 
     def failed(self, job_id: str, stage: Stage, error: Exception) -> None: ...
 
@@ -86,11 +91,13 @@ class Gate:
     async def _observed(self, job_id: str, stage: Stage, judging: Awaitable[Verdict]) -> Verdict:
         try:
             verdict = await judging
+            if self._observer is not None:
+                await self._observer.judged(job_id, verdict)
         except Exception as error:
             if self._observer is not None:
                 self._observer.failed(job_id, stage, error)
             message = f"the screen of the {stage} gave no verdict ({type(error).__name__})"
+            if isinstance(error, VerdictNotRecorded):
+                message = f"the verdict on the {stage} could not be recorded, and none counts that is not"
             raise ScreenFailed(message, is_temporary=isinstance(error, ScreenOffline)) from error
-        if self._observer is not None:
-            self._observer.judged(job_id, verdict)
         return verdict

@@ -54,6 +54,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("safety_decisions_total", "counter", "api", "Verdicts of the safety gate.", ("stage", "verdict")),
     Metric("safety_found_total", "counter", "api", "Categories found above their threshold.", ("stage", "category")),
     Metric("safety_failures_total", "counter", "api", "Contents without a verdict; none of them passed.", ("stage",)),
+    Metric("safety_audit_lost_total", "counter", "api", "Lines that could not be written to the audit file."),
     Metric("safety_latency_seconds", "histogram", "api", "One content's verdict.", ("stage",), _WAIT_S),
     Metric("verdict_cache_queries_total", "counter", "api", "Pictures' findings looked for."),
     Metric("verdict_cache_hits_total", "counter", "api", "Pictures' findings known, or already on their way."),

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     safety_queue_size: int = Field(256, ge=1, le=100_000)
     safety_deadline_s: float = Field(10.0, gt=0)  # for one verdict; then the answer is 503
     safety_audit_file: str = ""  # JSON lines; empty: none
+    safety_audit_required: bool = False  # a verdict that cannot be written there does not count
 
     # Admission and intake
     queue_size: int = Field(64, ge=1, le=100_000)  # slots of each model: queued and running jobs together
@@ -200,6 +201,8 @@ class Settings(BaseSettings):
                 f"VISCPM_LEASE_RENEW_S={self.lease_renew_s:g} must be at most half of VISCPM_LEASE_S={self.lease_s:g}, "
                 "or one lost renewal gives a healthy worker's jobs away"
             )
+        if self.safety_audit_required and not self.safety_audit_file:
+            raise ValueError("VISCPM_SAFETY_AUDIT_REQUIRED=true needs VISCPM_SAFETY_AUDIT_FILE, which is empty")
         if self.heartbeat_s * 2 > self.heartbeat_expiry_s:
             raise ValueError(
                 f"VISCPM_HEARTBEAT_S={self.heartbeat_s:g} must be at most half of "

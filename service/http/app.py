@@ -52,7 +52,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
     """
     api_metrics = Metrics("api")
     rules = Rules(settings) if screens is None and settings.safety == "on" else None
-    audit = Audit(api_metrics, settings.safety_audit_file)
+    audit = Audit(api_metrics, settings.safety_audit_file, settings.safety_audit_required)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -106,7 +106,7 @@ async def _start(
         stack.push_async_callback(connection.close)
         screens = WorkerScreens(screens, producer, VerdictCache(connection, settings), registry, settings, api_metrics)
         stack.push_async_callback(screens.close)
-    stack.callback(audit.close)
+    stack.push_async_callback(audit.close)
     gate = Gate(screens or OpenScreens(), audit)
     if gate.is_open:
         _log.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")

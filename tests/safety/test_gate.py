@@ -3,7 +3,7 @@
 import pytest
 
 from safety.contents import Inputs, Output
-from safety.gate import Gate, ScreenFailed
+from safety.gate import Gate, ScreenFailed, VerdictNotRecorded
 from safety.verdict import OpenScreens, Picture, ScreenOffline, Stage, Verdict
 
 
@@ -34,10 +34,13 @@ class WordScreens:
 
 
 class Observer:
-    def __init__(self) -> None:
+    def __init__(self, is_full: bool = False) -> None:
+        self.is_full = is_full
         self.told: list[tuple[str, str, str]] = []
 
-    def judged(self, job_id: str, verdict: Verdict) -> None:
+    async def judged(self, job_id: str, verdict: Verdict) -> None:
+        if self.is_full:
+            raise VerdictNotRecorded("disk full")
         self.told.append((job_id, verdict.stage, verdict.decision))
 
     def failed(self, job_id: str, stage: Stage, error: Exception) -> None:
@@ -113,6 +116,19 @@ async def test_everything_judged_is_told_with_its_job() -> None:
         ("modr-1", "input_image", "block"),
         ("modr-2", "question", "RuntimeError"),
     ]
+
+
+async def test_what_must_be_kept_and_cannot_be_does_not_pass() -> None:
+    observer = Observer(is_full=True)
+    gate = Gate(WordScreens(), observer)
+    for moderating in (
+        gate.moderate_inputs("job", Inputs([("question", "fine")])),
+        gate.moderate_output("job", Output(candidates=(b"good",))),
+    ):
+        with pytest.raises(ScreenFailed, match="^the verdict on the .* could not be recorded") as caught:
+            await moderating
+        assert caught.value.is_temporary
+    assert observer.told == [("job", "question", "VerdictNotRecorded"), ("job", "candidate", "VerdictNotRecorded")]
 
 
 async def test_an_open_gate_judges_nothing_for_those_who_ask() -> None:

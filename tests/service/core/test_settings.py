@@ -29,6 +29,10 @@ ROOT = Path(__file__).parents[3]
             {"HEARTBEAT_S": "9"},
             "VISCPM_HEARTBEAT_S=9 must be at most half of VISCPM_HEARTBEAT_EXPIRY_S=15",
         ),
+        (
+            {"SAFETY_AUDIT_REQUIRED": "true"},
+            "VISCPM_SAFETY_AUDIT_REQUIRED=true needs VISCPM_SAFETY_AUDIT_FILE, which is empty",
+        ),
         ({"LABEL_PRODUCER": 'a"b'}, 'VISCPM_LABEL_PRODUCER=a"b'),
         ({"PORT": "x", "QUEUE_SIZE": "0"}, "VISCPM_QUEUE_SIZE=0: Input should be greater than or equal to 1"),
     ],

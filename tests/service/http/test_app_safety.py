@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,7 @@ async def test_verdicts_are_in_answers_metrics_and_audit(guarded: Service, audit
 
     assert await guarded.metric('viscpm_safety_decisions_total{stage="input_image",verdict="block"}') == 1
     assert await guarded.metric('viscpm_safety_found_total{category="sexual",stage="input_image"}') == 1
+    await eventually(lambda: any(line["stage"] == "negative_prompt" for line in _lines(audit_file)))  # the last one
     lines = _lines(audit_file)
     by_stage = [(line["stage"], line["decision"]) for line in lines]
     assert ("input_image", "block") in by_stage and by_stage.count(("candidate", "pass")) == 2
@@ -134,6 +136,45 @@ async def _painted_without_screens(service: Service, worker: WorkerProcess) -> s
     await eventually(is_generated)
     await asyncio.sleep(1.0)  # two tries of the screen
     return job_ids[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux: /dev/full")
+async def test_a_required_audit_file_on_a_full_disk_lets_nothing_pass(
+    guarded_settings: Settings, start_safety: Callable[[], WorkerProcess], tmp_path: Path, worker_log: Path
+) -> None:
+    path = tmp_path / "linked.jsonl"
+    path.symlink_to("/dev/full")
+    changed = {"safety_audit_file": str(path), "safety_audit_required": True}
+    start_safety()
+    async with serving(guarded_settings.model_copy(update=changed)) as service:
+        await service.ready()
+        admitted = len(log_lines(worker_log, "admit"))
+        error = assert_error(await service.ask("echo fine"), 503, "safety_unavailable")
+        assert error["message"].startswith("the verdict on the question could not be recorded")
+        assert len(log_lines(worker_log, "admit")) == admitted
+
+        async def are_counted() -> bool:  # the line of the verdict, and the one that says that there is none
+            return await service.metric("viscpm_safety_audit_lost_total") == 2
+
+        await eventually(are_counted)
+        path.unlink()  # freed
+        assert (await service.ask("echo fine")).json()["answer"] == "fine"
+        assert [line["stage"] for line in _lines(path)] == ["question", "answer"]
+        # Full again while a picture is painted: it is kept until its verdict can be
+        painting = asyncio.create_task(service.client.post("/paint", json={"prompt": "paint 200"}))
+        await eventually(lambda: _is_running(service))
+        path.rename(tmp_path / "kept.jsonl")
+        path.symlink_to("/dev/full")
+        await asyncio.sleep(2)
+        assert not painting.done()
+        path.unlink()
+        assert (await painting).status_code == 200
+        assert [(line["stage"], line["decision"]) for line in _lines(path)][-1] == ("candidate", "pass")
+
+
+async def _is_running(service: Service) -> bool:
+    states = [await service.redis.hget(key, "state") async for key in service.redis.scan_iter("job:paint-*")]
+    return b"running" in states
 
 
 def _lines(audit_file: Path) -> list[dict[str, object]]:
