@@ -145,6 +145,25 @@ def _long_paint(tree: Tree) -> Iterator[socket.socket]:
     wait_for(lambda: tree.metric("viscpm_jobs_in_hand", model="paint") == 0, what="the cancelled paint to end")
 
 
+def test_a_worker_whose_engine_breaks_is_replaced(tmp_path: Path) -> None:
+    """FAULTS 41: outside of a step. It was ready and answered nothing; now its job is tried by three and given up."""
+    engine = {"VISCPM_CHAT_ENGINE": "tests.service.engines:create_breaking", "VISCPM_CHAT_CHECKPOINT": "capacity"}
+    running = Tree(tmp_path / "data", "--models", "chat", **engine, **FAST_LEASES)
+    try:
+        running.wait_ready()
+        (first,) = running.processes("worker chat")
+        broken = _chat(running, {"question": "echo break"})
+        assert (broken.status_code, broken.json()["error"]["code"]) == (500, "job_failed"), broken.text
+        assert not first.is_running()
+        wait_for(lambda: running.metric("viscpm_worker_restarts_total", model="chat") == 3, what="the restarts")
+        answer = wait_for(lambda: (got := _chat(running, {"question": "echo b"})).status_code == 200 and got)
+        assert answer.json()["answer"] == "b"
+        assert "the worker is broken (task engine), leaving" in running.log
+        assert "the chat worker 0 exited with 1; starting it again in 0 s" in running.log
+    finally:
+        running.stop()
+
+
 @pytest.fixture(scope="module")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     with EmbeddedServer(tmp_path_factory.mktemp("external")) as server:

@@ -47,8 +47,13 @@ class ScriptedEngine:
     """Runs every admitted job one step further in each step."""
 
     def __init__(self, config: EngineConfig, observe: Observe) -> None:
+        name, _, side_px = config.checkpoint.partition(":")  # a made-up checkpoint: its model's name and input size
         self.description = ModelDescription(
-            kind=config.kind, name="scripted", fingerprint="test", image_size_px=2, image_tokens=1
+            kind=config.kind,
+            name=name or "scripted",
+            fingerprint=f"test{name}",
+            image_size_px=int(side_px or 2),
+            image_tokens=1,
         )
         self._max_jobs = config.max_jobs
         self._observe = observe
@@ -151,9 +156,44 @@ class ScriptedEngine:
         yield [Generated(result=PaintResult(candidates=pictures, prompt_tokens=1, height_px=64, width_px=64))]
 
 
+class BreakingEngine(ScriptedEngine):
+    """Breaks for good where its checkpoint says, outside of a step, once a job says `break` (capacity: is done)."""
+
+    def __init__(self, config: EngineConfig, observe: Observe) -> None:
+        super().__init__(config, observe)
+        self._where = config.checkpoint
+        self._is_broken = False
+
+    @property
+    def capacity(self) -> int:
+        if self._is_broken and self._where == "capacity":
+            raise RuntimeError("no capacity")
+        return super().capacity
+
+    def image_key(self, job: Job) -> str | None:
+        self._is_broken = self._is_broken or "break" in job.question  # type: ignore[union-attr]
+        if self._is_broken and self._where == "image_key":
+            raise SystemExit("no key")  # not an Exception: no failure of one job
+        return super().image_key(job)
+
+    def admit(self, job: Job) -> None:
+        if self._is_broken and self._where == "admit":
+            raise KeyboardInterrupt
+        super().admit(job)
+
+    def cancel(self, job_id: str) -> None:
+        if self._is_broken and self._where == "cancel":
+            raise RuntimeError("cannot forget it")
+        super().cancel(job_id)
+
+
 def create_engine(config: EngineConfig, observe: Observe) -> Engine:
     write_log("load", str(config.kind))
     return ScriptedEngine(config, observe)
+
+
+def create_breaking(config: EngineConfig, observe: Observe) -> Engine:
+    return BreakingEngine(config, observe)
 
 
 def create_slowly(config: EngineConfig, observe: Observe) -> Engine:

@@ -7,52 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from models.jobs import ChatJob, Engine, EngineConfig, Job, Observe
+from models.jobs import ChatJob
 from service.core.settings import Settings
 from service.core.tasks import TASKS, TaskName, tasks_of
 from service.queue.consumer import Delivery, JobConsumer, PublishResult
 from service.worker.worker import EXIT_FAILED, Worker
-from tests.service.engines import ScriptedEngine
 from tests.service.faults import TaskFaults, restarts_of
 from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, quick_settings, scrape
 
 RESTARTED = [name for name in tasks_of("worker") if TASKS[name].on_error == "restart"]
 BREAKS = ("capacity", "cancel", "image_key", "admit")  # of the task `engine`
-
-
-class BreakingEngine(ScriptedEngine):
-    """Breaks for good where its checkpoint says, outside of a step, once a job says `break` (capacity: is done)."""
-
-    def __init__(self, config: EngineConfig, observe: Observe) -> None:
-        super().__init__(config, observe)
-        self._where = config.checkpoint
-        self._is_broken = False
-
-    @property
-    def capacity(self) -> int:
-        if self._is_broken and self._where == "capacity":
-            raise RuntimeError("no capacity")
-        return super().capacity
-
-    def image_key(self, job: Job) -> str | None:
-        self._is_broken = self._is_broken or "break" in job.question  # type: ignore[union-attr]
-        if self._is_broken and self._where == "image_key":
-            raise SystemExit("no key")  # not an Exception: no failure of one job
-        return super().image_key(job)
-
-    def admit(self, job: Job) -> None:
-        if self._is_broken and self._where == "admit":
-            raise KeyboardInterrupt
-        super().admit(job)
-
-    def cancel(self, job_id: str) -> None:
-        if self._is_broken and self._where == "cancel":
-            raise RuntimeError("cannot forget it")
-        super().cancel(job_id)
-
-
-def create_breaking(config: EngineConfig, observe: Observe) -> Engine:
-    return BreakingEngine(config, observe)
 
 
 StartHere = Callable[[], Awaitable[Worker]]
@@ -119,10 +83,10 @@ async def test_a_task_that_raises_is_started_again_and_jobs_are_answered(
 @pytest.mark.own_process
 @pytest.mark.parametrize("where", BREAKS)
 async def test_an_engine_that_breaks_outside_of_a_step_ends_its_process_and_others_go_on(
-    where: str, redis_url: str, api: ApiSide, start_worker: StartWorker
+    where: str, redis_url: str, api: ApiSide, start_worker: StartWorker, engine_log: Path
 ) -> None:
     """FAULTS 41: never a worker that says ready and answers nothing."""
-    factory = "tests.service.worker.test_worker_tasks:create_breaking"
+    factory = "tests.service.engines:create_breaking"
     patient = {"lease_s": 600.0, "lease_renew_s": 100.0, "max_deliveries": 2}  # no lease runs out here
     broken = start_worker(quick_settings(redis_url, chat_engine=factory, chat_checkpoint=where, **patient), step_s=0.01)
     await api.ready(broken)
@@ -131,7 +95,9 @@ async def test_an_engine_that_breaks_outside_of_a_step_ends_its_process_and_othe
     breaking = asyncio.create_task(api.request("echo break"))
     if where == "cancel":
         await breaking
-        await api.producer.cancel(await api.start("stream 100000"), "client_gone")
+        cancelled = await api.start("stream 100000")
+        await eventually(lambda: log_lines(engine_log, "step", cancelled))
+        await api.producer.cancel(cancelled, "client_gone")
     assert await broken.exit_code(10) == EXIT_FAILED
     said = broken.said()
     assert "the worker is broken (task engine), leaving" in said and "test_worker_tasks.py\", line" in said
