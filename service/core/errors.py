@@ -54,7 +54,19 @@ class BusUnavailable(Unavailable):
 
 
 class ModelUnavailable(Unavailable):
-    """No live worker serves the model."""
+    """The model cannot take the job now: it is not offered here, or is being replaced by another."""
+
+    code = "model_unavailable"
+
+
+class NoWorker(ModelUnavailable):
+    """No worker of the model is alive; a job in hand ends so once the last one is gone for VISCPM_NO_WORKER_S."""
+
+    code = "no_worker"
+
+
+class ModelLoading(ModelUnavailable):
+    """The workers of the model are alive and still loading it."""
 
     code = "model_loading"
 

@@ -133,6 +133,7 @@ class Settings(BaseSettings):
     stall_s: float = Field(30.0, gt=0)  # one engine step longer than this: the worker's leases are not renewed
     heartbeat_s: float = Field(2.0, gt=0)
     heartbeat_expiry_s: float = Field(15.0, gt=0)
+    no_worker_s: float = Field(30.0, gt=0)  # without any worker of its model for this long, a job in hand fails
     drain_s: float = Field(30.0, ge=0)
     sweep_s: float = Field(2.0, gt=0)
 

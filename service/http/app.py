@@ -33,6 +33,7 @@ from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.connection import RedisConnection, open_redis
 from service.queue.producer import JobProducer
+from service.queue.record import SweepCounts
 from service.queue.verdict_cache import VerdictCache
 
 _log = logging.getLogger(__name__)
@@ -112,7 +113,14 @@ async def _start(
         _log.warning("THE SAFETY GATE IS OPEN: nothing is screened, in or out (VISCPM_SAFETY=off)")
     finalizer = Finalizer(producer, gate, conversations_store, labels, tasks)
     stack.push_async_callback(finalizer.close)
-    sweeper = Sweeper(producer.sweep, finalizer.adopt_abandoned, conversations_store.make_room, settings.sweep_s, tasks)
+
+    async def sweep() -> SweepCounts:
+        counts = await producer.sweep()
+        for kind in registry.unserved():
+            counts.unserved += await producer.fail_unserved(kind)
+        return counts
+
+    sweeper = Sweeper(sweep, finalizer.adopt_abandoned, conversations_store.make_room, settings.sweep_s, tasks)
     sweeper.start()
     stack.push_async_callback(sweeper.close)
     queue = GatedQueue(producer, gate, finalizer)

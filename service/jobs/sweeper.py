@@ -16,7 +16,7 @@ class Sweeper:
     """Sweeps about every `sweep_s` seconds, with jitter so that processes take turns.
 
     Args:
-        sweep: ends what outlived its slot (JobProducer.sweep).
+        sweep: ends what outlived its slot, and what no worker is left for.
         adopt_abandoned: finalizes results whose process is gone (Finalizer.adopt_abandoned).
         make_room: drops conversations that expired or exceed their budget (Conversations.make_room).
         tasks: keeps the rounds.
@@ -58,11 +58,13 @@ class Sweeper:
         adopted = await self._adopt_abandoned()
         if dropped := await self._make_room():
             _log.info("dropped %d conversations, which expired or were used longest ago", dropped)
-        if counts.expired or counts.overdue or counts.lost or adopted:
+        if counts.expired or counts.overdue or counts.lost or counts.unserved or adopted:
             _log.info(
-                "swept: %d slots without a job, %d overdue jobs, %d lost jobs, %d abandoned results",
+                "swept: %d slots without a job, %d overdue jobs, %d lost jobs, %d jobs without a worker, "
+                "%d abandoned results",
                 counts.expired,
                 counts.overdue,
                 counts.lost,
+                counts.unserved,
                 adopted,
             )

@@ -6,8 +6,8 @@ import logging
 import msgspec
 import redis.asyncio
 
-from models.jobs import Kind, ModelDescription, VersionMismatch
-from service.core.errors import BusUnavailable, ModelUnavailable, ScreenUnavailable
+from models.jobs import Kind, Model, ModelDescription, VersionMismatch
+from service.core.errors import BusUnavailable, ModelLoading, ModelUnavailable, NoWorker, ScreenUnavailable
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor, stop_tasks
 from service.queue.connection import RedisConnection
@@ -37,7 +37,10 @@ class WorkerRegistry:
         self._served = settings.models
         self._refresh_s = min(1.0, settings.heartbeat_s / 2)
         self._workers: list[LiveWorker] = []
-        self._models: dict[Kind, ModelDescription] = {}
+        self._models: dict[Kind, ModelDescription] = {}  # of live workers
+        self._last_models: dict[Kind, ModelDescription] = {}  # of those and, where there are none, of the last ones
+        self._no_worker_s = settings.no_worker_s
+        self._heard_s: dict[Kind, float] = {}  # when a worker's last heartbeat came, by the event loop's clock
         self._refreshed = float("-inf")
         self._tasks = tasks or TaskSupervisor("api")
         self._task: asyncio.Task[None] | None = None
@@ -63,24 +66,38 @@ class WorkerRegistry:
         return self.is_fresh and any(worker.info.state == "ready" for worker in self.workers(kind))
 
     def model(self, kind: Kind) -> ModelDescription | None:
-        """What workers of this kind serve; what the last one served while all are loading."""
+        """What a live worker of this kind serves; of several models, which a rolling change of it has, the newest."""
         return self._models.get(kind)
 
-    def require(self, kind: Kind) -> ModelDescription:
-        """The model that a job of this kind will meet.
+    def unserved(self) -> list[Model]:
+        """Models of which no worker has been heard of for VISCPM_NO_WORKER_S; none while Redis is away."""
+        if not self.is_fresh:
+            return []
+        latest_s = asyncio.get_running_loop().time() - self._no_worker_s
+        return [model for model in self._served if not self.workers(model) and self._heard_s[model] <= latest_s]
 
-        Raises BusUnavailable when Redis is away, ModelUnavailable when no worker of this kind lives.
+    def require(self, kind: Kind) -> ModelDescription:
+        """The model that a job of this kind will meet; during a rolling change of it, one of those.
+
+        While all workers are loading it has the shape of what the last ones served, and no name: nobody serves that
+        model any more, and the answer will tell which one gave it.
+
+        Raises BusUnavailable when Redis is away, NoWorker when no worker of this kind lives, ModelLoading when all are
+        loading and none ever served a model, ModelUnavailable for a model that is not offered here.
         """
         if kind not in self._served:
             raise ModelUnavailable(f"{kind} is not served here (VISCPM_MODELS names {', '.join(self._served)})")
         if not self.workers(kind):
             if not self.is_fresh:
                 raise BusUnavailable("Redis does not answer")
-            raise ModelUnavailable(f"no {kind} worker is alive")
+            raise NoWorker(f"no {kind} worker is alive")
         model = self._models.get(kind)
-        if model is None:
-            raise ModelUnavailable(f"the {kind} model is being loaded")
-        return model
+        if model is not None:
+            return model
+        last = self._last_models.get(kind)
+        if last is None:
+            raise ModelLoading(f"the {kind} model is being loaded")
+        return msgspec.structs.replace(last, name="", fingerprint="")
 
     @property
     def screens_are_gone(self) -> bool:
@@ -119,13 +136,12 @@ class WorkerRegistry:
     async def _refresh(self) -> None:
         try:
             workers = await live_workers(self._connection, self._keys)
-            models = {worker.info.kind: worker.info.model for worker in workers if worker.info.model is not None}
+            models = _served_by(workers)
             for kind in self._kinds:
-                model = (
-                    models.get(kind) or self._models.get(kind) or await last_model(self._connection, self._keys, kind)
-                )
-                if model is not None:
-                    self._models[kind] = model
+                last = models.get(kind) or self._last_models.get(kind)
+                last = last or await last_model(self._connection, self._keys, kind)
+                if last is not None:
+                    self._last_models[kind] = last
         except BusUnavailable as error:
             if self.is_fresh:
                 _log.warning("heartbeats cannot be read: %s", error.message)
@@ -134,5 +150,20 @@ class WorkerRegistry:
         except (msgspec.DecodeError, VersionMismatch) as error:
             _log.error("a heartbeat cannot be read: %s", error)
             return
-        self._workers = workers
-        self._refreshed = asyncio.get_running_loop().time()
+        now_s = asyncio.get_running_loop().time()
+        if not self.is_fresh:  # nobody could be heard while Redis was away: workers get their time again
+            self._heard_s = dict.fromkeys(self._kinds, now_s)
+        for worker in workers:
+            kind = worker.info.kind
+            self._heard_s[kind] = max(self._heard_s.get(kind, 0.0), now_s - worker.age_s)
+        self._workers, self._models = workers, models
+        self._refreshed = now_s
+
+
+def _served_by(workers: list[LiveWorker]) -> dict[Kind, ModelDescription]:
+    """The model of each kind: a ready worker's before others', then that of the worker which started last."""
+    models: dict[Kind, ModelDescription] = {}
+    for worker in sorted(workers, key=lambda one: (one.info.state == "ready", one.info.started_s, one.info.worker_id)):
+        if worker.info.model is not None:
+            models[worker.info.kind] = worker.info.model
+    return models

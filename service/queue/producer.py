@@ -16,7 +16,7 @@ import redis.asyncio
 
 from models.jobs import ChatJob, Job, Kind, PaintJob, encode
 from service.core.backoff import Backoff
-from service.core.errors import BusUnavailable, JobFailed, QueueFull
+from service.core.errors import BusUnavailable, JobFailed, JobLost, NoWorker, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor, stop_tasks
@@ -223,6 +223,18 @@ class JobProducer:
                 counts.overdue += 1
                 self._count_cancelled(kind, before)
         return counts
+
+    async def fail_unserved(self, kind: Kind) -> int:
+        """End jobs of a model that no worker is left for, whoever queued them; how many. Reserved ones are let be."""
+        job_ids = [job_id.decode() for job_id in await self._connection.send("ZRANGE", self.keys.slots(kind), 0, -1)]
+        states = await asyncio.gather(*(self._connection.send("HGET", self.keys.job(one), "state") for one in job_ids))
+        unserved = [one for one, state in zip(job_ids, states, strict=True) if state in (b"queued", b"running")]
+        ended = 0
+        for job_id in unserved[:_SWEEP_LIMIT]:
+            message = f"job {job_id}: no {kind} worker is alive any more, ask again"
+            with suppress(JobLost):
+                ended += await self.finish(job_id, Ending("failed", NoWorker.code, message))
+        return ended
 
     async def depth(self, kind: Kind) -> int:
         """Slots taken: reserved, queued, running and unscreened jobs of one model."""

@@ -87,11 +87,15 @@ class ResultClaim(msgspec.Struct, frozen=True):
 
 
 class SweepCounts(msgspec.Struct):
-    """What one sweep ended: slots whose job never came, jobs past their deadline, slots without a record."""
+    """What one sweep ended: slots whose job never came, jobs past their deadline, slots without a record.
+
+    And jobs whose model has no worker left.
+    """
 
     expired: int = 0
     overdue: int = 0
     lost: int = 0
+    unserved: int = 0
 
 
 def error_ending(code: str, message: str) -> Ending:

@@ -81,9 +81,12 @@ async def test_a_round_is_told_where_it_ended_something(caplog: pytest.LogCaptur
     idle = Rounds()
     await Sweeper(idle.sweep, idle.adopt, idle.make_room, 1.0).sweep_once()
     assert caplog.text == ""
-    busy = Rounds(SweepCounts(expired=1, overdue=2, lost=3), adopted=4)
+    busy = Rounds(SweepCounts(expired=1, overdue=2, lost=3, unserved=5), adopted=4)
     await Sweeper(busy.sweep, busy.adopt, busy.make_room, 1.0).sweep_once()
-    assert "swept: 1 slots without a job, 2 overdue jobs, 3 lost jobs, 4 abandoned results" in caplog.text
+    assert (
+        "swept: 1 slots without a job, 2 overdue jobs, 3 lost jobs, 5 jobs without a worker, 4 abandoned results"
+        in caplog.text
+    )
     assert "dropped 5 conversations" in caplog.text
 
 

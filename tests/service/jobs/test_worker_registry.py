@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from models.jobs import Kind, ModelDescription
-from service.core.errors import BusUnavailable, ModelUnavailable, ScreenUnavailable
+from service.core.errors import BusUnavailable, ModelLoading, ModelUnavailable, NoWorker, ScreenUnavailable
 from service.core.settings import Settings
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
@@ -25,12 +25,17 @@ class Beats:
         self._connection = connection
 
     async def send(
-        self, worker_id: str, kind: Kind = "chat", state: WorkerState = "ready", name: str = "m", expiry_s: float = 30.0
+        self,
+        worker_id: str,
+        kind: Kind = "chat",
+        state: WorkerState = "ready",
+        name: str = "m",
+        expiry_s: float = 30.0,
+        started_s: float = 0.0,
     ) -> None:
-        model = ModelDescription(kind=kind, name=name, fingerprint="f") if name else None
-        await send_heartbeat(
-            self._connection, Keys("viscpm"), WorkerInfo(worker_id, kind, state, "host", 1, 0.0, model), expiry_s
-        )
+        model = ModelDescription(kind=kind, name=name, fingerprint=f"f-{name}", image_size_px=224) if name else None
+        info = WorkerInfo(worker_id, kind, state, "host", 1, started_s, model)
+        await send_heartbeat(self._connection, Keys("viscpm"), info, expiry_s)
 
     async def remove(self, worker_id: str) -> None:
         await remove_heartbeat(self._connection, Keys("viscpm"), worker_id)
@@ -57,13 +62,15 @@ def settings(redis_url: str) -> Settings:
 
 
 async def test_a_model_is_absent_then_loading_then_served(registry: WorkerRegistry, beats: Beats) -> None:
-    with pytest.raises(ModelUnavailable, match="^no chat worker is alive"):
+    with pytest.raises(NoWorker, match="^no chat worker is alive") as absent:
         registry.require("chat")
+    assert absent.value.code == "no_worker"
     await beats.send("w1", state="loading", name="")
     await eventually(lambda: registry.workers("chat"))
     assert not registry.is_ready("chat") and registry.model("chat") is None
-    with pytest.raises(ModelUnavailable, match="^the chat model is being loaded"):
+    with pytest.raises(ModelLoading, match="^the chat model is being loaded") as loading:
         registry.require("chat")
+    assert loading.value.code == "model_loading"
     await beats.send("w1")
     await eventually(lambda: registry.is_ready("chat"))
     assert registry.require("chat").name == "m"
@@ -72,31 +79,92 @@ async def test_a_model_is_absent_then_loading_then_served(registry: WorkerRegist
     assert registry.require("chat").name == "m", "a stalled worker's jobs are others' soon: they may be queued"
 
 
-async def test_the_last_model_is_known_while_its_successor_loads(
+async def test_the_last_models_shape_is_known_while_its_successor_loads_and_its_name_is_not_told(
     registry: WorkerRegistry, beats: Beats, client: "redis.asyncio.Redis"
 ) -> None:
     await beats.send("w1", name="first")
     await eventually(lambda: registry.is_ready("chat"))
     await beats.remove("w1")
     await eventually(lambda: not registry.workers())
-    with pytest.raises(ModelUnavailable, match="^no chat worker is alive"):
+    with pytest.raises(NoWorker, match="^no chat worker is alive"):
         registry.require("chat")
     await client.delete("{viscpm}:model:chat")  # a server that came back empty
     await beats.send("w2", state="loading", name="")
     await eventually(lambda: registry.workers("chat"))
-    assert registry.require("chat").name == "first"
+    expected = registry.require("chat")
+    assert (expected.name, expected.fingerprint, expected.image_size_px) == ("", "", 224)
+    assert registry.model("chat") is None, "nobody serves it any more"
 
 
-async def test_a_process_that_starts_later_knows_the_last_model_too(
+async def test_a_process_that_starts_later_knows_the_last_models_shape_too(
     client: "redis.asyncio.Redis", settings: Settings, beats: Beats
 ) -> None:
     await beats.send("w1", name="first")
     await beats.remove("w1")
     late = WorkerRegistry(client, settings)
     await late.start()
-    model = late.model("chat")
-    assert model is not None and model.name == "first" and late.workers() == []
+    assert late.model("chat") is None and late.workers() == []
+    await beats.send("w2", state="loading", name="")
+    await eventually(lambda: late.workers("chat"))
+    assert (late.require("chat").name, late.require("chat").image_size_px) == ("", 224)
     await late.close()
+
+
+async def test_of_two_models_in_a_rolling_change_the_newest_ready_one_is_expected(
+    registry: WorkerRegistry, beats: Beats
+) -> None:
+    def name() -> str:
+        return registry.require("chat").name
+
+    await beats.send("z-old", name="old", started_s=10)
+    await eventually(lambda: registry.workers() and name() == "old")
+    await beats.send("a-new", state="loading", name="", started_s=20)
+    await eventually(lambda: len(registry.workers()) == 2)
+    assert name() == "old"
+    await beats.send("a-new", name="new", started_s=20)
+    await eventually(lambda: name() == "new")
+    await beats.send("a-new", state="draining", name="new", started_s=20)  # it failed, and the change is taken back
+    await eventually(lambda: name() == "old")
+    await beats.remove("z-old")
+    await eventually(lambda: name() == "new")
+    await beats.remove("a-new")
+    await eventually(lambda: registry.workers() == [])
+    assert registry.model("chat") is None
+
+
+async def test_a_model_is_unserved_some_time_after_its_last_heartbeat(
+    client: "redis.asyncio.Redis", settings: Settings, beats: Beats
+) -> None:
+    registry = WorkerRegistry(client, settings.model_copy(update={"no_worker_s": 0.6, "heartbeat_s": 0.1}))
+    await registry.start()
+    time_s = asyncio.get_running_loop().time
+    started_s = time_s()
+    assert registry.unserved() == [], "nobody had time to be heard yet"
+    await eventually(lambda: registry.unserved() == ["chat"], 3.0)
+    assert time_s() - started_s >= 0.6
+    await beats.send("w1", state="loading", name="", expiry_s=0.3)
+    beat_s = time_s()
+    await eventually(lambda: registry.workers("chat"))
+    assert registry.unserved() == [], "one that loads will serve"
+    await eventually(lambda: registry.unserved() == ["chat"], 3.0)
+    assert 0.55 <= time_s() - beat_s < 2.0, "counted from its last heartbeat, not from when that expired"
+    await registry.close()
+
+
+async def test_nobody_is_unserved_for_not_being_heard_while_redis_was_away(own_server: EmbeddedServer) -> None:
+    settings = quick_settings(own_server.url, models=("chat",), no_worker_s=1.0)
+    async with open_redis(own_server.url) as client:
+        registry = WorkerRegistry(client, settings)
+        await registry.start()
+        own_server.stop()
+        await eventually(lambda: not registry.is_fresh, 5.0)
+        await asyncio.sleep(1.2)
+        assert registry.unserved() == []
+        own_server.start()
+        await eventually(lambda: registry.is_fresh, 5.0)
+        assert registry.unserved() == [], "workers get their time to come back as well"
+        await eventually(lambda: registry.unserved() == ["chat"], 3.0)
+        await registry.close()
 
 
 async def test_a_heartbeat_that_stops_is_forgotten(registry: WorkerRegistry, beats: Beats) -> None:

@@ -20,7 +20,7 @@ async def test_without_workers_nothing_is_ready_and_jobs_are_refused(own_server:
         assert response.status_code == 503 and response.json()["down"] == ["chat", "paint"]
         assert response.json()["models"]["chat"]["state"] == "absent"
         refused = await service.ask("echo x")
-        assert_error(refused, 503, "model_loading")
+        assert_error(refused, 503, "no_worker")
         assert int(refused.headers["retry-after"]) >= 1
         assert (await service.client.get("/v2/health/ready")).status_code == 503
         assert (await service.client.get("/health/live")).status_code == 200
