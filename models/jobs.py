@@ -174,9 +174,15 @@ class SafetyResult(Message, frozen=True, tag="safety_result"):
 
 
 class Generated(Message, frozen=True, tag="generated"):
-    """The worker's last event: an unscreened result."""
+    """The worker's last event: an unscreened result.
+
+    Its worker adds the model that gave it: while a model is being changed, the request may have expected another.
+    """
 
     result: ChatResult | PaintResult | SafetyResult
+    model: str = ""
+    fingerprint: str = ""
+    untrained: bool = False
 
 
 class Failed(Message, frozen=True, tag="failed"):

@@ -23,7 +23,16 @@ from service.image_output.ai_labels import AILabels
 from service.jobs.answer_builder import chat_answer, moderation, paint_answer
 from service.jobs.answers import CONTENT_FILTER, Answer, Outcome, encode_answer, encode_verdicts, outcome_of
 from service.jobs.conversations import Conversations, StoredTurn
-from service.jobs.intents import ChatIntent, Intent, PaintIntent, SafetyIntent, decode_intent, moderation_of, output_of
+from service.jobs.intents import (
+    ChatIntent,
+    Intent,
+    PaintIntent,
+    SafetyIntent,
+    decode_intent,
+    moderation_of,
+    output_of,
+    with_model,
+)
 from service.queue.producer import JobProducer
 from service.queue.record import Ending, TurnAppend, error_ending
 
@@ -140,6 +149,7 @@ class Finalizer:
     async def _run(
         self, job_id: str, intent: Intent, generated: Generated, deadline_s: float | None, sent: str
     ) -> Outcome | None:
+        intent = with_model(intent, generated)
         if isinstance(intent, SafetyIntent):  # of a screening that nobody waits for any more
             return await self._end(job_id, Ending("done"), None)
         result = generated.result

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from models.jobs import ChatJob, ChatResult, Job, PaintJob, PaintResult
+from models.jobs import ChatJob, ChatResult, Generated, Job, PaintJob, PaintResult
 from safety.contents import Inputs, Output
 from safety.text.language import Language
 from safety.verdict import Picture, Stage, Verdict
@@ -55,6 +55,19 @@ class SafetyIntent(msgspec.Struct, frozen=True, tag="safety"):
 
 
 Intent = ChatIntent | PaintIntent | SafetyIntent
+
+
+def with_model(intent: Intent, generated: Generated) -> Intent:
+    """The intent with the model that gave the result, which need not be the one that the request expected."""
+    if isinstance(intent, SafetyIntent) or not generated.model:
+        return intent
+    name, fingerprint, untrained = generated.model, generated.fingerprint, generated.untrained
+    if isinstance(intent, PaintIntent):
+        return msgspec.structs.replace(intent, model=name, fingerprint=fingerprint, untrained=untrained)
+    begun = intent.begun
+    if begun is not None:
+        begun = msgspec.structs.replace(begun, model=name, fingerprint=fingerprint)
+    return msgspec.structs.replace(intent, model=name, untrained=untrained, begun=begun)
 
 
 def decode_intent(data: bytes) -> Intent:

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from models.jobs import ChatJob, Event, Failed, Generated, ImageEmbeddingsComputed, Job
+from models.jobs import ChatJob, Event, Failed, Generated, ImageEmbeddingsComputed, Job, ModelDescription
 from service.core.backoff import Backoff
-from service.core.errors import BusUnavailable, ConversationNotFound
+from service.core.errors import BusUnavailable, ConversationNotFound, ModelUnavailable
 from service.queue.consumer import Delivery, JobConsumer
 from service.queue.vision_cache import VisionCache
 from service.worker.engine_thread import EngineThread, TokenEvent, one_line
@@ -33,7 +33,7 @@ class Dispatcher:
     Args:
         spawn: runs a short coroutine, of one job, beside the others.
         capacity: how many jobs the engine takes before it has any.
-        image_embeddings_bytes: of one picture, as the engine describes itself; 0: any.
+        model: as the engine describes itself.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Dispatcher:
         vision_cache: VisionCache,
         spawn: Spawn,
         capacity: int,
-        image_embeddings_bytes: int = 0,
+        model: ModelDescription,
     ) -> None:
         self._consumer = consumer
         self._thread = thread
         self._vision_cache = vision_cache
         self._spawn = spawn
-        self._image_embeddings_bytes = image_embeddings_bytes
+        self._model = model
         self.capacity = capacity  # as the engine last said
         self._admitting = 0  # handed to the engine, which has not answered yet
         self._in_hand: dict[str, Delivery] = {}  # until their last event is published
@@ -80,7 +80,7 @@ class Dispatcher:
                 continue
             if isinstance(event, Generated | Failed):
                 self._in_engine.discard(job_id)
-            self._put_in_line(delivery, event)
+            self._put_in_line(delivery, self._named(event) if isinstance(event, Generated) else event)
         self._has_unpublished.set()
         self._changed.set()
 
@@ -151,11 +151,32 @@ class Dispatcher:
     def _start(self, delivery: Delivery) -> None:
         self._in_hand[delivery.job_id] = delivery
         self._job_log.begin(delivery.job, delivery.number)
+        if delivery.claim is not None:
+            delivery.claim.add_done_callback(lambda claim: self._on_claim(delivery, claim))
+        if (misfit := self._misfit(delivery.job)) is not None:
+            self._put_in_line(delivery, misfit)
+            self._has_unpublished.set()
+            return
         self._in_engine.add(delivery.job_id)
         self._admitting += 1
         self._thread.admit(delivery.job, delivery.token)
-        if delivery.claim is not None:
-            delivery.claim.add_done_callback(lambda claim: self._on_claim(delivery, claim))
+
+    def _misfit(self, job: Job) -> Failed | None:
+        """Why this model cannot take a job that was made for another, while the one replaces the other."""
+        size_px = self._model.image_size_px
+        if not isinstance(job, ChatJob) or not size_px or job.image_size_px in (0, size_px):
+            return None
+        message = (
+            f"job {job.job_id}: its picture was made for a model of {job.image_size_px} px, and the worker that took "
+            f"it serves one of {size_px} px: the model is being changed, ask again"
+        )
+        return Failed(code=ModelUnavailable.code, message=message)
+
+    def _named(self, generated: Generated) -> Generated:
+        model = self._model
+        return msgspec.structs.replace(
+            generated, model=model.name, fingerprint=model.fingerprint, untrained=model.untrained
+        )
 
     def _on_claim(self, delivery: Delivery, claim: "asyncio.Future[Any]") -> None:
         if not self._consumer.is_claimed(claim):
@@ -234,7 +255,7 @@ class Dispatcher:
         data = b""
         with suppress(BusUnavailable):  # then they are computed
             data = await self._vision_cache.get(key)
-        if data and len(data) == (self._image_embeddings_bytes or len(data)):
+        if data and len(data) == (self._model.image_embeddings_bytes or len(data)):
             return msgspec.structs.replace(job, image_embeddings=data)
         return msgspec.structs.replace(job, pixels=job.pixels or await self._consumer.pixels(job))
 

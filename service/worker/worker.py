@@ -138,7 +138,7 @@ class Worker:
             vision_cache,
             self._tasks.spawn,
             engine.capacity,
-            engine.description.image_embeddings_bytes,
+            engine.description,
         )
         self._device = Device(engine.description.device)
         self._metrics.set("model_load_seconds", load_s, model=self._kind)

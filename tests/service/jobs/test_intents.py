@@ -17,6 +17,7 @@ from service.jobs.intents import (
     inputs_of,
     moderation_of,
     output_of,
+    with_model,
 )
 from tests.service.jobs.rig import answered, chat_intent, paint_intent, painted
 
@@ -76,3 +77,21 @@ def test_a_pictures_origin_is_its_requests() -> None:
     origin = intent.origin("paint-1")
     assert (origin.job_id, origin.created, origin.model) == ("paint-1", 5, "m")
     assert origin[3:] == ("f", "req-1", "en")
+
+
+@pytest.mark.parametrize("expected", ["", "old"])
+def test_the_model_that_gave_the_result_replaces_the_expected_one(expected: str) -> None:
+    generated = msgspec.structs.replace(answered("yes"), model="new", fingerprint="f-new", untrained=True)
+    begun = ConversationMeta(1, expected, expected, "ab", 224)
+    chat = with_model(ChatIntent("t", 1, expected, "conv-1", "q", 7, begun), generated)
+    assert chat == ChatIntent("t", 1, "new", "conv-1", "q", 7, ConversationMeta(1, "new", "f-new", "ab", 224), True)
+    later = with_model(ChatIntent("t", 1, expected, "conv-1", "q", 7), generated)
+    assert isinstance(later, ChatIntent) and (later.model, later.begun) == ("new", None)
+    paint = with_model(PaintIntent("t", 1, expected, 1, "png", 80, 7, fingerprint=expected), generated)
+    assert paint == PaintIntent("t", 1, "new", 1, "png", 80, 7, True, "f-new")
+
+
+def test_a_result_without_a_name_leaves_the_intent_alone() -> None:
+    """Of a worker of the version before, in a rolling change of the service itself."""
+    assert with_model(chat_intent(), answered("yes")) == chat_intent()
+    assert with_model(SafetyIntent(), msgspec.structs.replace(answered("yes"), model="m")) == SafetyIntent()
