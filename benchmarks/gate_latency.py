@@ -76,40 +76,40 @@ async def times_ms(judge: Callable[[_T], Awaitable[Verdict]], contents: Sequence
 
 
 async def measure(rules: Rules, settings: Settings, num_pictures: int) -> dict[str, list[float]]:
-    async with open_redis(settings.redis_url) as redis:
-        metrics = Metrics("api")
-        producer, registry, connection = (
-            JobProducer(redis, settings, "benchmark", metrics),
-            WorkerRegistry(redis, settings),
-            RedisConnection(redis),
-        )
-        await producer.start()
-        await registry.start()
-        screens = WorkerScreens(rules, producer, VerdictCache(connection, settings), registry, settings, metrics)
-        deadline_s = time.monotonic() + _START_S
-        while not registry.is_ready("safety"):
-            if time.monotonic() > deadline_s:
-                raise SystemExit("the safety worker did not start")
-            await asyncio.sleep(0.1)
-        chance = random.Random(_SEED)
-        pictures = [rgb(224, chance) for _ in range(num_pictures)]
-        painted = [png(512, chance) for _ in range(num_pictures)]
-        texts = [one.text for path in sorted(LABELLED_DIR.glob("*.jsonl")) for one in read_labelled(path)]
-        await times_ms(lambda one: screens.image("input_image", one), [rgb(224, chance) for _ in range(3)])
-        await times_ms(lambda one: screens.text("question", one), texts[:20])
-        open_gate = OpenScreens()
-        measured = {
-            "picture, first seen": await times_ms(lambda one: screens.image("input_image", one), pictures),
-            "picture, seen before": await times_ms(lambda one: screens.image("input_image", one), pictures),
-            "candidate, first seen": await times_ms(lambda one: screens.image("candidate", one), painted),
-            "candidate, seen before": await times_ms(lambda one: screens.image("candidate", one), painted),
-            "text": await times_ms(lambda one: screens.text("question", one), texts),
-            "open gate": await times_ms(lambda one: open_gate.text("question", one), texts),
-        }
-        await screens.close()
-        await registry.close()
-        await producer.close()
-        await connection.close()
+    redis = open_redis(settings)
+    metrics = Metrics("api")
+    producer, registry, connection = (
+        JobProducer(redis, settings, "benchmark", metrics),
+        WorkerRegistry(redis, settings),
+        RedisConnection(redis),
+    )
+    await producer.start()
+    await registry.start()
+    screens = WorkerScreens(rules, producer, VerdictCache(connection, settings), registry, settings, metrics)
+    deadline_s = time.monotonic() + _START_S
+    while not registry.is_ready("safety"):
+        if time.monotonic() > deadline_s:
+            raise SystemExit("the safety worker did not start")
+        await asyncio.sleep(0.1)
+    chance = random.Random(_SEED)
+    pictures = [rgb(224, chance) for _ in range(num_pictures)]
+    painted = [png(512, chance) for _ in range(num_pictures)]
+    texts = [one.text for path in sorted(LABELLED_DIR.glob("*.jsonl")) for one in read_labelled(path)]
+    await times_ms(lambda one: screens.image("input_image", one), [rgb(224, chance) for _ in range(3)])
+    await times_ms(lambda one: screens.text("question", one), texts[:20])
+    open_gate = OpenScreens()
+    measured = {
+        "picture, first seen": await times_ms(lambda one: screens.image("input_image", one), pictures),
+        "picture, seen before": await times_ms(lambda one: screens.image("input_image", one), pictures),
+        "candidate, first seen": await times_ms(lambda one: screens.image("candidate", one), painted),
+        "candidate, seen before": await times_ms(lambda one: screens.image("candidate", one), painted),
+        "text": await times_ms(lambda one: screens.text("question", one), texts),
+        "open gate": await times_ms(lambda one: open_gate.text("question", one), texts),
+    }
+    await screens.close()
+    await registry.close()
+    await producer.close()
+    await connection.close()
     return measured
 
 

@@ -10,8 +10,9 @@ import pytest
 import redis
 import redis.asyncio
 
+from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
-from service.queue.connection import open_redis
+from service.queue.connection import RedisServers, open_redis
 from tests.debian import absent
 
 # Beginnings of the reasons for which a test may be skipped: what no package brings. What Debian's packages bring is
@@ -80,5 +81,12 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator["redis.asyncio.Redis"]:
-    async with open_redis(redis_url) as connected:
+    """To look at what is stored."""
+    async with redis.asyncio.Redis.from_url(redis_url, protocol=3) as connected:
         yield connected
+
+
+@pytest.fixture
+def servers(redis_url: str) -> RedisServers:
+    """As the service finds them."""
+    return open_redis(Settings(redis_url=redis_url))

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.jobs import Kind, Model
 from service.core.logs import LogFormat
+from service.core.redis_url import parse_redis_url
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
@@ -39,6 +40,7 @@ _NO_SETTINGS = (
 )
 # Not ours: tests' (TEST_…), and what Kubernetes tells of a service named viscpm
 _OTHERS = re.compile(r"TEST_.*|(.+_)?SERVICE_(HOST|PORT)(_.*)?|(.+_)?PORT_\d+_(TCP|UDP)(_.*)?")
+_SECRET = ("redis_url",)  # may hold a password: errors do not show it
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
 
 
@@ -49,10 +51,13 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """What every role reads. Names are the variables' without VISCPM_; units end the name."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # Where things are
-    redis_url: str = ""  # empty: `viscpm serve` starts an embedded server
+    redis_url: str = Field("", repr=False)  # empty: `viscpm serve` starts an embedded server
+    redis_ca_file: str = ""  # PEM files of TLS; empty: the system's authorities
+    redis_cert_file: str = ""  # what the server is shown of this client
+    redis_key_file: str = ""  # empty: the key is in the same file
     redis_prefix: str = Field("viscpm", pattern=r"^[A-Za-z0-9_.:-]{1,64}$")  # begins every key
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
@@ -169,6 +174,20 @@ class Settings(BaseSettings):
             return value
         return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str) -> str:
+        if url:
+            parse_redis_url(url)
+        return url
+
+    @field_validator("redis_ca_file", "redis_cert_file", "redis_key_file")
+    @classmethod
+    def _check_file(cls, name: str) -> str:
+        if name and not Path(name).is_file():
+            raise ValueError("there is no such file")
+        return name
+
     @field_validator("fetch_allowed_hosts", "fetch_denied_hosts")
     @classmethod
     def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -197,6 +216,7 @@ class Settings(BaseSettings):
     def _cross_check(self) -> Self:
         if not self.models:
             raise ValueError("VISCPM_MODELS is empty: it must name chat, paint or both")
+        self._check_tls_files()
         if self.lease_renew_s * 2 > self.lease_s:
             raise ValueError(
                 f"VISCPM_LEASE_RENEW_S={self.lease_renew_s:g} must be at most half of VISCPM_LEASE_S={self.lease_s:g}, "
@@ -210,6 +230,14 @@ class Settings(BaseSettings):
                 f"VISCPM_HEARTBEAT_EXPIRY_S={self.heartbeat_expiry_s:g}"
             )
         return self
+
+    def _check_tls_files(self) -> None:
+        files = ("redis_ca_file", "redis_cert_file", "redis_key_file")
+        given = [f"VISCPM_{name.upper()}" for name in files if getattr(self, name)]
+        if given and not (self.redis_url and parse_redis_url(self.redis_url).has_tls):
+            raise ValueError(f"{given[0]} is of no use: VISCPM_REDIS_URL does not begin with rediss")
+        if self.redis_key_file and not self.redis_cert_file:
+            raise ValueError("VISCPM_REDIS_KEY_FILE is set and VISCPM_REDIS_CERT_FILE is not: both are needed")
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -262,4 +290,4 @@ def _describe(location: tuple[int | str, ...], message: str, value: object) -> s
         return message
     name = str(location[0])
     variable = name if name.isupper() else f"VISCPM_{name.upper()}"
-    return f"{variable}={value}: {message}"
+    return f"{variable} {message}" if name in _SECRET else f"{variable}={value}: {message}"

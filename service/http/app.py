@@ -87,8 +87,7 @@ async def _start(
 ) -> ApiState:
     """Everything that runs beside the requests; closed in the reverse order by `stack`."""
     tasks = TaskSupervisor("api", api_metrics)
-    redis = open_redis(settings.redis_url)
-    stack.push_async_callback(redis.aclose)
+    redis = open_redis(settings)
     images = ImageIntake(settings, api_metrics)
     stack.callback(images.close)
     labels = AILabels(settings, f"VisCPM service {VERSION}")

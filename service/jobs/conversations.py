@@ -11,13 +11,12 @@ import time
 from typing import Any
 
 import msgspec
-import redis.asyncio
 
 from models.jobs import Turn
 from service.core.errors import ConversationBusy, ConversationExpired, ConversationNotFound
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, RedisServers
 from service.queue.keys import Keys
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import tenant_salt
@@ -69,7 +68,7 @@ def new_conversation_id() -> str:
 class Conversations:
     """Every call raises BusUnavailable where Redis does not serve it."""
 
-    def __init__(self, redis: "redis.asyncio.Redis", settings: Settings, metrics: Metrics | None = None) -> None:
+    def __init__(self, redis: RedisServers, settings: Settings, metrics: Metrics | None = None) -> None:
         self._connection = RedisConnection(redis)
         self._keys = Keys(settings.redis_prefix)
         self._settings = settings

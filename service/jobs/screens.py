@@ -143,7 +143,7 @@ class WorkerScreens:
             raise WorkersOffline(error.message) from error
 
     async def _cached_or_asked(self, key: str, content: Picture | str | None) -> list[ScreenFinding]:
-        workers = self._registry.model("safety")
+        workers = self._registry.last_model("safety")
         if (
             workers is not None
             and (known := await self._cache.get(self._version(workers.fingerprint), key)) is not None

@@ -4,13 +4,12 @@ import asyncio
 import logging
 
 import msgspec
-import redis.asyncio
 
 from models.jobs import Kind, Model, ModelDescription, VersionMismatch
 from service.core.errors import BusUnavailable, ModelLoading, ModelUnavailable, NoWorker, ScreenUnavailable
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor, stop_tasks
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, RedisServers
 from service.queue.heartbeat import LiveWorker, last_model, live_workers
 from service.queue.keys import Keys
 
@@ -30,7 +29,7 @@ class SharedState(msgspec.Struct, frozen=True):
 class WorkerRegistry:
     """Live workers by kind, at most about a second old."""
 
-    def __init__(self, redis: "redis.asyncio.Redis", settings: Settings, tasks: TaskSupervisor | None = None) -> None:
+    def __init__(self, redis: RedisServers, settings: Settings, tasks: TaskSupervisor | None = None) -> None:
         self._connection = RedisConnection(redis)
         self._keys = Keys(settings.redis_prefix)
         self._kinds = settings.kinds
@@ -69,6 +68,10 @@ class WorkerRegistry:
         """What a live worker of this kind serves; of several models, which a rolling change of it has, the newest."""
         return self._models.get(kind)
 
+    def last_model(self, kind: Kind) -> ModelDescription | None:
+        """The same, or what the last worker of this kind served."""
+        return self._last_models.get(kind)
+
     def unserved(self) -> list[Model]:
         """Models of which no worker has been heard of for VISCPM_NO_WORKER_S; none while Redis is away."""
         if not self.is_fresh:
@@ -89,7 +92,7 @@ class WorkerRegistry:
             raise ModelUnavailable(f"{kind} is not served here (VISCPM_MODELS names {', '.join(self._served)})")
         if not self.workers(kind):
             if not self.is_fresh:
-                raise BusUnavailable("Redis does not answer")
+                raise BusUnavailable("the queue's server does not answer")
             raise NoWorker(f"no {kind} worker is alive")
         model = self._models.get(kind)
         if model is not None:

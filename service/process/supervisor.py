@@ -17,15 +17,15 @@ import time
 from collections.abc import Callable, Sequence
 
 import httpx
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from models.jobs import Kind
 from service.core.backoff import Backoff
+from service.core.errors import BusUnavailable
 from service.core.settings import Settings
 from service.process.api_server import BindError, bind, url_of
 from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
 from service.process.parent_death import dies_with_parent
+from service.queue.connection import RedisConnection, open_redis
 from service.queue.keys import Keys
 
 logger = logging.getLogger(__name__)
@@ -220,11 +220,13 @@ class Supervisor:
             await asyncio.sleep(backoff_s)
 
     async def _count_restart(self, kind: Kind) -> None:
+        connection = RedisConnection(open_redis(self._settings.model_copy(update={"redis_url": self._redis_url})))
         try:
-            async with Redis.from_url(self._redis_url, protocol=3, socket_timeout=1.0) as client:
-                await client.hincrby(Keys(self._settings.redis_prefix).restarts, kind, 1)
-        except RedisError as error:
-            logger.warning("a restart was not counted: %s", error)
+            await connection.send("HINCRBY", Keys(self._settings.redis_prefix).restarts, kind, 1)
+        except BusUnavailable as error:
+            logger.warning("a restart was not counted: %s", error.message)
+        finally:
+            await connection.close()
 
     async def _announce(self, url: str) -> None:
         """Say when the API is ready; from then on a child that ends is started again."""

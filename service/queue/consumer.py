@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import redis.asyncio
 from redis.exceptions import ResponseError
 
 from models.jobs import ChatJob, Event, Failed, Generated, Job, Kind, PaintJob, VersionMismatch, decode_job, encode
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.queue.connection import BlockingReader, RedisConnection, TransitionCall
+from service.queue.connection import BlockingReader, RedisConnection, RedisServers, TransitionCall
 from service.queue.inbox import send_to_inboxes
 from service.queue.keys import Keys
 from service.queue.record import Ending, encode_ending, error_ending
@@ -81,7 +80,7 @@ class JobConsumer:
 
     def __init__(
         self,
-        client: "redis.asyncio.Redis",
+        client: RedisServers,
         connection: RedisConnection,
         kind: Kind,
         consumer: str,

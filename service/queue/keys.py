@@ -15,7 +15,8 @@ class Keys:
     """The keys below one prefix (`VISCPM_REDIS_PREFIX`). Names are these methods', with colons."""
 
     def __init__(self, prefix: str) -> None:
-        self._base = base = f"{{{prefix}}}:"
+        self.tag = f"{{{prefix}}}"  # names the slot
+        self._base = base = f"{self.tag}:"
         self.accounting = base + "accounting"  # hash: {accepted,done,refused,failed,cancelled}:{kind}
         self.restarts = base + "restarts"  # hash: workers started again, by kind
         self.cancelled = base + "cancelled"  # stream: ids of running jobs that were ended

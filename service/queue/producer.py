@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-import redis.asyncio
 
 from models.jobs import ChatJob, Job, Kind, PaintJob, encode
 from service.core.backoff import Backoff
@@ -20,7 +19,7 @@ from service.core.errors import BusUnavailable, JobFailed, JobLost, NoWorker, Qu
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor, stop_tasks
-from service.queue.connection import BlockingReader, RedisConnection
+from service.queue.connection import BlockingReader, RedisConnection, RedisServers
 from service.queue.inbox import send_to_inboxes
 from service.queue.keys import KINDS, Keys
 from service.queue.record import (
@@ -57,7 +56,7 @@ class JobProducer:
 
     def __init__(
         self,
-        redis: "redis.asyncio.Redis",
+        redis: RedisServers,
         settings: Settings,
         process_id: str,
         metrics: Metrics | None = None,

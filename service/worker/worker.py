@@ -15,9 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import redis.asyncio
 import uvloop
-from redis.exceptions import RedisError
 
 from models.jobs import Engine, Job, Kind, ModelDescription
 from service.core.backoff import Backoff
@@ -26,7 +24,7 @@ from service.core.metrics import Metrics
 from service.core.process_memory import resident_bytes
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
-from service.queue.connection import RedisConnection, open_redis
+from service.queue.connection import RedisConnection, RedisServers, open_redis
 from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
 from service.queue.keys import Keys
@@ -65,28 +63,28 @@ def run_worker(kind: Kind, settings: Settings, worker_id: str, predecessor: str 
 
 
 async def _serve(kind: Kind, settings: Settings, worker_id: str, predecessor: str) -> tuple[int, bool]:
-    client = open_redis(settings.redis_url)
-    try:
-        return await Worker(kind, settings, worker_id, predecessor, client).run()
-    finally:
-        with suppress(RedisError, OSError, TimeoutError):
-            await client.aclose()
+    return await Worker(kind, settings, worker_id, predecessor, open_redis(settings)).run()
 
 
 class Worker:
     """Joins one engine thread to the queue. Everything here runs on the event loop."""
 
     def __init__(
-        self, kind: Kind, settings: Settings, worker_id: str, predecessor: str, client: "redis.asyncio.Redis"
+        self,
+        kind: Kind,
+        settings: Settings,
+        worker_id: str,
+        predecessor: str,
+        servers: RedisServers,
     ) -> None:
         self._kind = kind
         self._settings = settings
         self._id = worker_id
         self._predecessor = predecessor
         self._keys = Keys(settings.redis_prefix)
-        self._connection = RedisConnection(client)
+        self._connection = RedisConnection(servers)
         self._metrics = Metrics("worker", kind)
-        self._consumer = JobConsumer(client, self._connection, kind, worker_id, settings, self._metrics)
+        self._consumer = JobConsumer(servers, self._connection, kind, worker_id, settings, self._metrics)
         self._tasks = TaskSupervisor("worker", self._metrics, lambda name: self._stop_with(EXIT_FAILED))
         self._server = WorkerServer(
             self._render_metrics, lambda: self._state() == "ready", lambda: self._tasks.failed is None

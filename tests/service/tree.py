@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import redis.asyncio
+
 from models.jobs import ChatJob, Delta, Event, Generated, Job, Kind, PaintJob
 from service.core.metrics import Metrics
 from service.core.settings import Settings
@@ -88,17 +90,18 @@ class ApiSide:
     """What an API process does for its requests, without HTTP."""
 
     def __init__(self, settings: Settings, process_id: str = "") -> None:
-        self.redis = open_redis(settings.redis_url)
+        self.servers = open_redis(settings)
+        self.redis = redis.asyncio.Redis.from_url(settings.redis_url, protocol=3)
         self.metrics = Metrics("api")
         self.process_id = process_id or f"api-{uuid.uuid4().hex[:8]}"
-        self.producer = JobProducer(self.redis, settings, self.process_id, self.metrics)
-        self.connection = RedisConnection(self.redis)
+        self.producer = JobProducer(self.servers, settings, self.process_id, self.metrics)
+        self.connection = RedisConnection(self.servers)
         self._consumers: list[JobConsumer] = []
 
     def consumer(self, settings: Settings, consumer: str = "w1") -> JobConsumer:
         """A worker's side of the bus, in this process."""
         metrics = Metrics("worker", "chat")
-        self._consumers.append(JobConsumer(self.redis, self.connection, "chat", consumer, settings, metrics))
+        self._consumers.append(JobConsumer(self.servers, self.connection, "chat", consumer, settings, metrics))
         return self._consumers[-1]
 
     async def close(self) -> None:

@@ -19,7 +19,6 @@ from safety.verdict import Screens
 from service.core.settings import Settings
 from service.http.app import create_app
 from service.process.api_server import bind, url_of
-from service.queue.connection import open_redis
 from tests.service.tree import eventually
 
 
@@ -100,9 +99,9 @@ async def serving(settings: Settings, screens: Screens | None = None) -> AsyncIt
         await eventually(lambda: server.started or running.done())
         async with (
             httpx.AsyncClient(base_url=url_of(listener), timeout=30.0) as client,
-            open_redis(settings.redis_url) as redis,
+            redis.asyncio.Redis.from_url(settings.redis_url, protocol=3) as own_redis,
         ):
-            yield Service(app, url_of(listener), client, redis)
+            yield Service(app, url_of(listener), client, own_redis)
     finally:
         server.end()
         await running

@@ -33,6 +33,15 @@ ROOT = Path(__file__).parents[3]
             {"SAFETY_AUDIT_REQUIRED": "true"},
             "VISCPM_SAFETY_AUDIT_REQUIRED=true needs VISCPM_SAFETY_AUDIT_FILE, which is empty",
         ),
+        (
+            {"REDIS_URL": "rediss://h", "REDIS_CA_FILE": "/no/ca.pem"},
+            "VISCPM_REDIS_CA_FILE=/no/ca.pem: there is no such",
+        ),
+        (
+            {"REDIS_URL": "redis://h", "REDIS_CA_FILE": __file__},
+            "VISCPM_REDIS_CA_FILE is of no use: VISCPM_REDIS_URL does not begin with rediss",
+        ),
+        ({"REDIS_URL": "rediss://h", "REDIS_KEY_FILE": __file__}, "and VISCPM_REDIS_CERT_FILE is not: both are needed"),
         ({"LABEL_PRODUCER": 'a"b'}, 'VISCPM_LABEL_PRODUCER=a"b'),
         ({"PORT": "x", "QUEUE_SIZE": "0"}, "VISCPM_QUEUE_SIZE=0: Input should be greater than or equal to 1"),
     ],

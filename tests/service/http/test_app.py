@@ -25,7 +25,7 @@ from service.jobs.gated_queue import GatedQueue
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
 from service.process.parent_death import dies_with_parent
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, RedisServers
 from service.queue.producer import JobProducer
 from tests.service.tree import WorkerProcess, eventually, quick_settings
 from tests.service.web import serving
@@ -71,7 +71,7 @@ async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> No
             if any(isinstance(v, RedisConnection) for v in getattr(one, "__dict__", {}).values())
         }
         assert holders == {Conversations, WorkerRegistry}
-        assert not any(isinstance(one, redis.asyncio.Redis) for one in reached)
+        assert not any(isinstance(one, redis.asyncio.Redis | RedisServers) for one in reached)
 
 
 def _reachable(roots: list[object]) -> list[object]:

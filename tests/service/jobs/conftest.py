@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
-import redis.asyncio
 
 from service.core.settings import Settings
+from service.queue.connection import RedisServers
 from tests.service.jobs.rig import ApiProcess, WordScreens, WorkerSide, api_process
 
 
@@ -15,20 +15,20 @@ def screens() -> WordScreens:
 
 
 @pytest.fixture
-async def api(client: "redis.asyncio.Redis", settings: Settings, screens: WordScreens) -> AsyncIterator[ApiProcess]:
-    async with api_process(client, settings, screens) as process:
+async def api(servers: RedisServers, settings: Settings, screens: WordScreens) -> AsyncIterator[ApiProcess]:
+    async with api_process(servers, settings, screens) as process:
         yield process
 
 
 @pytest.fixture
-async def chat_worker(client: "redis.asyncio.Redis", settings: Settings) -> AsyncIterator[WorkerSide]:
-    worker = WorkerSide(client, settings, "chat")
+async def chat_worker(servers: RedisServers, settings: Settings) -> AsyncIterator[WorkerSide]:
+    worker = WorkerSide(servers, settings, "chat")
     yield worker
     await worker.close()
 
 
 @pytest.fixture
-async def paint_worker(client: "redis.asyncio.Redis", settings: Settings) -> AsyncIterator[WorkerSide]:
-    worker = WorkerSide(client, settings, "paint")
+async def paint_worker(servers: RedisServers, settings: Settings) -> AsyncIterator[WorkerSide]:
+    worker = WorkerSide(servers, settings, "paint")
     yield worker
     await worker.close()

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import redis.asyncio
 from PIL import Image, PngImagePlugin
 
 from models.jobs import Candidate, ChatJob, ChatResult, Delta, Event, Failed, Generated, PaintJob, PaintResult
@@ -21,7 +20,7 @@ from service.jobs.finalizer import Finalizer
 from service.jobs.gated_queue import GatedQueue
 from service.jobs.intents import ChatIntent, PaintIntent
 from service.jobs.screened_stream import JobStream, Part
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, RedisServers
 from service.queue.consumer import Delivery, JobConsumer
 from service.queue.producer import JobProducer
 
@@ -68,11 +67,11 @@ class CountingLabels(AILabels):
 class ApiProcess:
     """What one API process has of the jobs' room."""
 
-    def __init__(self, client: "redis.asyncio.Redis", settings: Settings, screens: Screens, process_id: str) -> None:
+    def __init__(self, servers: RedisServers, settings: Settings, screens: Screens, process_id: str) -> None:
         self.screens = screens
-        self.producer = JobProducer(client, settings, process_id, Metrics("api"))
+        self.producer = JobProducer(servers, settings, process_id, Metrics("api"))
         self.gate = Gate(screens)
-        self.conversations = Conversations(client, settings)
+        self.conversations = Conversations(servers, settings)
         self.labels = CountingLabels(settings, "VisCPM service")
         self.finalizer = Finalizer(self.producer, self.gate, self.conversations, self.labels)
         self.queue = GatedQueue(self.producer, self.gate, self.finalizer)
@@ -92,10 +91,10 @@ class ApiProcess:
 class WorkerSide:
     """Takes jobs of one kind and says what it is told."""
 
-    def __init__(self, client: "redis.asyncio.Redis", settings: Settings, kind: str) -> None:
-        self._connection = RedisConnection(client)
+    def __init__(self, servers: RedisServers, settings: Settings, kind: str) -> None:
+        self._connection = RedisConnection(servers)
         self.consumer = JobConsumer(
-            client,
+            servers,
             self._connection,
             kind,
             f"worker-{kind}",
@@ -125,9 +124,9 @@ class WorkerSide:
 
 @asynccontextmanager
 async def api_process(
-    client: "redis.asyncio.Redis", settings: Settings, screens: Screens | None = None, process_id: str = "api-1"
+    servers: RedisServers, settings: Settings, screens: Screens | None = None, process_id: str = "api-1"
 ) -> AsyncIterator[ApiProcess]:
-    process = ApiProcess(client, settings, screens or WordScreens(), process_id)
+    process = ApiProcess(servers, settings, screens or WordScreens(), process_id)
     await process.producer.start()
     try:
         yield process

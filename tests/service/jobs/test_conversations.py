@@ -16,7 +16,7 @@ from service.jobs.conversations import (
     StoredTurn,
     new_conversation_id,
 )
-from service.queue.connection import RedisConnection, open_redis
+from service.queue.connection import RedisConnection, RedisServers, open_redis
 from service.queue.keys import Keys
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import VisionCache, picture_key
@@ -27,35 +27,39 @@ META_KEY, TURNS_KEY, PIXELS_KEY, BUSY_KEY = Keys("viscpm").conversation("a:1")
 
 
 @pytest.fixture
-async def conversations(client: "redis.asyncio.Redis", redis_url: str) -> AsyncIterator[Conversations]:
-    store = Conversations(client, Settings(redis_url=redis_url, conversation_ttl_s=100))
+async def conversations(servers: RedisServers, redis_url: str) -> AsyncIterator[Conversations]:
+    store = Conversations(servers, Settings(redis_url=redis_url, conversation_ttl_s=100))
     yield store
     await store.close()
 
 
-async def begin(client: "redis.asyncio.Redis", store: Conversations, tenant: str = "a", number: str = "1") -> None:
+async def begin(
+    client: "redis.asyncio.Redis", servers: RedisServers, store: Conversations, tenant: str = "a", number: str = "1"
+) -> None:
     """As the queue writes a first turn."""
     append = store.append(tenant, number, StoredTurn("q", "a<b", "a<<b", 5), META)
     assert append.is_new and append.conversation == f"{tenant}:{number}"
-    await write(client, append, f"first-{tenant}-{number}")
+    await write(client, servers, append, f"first-{tenant}-{number}")
 
 
-async def write(client: "redis.asyncio.Redis", append: TurnAppend, job_id: str, pixels: bytes = PIXELS) -> None:
+async def write(
+    client: "redis.asyncio.Redis", servers: RedisServers, append: TurnAppend, job_id: str, pixels: bytes = PIXELS
+) -> None:
     keys = Keys("viscpm")
     await client.hset(keys.job(job_id), mapping={"state": "generated", "kind": "chat", "retention_ms": "1000"})
     await client.set(keys.pixels(job_id), pixels)
-    connection = RedisConnection(client)
     names = (*keys.of_job(job_id), *keys.conversation(append.conversation), *keys.conversation_books)
     fields = [part for item in append.fields.items() for part in item]
     turn = (append.conversation, str(int(append.is_new)), append.turn, append.max_turns, append.ttl_s * 1000, *fields)
+    connection = RedisConnection(servers)
     assert await connection.transition("finish", names, job_id, "done", b"", *turn)
     await connection.close()
 
 
 async def test_opening_gives_history_pixels_and_a_longer_life(
-    client: "redis.asyncio.Redis", conversations: Conversations
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     for key in (META_KEY, TURNS_KEY, PIXELS_KEY):
         await client.expire(key, 10)
     opened = await conversations.open("a", "1", "job-1")
@@ -68,8 +72,10 @@ async def test_opening_gives_history_pixels_and_a_longer_life(
     assert [turn.answer for turn in shown.turns] == ["a<b"] and 90 < shown.expires_in_s <= 100
 
 
-async def test_tenants_do_not_see_each_other(client: "redis.asyncio.Redis", conversations: Conversations) -> None:
-    await begin(client, conversations, tenant="a")
+async def test_tenants_do_not_see_each_other(
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
+) -> None:
+    await begin(client, servers, conversations, tenant="a")
     for call in (
         conversations.open("b", "1", "job"),
         conversations.get("b", "1"),
@@ -82,9 +88,9 @@ async def test_tenants_do_not_see_each_other(client: "redis.asyncio.Redis", conv
 
 @pytest.mark.parametrize("state", ["reserved", "queued", "running", "generated"])
 async def test_a_job_in_work_keeps_the_conversation(
-    client: "redis.asyncio.Redis", conversations: Conversations, state: str
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations, state: str
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     await client.hset("{viscpm}:job:job-1", "state", state)
     await conversations.open("a", "1", "job-1")
     with pytest.raises(ConversationBusy):
@@ -94,9 +100,9 @@ async def test_a_job_in_work_keeps_the_conversation(
 
 @pytest.mark.parametrize("state", ["done", "refused", "failed", "cancelled", None])
 async def test_an_ended_or_forgotten_job_does_not(
-    client: "redis.asyncio.Redis", conversations: Conversations, state: str | None
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations, state: str | None
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     await conversations.open("a", "1", "job-1")
     if state is not None:
         await client.hset("{viscpm}:job:job-1", "state", state)
@@ -104,10 +110,12 @@ async def test_an_ended_or_forgotten_job_does_not(
     assert await client.get(BUSY_KEY) == b"job-2"
 
 
-async def test_deleting_leaves_nothing(client: "redis.asyncio.Redis", conversations: Conversations) -> None:
-    await begin(client, conversations)
+async def test_deleting_leaves_nothing(
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
+) -> None:
+    await begin(client, servers, conversations)
     await conversations.open("a", "1", "job-1")
-    connection = RedisConnection(client)
+    connection = RedisConnection(servers)
     states = VisionCache(connection, Settings())
     await states.put("f:float32:" + picture_key("a", META.image_sha256), b"state")
     await conversations.delete("a", "1")
@@ -118,10 +126,10 @@ async def test_deleting_leaves_nothing(client: "redis.asyncio.Redis", conversati
 
 
 async def test_deleting_forgets_the_picture_under_every_model_of_its_tenant_alone(
-    client: "redis.asyncio.Redis", conversations: Conversations
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
 ) -> None:
-    await begin(client, conversations)
-    connection = RedisConnection(client)
+    await begin(client, servers, conversations)
+    connection = RedisConnection(servers)
     states = VisionCache(connection, Settings())
     ours, theirs = picture_key("a", META.image_sha256), picture_key("b", META.image_sha256)
     keys = [f"f1:float32:{ours}", f"f1:float16:{ours}", f"f1:float32:{theirs}"]
@@ -142,13 +150,13 @@ async def sized(client: "redis.asyncio.Redis") -> int:
 
 
 async def test_those_used_longest_ago_make_room_as_a_whole_and_are_told_as_expired(
-    client: "redis.asyncio.Redis", redis_url: str
+    client: "redis.asyncio.Redis", servers: RedisServers, redis_url: str
 ) -> None:
     metrics = Metrics("api")
-    store = Conversations(client, Settings(redis_url=redis_url, conversation_bytes=2**20), metrics)
+    store = Conversations(servers, Settings(redis_url=redis_url, conversation_bytes=2**20), metrics)
     for number in range(30):
         append = store.append("a", str(number), StoredTurn("q", "a", "a", 5), META)
-        await write(client, append, f"job-{number}", bytes(100_000))
+        await write(client, servers, append, f"job-{number}", bytes(100_000))
         await asyncio.sleep(0.002)
         if number == 20:
             await store.open("a", "3", "job")  # used again
@@ -169,9 +177,11 @@ async def test_those_used_longest_ago_make_room_as_a_whole_and_are_told_as_expir
     await store.close()
 
 
-async def test_one_that_expired_by_itself_leaves_the_books(client: "redis.asyncio.Redis", redis_url: str) -> None:
-    store = Conversations(client, Settings(redis_url=redis_url, conversation_ttl_s=1))
-    await begin(client, store)
+async def test_one_that_expired_by_itself_leaves_the_books(
+    client: "redis.asyncio.Redis", servers: RedisServers, redis_url: str
+) -> None:
+    store = Conversations(servers, Settings(redis_url=redis_url, conversation_ttl_s=1))
+    await begin(client, servers, store)
     await asyncio.sleep(1.1)
     with pytest.raises(ConversationExpired, match="not used for 1 s"):
         await store.get("a", "1")
@@ -181,11 +191,13 @@ async def test_one_that_expired_by_itself_leaves_the_books(client: "redis.asynci
     await store.close()
 
 
-async def test_sizes_follow_the_turns_that_are_kept(client: "redis.asyncio.Redis", redis_url: str) -> None:
-    store = Conversations(client, Settings(redis_url=redis_url, conversation_max_turns=2))
+async def test_sizes_follow_the_turns_that_are_kept(
+    client: "redis.asyncio.Redis", servers: RedisServers, redis_url: str
+) -> None:
+    store = Conversations(servers, Settings(redis_url=redis_url, conversation_max_turns=2))
     for number in range(5):
         turn = StoredTurn("q" * 1000, "a", "a", 5)
-        await write(client, store.append("a", "1", turn, None if number else META), f"job-{number}")
+        await write(client, servers, store.append("a", "1", turn, None if number else META), f"job-{number}")
     turns = await client.lrange(TURNS_KEY, 0, -1)
     assert len(turns) == 2 and await sized(client) == sum(map(len, turns)) + len(PIXELS) + 1024
     await store.delete("a", "1")
@@ -200,9 +212,9 @@ def test_ids_cannot_be_guessed() -> None:
 
 @pytest.mark.parametrize("state", ["reserved", "queued", "running", "done"])
 async def test_a_turn_in_work_keeps_the_picture_of_a_deleted_conversation(
-    client: "redis.asyncio.Redis", conversations: Conversations, state: str
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations, state: str
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     await conversations.open("a", "1", "job-1")
     await client.hset("{viscpm}:job:job-1", "state", state)
     await conversations.delete("a", "1")
@@ -211,12 +223,11 @@ async def test_a_turn_in_work_keeps_the_picture_of_a_deleted_conversation(
 
 
 async def test_redis_away_is_one_error_for_all_that_was_asked_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    client = open_redis("redis://127.0.0.1:9")
-    conversations = Conversations(client, Settings())
+    settings = Settings(redis_url="redis://127.0.0.1:9")
+    conversations = Conversations(open_redis(settings), settings)
     with pytest.raises(BusUnavailable):
         await conversations.get("t", "conv-1")
     await asyncio.sleep(0.01)  # the exchange has ended, and holds nothing
     gc.collect()
     assert "never retrieved" not in caplog.text
     await conversations.close()
-    await client.aclose()

@@ -11,6 +11,7 @@ from models.jobs import ChatJob, PaintJob
 from service.core.settings import Settings
 from service.jobs.answers import Outcome, PaintResponse, answer_of
 from service.jobs.sweeper import Sweeper
+from service.queue.connection import RedisServers
 from service.queue.record import Ending
 from tests.service.jobs.rig import (
     ApiProcess,
@@ -55,9 +56,9 @@ async def test_without_any_safe_candidate_the_job_is_refused(api: ApiProcess, pa
 
 
 async def test_a_result_that_nobody_waited_for_is_screened_all_the_same(
-    client: "redis.asyncio.Redis", api: ApiProcess, settings: Settings, chat_worker: WorkerSide
+    client: "redis.asyncio.Redis", servers: RedisServers, api: ApiProcess, settings: Settings, chat_worker: WorkerSide
 ) -> None:
-    async with api_process(client, settings, process_id="api-2") as dying:
+    async with api_process(servers, settings, process_id="api-2") as dying:
         for answer in ("bad", "fine", "crash"):
             await dying.submit(ChatJob(job_id=answer, question="q"))
             await chat_worker.take()
@@ -71,10 +72,10 @@ async def test_a_result_that_nobody_waited_for_is_screened_all_the_same(
 
 
 async def test_polls_and_resumed_streams_of_several_processes_screen_and_encode_once(
-    client: "redis.asyncio.Redis", api: ApiProcess, settings: Settings, screens: WordScreens, paint_worker: WorkerSide
+    servers: RedisServers, api: ApiProcess, settings: Settings, screens: WordScreens, paint_worker: WorkerSide
 ) -> None:
     """100 polls and 10 resumed streams of one job while it is screened, half of them at another process."""
-    async with api_process(client, settings, process_id="api-2") as other:
+    async with api_process(servers, settings, process_id="api-2") as other:
         processes = (api, other)
         stream = await api.submit(PaintJob(job_id="job", prompt="p"))
         await paint_worker.take()
@@ -109,9 +110,9 @@ async def test_a_screen_that_was_away_for_a_while_costs_no_picture(
 
 
 async def test_a_screen_that_stays_away_fails_the_job_at_its_deadline(
-    client: "redis.asyncio.Redis", redis_url: str, screens: WordScreens, paint_worker: WorkerSide
+    servers: RedisServers, redis_url: str, screens: WordScreens, paint_worker: WorkerSide
 ) -> None:
-    async with api_process(client, quick_settings(redis_url, paint_deadline_s=1.0), screens) as api:
+    async with api_process(servers, quick_settings(redis_url, paint_deadline_s=1.0), screens) as api:
         stream = await api.submit(PaintJob(job_id="job", prompt="p"))
         await paint_worker.take()
         screens.is_away = True
@@ -122,10 +123,10 @@ async def test_a_screen_that_stays_away_fails_the_job_at_its_deadline(
 
 
 async def test_what_one_process_could_not_screen_another_does(
-    client: "redis.asyncio.Redis", api: ApiProcess, settings: Settings, paint_worker: WorkerSide
+    servers: RedisServers, api: ApiProcess, settings: Settings, paint_worker: WorkerSide
 ) -> None:
     away = WordScreens(is_away=True)
-    async with api_process(client, settings, away, process_id="api-2") as dying:
+    async with api_process(servers, settings, away, process_id="api-2") as dying:
         stream = await dying.submit(PaintJob(job_id="job", prompt="p"))
         await paint_worker.take()
         await paint_worker.say(painted("one", "two"))
@@ -144,9 +145,9 @@ async def test_what_one_process_could_not_screen_another_does(
 
 
 async def test_a_long_screening_keeps_its_lease(
-    client: "redis.asyncio.Redis", api: ApiProcess, settings: Settings, screens: WordScreens, paint_worker: WorkerSide
+    servers: RedisServers, api: ApiProcess, settings: Settings, screens: WordScreens, paint_worker: WorkerSide
 ) -> None:
-    async with api_process(client, settings, process_id="api-2") as other:
+    async with api_process(servers, settings, process_id="api-2") as other:
         stream = await api.submit(PaintJob(job_id="job", prompt="p"))
         await paint_worker.take()
         screens.delay_s = settings.lease_s * 2.5
@@ -205,9 +206,14 @@ async def test_a_lease_that_another_process_took_is_left_to_it(
 
 
 async def test_a_sweep_waits_for_no_screen(
-    client: "redis.asyncio.Redis", api: ApiProcess, settings: Settings, screens: WordScreens, chat_worker: WorkerSide
+    client: "redis.asyncio.Redis",
+    servers: RedisServers,
+    api: ApiProcess,
+    settings: Settings,
+    screens: WordScreens,
+    chat_worker: WorkerSide,
 ) -> None:
-    async with api_process(client, settings, process_id="api-2") as dying:
+    async with api_process(servers, settings, process_id="api-2") as dying:
         for number in range(10):
             await dying.submit(ChatJob(job_id=str(number), question="q"))
             await chat_worker.take()

@@ -10,6 +10,7 @@ from safety.verdict import OpenScreens
 from service.core.errors import ContentRefused, JobFailed, ScreenUnavailable, TooManyWatchers
 from service.core.settings import Settings
 from service.jobs.answers import ChatResponse, answer_of
+from service.queue.connection import RedisServers
 from tests.service.jobs.rig import (
     ApiProcess,
     WordScreens,
@@ -63,9 +64,9 @@ async def test_a_crashed_screen_lets_nothing_in(api: ApiProcess, client: "redis.
 
 
 async def test_open_screens_see_nothing_and_hold_nothing(
-    client: "redis.asyncio.Redis", settings: Settings, chat_worker: WorkerSide
+    servers: RedisServers, settings: Settings, chat_worker: WorkerSide
 ) -> None:
-    async with api_process(client, settings, OpenScreens()) as api:
+    async with api_process(servers, settings, OpenScreens()) as api:
         stream = await api.submit(ChatJob(job_id="job", question="bad crash"))
         await chat_worker.take()
         await chat_worker.say(*deltas("no end ", "of sentence bad"), answered("no end of sentence bad"))
@@ -120,8 +121,8 @@ async def test_polls_do_not_wait_for_a_slow_screening(
     stream.close()
 
 
-async def test_a_job_has_so_many_watchers_and_no_more(client: "redis.asyncio.Redis", settings: Settings) -> None:
-    async with api_process(client, settings.model_copy(update={"max_watchers": 2})) as api:
+async def test_a_job_has_so_many_watchers_and_no_more(servers: RedisServers, settings: Settings) -> None:
+    async with api_process(servers, settings.model_copy(update={"max_watchers": 2})) as api:
         own = await api.submit(ChatJob(job_id="job", question="fine"))  # does not count
         watching = [api.queue.watch("chat", "job") for _ in range(2)]
         with pytest.raises(TooManyWatchers, match="^2 clients follow this job already"):

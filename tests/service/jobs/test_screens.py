@@ -46,7 +46,7 @@ class Side:
 @asynccontextmanager
 async def screening(rules: Rules, settings: Settings) -> AsyncIterator[Side]:
     async with api_side(settings) as api:
-        registry = WorkerRegistry(api.redis, settings)
+        registry = WorkerRegistry(api.servers, settings)
         await registry.start()
         cache = VerdictCache(api.connection, settings)
         screens = WorkerScreens(rules, api.producer, cache, registry, settings, api.metrics)
@@ -111,10 +111,10 @@ async def test_findings_are_kept_under_the_screens_that_found_them(
     async with screening(rules, settings) as side:
         await side.api.ready(worker)
         await eventually(lambda: side.registry.is_ready("safety"))
-        described = side.registry.model("safety")
+        described = side.registry.last_model("safety")
         assert described is not None and described.fingerprint == "colours"
         newer = msgspec.structs.replace(described, fingerprint="newer")
-        monkeypatch.setattr(side.registry, "model", lambda kind: newer)
+        monkeypatch.setattr(side.registry, "last_model", lambda kind: newer)
         assert (await side.screens.image("preview", picture(RED))).is_blocked
         [key] = await side.api.redis.hkeys("{viscpm}:verdict-cache")
         assert f"{rules.policy.version}-colours:".encode() in key

@@ -5,11 +5,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-import redis.asyncio
 
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings
 from service.jobs.sweeper import Sweeper
+from service.queue.connection import RedisServers
 from service.queue.record import SweepCounts
 from tests.service.jobs.rig import ApiProcess, WorkerSide, answered, api_process
 from tests.service.tree import eventually, make_job
@@ -91,12 +91,12 @@ async def test_a_round_is_told_where_it_ended_something(caplog: pytest.LogCaptur
 
 
 async def test_slots_overdue_jobs_and_abandoned_results_end(
-    client: "redis.asyncio.Redis", settings: Settings, chat_worker: WorkerSide
+    servers: RedisServers, settings: Settings, chat_worker: WorkerSide
 ) -> None:
     hurried = settings.model_copy(update={"slot_lease_s": 0.2, "chat_deadline_s": 30.0, "lease_s": 0.3})
     async with (
-        api_process(client, hurried, process_id="left") as left,
-        api_process(client, hurried, process_id="other") as other,
+        api_process(servers, hurried, process_id="left") as left,
+        api_process(servers, hurried, process_id="other") as other,
     ):
         sweeper = Sweeper(other.producer.sweep, other.finalizer.adopt_abandoned, other.conversations.make_room, 0.05)
         sweeper.start()

@@ -12,7 +12,7 @@ from service.core.errors import BusUnavailable, ModelLoading, ModelUnavailable, 
 from service.core.settings import Settings
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
-from service.queue.connection import RedisConnection, open_redis
+from service.queue.connection import RedisConnection, RedisServers, open_redis
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
 from service.queue.keys import Keys
 from tests.service.tree import api_side, eventually, quick_settings
@@ -42,15 +42,15 @@ class Beats:
 
 
 @pytest.fixture
-async def beats(client: "redis.asyncio.Redis") -> AsyncIterator[Beats]:
-    connection = RedisConnection(client)
+async def beats(servers: RedisServers) -> AsyncIterator[Beats]:
+    connection = RedisConnection(servers)
     yield Beats(connection)
     await connection.close()
 
 
 @pytest.fixture
-async def registry(client: "redis.asyncio.Redis", settings: Settings) -> AsyncIterator[WorkerRegistry]:
-    made = WorkerRegistry(client, settings)
+async def registry(servers: RedisServers, settings: Settings) -> AsyncIterator[WorkerRegistry]:
+    made = WorkerRegistry(servers, settings)
     await made.start()
     yield made
     await made.close()
@@ -97,11 +97,11 @@ async def test_the_last_models_shape_is_known_while_its_successor_loads_and_its_
 
 
 async def test_a_process_that_starts_later_knows_the_last_models_shape_too(
-    client: "redis.asyncio.Redis", settings: Settings, beats: Beats
+    servers: RedisServers, settings: Settings, beats: Beats
 ) -> None:
     await beats.send("w1", name="first")
     await beats.remove("w1")
-    late = WorkerRegistry(client, settings)
+    late = WorkerRegistry(servers, settings)
     await late.start()
     assert late.model("chat") is None and late.workers() == []
     await beats.send("w2", state="loading", name="")
@@ -133,9 +133,9 @@ async def test_of_two_models_in_a_rolling_change_the_newest_ready_one_is_expecte
 
 
 async def test_a_model_is_unserved_some_time_after_its_last_heartbeat(
-    client: "redis.asyncio.Redis", settings: Settings, beats: Beats
+    servers: RedisServers, settings: Settings, beats: Beats
 ) -> None:
-    registry = WorkerRegistry(client, settings.model_copy(update={"no_worker_s": 0.6, "heartbeat_s": 0.1}))
+    registry = WorkerRegistry(servers, settings.model_copy(update={"no_worker_s": 0.6, "heartbeat_s": 0.1}))
     await registry.start()
     time_s = asyncio.get_running_loop().time
     started_s = time_s()
@@ -153,18 +153,17 @@ async def test_a_model_is_unserved_some_time_after_its_last_heartbeat(
 
 async def test_nobody_is_unserved_for_not_being_heard_while_redis_was_away(own_server: EmbeddedServer) -> None:
     settings = quick_settings(own_server.url, models=("chat",), no_worker_s=1.0)
-    async with open_redis(own_server.url) as client:
-        registry = WorkerRegistry(client, settings)
-        await registry.start()
-        own_server.stop()
-        await eventually(lambda: not registry.is_fresh, 5.0)
-        await asyncio.sleep(1.2)
-        assert registry.unserved() == []
-        own_server.start()
-        await eventually(lambda: registry.is_fresh, 5.0)
-        assert registry.unserved() == [], "workers get their time to come back as well"
-        await eventually(lambda: registry.unserved() == ["chat"], 3.0)
-        await registry.close()
+    registry = WorkerRegistry(open_redis(settings), settings)
+    await registry.start()
+    own_server.stop()
+    await eventually(lambda: not registry.is_fresh, 5.0)
+    await asyncio.sleep(1.2)
+    assert registry.unserved() == []
+    own_server.start()
+    await eventually(lambda: registry.is_fresh, 5.0)
+    assert registry.unserved() == [], "workers get their time to come back as well"
+    await eventually(lambda: registry.unserved() == ["chat"], 3.0)
+    await registry.close()
 
 
 async def test_a_heartbeat_that_stops_is_forgotten(registry: WorkerRegistry, beats: Beats) -> None:
@@ -183,11 +182,11 @@ async def test_what_is_not_served_is_not_waited_for(registry: WorkerRegistry, be
 
 
 async def test_screens_are_required_where_they_are_on(
-    registry: WorkerRegistry, beats: Beats, client: "redis.asyncio.Redis", settings: Settings
+    registry: WorkerRegistry, beats: Beats, servers: RedisServers, settings: Settings
 ) -> None:
     with pytest.raises(ScreenUnavailable, match="no safety worker is alive"):
         registry.require_screens()
-    unguarded = WorkerRegistry(client, settings.model_copy(update={"safety": "off"}))
+    unguarded = WorkerRegistry(servers, settings.model_copy(update={"safety": "off"}))
     await unguarded.start()
     unguarded.require_screens()
     await unguarded.close()
@@ -204,26 +203,25 @@ async def test_without_redis_nobody_blames_the_workers(
     own_server: EmbeddedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = quick_settings(own_server.url)
-    async with open_redis(own_server.url) as client:
-        registry = WorkerRegistry(client, settings)
-        await registry.start()
-        assert registry.is_fresh
-        own_server.stop()
-        await eventually(lambda: not registry.is_fresh, 5.0)
-        assert not registry.is_ready("chat")
-        with pytest.raises(BusUnavailable, match="^Redis does not answer"):
-            registry.require("chat")
-        registry.require_screens()  # it is not known that there are none
-        with pytest.raises(BusUnavailable):
-            await registry.shared_state()
-        await asyncio.sleep(0.01)  # the exchange has ended, and holds nothing
-        gc.collect()
-        await asyncio.sleep(0.4)  # some more rounds
-        assert "never retrieved" not in caplog.text
-        assert caplog.text.count("heartbeats cannot be read") == 1, "said once, not every second"
-        own_server.start()
-        await eventually(lambda: registry.is_fresh, 5.0)
-        await registry.close()
+    registry = WorkerRegistry(open_redis(settings), settings)
+    await registry.start()
+    assert registry.is_fresh
+    own_server.stop()
+    await eventually(lambda: not registry.is_fresh, 5.0)
+    assert not registry.is_ready("chat")
+    with pytest.raises(BusUnavailable, match="^the queue's server does not answer"):
+        registry.require("chat")
+    registry.require_screens()  # it is not known that there are none
+    with pytest.raises(BusUnavailable):
+        await registry.shared_state()
+    await asyncio.sleep(0.01)  # the exchange has ended, and holds nothing
+    gc.collect()
+    await asyncio.sleep(0.4)  # some more rounds
+    assert "never retrieved" not in caplog.text
+    assert caplog.text.count("heartbeats cannot be read") == 1, "said once, not every second"
+    own_server.start()
+    await eventually(lambda: registry.is_fresh, 5.0)
+    await registry.close()
 
 
 async def test_an_unreadable_heartbeat_leaves_what_was_known(

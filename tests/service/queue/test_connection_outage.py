@@ -4,14 +4,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.core.errors import BusUnavailable, JobLost
 from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
+from service.queue.connection import BlockingReader
+from service.queue.primary import CALL_LIMIT_S
 from tests.service.tree import ApiSide, StartWorker, api_side, eventually, log_lines, quick_settings
 
 pytestmark = pytest.mark.own_process
@@ -37,8 +40,8 @@ async def fails_fast(api: ApiSide) -> None:
         assert caught.value.retry_after_s
         # Clients read this: it names no address
         assert caught.value.message in (
-            "Redis does not answer: no connection",
-            "Redis does not answer: no reply within 2 s",
+            "the queue's server does not answer: no connection",
+            "the queue's server does not answer: no reply within 2 s",
         )
     assert time.monotonic() - started_s < 5.0
 
@@ -108,7 +111,7 @@ async def test_redis_is_full(api: ApiSide, start_worker: StartWorker, engine_log
     waiting = await api.start("stream 1000")
     await eventually(lambda: len(log_lines(engine_log, "step")) >= 5)
     await api.redis.config_set("maxmemory", "1mb")
-    with pytest.raises(BusUnavailable, match="maxmemory"):
+    with pytest.raises(BusUnavailable, match="does not take writes just now$"):
         await api.producer.reserve("chat", "refused")
     assert await api.producer.depth("chat") == 2 and await api.state(waiting) == "running"
     assert await api.producer.cancel(waiting, "client_gone")
@@ -139,6 +142,37 @@ async def test_redis_hangs(own_server: EmbeddedServer, api: ApiSide, start_worke
         os.kill(own_server.process.pid, signal.SIGCONT)
     await eventually(lambda: answers(api), 10)
     assert (await asyncio.wait_for(api.request("echo after"), 20)).answer == "after"
+
+
+async def test_no_call_takes_longer_than_its_limit(own_server: EmbeddedServer, api: ApiSide) -> None:
+    """Calls that wait behind an exchange with a hung server, too, and reads that wait at it."""
+    assert own_server.process is not None
+    reader = BlockingReader(api.servers)
+    taken_s: list[float] = []
+
+    async def timed(call: Awaitable[Any], limit_s: float) -> None:
+        began_s = time.monotonic()
+        with pytest.raises(BusUnavailable):
+            await call
+        taken_s.append(time.monotonic() - began_s - limit_s)
+
+    await reader.read("XREAD", "BLOCK", 1, "STREAMS", "none", "0", block_s=0.001)
+    os.kill(own_server.process.pid, signal.SIGSTOP)
+    try:
+        calls = [asyncio.create_task(timed(_read(reader), 0.5 + CALL_LIMIT_S))]
+        for _ in range(120):
+            calls.append(asyncio.create_task(timed(api.connection.send("PING"), CALL_LIMIT_S)))
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*calls)
+    finally:
+        os.kill(own_server.process.pid, signal.SIGCONT)
+        await reader.close()
+    assert max(taken_s) < 0.5, "beyond its limit is what a busy machine takes to notice"
+    await eventually(lambda: answers(api), 10)
+
+
+async def _read(reader: BlockingReader) -> Any:
+    return await reader.read("XREAD", "BLOCK", 500, "STREAMS", "none", "0", block_s=0.5)
 
 
 async def answers(api: ApiSide) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from models.jobs import ModelDescription, VersionMismatch, encode
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, RedisServers
 from service.queue.heartbeat import WorkerInfo, last_model, live_workers, remove_heartbeat, send_heartbeat
 from service.queue.keys import Keys
 
@@ -22,8 +22,8 @@ INFO = WorkerInfo(
 
 
 @pytest.fixture
-async def connection(client: "redis.asyncio.Redis") -> AsyncIterator[RedisConnection]:
-    opened = RedisConnection(client)
+async def connection(servers: RedisServers) -> AsyncIterator[RedisConnection]:
+    opened = RedisConnection(servers)
     yield opened
     await opened.close()
 

@@ -4,14 +4,16 @@ import asyncio
 
 import redis.asyncio
 
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, RedisServers
 from service.queue.inbox import MAX_INLINE_BYTES, send_to_inboxes
 from service.queue.keys import Keys
 from tests.service.tree import ApiSide, api_side, quick_settings
 
 
-async def test_large_news_are_pointers_and_nobodys_inbox_is_made(client: "redis.asyncio.Redis") -> None:
-    keys, connection = Keys("viscpm"), RedisConnection(client)
+async def test_large_news_are_pointers_and_nobodys_inbox_is_made(
+    client: "redis.asyncio.Redis", servers: RedisServers
+) -> None:
+    keys, connection = Keys("viscpm"), RedisConnection(servers)
     await client.xadd(keys.inbox("a"), {"j": ""})
     for size_bytes in (MAX_INLINE_BYTES, MAX_INLINE_BYTES + 1):
         await send_to_inboxes(connection, keys, ["a", "gone"], "job", b"1-1", b"x" * size_bytes)

@@ -8,7 +8,7 @@ import redis.asyncio
 
 from models.jobs import ScreenFinding
 from service.core.settings import Settings
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, RedisServers
 from service.queue.verdict_cache import VerdictCache
 
 FINDINGS = [
@@ -18,8 +18,8 @@ FINDINGS = [
 
 
 @pytest.fixture
-async def connection(client: "redis.asyncio.Redis") -> AsyncIterator[RedisConnection]:
-    opened = RedisConnection(client)
+async def connection(servers: RedisServers) -> AsyncIterator[RedisConnection]:
+    opened = RedisConnection(servers)
     yield opened
     await opened.close()
 

@@ -7,13 +7,13 @@ import pytest
 import redis.asyncio
 
 from service.core.settings import Settings
-from service.queue.connection import RedisConnection
+from service.queue.connection import RedisConnection, RedisServers
 from service.queue.vision_cache import VisionCache, picture_key
 
 
 @pytest.fixture
-async def connection(client: "redis.asyncio.Redis") -> AsyncIterator[RedisConnection]:
-    opened = RedisConnection(client)
+async def connection(servers: RedisServers) -> AsyncIterator[RedisConnection]:
+    opened = RedisConnection(servers)
     yield opened
     await opened.close()
 

@@ -31,7 +31,7 @@ async def test_one_scrape_shows_the_api_and_every_worker(service: Service) -> No
 async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Settings) -> None:
     import asyncio
 
-    from service.queue.connection import RedisConnection
+    from service.queue.connection import RedisConnection, open_redis
     from service.queue.heartbeat import WorkerInfo, send_heartbeat
     from service.queue.keys import Keys
 
@@ -42,7 +42,7 @@ async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Set
     mute = await asyncio.start_server(never_answers, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{mute.sockets[0].getsockname()[1]}/metrics"
     info = WorkerInfo("mute", "chat", "ready", "host", 1, 0.0, metrics_url=url)
-    connection = RedisConnection(service.redis)
+    connection = RedisConnection(open_redis(settings))
     await send_heartbeat(connection, Keys("viscpm"), info, 5.0)
     await asyncio.sleep(0.3)
     began_s = asyncio.get_running_loop().time()
