@@ -66,6 +66,8 @@ def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str,
 
     configure_logging(settings.log_level, "serve", settings.log_format)
     _name_unknown_variables()
+    if settings.redis_url and (unfit := _unfit_server(settings)):
+        return _end(settings, unfit)
 
     async def serve() -> int:
         return await Supervisor(settings, overrides).run()
@@ -81,6 +83,8 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
         return _end(
             settings, "VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)"
         )
+    if unfit := _unfit_server(settings):
+        return _end(settings, unfit)
     from safety.policy import PolicyError
     from service.core.shared_metrics import share_metrics
     from service.http.app import create_app
@@ -110,10 +114,24 @@ def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str
     if not settings.redis_url:
         message = "VISCPM_REDIS_URL is not set: the worker role needs it (`viscpm serve` brings its own server)"
         return _end(settings, message)
+    if unfit := _unfit_server(settings):
+        return _end(settings, unfit)
     from service.worker.worker import run_worker
 
     worker_id = options.worker_id or f"{socket.gethostname()}-{options.kind}-{secrets.token_hex(3)}"
     return run_worker(options.kind, settings, worker_id, options.predecessor)
+
+
+def _unfit_server(settings: Settings) -> str:
+    """Why the queue's server cannot be used as it is; empty where it can, or is away for now."""
+    from service.process.server_check import ServerUnfit, check_server
+    from service.queue.connection import open_redis
+
+    try:
+        asyncio.run(check_server(open_redis(settings)))
+    except (ServerUnfit, SettingsError) as error:
+        return str(error)
+    return ""
 
 
 def _chat(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:

@@ -102,6 +102,7 @@ class RedisServers:
 
     def __init__(self, settings: Settings, slot_key: str) -> None:
         self.url = parse_redis_url(settings.redis_url)
+        self.slot_key = slot_key
         self._slot = key_slot(slot_key.encode())
         self._tls = _tls_context(settings) if self.url.has_tls else None
         self._protocol = 3
