@@ -21,7 +21,7 @@ UNSUPERVISED = {
     "service/http/admission.py:admitted": "listens for one client's end, inside its request",
     "service/http/admission.py:Slot._begin_renewing": "keeps one request's slot, until its job is queued",
     "service/http/sse.py:EventStream.__call__": "pump and listener of one stream, inside its response",
-    "service/jobs/audit_file.py:AuditFile.append": "the file's own thread: what it does not write in time is no verdict",
+    "service/jobs/audit_file.py:AuditFile.append": "the file's own thread: what it does not write in time counts not",
     "service/jobs/finalizer.py:Finalizer._start": "one result's run, which all who wait for it await",
     "service/jobs/screens.py:WorkerScreens._shared": "one content's findings, which all who wait for them await",
     "service/process/supervisor.py:Supervisor.run": "the tree of `viscpm serve`, whose failure ends it",
