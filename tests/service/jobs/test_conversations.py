@@ -43,7 +43,7 @@ async def begin(
 
 
 async def write(
-    client: "redis.asyncio.Redis", store: Conversations, append: TurnAppend, job_id: str, pixels: bytes = PIXELS
+    client: "redis.asyncio.Redis", servers: RedisServers, append: TurnAppend, job_id: str, pixels: bytes = PIXELS
 ) -> None:
     keys = Keys("viscpm")
     await client.hset(keys.job(job_id), mapping={"state": "generated", "kind": "chat", "retention_ms": "1000"})
