@@ -149,6 +149,7 @@ class Dispatcher:
         return self.capacity - self._admitting
 
     def _start(self, delivery: Delivery) -> None:
+        self._stop_in_engine(delivery.job_id)  # an earlier delivery of it, which this worker lost to itself
         self._in_hand[delivery.job_id] = delivery
         self._job_log.begin(delivery.job, delivery.number)
         if delivery.claim is not None:
@@ -310,17 +311,21 @@ class Dispatcher:
         return len(leftovers)
 
     def _cancel(self, delivery: Delivery, outcome: str = "lost") -> None:
-        if delivery.job_id in self._in_engine:
-            self._thread.cancel(delivery.job_id)
+        if self._is_in_hand(delivery.job_id, delivery.token):
+            self._stop_in_engine(delivery.job_id)
         self._drop(delivery, outcome)
+
+    def _stop_in_engine(self, job_id: str) -> None:
+        if job_id in self._in_engine:
+            self._thread.cancel(job_id)
 
     def _drop(self, delivery: Delivery, outcome: str = "") -> None:
         """`outcome`: for the log line, where it is not the one of the last event."""
-        if self._in_hand.get(delivery.job_id) is delivery:
+        if self._is_in_hand(delivery.job_id, delivery.token):  # and not, by now, its job's next delivery
             del self._in_hand[delivery.job_id]
             self._unpublished.pop(delivery.job_id, None)
+            self._in_engine.discard(delivery.job_id)
             self._job_log.end(delivery.job_id, outcome)
-        self._in_engine.discard(delivery.job_id)
         self._changed.set()
 
     async def _requeue(self, delivery: Delivery, is_counted: bool, is_isolated: bool = False) -> None:

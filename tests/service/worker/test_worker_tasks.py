@@ -11,6 +11,7 @@ from models.jobs import ChatJob
 from service.core.settings import Settings
 from service.core.tasks import TASKS, TaskName, tasks_of
 from service.queue.consumer import Delivery, JobConsumer, PublishResult
+from service.worker.dispatcher import Dispatcher
 from service.worker.worker import EXIT_FAILED, Worker
 from tests.service.faults import TaskFaults, restarts_of
 from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, quick_settings, scrape
@@ -146,3 +147,30 @@ async def test_an_image_that_cannot_be_brought_is_its_jobs_failure(
     assert "ValueError: not as it was stored" in failed.ending.message
     assert [(await api.request(f"echo {i}")).answer for i in range(5)] == list("01234"), "its place is free again"
     await api.check_accounting(accepted=6, done=5, failed=1)
+
+
+async def test_a_worker_that_gets_its_own_job_again_goes_on_with_the_new_delivery(
+    start_here: StartHere, api: ApiSide, monkeypatch: pytest.MonkeyPatch, engine_log: Path
+) -> None:
+    """After Redis was away for longer than a lease. What the first delivery says is refused: it must not stop the next.
+
+    The job was then in hand for good, its lease renewed, and forgotten by the engine.
+    """
+
+    keep_leases, publish = Dispatcher.keep_leases, JobConsumer.publish
+
+    async def forget(dispatcher: Dispatcher) -> None: ...
+
+    async def publish_late(consumer: JobConsumer, deliveries: Iterable[Delivery]) -> PublishResult:
+        await asyncio.sleep(0.2)  # so that some of the first delivery's events are on their way when it loses its lease
+        return await publish(consumer, deliveries)
+
+    await start_here()
+    monkeypatch.setattr(JobConsumer, "publish", publish_late)
+    monkeypatch.setattr(Dispatcher, "keep_leases", forget)
+    running = asyncio.create_task(api.request("stream 400", stream=True))
+    await eventually(lambda: len(log_lines(engine_log, "admit")) == 2)
+    monkeypatch.setattr(Dispatcher, "keep_leases", keep_leases)
+    outcome = await asyncio.wait_for(running, 20)
+    assert outcome.streamed == outcome.answer == "".join(f"w{i} " for i in range(400)), "each word once"
+    await api.check_accounting(accepted=1, done=1)
