@@ -15,6 +15,7 @@ from pathlib import Path
 import redis.asyncio
 
 from models.jobs import ChatJob, Delta, Event, Generated, Job, Kind, PaintJob
+from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.jobs.intents import SafetyIntent
@@ -120,8 +121,16 @@ class ApiSide:
             async for event in watch:
                 outcome.see(event)
                 if isinstance(event, Generated):
-                    await self.producer.finish(outcome.job_id, Ending("done", body=b"answer"))
+                    await self._finish(outcome.job_id)
         return outcome
+
+    async def _finish(self, job_id: str) -> None:
+        while True:
+            try:
+                await self.producer.finish(job_id, Ending("done", body=b"answer"))
+                return
+            except BusUnavailable:  # a test that stops Redis may do so just now
+                await asyncio.sleep(0.1)
 
     async def start(self, text: str, kind: Kind = "chat", **fields: object) -> str:
         """Reserve and submit, and wait for nothing."""
