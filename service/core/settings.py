@@ -87,7 +87,8 @@ class Settings(BaseSettings):
     paint_reranker: str = ""
     paint_reranker_english: str = ""
     paint_steps_offset: Literal[0, 1] = 0
-    threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: torch decides
+    threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: its share of the cores (cpu_quota.py)
+    host_workers: int = Field(1, ge=1, le=64)  # that share the cores of a worker's machine
 
     # Safety gate. Empty checkers: the bundled image screens, and rules alone for text.
     safety: Literal["on", "off"] = "on"

@@ -20,6 +20,7 @@ import httpx
 
 from models.jobs import Kind
 from service.core.backoff import Backoff
+from service.core.cpu_quota import threads_for
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings
 from service.process.api_server import BindError, bind, url_of
@@ -140,7 +141,7 @@ class Supervisor:
         if not self._settings.threads and "OMP_NUM_THREADS" not in self._environment:
             # Left alone, each worker would take every core, and they would wait for one another
             models = sum(_worker_count(self._settings, kind) for kind in self._settings.models)
-            self._environment["VISCPM_THREADS"] = str(max(1, (os.cpu_count() or 1) // max(1, models)))
+            self._environment["VISCPM_THREADS"] = str(threads_for(models))
         with bind(self._settings.host, self._settings.port) as listener:
             try:
                 async with asyncio.TaskGroup() as tasks:

@@ -19,6 +19,7 @@ import uvloop
 
 from models.jobs import Engine, Job, Kind, ModelDescription
 from service.core.backoff import Backoff
+from service.core.cpu_quota import threads_beside
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.process_memory import resident_bytes
@@ -303,8 +304,11 @@ class Worker:
     def _load_engine(self) -> Engine:
         """In the engine's thread: importing it takes seconds as well."""
         settings, kind = self._settings, self._kind
-        if settings.threads:
-            os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+        if settings.threads or "OMP_NUM_THREADS" not in os.environ:
+            # Torch would take every core of the machine, whatever the container may use and who else computes there
+            threads = settings.threads or threads_beside(settings.host_workers)
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+            _log.info("computing with %d threads", threads)
         module, _, function = getattr(settings, f"{kind}_engine").partition(":")
         create: Callable[..., Engine] = getattr(importlib.import_module(module), function)
         return create(engine_config(kind, settings), self._metrics.observe_engine)
