@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     heartbeat_expiry_s: float = Field(15.0, gt=0)
     no_worker_s: float = Field(30.0, gt=0)  # without any worker of its model for this long, a job in hand fails
     drain_s: float = Field(30.0, ge=0)
+    drain_notice_s: float = Field(0.0, ge=0)  # the part of drain_s in which an API says not ready, and takes jobs yet
     sweep_s: float = Field(2.0, gt=0)
 
     # Kept in Redis
@@ -229,6 +230,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"VISCPM_HEARTBEAT_S={self.heartbeat_s:g} must be at most half of "
                 f"VISCPM_HEARTBEAT_EXPIRY_S={self.heartbeat_expiry_s:g}"
+            )
+        if self.drain_notice_s > self.drain_s:
+            raise ValueError(
+                f"VISCPM_DRAIN_NOTICE_S={self.drain_notice_s:g} is the first part of VISCPM_DRAIN_S={self.drain_s:g} "
+                "and cannot be longer"
             )
         return self
 

@@ -1,6 +1,7 @@
 """What routes work with: one object per API process, built by the app's lifespan."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,13 +40,15 @@ class ApiState:
     scraper: WorkerScraper
     is_draining: bool = False
     num_moderating: int = 0
+    _refuses_from_s: float = 0.0
 
     def begin_drain(self) -> None:
-        """Not ready from now on, and no new jobs; those accepted are finished."""
+        """Not ready from now on, and no new jobs after `drain_notice_s`; those accepted are finished."""
         self.is_draining = True
+        self._refuses_from_s = time.monotonic() + self.settings.drain_notice_s
 
     def refuse_while_draining(self) -> None:
-        if self.is_draining:
+        if self.is_draining and time.monotonic() >= self._refuses_from_s:
             raise Draining("this process is shutting down, ask again")
 
     @contextmanager

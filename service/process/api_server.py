@@ -75,7 +75,7 @@ def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
         lifespan="on",
         timeout_graceful_shutdown=1,
     )
-    server = _Server(config, app, settings.drain_s)
+    server = _Server(config, app, settings.drain_s, settings.drain_notice_s)
     gc.collect()
     gc.freeze()  # a full collection over all that the imports made would stop every request for 40 ms
     try:
@@ -88,10 +88,11 @@ def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
 class _Server(uvicorn.Server):
     """uvicorn, but while it drains it still listens: health checks hear 503 and new jobs `draining`, not a refusal."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float, notice_s: float) -> None:
         super().__init__(config)
         self._app = app
         self._drain_s = drain_s
+        self._notice_s = notice_s  # of the drain, in which new jobs are taken yet
         self._drains_until_s: float | None = None
         self.is_broken = False  # a background task is gone for good: another process has to take over
 
@@ -113,6 +114,7 @@ class _Server(uvicorn.Server):
         if state is not None and state.tasks.failed is not None:
             self.is_broken = self.should_exit = True  # those who wait are told to ask again, and their jobs go on
         if self._drains_until_s is not None:
-            is_idle = not self.server_state.tasks
-            self.should_exit = self.should_exit or is_idle or time.monotonic() > self._drains_until_s
+            now_s = time.monotonic()
+            is_idle = not self.server_state.tasks and now_s >= self._drains_until_s - self._drain_s + self._notice_s
+            self.should_exit = self.should_exit or is_idle or now_s > self._drains_until_s
         return await super().on_tick(counter)

@@ -42,6 +42,10 @@ ROOT = Path(__file__).parents[3]
             "VISCPM_REDIS_CA_FILE is of no use: VISCPM_REDIS_URL does not begin with rediss",
         ),
         ({"REDIS_URL": "rediss://h", "REDIS_KEY_FILE": __file__}, "and VISCPM_REDIS_CERT_FILE is not: both are needed"),
+        (
+            {"DRAIN_S": "1", "DRAIN_NOTICE_S": "2"},
+            "VISCPM_DRAIN_NOTICE_S=2 is the first part of VISCPM_DRAIN_S=1 and cannot be longer",
+        ),
         ({"LABEL_PRODUCER": 'a"b'}, 'VISCPM_LABEL_PRODUCER=a"b'),
         ({"PORT": "x", "QUEUE_SIZE": "0"}, "VISCPM_QUEUE_SIZE=0: Input should be greater than or equal to 1"),
     ],

@@ -46,6 +46,16 @@ async def test_a_job_without_a_client_outlives_the_drains_begin(small: Service) 
     assert await small.accounting() == {"done": 1}
 
 
+async def test_new_jobs_are_taken_while_others_are_told_of_the_drain(settings: Settings) -> None:
+    async with serving(settings.model_copy(update={"drain_notice_s": 1.0})) as service:
+        await service.ready()
+        service.state.begin_drain()
+        assert (await service.client.get("/health/ready")).json()["down"] == ["api"]
+        assert (await service.ask("echo in time")).status_code == 200
+        await asyncio.sleep(1.0)
+        assert_error(await service.ask("echo too late"), 503, "draining")
+
+
 async def test_what_is_left_at_the_end_is_left_to_other_processes(
     settings: Settings, worker_log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

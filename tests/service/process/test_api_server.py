@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,8 @@ import pytest
 from service.process.api_server import BindError, address_of, bind, bound_to, url_of
 from tests.service.tree import ROOT
 
-# An app with a slow route, served as `viscpm api` serves its own; argv: drain_s, whether its lifespan fails
+# An app with a slow route, served as `viscpm api` serves its own; argv: drain_s, whether its lifespan fails,
+# drain_notice_s
 _SERVER = """
 import asyncio, sys
 from contextlib import asynccontextmanager
@@ -57,7 +59,7 @@ async def draining() -> bool:
 
 listener = bind("127.0.0.1", 0)
 print(url_of(listener), flush=True)
-sys.exit(run_api(app, Settings(drain_s=float(sys.argv[1])), listener))
+sys.exit(run_api(app, Settings(drain_s=float(sys.argv[1]), drain_notice_s=float(sys.argv[3])), listener))
 """
 
 
@@ -87,8 +89,8 @@ class Server:
 
 
 @contextmanager
-def running(drain_s: float = 10.0, lifespan: str = "works") -> Iterator[Server]:
-    command = [sys.executable, "-c", _SERVER, str(drain_s), lifespan]
+def running(drain_s: float = 10.0, lifespan: str = "works", notice_s: float = 0.0) -> Iterator[Server]:
+    command = [sys.executable, "-c", _SERVER, str(drain_s), lifespan, str(notice_s)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             yield Server(process)
@@ -149,6 +151,18 @@ def test_while_draining_it_listens_answers_and_ends_cleanly() -> None:
         assert isinstance(answers[0], httpx.Response) and answers[0].json() == "done"
         assert server.process.wait(10) == 0
         assert server.line() == "closed"
+
+
+@pytest.mark.own_process
+def test_it_stays_for_its_notice_with_nothing_in_hand() -> None:
+    with running(notice_s=2.0) as server:
+        assert httpx.get(f"{server.url}/draining", trust_env=False).json() is False
+        began_s = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        while time.monotonic() < began_s + 1.5:
+            assert httpx.get(f"{server.url}/draining", trust_env=False).status_code == 200
+        assert server.process.wait(10) == 0
+        assert 2.0 <= time.monotonic() - began_s < 5.0
 
 
 @pytest.mark.own_process
