@@ -20,6 +20,7 @@ from models.checkpoints.loading import LoadedChat, load_chat
 from models.engines.chat.image_embeddings import ImageEmbeddingCache
 from models.engines.chat.task import ChatRuntime, ChatTask
 from models.engines.chat.vocabulary import NonFiniteLogits
+from models.engines.device import usable_device
 from models.engines.oom import is_out_of_memory, release_memory
 from models.jobs import (
     ChatGeneration,
@@ -220,6 +221,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     """Loads the checkpoint, folds its scalings and warms up.
 
     Raises:
+        DeviceUnusable: torch cannot compute there.
         CheckpointError: anything wrong with the files.
         ValueError: an unknown dtype.
     """
@@ -228,7 +230,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     started_s = perf_counter()
     path = Path(config.checkpoint)
     vocabulary = Path(config.vocabulary) if config.vocabulary else None
-    loaded = load_chat(path, vocabulary, config.device, DTYPES[config.dtype])
+    loaded = load_chat(path, vocabulary, usable_device(config.device), DTYPES[config.dtype])
     fold_scalings(loaded.model.llm)
     engine = ChatEngine(loaded, path.stem, config.max_jobs, observe)
     loaded_s = perf_counter()

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoints.loading import LoadedPaint, load_paint
+from models.engines.device import usable_device
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.paint.painter import Painter, Slices
 from models.engines.paint.prompt import pack_job
@@ -125,10 +126,11 @@ def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
     """Load the checkpoint, the VAE and, where configured, the rerankers; then warm up.
 
     Raises:
+        DeviceUnusable: torch cannot compute there.
         CheckpointError, OSError: a file is missing, broken or of another kind.
     """
     started_s = time.perf_counter()
-    device = torch.device(config.device)
+    device = usable_device(config.device)
     loaded = load_paint(
         Path(config.checkpoint),
         vocabulary=Path(config.vocabulary) if config.vocabulary else None,
