@@ -98,6 +98,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("safety_batch_seconds", "histogram", "safety", "All screens over one batch.", ("model",), _STEP_S),
     Metric("safety_contents_total", "counter", "safety", "Contents judged by the screens.", ("model",)),
     # Worker: the process and its device
+    Metric("worker_info", "gauge", "worker", "1, for the id of the worker behind an address.", ("model", "worker")),
     Metric("model_load_seconds", "gauge", "worker", "Time that loading the model took.", ("model",)),
     Metric("worker_resident_memory_bytes", "gauge", "worker", "Resident memory of the worker process.", ("model",)),
     Metric("gpu_memory_used_bytes", "gauge", "worker", "Device memory in use, by all processes.", ("model", "gpu")),

@@ -59,6 +59,8 @@ def merge(own: str, by_worker: dict[str, str]) -> str:
 
 
 def _labelled(sample: str, worker_id: str) -> str:
+    if '{worker="' in sample or ',worker="' in sample:  # the worker says it itself
+        return sample
     label = 'worker="' + worker_id.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     brace, space = sample.find("{"), sample.find(" ")
     if brace == -1 or space < brace:

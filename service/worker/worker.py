@@ -290,6 +290,7 @@ class Worker:
 
     def _render_metrics(self) -> bytes:
         model = self._kind
+        self._metrics.set("worker_info", 1, model=model, worker=self._id)
         self._metrics.set("jobs_in_hand", len(self._dispatcher) if self._dispatcher is not None else 0, model=model)
         self._metrics.set("worker_resident_memory_bytes", resident_bytes(), model=model)
         use = self._device.read() if self._device is not None else None

@@ -30,6 +30,8 @@ b_seconds_count{model="c{h}at \\"x\\""} 2.0
 b_seconds_sum{model="c{h}at \\"x\\""} 0.5
 # TYPE empty gauge
 empty{} 1
+# TYPE told gauge
+told{model="chat",worker="w1"} 1
 """
 
 
@@ -46,6 +48,7 @@ def test_families_come_once_and_workers_samples_are_labelled() -> None:
     assert len(families["b_seconds"].samples) == 8
     assert families["b_seconds"].samples[0].labels == {"worker": 'w"1', "le": "0.1", "model": 'c{h}at "x"'}
     assert 'empty{worker="w2"} 1' in text
+    assert text.count('told{model="chat",worker="w1"} 1') == 2, "not labelled twice"
 
 
 def test_nothing_to_merge_leaves_the_text_alone() -> None:
