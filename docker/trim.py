@@ -1,0 +1,51 @@
+"""Take out of a folder of packages what no running program reads: `trim.py FOLDER`.
+
+Shared libraries lose what stands after the parts that are loaded (symbols for debuggers: 12 of uvloop's 13.6 MB), and
+sources of extensions and lists of parts go.
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+_UNREAD = (".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi", ".cdx.json", ".cyclonedx.json")
+_LOADED = 1  # PT_LOAD
+
+
+def loaded_end(head: bytes) -> int:
+    """Where the last loaded segment of a 64-bit little-endian ELF file ends; 0 for anything else."""
+    if head[:6] != b"\x7fELF\x02\x01":
+        return 0
+    (start,) = struct.unpack_from("<Q", head, 32)
+    entry_bytes, count = struct.unpack_from("<HH", head, 54)
+    ends = [0]
+    for number in range(count):
+        kind, _, offset, _, _, size_bytes = struct.unpack_from("<IIQQQQ", head, start + number * entry_bytes)
+        ends.append(offset + size_bytes if kind == _LOADED else 0)
+    return max(ends)
+
+
+def trim(folder: Path) -> int:
+    """The bytes saved."""
+    saved_bytes = 0
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_file():
+            continue
+        size_bytes = path.stat().st_size
+        if path.name.endswith(_UNREAD):
+            path.unlink()
+            saved_bytes += size_bytes
+        elif ".so" in path.suffixes:
+            with path.open("r+b") as library:
+                end = loaded_end(library.read(65536))
+                if 0 < end < size_bytes:
+                    library.truncate(end)
+                    for offset, zeros in ((40, 8), (58, 6)):  # e_shoff; e_shentsize, e_shnum, e_shstrndx
+                        library.seek(offset)
+                        library.write(bytes(zeros))
+                    saved_bytes += size_bytes - end
+    return saved_bytes
+
+
+if __name__ == "__main__":
+    print(f"{trim(Path(sys.argv[1])) / 1e6:.1f} MB less")
