@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e.tree import FAST_LEASES, Tree, wait_for
 
@@ -25,6 +26,20 @@ def test_promtool_accepts_the_configuration_and_the_rules(tool: Tool) -> None:
             [tool("promtool"), *command], capture_output=True, text=True, cwd=ROOT / "docker", timeout=60
         )
         assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_each_alert_fires_by_its_fault_and_stays_quiet_without(tool: Tool) -> None:
+    cases = Path(__file__).with_name("alerts.test.yml")
+    process = subprocess.run(
+        [tool("promtool"), "test", "rules", str(cases)], capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    rules = yaml.safe_load((ROOT / "docker/alerts.yml").read_text())["groups"][0]["rules"]
+    tested = [check for case in yaml.safe_load(cases.read_text())["tests"] for check in case["alert_rule_test"]]
+    alerts = {rule["alert"] for rule in rules}
+    assert {check["alertname"] for check in tested if check.get("exp_alerts")} == alerts
+    assert {check["alertname"] for check in tested if not check.get("exp_alerts")} == alerts
+    assert all(f"`{alert}`" in (ROOT / "docs/deployment.md").read_text() for alert in alerts)
 
 
 @pytest.fixture
