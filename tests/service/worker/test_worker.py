@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.jobs import Delta, Generated, PaintResult, Progress, encode
+from service.core.cpu_quota import threads_beside
 from tests.service.engines import PREVIEW
 from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, make_job, quick_settings, scrape
 
@@ -229,3 +230,17 @@ async def test_a_job_whose_claim_is_refused_is_stopped(
     assert not log_lines(engine_log, "done", job.job_id)
     assert await api.redis.xlen("{viscpm}:jobs:chat") == 0 and await api.redis.exists("{viscpm}:job:left-behind") == 0
     assert (await api.request("echo next")).answer == "next"
+
+
+async def test_threads_are_those_asked_for_else_a_share_of_the_cores(
+    redis_url: str, api: ApiSide, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    asked = start_worker(quick_settings(redis_url, threads=3, host_workers=64))
+    shared = start_worker(quick_settings(redis_url, host_workers=64))
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    told_otherwise = start_worker(quick_settings(redis_url))
+    await api.ready(asked, shared, told_otherwise)
+    assert "computing with 3 threads" in asked.said(), "the variable goes before any share"
+    assert f"computing with {max(1, threads_beside(64))} threads" in shared.said()
+    assert "computing with" not in told_otherwise.said(), "OMP_NUM_THREADS is left as it is"
