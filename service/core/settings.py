@@ -139,6 +139,7 @@ class Settings(BaseSettings):
     stall_s: float = Field(30.0, gt=0)  # one engine step longer than this: the worker's leases are not renewed
     heartbeat_s: float = Field(2.0, gt=0)
     heartbeat_expiry_s: float = Field(15.0, gt=0)
+    redis_outage_s: float = Field(30.0, gt=0)  # without a write that Redis takes for this long, waiting requests end
     no_worker_s: float = Field(30.0, gt=0)  # without any worker of its model for this long, a job in hand fails
     drain_s: float = Field(30.0, ge=0)
     drain_notice_s: float = Field(0.0, ge=0)  # the part of drain_s in which an API says not ready, and takes jobs yet

@@ -73,6 +73,7 @@ class JobProducer:
         self._own_keys = (*self.keys.of_jobs(), self.keys.inbox(process_id))
         self._unsubmitted: set[str] = set()  # reserved here, so a watch that starts now has missed nothing
         self._cursor = "0-0"
+        self._out_since_s = float("inf")  # of the event loop's clock, where Redis takes no writes now
         self._supervisor = tasks or TaskSupervisor("api")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -251,6 +252,14 @@ class JobProducer:
             "follow", self.keys.of_job(job_id), job_id, self.process_id, token, number
         )
 
+    def require_served(self, job_id: str) -> None:
+        """Raises BusUnavailable where Redis has served nobody for longer than a request may wait for it."""
+        if self._is_out:
+            raise BusUnavailable(
+                f"the queue's server has not taken anything for {self.settings.redis_outage_s:g} s; "
+                f"{job_id} may still be finished: ask for it later"
+            )
+
     def enter(self, subscription: JobSubscription) -> None:
         self._subscriptions.setdefault(subscription.job_id, set()).add(subscription)
 
@@ -314,8 +323,17 @@ class JobProducer:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(self.settings.heartbeat_s)
-            with suppress(BusUnavailable):
+            try:
                 await self._beat()
+            except BusUnavailable:
+                self._out_since_s = min(self._out_since_s, asyncio.get_running_loop().time())
+                if self._is_out:
+                    self._all_have_missed()  # who waits is told so
+
+    @property
+    def _is_out(self) -> bool:
+        """Whether Redis is away, or refuses writes since its disk or memory is full, for longer than one may wait."""
+        return asyncio.get_running_loop().time() - self._out_since_s > self.settings.redis_outage_s
 
     async def _beat(self) -> None:
         alive_ms = _ms(self.settings.heartbeat_expiry_s)
@@ -323,6 +341,7 @@ class JobProducer:
         if await self._connection.transition("api_beat", self._own_keys, self.process_id, alive_ms, inbox_ms):
             self._cursor = "0-0"  # a new inbox: its ids may start below the old one's
             self._all_have_missed()
+        self._out_since_s = float("inf")
 
 
 class Reservation:

@@ -23,6 +23,8 @@ class Source(Protocol):
 
     async def follow(self, job_id: str, token: int, number: int) -> Any: ...
 
+    def require_served(self, job_id: str) -> None: ...
+
     async def finish(self, job_id: str, ending: Ending) -> bool: ...
 
     async def cancel(self, job_id: str, reason: str) -> bool: ...
@@ -32,7 +34,8 @@ class JobSubscription:
     """Async context manager and iterator over one job's events, ended by its Ending.
 
     Events come in order, each once, and without what an earlier delivery has said already. Past the job's deadline the
-    subscription cancels it. Raises JobLost when Redis forgot the job, BusUnavailable when it is away past the deadline.
+    subscription cancels it. Raises JobLost when Redis forgot the job, BusUnavailable when it is away past the deadline
+    or for longer than `redis_outage_s`.
     """
 
     def __init__(self, source: Source, job_id: str, has_missed: bool) -> None:
@@ -116,6 +119,7 @@ class JobSubscription:
             self._behind = True
             if self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline:
                 raise
+            self._source.require_served(self.job_id)
             await self._backoff.wait()
             return
         except BaseException:  # who waited has left: the next one reads again
@@ -132,6 +136,8 @@ class JobSubscription:
             read.append((position, result, True))
         if ending:
             read.append((b"end", ending, True))
+        if not read:
+            self._source.require_served(self.job_id)
         self._inbox.extendleft(reversed(read))
 
     async def _wait(self) -> None:

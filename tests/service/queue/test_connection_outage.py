@@ -2,19 +2,24 @@
 
 import asyncio
 import os
+import resource
 import signal
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.jobs import Generated
 from service.core.errors import BusUnavailable, JobLost
 from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
 from service.queue.connection import BlockingReader
 from service.queue.primary import CALL_LIMIT_S
+from service.queue.subscription import JobSubscription
 from tests.service.tree import ApiSide, StartWorker, api_side, eventually, log_lines, quick_settings
 
 pytestmark = pytest.mark.own_process
@@ -206,3 +211,79 @@ async def test_starting_before_redis(own_server: EmbeddedServer, start_worker: S
         own_server.start()
         await api.ready(worker)
         assert (await api.request("echo x")).answer == "x"
+
+
+async def test_waiting_ends_where_the_outage_does_not(
+    own_server: EmbeddedServer, redis_url: str, start_worker: StartWorker
+) -> None:
+    """Bounded by `redis_outage_s` and not by the job's deadline; the job itself goes on, and is there afterwards."""
+    settings = quick_settings(redis_url, redis_outage_s=1.0, heartbeat_s=0.2)
+    async with api_side(settings) as api:
+        await api.ready(start_worker(step_s=0.05))
+        job_id = await api.start("stream 20")
+        async with api.producer.subscribe(job_id) as watch:
+            await anext(watch)
+            own_server.stop()
+            stopped_s = time.monotonic()
+            with pytest.raises(BusUnavailable, match=f"{job_id} may still be finished"):
+                async for _ in watch:
+                    pass
+            assert 1.0 < time.monotonic() - stopped_s < 6.0
+        own_server.start()
+
+        async def is_generated() -> bool:
+            with suppress(BusUnavailable):
+                return await api.state(job_id) == "generated"
+            return False
+
+        await eventually(is_generated, 20)
+        async with api.producer.subscribe(job_id) as again:
+            assert isinstance([event async for event in take(again, 21)][-1], Generated)
+
+
+async def take(watch: JobSubscription, count: int) -> AsyncIterator[object]:
+    for _ in range(count):
+        yield await anext(watch)
+
+
+async def test_a_full_disk_is_an_outage_in_our_words_until_it_is_freed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FAULTS 38. A file that may not grow stands for a disk that is full."""
+    server = EmbeddedServer(tmp_path)
+    with server:
+        assert server.process is not None
+        settings = quick_settings(server.url, redis_outage_s=1.0, heartbeat_s=0.2)
+        async with api_side(settings) as api:
+            job_id = await api.start("nobody works on it")
+            async with api.producer.subscribe(job_id) as watch:
+                waiting = asyncio.ensure_future(anext(watch))
+                resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+                full_s = time.monotonic()
+                await eventually(lambda: refuses(api), 10)
+                with pytest.raises(BusUnavailable) as told:
+                    await api.producer.reserve("chat", "another")
+                assert told.value.retry_after_s and "MISCONF" not in told.value.message
+                assert "AOF" not in told.value.message and "does not take writes" in told.value.message
+                with pytest.raises(BusUnavailable, match="may still be finished"):
+                    await waiting
+                assert time.monotonic() - full_s < 12.0
+            assert "MISCONF" in caplog.text  # the server's own words are for the log
+            free = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, free)
+            await eventually(lambda: takes(api), 10)
+            assert await api.producer.cancel(job_id, "test_over")
+
+
+async def refuses(api: ApiSide) -> bool:
+    return not await takes(api)
+
+
+async def takes(api: ApiSide) -> bool:
+    job_id = uuid.uuid4().hex
+    try:
+        await api.producer.reserve("chat", job_id)
+        await api.producer.cancel(job_id, "probe")
+    except BusUnavailable:
+        return False
+    return True
