@@ -11,7 +11,10 @@ DIR ?= tests/parity
 # What the tests marked `ops` need of Debian; without one of them, and outside CI, they are skipped.
 OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-perl
 
-.PHONY: help install serve test quick lint check check-ops ops-packages parity bench openapi gpu-check gpu-wheels
+# What an engine of its own and stand-ins for images take, where no engine runs and no registry answers
+CONTAINER_PACKAGES := docker.io iptables debootstrap prometheus
+
+.PHONY: help install serve test quick lint check check-ops ops-packages check-containers container-packages parity bench openapi gpu-check gpu-wheels
 
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
@@ -20,6 +23,8 @@ help:
 	@echo "make check      format, lint, types, import rules, tests: what a change must pass"
 	@echo "make check-ops  tests of container files, Prometheus, fonts: what needs Debian's packages, which are"
 	@echo "                $(OPS_PACKAGES)"
+	@echo "make check-containers  images built and run on a Docker Engine; starts one as root where none runs, with"
+	@echo "                $(CONTAINER_PACKAGES)"
 	@echo "make parity     compare the models with reference numbers (DIR=folder)"
 	@echo "make bench      benchmarks of the service"
 	@echo "make openapi    write openapi.yaml from the app"
@@ -52,7 +57,7 @@ test: .venv/.installed-test
 
 # Those marks are explained in pyproject.toml
 quick: .venv/.installed-test
-	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or process_tree or own_process or whole_run or fuzzing)' $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or containers or process_tree or own_process or whole_run or fuzzing)' $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
@@ -68,6 +73,13 @@ check-ops: .venv/.installed-test .venv/.installed-ops
 
 ops-packages:
 	@echo $(OPS_PACKAGES)
+
+# WRITE=1 keeps the figures in benchmarks/results/containers.txt
+check-containers: .venv/.installed-test .venv/.installed-ops
+	CHECK_CONTAINERS_WRITE=$(WRITE) $(PYTEST) -x -s -m containers tests/containers $(ARGS)
+
+container-packages:
+	@echo $(CONTAINER_PACKAGES)
 
 parity: .venv/.installed
 	$(BIN)/python -m models.parity $(DIR) $(ARGS)

@@ -1,0 +1,58 @@
+"""One engine and one deployment for all checks, and a table of what was measured: `make check-containers`."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containers.deployment import Deployment, deployment
+from tests.containers.engine import NoEngine, engine
+from tests.containers.stand_ins import provide
+
+RESULTS = Path(__file__).parents[2] / "benchmarks/results/containers.txt"
+
+
+class Table:
+    """Figures in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[float, str]] = {}
+
+    def add(self, what: str, value: float, unit: str) -> None:
+        self.rows[what] = value, unit
+
+    def render(self) -> str:
+        """For people, then one JSON line for scripts."""
+        lines = [f"{what:<64} {value:>9.1f} {unit}" for what, (value, unit) in self.rows.items()]
+        figures = {f"{what}, {unit}": round(value, 2) for what, (value, unit) in self.rows.items()}
+        return "\n".join([*lines, json.dumps({"benchmark": "containers", "figures": figures})]) + "\n"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.containers)
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.fixture(scope="session")
+def table() -> Iterator[Table]:
+    measured = Table()
+    yield measured
+    print("\n" + measured.render())
+    if os.environ.get("CHECK_CONTAINERS_WRITE") == "1":
+        RESULTS.write_text(measured.render())
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory, table: Table) -> Iterator[Deployment]:
+    """Nothing is built and nothing runs yet."""
+    try:
+        with engine() as docker:
+            provide(docker)
+            with deployment(docker, tmp_path_factory.mktemp("tree")) as running:
+                yield running
+    except NoEngine as reason:
+        pytest.skip(str(reason))
