@@ -28,15 +28,22 @@ _MOVED_ENGINES = {
 _PREFIX = "VISCPM_"
 # Variables of ours that no process reads: for compose, the checkpoints' tools and tests
 _NO_SETTINGS = (
+    "API_MEMORY",
+    "BOX_WORKER_MEMORY",
     "CHAT_GPU",
     "PAINT_GPU",
     "IMAGE",
     "MODELS_DIR",
     "NOTO_EMOJI_FONT",
     "PARITY_DIR",
+    "PROXY_MEMORY",
     "PUBLISH",
+    "SAFETY_MEMORY",
     "SAFETY_TARGET",
     "TAG",
+    "TLS_DIR",
+    "VALKEY_MEMORY",
+    "WORKER_MEMORY",
 )
 # Not ours: tests' (TEST_…), and what Kubernetes tells of a service named viscpm
 _OTHERS = re.compile(r"TEST_.*|(.+_)?SERVICE_(HOST|PORT)(_.*)?|(.+_)?PORT_\d+_(TCP|UDP)(_.*)?")

@@ -17,6 +17,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_WAITING = 10_000  # lines of some 400 bytes; beyond that the disk hangs
 _BATCH_LINES = 256
+_WRITING_S = 0.05  # what another process writes has grown by then
 _TELL_S = 60.0  # between two log lines about what is lost
 
 
@@ -42,6 +43,7 @@ class AuditFile:
         self._thread: threading.Thread | None = None
         self._told_s = float("-inf")
         self._num_lost = 0  # since the log was told
+        self._may_be_cut_off = True  # by a process before this one
         self._descriptor = self._open()
 
     def append(self, data: bytes, on_done: Callable[[OSError | None], None] | None = None) -> None:
@@ -93,11 +95,13 @@ class AuditFile:
         try:
             if data:
                 self._follow()
-                if self._is_cut_off():
+                if self._may_be_cut_off and self._is_cut_off():
                     os.write(self._descriptor, b"\n")
+                self._may_be_cut_off = False
             while num_bytes < len(data):
                 num_bytes += os.write(self._descriptor, data[num_bytes:])
         except OSError as error:
+            self._may_be_cut_off = True
             num_written = 0
             while num_written < len(lines) and len(lines[num_written]) <= num_bytes:
                 num_bytes -= len(lines[num_written])
@@ -122,11 +126,16 @@ class AuditFile:
         self._descriptor = self._open()
 
     def _is_cut_off(self) -> bool:
-        """Whether the file's last line has no end."""
-        told = os.fstat(self._descriptor)
-        if not stat.S_ISREG(told.st_mode) or told.st_size == 0:
-            return False
-        return os.pread(self._descriptor, 1, told.st_size - 1) != b"\n"
+        """Whether the file's last line has no end, and nobody is at it: another process' write may be half done."""
+        size_bytes = -1
+        while (told := os.fstat(self._descriptor)).st_size != size_bytes:
+            size_bytes = told.st_size
+            if not stat.S_ISREG(told.st_mode) or not size_bytes:
+                return False
+            if os.pread(self._descriptor, 1, size_bytes - 1) == b"\n":
+                return False
+            time.sleep(_WRITING_S)
+        return True
 
     def _lose(self, num_lines: int, error: OSError) -> None:
         self._on_lost(num_lines)

@@ -80,8 +80,13 @@ def test_variables_that_nothing_reads_are_named_with_the_nearest_that_there_is()
 
 
 def test_variables_of_compose_tests_and_kubernetes_are_not_misspelt() -> None:
-    files = [ROOT / "docker-compose.yml", ROOT / "Dockerfile", *(ROOT / "docker").iterdir()]
-    named = {name for path in files for name in re.findall(r"\bVISCPM_[A-Z_]*[A-Z]\b", path.read_text("utf-8"))}
+    files = [
+        ROOT / "docker-compose.yml",
+        ROOT / "Dockerfile",
+        *(path for path in (ROOT / "docker").rglob("*") if path.is_file()),
+    ]
+    texts = [path.read_text("utf-8") for path in files if path.is_file()]
+    named = {name for text in texts for name in re.findall(r"\bVISCPM_[A-Z_]*[A-Z]\b", text)}
     assert {"VISCPM_TAG", "VISCPM_PUBLISH"} <= named
     told = ("VISCPM_SERVICE_HOST", "VISCPM_API_SERVICE_PORT_HTTP", "VISCPM_API_PORT_8000_TCP_ADDR", "VISCPM_TEST_LOG")
     assert unknown_variables(dict.fromkeys([*named, *told], "")) == ""

@@ -32,7 +32,7 @@ async def test_pictures_that_are_wrong_end_their_job_as_refused(service: Service
     assert await service.accounting() == {"refused": len(wrong)}
     assert await service.metric('viscpm_jobs{model="chat",state="refused"}') == len(wrong)
     assert await service.metric('viscpm_jobs{model="chat",state="failed"}') == 0
-    [job_id] = [key.decode()[4:] for key in (await service.redis.keys("job:*"))[:1]]
+    [job_id] = [key.decode().split(":", 2)[2] for key in (await service.redis.keys("{viscpm}:job:*"))[:1]]
     job = (await service.client.get(f"/jobs/{job_id}")).json()
     assert job["state"] == "refused" and job["error"]["code"] in {code for _, code in wrong}
 

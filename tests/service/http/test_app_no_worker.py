@@ -107,7 +107,7 @@ def _refused_at_once(answer: httpx.Response) -> None:
 
 
 async def _has_slots(service: Service, count: int) -> bool:
-    return bool(await service.redis.zcard("slots:chat") == count)
+    return bool(await service.redis.zcard("{viscpm}:slots:chat") == count)
 
 
 async def _is(expected: object, found: Callable[[], object]) -> bool:

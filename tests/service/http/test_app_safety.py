@@ -173,7 +173,7 @@ async def test_a_required_audit_file_on_a_full_disk_lets_nothing_pass(
 
 
 async def _is_running(service: Service) -> bool:
-    states = [await service.redis.hget(key, "state") async for key in service.redis.scan_iter("job:paint-*")]
+    states = [await service.redis.hget(key, "state") async for key in service.redis.scan_iter("{viscpm}:job:paint-*")]
     return b"running" in states
 
 

@@ -176,14 +176,14 @@ async def test_waiting_jobs_leave_room_for_other_bodies(settings: Settings) -> N
         ]
 
         async def are_taken() -> bool:
-            return await service.redis.zcard("slots:chat") == num_jobs == service.state.images.decodes
+            return await service.redis.zcard("{viscpm}:slots:chat") == num_jobs == service.state.images.decodes
 
         await eventually(are_taken)
         assert (await service.client.post("/v1/moderations", json={"input": "x"})).json()["error"]["code"] == (
             "safety_unavailable"  # read, and then asked: not refused as a body too many
         )
-        for key in await service.redis.keys("job:*"):
-            await service.client.delete(f"/jobs/{key.decode()[4:]}")
+        for key in await service.redis.keys("{viscpm}:job:*"):
+            await service.client.delete(f"/jobs/{key.decode().rpartition(':')[2]}")
         assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {499}
         assert await service.accounting() == {"cancelled": num_jobs}
 

@@ -33,7 +33,7 @@ async def start_here(
     running: list[asyncio.Task[tuple[int, bool]]] = []
 
     async def start() -> Worker:
-        worker = Worker("chat", settings, "here", "a-dead-one", api.redis)
+        worker = Worker("chat", settings, "here", "a-dead-one", api.servers)
         running.append(asyncio.create_task(worker.run()))
 
         async def is_ready() -> bool:
@@ -101,7 +101,7 @@ async def test_an_engine_that_breaks_outside_of_a_step_ends_its_process_and_othe
         await api.producer.cancel(cancelled, "client_gone")
     assert await broken.exit_code(10) == EXIT_FAILED
     said = broken.said()
-    assert "the worker is broken (task engine), leaving" in said and 'test_worker_tasks.py", line' in said
+    assert "the worker is broken (task engine), leaving" in said and 'engines.py", line' in said
     assert not [one for one in await api.workers() if one.info.worker_id == broken.id], "it said that it left"
     await api.ready(start_worker(quick_settings(redis_url, **patient)))
     assert (await asyncio.wait_for(in_hand, 10)).answer == "".join(f"w{i} " for i in range(200))
