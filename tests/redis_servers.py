@@ -22,6 +22,8 @@ from service.process.parent_death import dies_with_parent
 
 SERVICE = "main"  # what sentinels call their primary
 _DOWN_AFTER_MS = 500
+# They look every 10 s for what changed otherwise, and where the machine was busy for 2 s stand still for 30
+_QUICK_SENTINELS = ("INFO-PERIOD", 200, "PING-PERIOD", 100, "PUBLISH-PERIOD", 200, "TILT-TRIGGER", 60_000)
 
 
 def free_port() -> int:
@@ -111,8 +113,8 @@ class Watched:
             f"sentinel failover-timeout {SERVICE} 3000",
         ]
         self.sentinels = [RedisProcess(folder, *watch, is_sentinel=True) for _ in range(3)]
-        for sentinel in self.sentinels:  # they look every 10 s for what changed otherwise
-            sentinel.call("SENTINEL", "DEBUG", "INFO-PERIOD", 200, "PING-PERIOD", 100, "PUBLISH-PERIOD", 200)
+        for sentinel in self.sentinels:
+            sentinel.call("SENTINEL", "DEBUG", *_QUICK_SENTINELS)
         self.url = f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/{SERVICE}"
         until(self.is_settled, 20.0, "sentinels that know one another and the replica")
 
@@ -121,6 +123,11 @@ class Watched:
         """As the sentinels say."""
         told = self.sentinels[0].call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
         return next(one for one in self.servers if one.port == int(told[1]))
+
+    def is_primary(self, server: RedisProcess) -> bool:
+        """As all sentinels say."""
+        told = [one.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for one in self.sentinels]
+        return all(int(port) == server.port for _, port in told)
 
     @property
     def replica(self) -> RedisProcess:

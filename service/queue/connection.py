@@ -211,7 +211,8 @@ class BlockingReader:
                 await self.close()
                 connection = self._connection = await self._servers.connect()
             try:
-                return await connection.ask(*command)
+                with self._servers.waiting(connection):
+                    return await connection.ask(*command)
             except MovedError as error:
                 if not self._servers.moved(connection, error.host, error.port):
                     raise

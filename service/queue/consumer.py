@@ -226,7 +226,11 @@ class JobConsumer:
             newest = await self._connection.send("XREVRANGE", self._keys.cancelled, "+", "-", "COUNT", 1)
             self._last_cancellation = newest[0][0] if newest else b"0-0"
         command = ("XREAD", "BLOCK", int(block_s * 1000), "STREAMS", self._keys.cancelled, self._last_cancellation)
-        reply = await self._cancellations.read(*command, block_s=block_s)
+        try:
+            reply = await self._cancellations.read(*command, block_s=block_s)
+        except BusUnavailable:
+            self._last_cancellation = b""  # another server may be the primary by then, whose clock and ids are behind
+            raise
         if not reply:
             return []
         entries = reply[self._keys.cancelled.encode()]

@@ -9,7 +9,8 @@ import logging
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hiredis import pack_command
@@ -48,8 +49,9 @@ class ServerConnection:
         self.epoch = epoch
 
     @property
-    def host(self) -> str:
-        return getattr(self._opened, "host", "")
+    def address(self) -> Address:
+        """Empty: a unix socket."""
+        return getattr(self._opened, "host", ""), getattr(self._opened, "port", 0)
 
     async def is_clean(self) -> bool:
         """Whether it may be used: open, and no reply of an earlier call in it."""
@@ -111,6 +113,7 @@ class RedisServers:
         self._epoch = 0
         self._told: dict[str, float] = {}  # when an outage of a kind was seen last, by its code
         self._was_away = False
+        self._waiting: set[ServerConnection] = set()
 
     async def connect(self) -> ServerConnection:
         """A new connection to the primary. Raises RedisError (no ResponseError), OSError, TimeoutError."""
@@ -125,6 +128,8 @@ class RedisServers:
         if self._was_away:
             self._was_away = False
             _log.info("the queue's server %s answers", self.url)
+            for waiting in [one for one in self._waiting if one.address != connection.address]:
+                await waiting.close()  # its server is the primary no more, and may hang: nothing comes of its wait
         return connection
 
     def is_current(self, connection: ServerConnection) -> bool:
@@ -137,12 +142,21 @@ class RedisServers:
             self._epoch += 1
             self._primary = None
 
+    @contextmanager
+    def waiting(self, connection: ServerConnection) -> Iterator[None]:
+        """For a read that waits at the server: it ends when another connection finds another primary."""
+        self._waiting.add(connection)
+        try:
+            yield
+        finally:
+            self._waiting.discard(connection)
+
     def moved(self, connection: ServerConnection, host: str, port: int) -> bool:
         """A node says that another one has the slot now. False: what was asked for is no cluster."""
         if self.url.topology != "cluster":
             return False
         self.suspect(connection.epoch)
-        self._primary = (host or connection.host, port)
+        self._primary = (host or connection.address[0], port)
         return True
 
     def failed(
@@ -177,7 +191,7 @@ class RedisServers:
         try:
             role = await connection.ask("ROLE")
             if role[0] != b"master":
-                raise NoPrimary(f"{connection.host} is a {role[0].decode()}: the sentinels are not through yet")
+                raise NoPrimary(f"{connection.address} is a {role[0].decode()}: the sentinels are not through yet")
         except BaseException:
             await connection.close()
             raise

@@ -276,10 +276,10 @@ class JobProducer:
         await self._reader.close()  # started again: what was on its way there is read from the jobs' records
         self._all_have_missed()
         while True:
-            command = ("XREAD", "COUNT", 1024, "BLOCK", _ms(_BLOCK_S), "STREAMS", inbox, self._cursor)
             try:
-                reply = await self._reader.read(*command, block_s=_BLOCK_S)
+                entries = await self._read_news(inbox)
             except BusUnavailable as error:
+                self._cursor = ""  # another server may be the primary by then, whose clock and ids are behind
                 if not backoff.failures:
                     _log.warning("inbox: %s", error.message)
                 await backoff.wait()
@@ -290,11 +290,21 @@ class JobProducer:
                 with suppress(BusUnavailable):
                     await self._beat()
                 self._all_have_missed()
-            if reply:
-                self._hand_out(reply[inbox.encode()])
+            if entries:
+                self._hand_out(entries)
                 if len(self._subscriptions) == 1:  # with more of them at work, others' events should not wait
                     for _ in range(_YIELDS):
                         await asyncio.sleep(0)
+
+    async def _read_news(self, inbox: str) -> list[Any]:
+        """Entries after the cursor, waiting for the first. Without a cursor: none, and from now on what is new."""
+        if not self._cursor:
+            newest = await self._connection.send("XREVRANGE", inbox, "+", "-", "COUNT", 1)
+            self._cursor = newest[0][0] if newest else "0-0"
+            return []
+        command = ("XREAD", "COUNT", 1024, "BLOCK", _ms(_BLOCK_S), "STREAMS", inbox, self._cursor)
+        reply = await self._reader.read(*command, block_s=_BLOCK_S)
+        return reply[inbox.encode()] if reply else []
 
     def _hand_out(self, entries: list[Any]) -> None:
         self._cursor = entries[-1][0]  # first: an entry that cannot be handed out is not read again and again

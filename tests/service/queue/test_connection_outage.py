@@ -137,6 +137,24 @@ async def test_a_connection_that_the_server_closed_is_replaced(own_server: Embed
     assert await api.connection.send("PING") == b"PONG"
 
 
+async def test_a_new_primary_whose_clock_is_behind_is_heard(api: ApiSide, start_worker: StartWorker) -> None:
+    """After an outage the ids of a stream may go on below the last one that was read."""
+    await api.ready(start_worker())
+    inbox, cancelled = api.producer.keys.inbox(api.process_id), api.producer.keys.cancelled
+    for stream in (inbox, cancelled):
+        await api.redis.xadd(stream, {"j": "", "p": "", "d": ""}, id="99999999999999-0")
+    await asyncio.sleep(0.2)  # it was read
+    for stream in (inbox, cancelled):
+        await api.redis.delete(stream)
+        await api.redis.xadd(stream, {"j": "", "p": "", "d": ""}, id="1-1")
+    await api.redis.client_kill_filter(_type="normal", skipme=True)
+    await eventually(lambda: answers(api))
+    await asyncio.sleep(1.5)  # both read again
+    began_s = time.monotonic()
+    assert (await api.request("stream 5")).streamed == "w0 w1 w2 w3 w4 "
+    assert time.monotonic() - began_s < 5.0, "heard as news, not found by looking into the record"
+
+
 async def test_redis_hangs(own_server: EmbeddedServer, api: ApiSide, start_worker: StartWorker) -> None:
     await api.ready(start_worker())
     assert own_server.process is not None
