@@ -114,15 +114,26 @@ RUN /tools/bin/pip --python /app/bin/python install --prefix /worker -c constrai
 FROM packages-safety AS packages-worker
 COPY --from=install-worker /worker /app
 
-FROM source AS build-worker
+# The weights are no source: a layer of their own, which no change of the source copies again
+FROM tools AS weights-worker
+COPY models/emoji/viscpm-emoji models/emoji/viscpm-emoji
+RUN site=$(/app/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+ && install -d "/weights${site}" && mv models "/weights${site}"
+
+# What changes most is copied last
+FROM tools AS build-worker
+COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY models/__init__.py models/jobs.py models/
 COPY models/networks models/networks
 COPY models/checkpoints models/checkpoints
 COPY models/engines models/engines
-COPY models/emoji/viscpm-emoji models/emoji/viscpm-emoji
+COPY safety safety
+COPY service service
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation -w /wheel . \
  && /tools/bin/pip --python /app/bin/python install --no-deps --prefix /project /wheel/*.whl
 
 FROM packages-worker AS worker
+COPY --from=weights-worker /weights/app /app
 COPY --from=build-worker /project /app
 USER 10001
 ENV VISCPM_WORKER_METRICS_HOST=0.0.0.0 VISCPM_WORKER_METRICS_PORT=9100 \

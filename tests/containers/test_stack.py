@@ -1,5 +1,6 @@
 """The box profile run hardened, asked, broken, scaled and stopped, in this order: containers stay between tests."""
 
+import json
 import os
 import re
 import ssl
@@ -229,6 +230,23 @@ def test_a_fetched_checkpoint_is_the_one_that_a_worker_loads(box: Deployment, tm
     name = box.compose("run", "--detach", *models, "worker-chat-box").split()[-1]
     wait_for(lambda: "loaded chat on cpu" in box.docker("logs", name), 60, "the worker has loaded it")
     box.docker("rm", "--force", name)
+
+
+def test_a_full_disk_of_the_server_is_an_alert_and_503_until_there_is_room(box: Deployment) -> None:
+    box.compose("down", "--volumes")
+    tmpfs = {"driver_opts": {"type": "tmpfs", "device": "tmpfs", "o": "size=24m,uid=999,gid=1000"}}
+    override = box.folder / "docker-compose.override.yml"
+    override.write_text(json.dumps({"volumes": {"valkey-data": tmpfs}}))  # JSON is YAML
+    box.up()
+    [name] = box.containers("valkey")
+    box.docker("exec", name, "sh", "-c", "dd if=/dev/zero of=/data/filling bs=1M count=64 2>/dev/null || true")
+    wait_for(lambda: any(alert == "RedisRefusesWrites" for alert, _ in box.firing()), FIRES_S, "RedisRefusesWrites")
+    with box.client(timeout_s=30) as client:
+        answer = client.post("/chat", json={"question": "hello"})
+        assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
+        box.docker("exec", name, "rm", "/data/filling")
+        wait_for(lambda: client.post("/chat", json={"question": "hello"}).status_code == 200, 40, "answers again")
+    wait_for(lambda: not any(alert == "RedisRefusesWrites" for alert, _ in box.firing()), FIRES_S, "the alert ends")
 
 
 def _jobs(box: Deployment, model: str, state: str) -> float:

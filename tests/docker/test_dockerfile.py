@@ -27,11 +27,11 @@ def copied(target: str) -> list[tuple[list[str], str]]:
             *sources, destination = line.split()[1:]
             stages[name][1].append((sources, destination))
     lines: list[tuple[list[str], str]] = []
-    stage = f"build-{target}"
-    while stage in stages:
-        parent, copies = stages[stage]
-        lines = copies + lines
-        stage = parent
+    for stage in (f"build-{target}", f"weights-{target}"):
+        while stage in stages:
+            parent, copies = stages[stage]
+            lines = copies + lines
+            stage = parent
     return lines
 
 
