@@ -14,13 +14,12 @@ from typing import Any
 import msgspec
 
 from models.jobs import ChatJob, Job, Kind, PaintJob, encode
-from service.core.backoff import Backoff
-from service.core.errors import BusUnavailable, JobFailed, JobLost, NoWorker, QueueFull
+from service.core.errors import JobFailed, JobLost, NoWorker, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.core.tasks import TaskSupervisor, stop_tasks
+from service.core.tasks import TaskSupervisor
 from service.queue.connection import BlockingReader, RedisConnection, RedisServers
-from service.queue.inbox import send_to_inboxes
+from service.queue.inbox import Inbox, send_to_inboxes
 from service.queue.keys import KINDS, Keys
 from service.queue.record import (
     END_STATES,
@@ -37,12 +36,8 @@ from service.queue.subscription import JobSubscription, lost
 
 _log = logging.getLogger(__name__)
 
-_BLOCK_S = 1.0
-_INBOX_EXPIRY_S = 60.0
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
 _SWEEP_LIMIT = 100
-_YIELDS = 4  # of the loop to who got an event, before the inbox is read again: writing to a socket takes its time
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before the inbox is read again where Redis is away
 
 
 class JobProducer:
@@ -67,28 +62,18 @@ class JobProducer:
         self.keys = Keys(settings.redis_prefix)
         self._lease_ms = _ms(settings.lease_s)
         self._connection = RedisConnection(redis)
-        self._reader = BlockingReader(redis)
         self._metrics = metrics
-        self._subscriptions: dict[str, set[JobSubscription]] = {}
-        self._own_keys = (*self.keys.of_jobs(), self.keys.inbox(process_id))
+        self._inbox = Inbox(
+            self._connection, BlockingReader(redis), settings, process_id, tasks or TaskSupervisor("api")
+        )
         self._unsubmitted: set[str] = set()  # reserved here, so a watch that starts now has missed nothing
-        self._cursor = "0-0"
-        self._out_since_s = float("inf")  # of the event loop's clock, where Redis takes no writes now
-        self._supervisor = tasks or TaskSupervisor("api")
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start listening. Redis may be away: everything begins to work when it comes."""
-        with suppress(BusUnavailable):
-            await self._beat()
-        start = self._supervisor.start
-        self._tasks = [start("inbox", self._read_inbox), start("api_beat", self._keep_alive)]
+        await self._inbox.start()
 
     async def close(self) -> None:
-        await stop_tasks(self._tasks)
-        with suppress(BusUnavailable):
-            await self._connection.transition("api_leave", self._own_keys, self.process_id)
-        await self._reader.close()
+        await self._inbox.close()
         await self._connection.close()
 
     def reserve(self, kind: Kind, job_id: str, tenant: str = "") -> "Reservation":
@@ -128,7 +113,7 @@ class JobProducer:
         kind = _kind_of(job)
         self._unsubmitted.discard(job.job_id)
         deadline_s = self.settings.deadline_s(kind)
-        for subscription in self._subscriptions.get(job.job_id, ()):
+        for subscription in self._inbox.subscriptions(job.job_id):
             subscription.deadline = asyncio.get_running_loop().time() + deadline_s
         pixels = b""
         if not isinstance(job, PaintJob):  # stored apart: for a conversation that begins, and not in dead letters
@@ -254,67 +239,17 @@ class JobProducer:
 
     def require_served(self, job_id: str) -> None:
         """Raises BusUnavailable where Redis has served nobody for longer than a request may wait for it."""
-        if self._is_out:
-            raise BusUnavailable(
-                f"the queue's server has not taken anything for {self.settings.redis_outage_s:g} s; "
-                f"{job_id} may still be finished: ask for it later"
-            )
+        self._inbox.require_served(job_id)
 
     def enter(self, subscription: JobSubscription) -> None:
-        self._subscriptions.setdefault(subscription.job_id, set()).add(subscription)
+        self._inbox.enter(subscription)
 
     def leave(self, subscription: JobSubscription) -> None:
-        subscriptions = self._subscriptions.get(subscription.job_id)
-        if subscriptions is not None:
-            subscriptions.discard(subscription)
-            if not subscriptions:
-                del self._subscriptions[subscription.job_id]
-
-    async def _read_inbox(self) -> None:
-        backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
-        inbox = self.keys.inbox(self.process_id)
-        await self._reader.close()  # started again: what was on its way there is read from the jobs' records
-        self._all_have_missed()
-        while True:
-            try:
-                entries = await self._read_news(inbox)
-            except BusUnavailable as error:
-                self._cursor = ""  # another server may be the primary by then, whose clock and ids are behind
-                if not backoff.failures:
-                    _log.warning("inbox: %s", error.message)
-                await backoff.wait()
-                continue
-            if backoff.failures:
-                backoff.reset()
-                _log.info("inbox: Redis is back")
-                with suppress(BusUnavailable):
-                    await self._beat()
-                self._all_have_missed()
-            if entries:
-                self._hand_out(entries)
-                if len(self._subscriptions) == 1:  # with more of them at work, others' events should not wait
-                    for _ in range(_YIELDS):
-                        await asyncio.sleep(0)
-
-    async def _read_news(self, inbox: str) -> list[Any]:
-        """Entries after the cursor, waiting for the first. Without a cursor: none, and from now on what is new."""
-        if not self._cursor:
-            newest = await self._connection.send("XREVRANGE", inbox, "+", "-", "COUNT", 1)
-            self._cursor = newest[0][0] if newest else "0-0"
-            return []
-        command = ("XREAD", "COUNT", 1024, "BLOCK", _ms(_BLOCK_S), "STREAMS", inbox, self._cursor)
-        reply = await self._reader.read(*command, block_s=_BLOCK_S)
-        return reply[inbox.encode()] if reply else []
-
-    def _hand_out(self, entries: list[Any]) -> None:
-        self._cursor = entries[-1][0]  # first: an entry that cannot be handed out is not read again and again
-        for _, (_, job_id, _, position, _, payload) in entries:
-            for subscription in self._subscriptions.get(job_id.decode(), ()):
-                subscription.put(position, payload)
+        self._inbox.leave(subscription)
 
     async def _tell_end(self, job_id: str, ending: bytes, watchers: bytes) -> None:
         """To all who wait for a job: those here at once, those of other processes through their inboxes."""
-        for subscription in self._subscriptions.get(job_id, ()):
+        for subscription in self._inbox.subscriptions(job_id):
             subscription.put(b"end", ending)
         others = [process for process in watchers.decode().split() if process != self.process_id]
         if others:
@@ -324,34 +259,6 @@ class JobProducer:
         if self._metrics is not None:
             where = "queued" if before in (b"reserved", b"queued") else "running"
             self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
-
-    def _all_have_missed(self) -> None:
-        for subscriptions in self._subscriptions.values():
-            for subscription in subscriptions:
-                subscription.has_missed()
-
-    async def _keep_alive(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.heartbeat_s)
-            try:
-                await self._beat()
-            except BusUnavailable:
-                self._out_since_s = min(self._out_since_s, asyncio.get_running_loop().time())
-                if self._is_out:
-                    self._all_have_missed()  # who waits is told so
-
-    @property
-    def _is_out(self) -> bool:
-        """Whether Redis is away, or refuses writes since its disk or memory is full, for longer than one may wait."""
-        return asyncio.get_running_loop().time() - self._out_since_s > self.settings.redis_outage_s
-
-    async def _beat(self) -> None:
-        alive_ms = _ms(self.settings.heartbeat_expiry_s)
-        inbox_ms = _ms(_INBOX_EXPIRY_S)
-        if await self._connection.transition("api_beat", self._own_keys, self.process_id, alive_ms, inbox_ms):
-            self._cursor = "0-0"  # a new inbox: its ids may start below the old one's
-            self._all_have_missed()
-        self._out_since_s = float("inf")
 
 
 class Reservation:

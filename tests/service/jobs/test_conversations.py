@@ -33,11 +33,13 @@ async def conversations(servers: RedisServers, redis_url: str) -> AsyncIterator[
     await store.close()
 
 
-async def begin(client: "redis.asyncio.Redis", store: Conversations, tenant: str = "a", number: str = "1") -> None:
+async def begin(
+    client: "redis.asyncio.Redis", servers: RedisServers, store: Conversations, tenant: str = "a", number: str = "1"
+) -> None:
     """As the queue writes a first turn."""
     append = store.append(tenant, number, StoredTurn("q", "a<b", "a<<b", 5), META)
     assert append.is_new and append.conversation == f"{tenant}:{number}"
-    await write(client, store, append, f"first-{tenant}-{number}")
+    await write(client, servers, append, f"first-{tenant}-{number}")
 
 
 async def write(
@@ -49,13 +51,15 @@ async def write(
     names = (*keys.of_job(job_id), *keys.conversation(append.conversation), *keys.conversation_books)
     fields = [part for item in append.fields.items() for part in item]
     turn = (append.conversation, str(int(append.is_new)), append.turn, append.max_turns, append.ttl_s * 1000, *fields)
-    assert await store._connection.transition("finish", names, job_id, "done", b"", *turn)
+    connection = RedisConnection(servers)
+    assert await connection.transition("finish", names, job_id, "done", b"", *turn)
+    await connection.close()
 
 
 async def test_opening_gives_history_pixels_and_a_longer_life(
     client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     for key in (META_KEY, TURNS_KEY, PIXELS_KEY):
         await client.expire(key, 10)
     opened = await conversations.open("a", "1", "job-1")
@@ -71,7 +75,7 @@ async def test_opening_gives_history_pixels_and_a_longer_life(
 async def test_tenants_do_not_see_each_other(
     client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
 ) -> None:
-    await begin(client, conversations, tenant="a")
+    await begin(client, servers, conversations, tenant="a")
     for call in (
         conversations.open("b", "1", "job"),
         conversations.get("b", "1"),
@@ -86,7 +90,7 @@ async def test_tenants_do_not_see_each_other(
 async def test_a_job_in_work_keeps_the_conversation(
     client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations, state: str
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     await client.hset("{viscpm}:job:job-1", "state", state)
     await conversations.open("a", "1", "job-1")
     with pytest.raises(ConversationBusy):
@@ -98,7 +102,7 @@ async def test_a_job_in_work_keeps_the_conversation(
 async def test_an_ended_or_forgotten_job_does_not(
     client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations, state: str | None
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     await conversations.open("a", "1", "job-1")
     if state is not None:
         await client.hset("{viscpm}:job:job-1", "state", state)
@@ -109,7 +113,7 @@ async def test_an_ended_or_forgotten_job_does_not(
 async def test_deleting_leaves_nothing(
     client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     await conversations.open("a", "1", "job-1")
     connection = RedisConnection(servers)
     states = VisionCache(connection, Settings())
@@ -124,7 +128,7 @@ async def test_deleting_leaves_nothing(
 async def test_deleting_forgets_the_picture_under_every_model_of_its_tenant_alone(
     client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     connection = RedisConnection(servers)
     states = VisionCache(connection, Settings())
     ours, theirs = picture_key("a", META.image_sha256), picture_key("b", META.image_sha256)
@@ -152,7 +156,7 @@ async def test_those_used_longest_ago_make_room_as_a_whole_and_are_told_as_expir
     store = Conversations(servers, Settings(redis_url=redis_url, conversation_bytes=2**20), metrics)
     for number in range(30):
         append = store.append("a", str(number), StoredTurn("q", "a", "a", 5), META)
-        await write(client, store, append, f"job-{number}", bytes(100_000))
+        await write(client, servers, append, f"job-{number}", bytes(100_000))
         await asyncio.sleep(0.002)
         if number == 20:
             await store.open("a", "3", "job")  # used again
@@ -177,7 +181,7 @@ async def test_one_that_expired_by_itself_leaves_the_books(
     client: "redis.asyncio.Redis", servers: RedisServers, redis_url: str
 ) -> None:
     store = Conversations(servers, Settings(redis_url=redis_url, conversation_ttl_s=1))
-    await begin(client, store)
+    await begin(client, servers, store)
     await asyncio.sleep(1.1)
     with pytest.raises(ConversationExpired, match="not used for 1 s"):
         await store.get("a", "1")
@@ -193,7 +197,7 @@ async def test_sizes_follow_the_turns_that_are_kept(
     store = Conversations(servers, Settings(redis_url=redis_url, conversation_max_turns=2))
     for number in range(5):
         turn = StoredTurn("q" * 1000, "a", "a", 5)
-        await write(client, store, store.append("a", "1", turn, None if number else META), f"job-{number}")
+        await write(client, servers, store.append("a", "1", turn, None if number else META), f"job-{number}")
     turns = await client.lrange(TURNS_KEY, 0, -1)
     assert len(turns) == 2 and await sized(client) == sum(map(len, turns)) + len(PIXELS) + 1024
     await store.delete("a", "1")
@@ -210,7 +214,7 @@ def test_ids_cannot_be_guessed() -> None:
 async def test_a_turn_in_work_keeps_the_picture_of_a_deleted_conversation(
     client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations, state: str
 ) -> None:
-    await begin(client, conversations)
+    await begin(client, servers, conversations)
     await conversations.open("a", "1", "job-1")
     await client.hset("{viscpm}:job:job-1", "state", state)
     await conversations.delete("a", "1")

@@ -62,7 +62,7 @@ async def test_a_watch_survives_the_loss_of_its_inbox(api: ApiSide, settings: Se
         assert isinstance(await anext(watch), Ending)
         with pytest.raises(StopAsyncIteration):
             await anext(watch)
-    assert api.producer._subscriptions == {}
+    assert api.producer._inbox._subscriptions == {}
 
 
 async def test_past_its_deadline_a_job_is_cancelled_for_its_watcher(redis_url: str) -> None:
