@@ -38,9 +38,9 @@ from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
 from service.process.parent_death import dies_with_parent
-from service.queue.connection import RedisConnection, open_redis
 from service.queue.producer import JobProducer
 from service.queue.verdict_cache import VerdictCache
+from service.redis.connection import RedisConnection, open_redis
 
 LIMITS_MS = {"first seen": 60.0, "seen before": 3.0, "text": 2.0}
 _START_S = 120.0

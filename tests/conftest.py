@@ -12,7 +12,7 @@ import redis.asyncio
 
 from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
-from service.queue.connection import RedisServers, open_redis
+from service.redis.connection import RedisServers, open_redis
 from tests.debian import absent
 
 # Beginnings of the reasons for which a test may be skipped: what no package brings. What Debian's packages bring is

@@ -31,10 +31,10 @@ from service.jobs.gated_queue import GatedQueue
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
-from service.queue.connection import RedisConnection, open_redis
 from service.queue.producer import JobProducer
 from service.queue.record import SweepCounts
 from service.queue.verdict_cache import VerdictCache
+from service.redis.connection import RedisConnection, open_redis
 
 _log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from models.jobs import Turn
 from service.core.errors import ConversationBusy, ConversationExpired, ConversationNotFound
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.queue.connection import RedisConnection, RedisServers
-from service.queue.keys import Keys
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import tenant_salt
+from service.redis.connection import RedisConnection, RedisServers
+from service.redis.keys import Keys
 
 _EVICT_AT_ONCE = 100
 _TRIES = 5

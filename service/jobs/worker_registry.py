@@ -9,9 +9,9 @@ from models.jobs import Kind, Model, ModelDescription, VersionMismatch
 from service.core.errors import BusUnavailable, ModelLoading, ModelUnavailable, NoWorker, ScreenUnavailable
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor, stop_tasks
-from service.queue.connection import RedisConnection, RedisServers
 from service.queue.heartbeat import LiveWorker, last_model, live_workers
-from service.queue.keys import Keys
+from service.redis.connection import RedisConnection, RedisServers
+from service.redis.keys import Keys
 
 _log = logging.getLogger(__name__)
 

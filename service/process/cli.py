@@ -125,7 +125,7 @@ def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str
 def _unfit_server(settings: Settings) -> str:
     """Why the queue's server cannot be used as it is; empty where it can, or is away for now."""
     from service.process.server_check import ServerUnfit, check_server
-    from service.queue.connection import open_redis
+    from service.redis.connection import open_redis
 
     try:
         asyncio.run(check_server(open_redis(settings)))

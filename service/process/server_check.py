@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from hiredis import pack_command
 from redis.exceptions import RedisError, ResponseError
 
-from service.queue.primary import CALL_LIMIT_S, Argument, RedisServers, ServerConnection, UnknownService
-from service.queue.redis_errors import Outage, outage_of
+from service.redis.errors import Outage, outage_of
+from service.redis.primary import CALL_LIMIT_S, Argument, RedisServers, ServerConnection, UnknownService
 
 _log = logging.getLogger(__name__)
 

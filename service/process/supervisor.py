@@ -26,8 +26,8 @@ from service.core.settings import Settings
 from service.process.api_server import BindError, bind, url_of
 from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
 from service.process.parent_death import dies_with_parent
-from service.queue.connection import RedisConnection, open_redis
-from service.queue.keys import Keys
+from service.redis.connection import RedisConnection, open_redis
+from service.redis.keys import Keys
 
 logger = logging.getLogger(__name__)
 

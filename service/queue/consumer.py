@@ -12,10 +12,10 @@ from models.jobs import ChatJob, Event, Failed, Generated, Job, Kind, PaintJob, 
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.queue.connection import BlockingReader, RedisConnection, RedisServers, TransitionCall
 from service.queue.inbox import send_to_inboxes
-from service.queue.keys import Keys
 from service.queue.record import Ending, encode_ending, error_ending
+from service.redis.connection import BlockingReader, RedisConnection, RedisServers, TransitionCall
+from service.redis.keys import Keys
 
 _log = logging.getLogger(__name__)
 

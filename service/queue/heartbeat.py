@@ -5,8 +5,8 @@ from typing import Literal
 import msgspec
 
 from models.jobs import Kind, ModelDescription, decode_description, encode
-from service.queue.connection import RedisConnection
-from service.queue.keys import Keys
+from service.redis.connection import RedisConnection
+from service.redis.keys import Keys
 
 WorkerState = Literal["loading", "ready", "stalled", "draining"]
 

@@ -13,9 +13,9 @@ from service.core.backoff import Backoff
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor, stop_tasks
-from service.queue.connection import BlockingReader, RedisConnection
-from service.queue.keys import Keys
 from service.queue.subscription import JobSubscription
+from service.redis.connection import BlockingReader, RedisConnection
+from service.redis.keys import Keys
 
 _log = logging.getLogger(__name__)
 

@@ -18,9 +18,7 @@ from service.core.errors import JobFailed, JobLost, NoWorker, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
-from service.queue.connection import BlockingReader, RedisConnection, RedisServers
 from service.queue.inbox import Inbox, send_to_inboxes
-from service.queue.keys import KINDS, Keys
 from service.queue.record import (
     END_STATES,
     RECORD_FIELDS,
@@ -33,6 +31,8 @@ from service.queue.record import (
     read_record,
 )
 from service.queue.subscription import JobSubscription, lost
+from service.redis.connection import BlockingReader, RedisConnection, RedisServers
+from service.redis.keys import KINDS, Keys
 
 _log = logging.getLogger(__name__)
 

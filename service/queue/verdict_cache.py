@@ -10,8 +10,8 @@ import msgspec
 
 from models.jobs import ScreenFinding
 from service.core.settings import Settings
-from service.queue.connection import RedisConnection
-from service.queue.keys import Keys
+from service.redis.connection import RedisConnection
+from service.redis.keys import Keys
 
 _ENTRY_BYTES = 600  # what Redis keeps beside a value: its name in two places
 

@@ -7,8 +7,8 @@ and the digest of the pixels (`picture_key`).
 import hashlib
 
 from service.core.settings import Settings
-from service.queue.connection import RedisConnection
-from service.queue.keys import Keys
+from service.redis.connection import RedisConnection
+from service.redis.keys import Keys
 
 
 class VisionCache:

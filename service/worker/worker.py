@@ -25,11 +25,11 @@ from service.core.metrics import Metrics
 from service.core.process_memory import resident_bytes
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
-from service.queue.connection import RedisConnection, RedisServers, open_redis
 from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
-from service.queue.keys import Keys
 from service.queue.vision_cache import VisionCache
+from service.redis.connection import RedisConnection, RedisServers, open_redis
+from service.redis.keys import Keys
 from service.worker.dispatcher import Dispatcher
 from service.worker.engine_config import engine_config
 from service.worker.engine_thread import EngineThread, TokenEvent

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from service.core.settings import Settings
-from service.queue.scripts import read_scripts, use_scripts
+from service.redis.scripts import read_scripts, use_scripts
 from tests.service.faults import TaskFaults
-from tests.service.queue.declared_keys import PRELUDE
+from tests.service.redis.declared_keys import PRELUDE
 from tests.service.tree import ApiSide, WorkerProcess, api_side, quick_settings
 
 

@@ -20,12 +20,12 @@ from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.jobs.intents import SafetyIntent
 from service.process.parent_death import dies_with_parent
-from service.queue.connection import RedisConnection, open_redis
 from service.queue.consumer import JobConsumer
 from service.queue.heartbeat import LiveWorker, live_workers
-from service.queue.keys import Keys
 from service.queue.producer import JobProducer
 from service.queue.record import Ending
+from service.redis.connection import RedisConnection, open_redis
+from service.redis.keys import Keys
 
 ROOT = Path(__file__).parents[2]
 

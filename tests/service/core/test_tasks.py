@@ -26,7 +26,7 @@ UNSUPERVISED = {
     "service/jobs/screens.py:WorkerScreens._shared": "one content's findings, which all who wait for them await",
     "service/process/supervisor.py:Supervisor.run": "the tree of `viscpm serve`, whose failure ends it",
     "service/process/supervisor.py:Supervisor._run_tree": "its children's keepers: a failure ends the tree",
-    "service/queue/connection.py:RedisConnection.send": "one exchange, as long as calls wait; they hear what it raises",
+    "service/redis/connection.py:RedisConnection.send": "one exchange, as long as calls wait; they hear what it raises",
     "service/worker/engine_thread.py:EngineThread.__init__": "the task `engine`: watched by the worker's heartbeat",
 }
 _STARTERS = {"create_task", "ensure_future", "Thread", "Timer", "run_coroutine_threadsafe"}

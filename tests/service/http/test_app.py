@@ -25,8 +25,8 @@ from service.jobs.gated_queue import GatedQueue
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
 from service.process.parent_death import dies_with_parent
-from service.queue.connection import RedisConnection, RedisServers
 from service.queue.producer import JobProducer
+from service.redis.connection import RedisConnection, RedisServers
 from tests.service.tree import WorkerProcess, eventually, quick_settings
 from tests.service.web import serving
 
@@ -48,7 +48,7 @@ def test_no_route_module_knows_the_bus_or_redis() -> None:
         tree = ast.parse(path.read_text())
         imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         imported += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        assert not {"service.queue.producer", "service.queue.connection", "redis", "redis.asyncio"} & set(imported), (
+        assert not {"service.queue.producer", "service.redis.connection", "redis", "redis.asyncio"} & set(imported), (
             path.name
         )
         private = [

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.core.settings import Settings
-from service.queue.connection import RedisServers
+from service.redis.connection import RedisServers
 from tests.service.jobs.rig import ApiProcess, WordScreens, WorkerSide, api_process
 
 

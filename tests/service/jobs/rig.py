@@ -20,9 +20,9 @@ from service.jobs.finalizer import Finalizer
 from service.jobs.gated_queue import GatedQueue
 from service.jobs.intents import ChatIntent, PaintIntent
 from service.jobs.screened_stream import JobStream, Part
-from service.queue.connection import RedisConnection, RedisServers
 from service.queue.consumer import Delivery, JobConsumer
 from service.queue.producer import JobProducer
+from service.redis.connection import RedisConnection, RedisServers
 
 
 @dataclass

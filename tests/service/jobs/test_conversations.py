@@ -16,10 +16,10 @@ from service.jobs.conversations import (
     StoredTurn,
     new_conversation_id,
 )
-from service.queue.connection import RedisConnection, RedisServers, open_redis
-from service.queue.keys import Keys
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import VisionCache, picture_key
+from service.redis.connection import RedisConnection, RedisServers, open_redis
+from service.redis.keys import Keys
 
 META = ConversationMeta(created=1, model="m", fingerprint="f", image_sha256="ab", image_size_px=2)
 PIXELS = bytes(range(12))

@@ -11,8 +11,8 @@ from models.jobs import ChatJob, PaintJob
 from service.core.settings import Settings
 from service.jobs.answers import Outcome, PaintResponse, answer_of
 from service.jobs.sweeper import Sweeper
-from service.queue.connection import RedisServers
 from service.queue.record import Ending
+from service.redis.connection import RedisServers
 from tests.service.jobs.rig import (
     ApiProcess,
     WordScreens,

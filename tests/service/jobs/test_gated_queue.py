@@ -10,7 +10,7 @@ from safety.verdict import OpenScreens
 from service.core.errors import ContentRefused, JobFailed, ScreenUnavailable, TooManyWatchers
 from service.core.settings import Settings
 from service.jobs.answers import ChatResponse, answer_of
-from service.queue.connection import RedisServers
+from service.redis.connection import RedisServers
 from tests.service.jobs.rig import (
     ApiProcess,
     WordScreens,

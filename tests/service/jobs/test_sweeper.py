@@ -9,8 +9,8 @@ import pytest
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings
 from service.jobs.sweeper import Sweeper
-from service.queue.connection import RedisServers
 from service.queue.record import SweepCounts
+from service.redis.connection import RedisServers
 from tests.service.jobs.rig import ApiProcess, WorkerSide, answered, api_process
 from tests.service.tree import eventually, make_job
 

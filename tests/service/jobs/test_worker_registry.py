@@ -12,9 +12,9 @@ from service.core.errors import BusUnavailable, ModelLoading, ModelUnavailable, 
 from service.core.settings import Settings
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
-from service.queue.connection import RedisConnection, RedisServers, open_redis
 from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
-from service.queue.keys import Keys
+from service.redis.connection import RedisConnection, RedisServers, open_redis
+from service.redis.keys import Keys
 from tests.service.tree import api_side, eventually, quick_settings
 
 

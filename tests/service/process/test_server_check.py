@@ -11,13 +11,13 @@ import pytest
 
 from service.core.settings import Settings
 from service.process.server_check import ServerUnfit, acl_rule, check_server
-from service.queue.primary import RedisServers
+from service.redis.primary import RedisServers
 from tests.redis_servers import Cluster, RedisProcess, Watched, free_port
 
 pytestmark = pytest.mark.own_process
 
 ROOT = Path(__file__).parents[3]
-SOURCES = [*(ROOT / "service").rglob("*.py"), *(ROOT / "service/queue").glob("*.lua")]
+SOURCES = [*(ROOT / "service").rglob("*.py"), *(ROOT / "service/redis").glob("*.lua")]
 SLOT_KEY = "{viscpm}"
 
 

@@ -5,8 +5,8 @@ import asyncio
 from models.jobs import Delta
 from service.core.settings import Settings
 from service.queue.consumer import JobConsumer
-from service.queue.keys import Keys
 from service.queue.record import Ending
+from service.redis.keys import Keys
 from tests.service.queue.deliveries import generate, generated, take_one
 from tests.service.tree import ApiSide, quick_settings
 

@@ -8,9 +8,9 @@ import pytest
 import redis.asyncio
 
 from models.jobs import ModelDescription, VersionMismatch, encode
-from service.queue.connection import RedisConnection, RedisServers
 from service.queue.heartbeat import WorkerInfo, last_model, live_workers, remove_heartbeat, send_heartbeat
-from service.queue.keys import Keys
+from service.redis.connection import RedisConnection, RedisServers
+from service.redis.keys import Keys
 
 KEYS = Keys("viscpm")
 MODEL = ModelDescription(

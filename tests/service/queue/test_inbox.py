@@ -4,9 +4,9 @@ import asyncio
 
 import redis.asyncio
 
-from service.queue.connection import RedisConnection, RedisServers
 from service.queue.inbox import MAX_INLINE_BYTES, send_to_inboxes
-from service.queue.keys import Keys
+from service.redis.connection import RedisConnection, RedisServers
+from service.redis.keys import Keys
 from tests.service.tree import ApiSide, api_side, quick_settings
 
 

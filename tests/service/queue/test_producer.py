@@ -15,9 +15,9 @@ from service.core.errors import JobFailed, JobLost, QueueFull
 from service.core.settings import Settings
 from service.jobs.intents import SafetyIntent
 from service.process.parent_death import dies_with_parent
-from service.queue.keys import Keys
 from service.queue.producer import JobProducer
 from service.queue.record import Ending, TurnAppend
+from service.redis.keys import Keys
 from tests.service.queue.deliveries import generate, take_one
 from tests.service.tree import ROOT, ApiSide, api_side, eventually, quick_settings
 
@@ -241,6 +241,6 @@ async def test_an_unreadable_job_fails(api: ApiSide, settings: Settings) -> None
 
 
 def test_scripts_are_shipped() -> None:
-    import service.queue.connection
+    import service.redis.connection
 
-    assert (Path(service.queue.connection.__file__).parent / "transitions.lua").exists()
+    assert (Path(service.redis.connection.__file__).parent / "transitions.lua").exists()

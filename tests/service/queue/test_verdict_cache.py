@@ -8,8 +8,8 @@ import redis.asyncio
 
 from models.jobs import ScreenFinding
 from service.core.settings import Settings
-from service.queue.connection import RedisConnection, RedisServers
 from service.queue.verdict_cache import VerdictCache
+from service.redis.connection import RedisConnection, RedisServers
 
 FINDINGS = [
     ScreenFinding(screen="open-nsfw", scores={"sexual": 0.125}),

@@ -7,8 +7,8 @@ import pytest
 import redis.asyncio
 
 from service.core.settings import Settings
-from service.queue.connection import RedisConnection, RedisServers
 from service.queue.vision_cache import VisionCache, picture_key
+from service.redis.connection import RedisConnection, RedisServers
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.queue.heartbeat import last_model
-from service.queue.keys import Keys
+from service.redis.keys import Keys
 from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, scrape
 
 pytestmark = pytest.mark.own_process

@@ -31,9 +31,9 @@ async def test_one_scrape_shows_the_api_and_every_worker(service: Service) -> No
 async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Settings) -> None:
     import asyncio
 
-    from service.queue.connection import RedisConnection, open_redis
     from service.queue.heartbeat import WorkerInfo, send_heartbeat
-    from service.queue.keys import Keys
+    from service.redis.connection import RedisConnection, open_redis
+    from service.redis.keys import Keys
 
     async def never_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -16,10 +16,10 @@ from redis.exceptions import MovedError, NoScriptError, ResponseError
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings
 from service.core.tasks import stop_tasks
-from service.queue.keys import Keys
-from service.queue.primary import CALL_LIMIT_S, Argument, RedisServers, ServerConnection
-from service.queue.redis_errors import is_callers_own
-from service.queue.scripts import sha_of, source_of
+from service.redis.errors import is_callers_own
+from service.redis.keys import Keys
+from service.redis.primary import CALL_LIMIT_S, Argument, RedisServers, ServerConnection
+from service.redis.scripts import sha_of, source_of
 
 Command = tuple[Argument, ...]
 TransitionCall = tuple[str, Sequence[str], Sequence[Argument]]  # name, keys, arguments

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import redis.asyncio
 
-from service.queue import scripts
-from service.queue.scripts import read_scripts, sha_of, source_of
+from service.redis import scripts
+from service.redis.scripts import read_scripts, sha_of, source_of
 
 FOLDER = Path(scripts.__file__).parent
 

@@ -5,8 +5,8 @@ import redis.exceptions
 from redis.crc import key_slot
 
 from service.core.settings import SettingsError, read_settings
-from service.queue.connection import RedisConnection, RedisServers
-from service.queue.keys import KINDS, Keys
+from service.redis.connection import RedisConnection, RedisServers
+from service.redis.keys import KINDS, Keys
 
 
 def all_keys(keys: Keys) -> list[str]:

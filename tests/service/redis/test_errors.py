@@ -8,8 +8,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from service.core.errors import BusUnavailable
-from service.queue.connection import RedisConnection, RedisServers
-from service.queue.redis_errors import NoPrimary, is_callers_own, outage_of
+from service.redis.connection import RedisConnection, RedisServers
+from service.redis.errors import NoPrimary, is_callers_own, outage_of
 
 NO_WRITES = "the queue's server does not take writes just now"
 NOT_LET_IN = "the queue's server does not let this service in"

@@ -17,9 +17,9 @@ from models.jobs import Generated
 from service.core.errors import BusUnavailable, JobLost
 from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
-from service.queue.connection import BlockingReader
-from service.queue.primary import CALL_LIMIT_S
 from service.queue.subscription import JobSubscription
+from service.redis.connection import BlockingReader
+from service.redis.primary import CALL_LIMIT_S
 from tests.service.tree import ApiSide, StartWorker, api_side, eventually, log_lines, quick_settings
 
 pytestmark = pytest.mark.own_process

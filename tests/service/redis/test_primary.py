@@ -10,8 +10,8 @@ from redis.crc import key_slot
 
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings, SettingsError
-from service.queue.connection import BlockingReader, RedisConnection
-from service.queue.primary import CALL_LIMIT_S, RedisServers
+from service.redis.connection import BlockingReader, RedisConnection
+from service.redis.primary import CALL_LIMIT_S, RedisServers
 from tests.redis_servers import Cluster, RedisProcess, Watched, free_port, until
 from tests.service.tree import StartWorker, api_side, eventually, quick_settings
 

@@ -20,7 +20,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from service.core.redis_url import Credentials, parse_redis_url
 from service.core.settings import Settings, SettingsError
-from service.queue.redis_errors import NoPrimary, Outage, outage_of
+from service.redis.errors import NoPrimary, Outage, outage_of
 
 _log = logging.getLogger(__name__)
 
