@@ -72,7 +72,8 @@ class Load:
 
     async def _first_answers(self, limit_s: float) -> dict[str, float]:
         async with httpx.AsyncClient(base_url=self._url, timeout=limit_s, trust_env=False) as client:
-            first = await asyncio.gather(*(self._first_answer(client, kind) for kind in KINDS))
+            async with asyncio.timeout(limit_s):
+                first = await asyncio.gather(*(self._first_answer(client, kind) for kind in KINDS))
         return dict(zip(KINDS, first, strict=True))
 
     async def _first_answer(self, client: httpx.AsyncClient, kind: str) -> float:
