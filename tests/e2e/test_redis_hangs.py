@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.queue.primary import CALL_LIMIT_S, CONNECT_LIMIT_S
+from service.redis.primary import CALL_LIMIT_S, CONNECT_LIMIT_S
 from tests.e2e.load import ENGINES, Load
 from tests.e2e.tree import FAST_LEASES, Tree, wait_for
 from tests.redis_servers import RedisProcess
