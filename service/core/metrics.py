@@ -66,6 +66,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("jobs", "gauge", "api", "Jobs by accounting state; accepted is the sum of the others and of those in work.",
            ("model", "state")),
     Metric("worker_heartbeat_age_seconds", "gauge", "api", "Since a worker's last heartbeat.", ("model", "worker")),
+    Metric("redis_up", "gauge", "api", "1 where this process reads the shared state, else 0."),
     Metric("worker_restarts_total", "counter", "api", "Workers started in a dead one's place.", ("model",),
            is_read=True),
     Metric("process_resident_memory_bytes", "gauge", "api", "Resident memory of the API processes of this tree."),

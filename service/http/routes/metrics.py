@@ -37,8 +37,9 @@ async def _refresh(state: ApiState) -> None:
     """Set the gauges that are read, not counted."""
     metrics, registry = state.metrics, state.registry
     metrics.set("process_resident_memory_bytes", sum(map(resident_bytes, sharing_pids())))
+    metrics.set("redis_up", float(registry.is_fresh))
     metrics.forget("worker_heartbeat_age_seconds")
-    for worker in registry.workers():
+    for worker in registry.workers() if registry.is_fresh else ():  # better absent than old
         metrics.set("worker_heartbeat_age_seconds", worker.age_s, model=worker.info.kind, worker=worker.info.worker_id)
     try:
         shared = await registry.shared_state()

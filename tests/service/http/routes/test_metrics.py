@@ -3,7 +3,9 @@
 import pytest
 
 from service.core.settings import Settings
-from tests.service.web import Service, assert_error
+from service.process.embedded_redis import EmbeddedServer
+from tests.service.tree import eventually, quick_settings
+from tests.service.web import Service, assert_error, serving
 
 
 @pytest.mark.usefixtures("patient_scrapes")
@@ -51,3 +53,14 @@ async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Set
     assert 'worker="chat-' in text and 'viscpm_worker_heartbeat_age_seconds{model="chat",worker="mute"}' in text
     await connection.close()
     mute.close()
+
+
+async def test_a_server_that_is_away_is_a_figure_and_leaves_no_old_ones(own_server: EmbeddedServer) -> None:
+    async with serving(quick_settings(own_server.url)) as service:
+        await eventually(lambda: service.state.registry.is_fresh)
+        assert await service.metric("viscpm_redis_up") == 1
+        own_server.stop()
+        await eventually(lambda: not service.state.registry.is_fresh, 20)
+        text = (await service.client.get("/metrics")).text
+        assert "viscpm_redis_up 0.0" in text
+        assert "viscpm_worker_heartbeat_age_seconds{" not in text and "viscpm_queue_depth{" not in text
