@@ -48,6 +48,7 @@ _NO_SETTINGS = (
 # Not ours: tests' (TEST_…), and what Kubernetes tells of a service named viscpm
 _OTHERS = re.compile(r"TEST_.*|(.+_)?SERVICE_(HOST|PORT)(_.*)?|(.+_)?PORT_\d+_(TCP|UDP)(_.*)?")
 _SECRET = ("redis_url",)  # may hold a password: errors do not show it
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
 
 
@@ -117,6 +118,7 @@ class Settings(BaseSettings):
     slot_lease_s: float = Field(30.0, gt=0)  # a slot whose job was never submitted ends as failed after this
     max_body_bytes: int = Field(20 * _MIB, ge=1024)
     max_image_px: int = Field(50_000_000, ge=1)
+    image_background: str = "#ffffff"  # #rrggbb: what transparent pixels show
     max_question_chars: int = Field(8192, ge=1)
     max_prompt_chars: int = Field(2048, ge=1)
     body_timeout_s: float = Field(30.0, gt=0)
@@ -205,6 +207,13 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is no host: lower-case ASCII without scheme, port or wildcard is allowed")
         return hosts
+
+    @field_validator("image_background")
+    @classmethod
+    def _check_colour(cls, colour: str) -> str:
+        if not _COLOUR.fullmatch(colour):
+            raise ValueError("no colour; allowed: # and six hex digits, such as #ffffff")
+        return colour
 
     @field_validator("chat_engine", "paint_engine", "safety_engine")
     @classmethod

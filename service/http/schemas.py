@@ -75,7 +75,11 @@ class ChatRequest(Request):
     length_penalty: float = Field(ChatGeneration().length_penalty, ge=-10, le=10)
     seed: Seed | None = Field(None, description="Absent: drawn, and told in the answer.")
     strict_length: bool = Field(False, description="Refuse an over-long conversation instead of dropping old turns.")
-    raw: bool = Field(False, description="Honour the model's special tokens in the question, as the reference does.")
+    raw: bool = Field(
+        False,
+        description="As the reference does: honour the model's special tokens in the question, and drop the picture's "
+        "alpha instead of composing it on VISCPM_IMAGE_BACKGROUND.",
+    )
 
     @field_validator("question")
     @classmethod

@@ -3,8 +3,8 @@
 Runs in threads: the decoders let go of the interpreter while they work, so that requests go on meanwhile (the longest
 pause is the copy of a WebP's pixels, which has a lower cap for that). A thread cannot be stopped from outside, so it
 stops itself: size and structure are known before a decoder starts, and it is out of time when it asks for more bytes.
-Pixels: 8 bits a channel (16-bit grey rounded, 16-bit colour cut), alpha dropped, palettes and CMYK converted; colour
-profiles are not applied, as in the reference (SPEC §5).
+Pixels: 8 bits a channel (16-bit grey rounded, 16-bit colour cut), transparent ones on a ground (transparency.py) or,
+as in the reference, without their alpha; palettes and CMYK converted; colour profiles are not applied (SPEC §5).
 """
 
 import io
@@ -22,11 +22,11 @@ from PIL import (  # noqa: F401
 
 from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
 from service.image_input.formats import Frame, first_frame
+from service.image_input.transparency import Colour, composed, eight_bit
 
 MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a side
 MAX_WEBP_PX = 25_000_000  # its decoder holds four copies, and copies one of them without letting go
 
-_GREY = ("1", "LA")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,11 +40,18 @@ _TURNS = {
 Image.MAX_IMAGE_PIXELS = None  # the caps below are the ones that count; Pillow's own only warns at first
 
 
-def to_pixels(data: bytes | bytearray, side_px: int, max_image_px: int, limit_s: float = 20.0) -> bytes:
+def to_pixels(
+    data: bytes | bytearray,
+    side_px: int,
+    max_image_px: int,
+    limit_s: float = 20.0,
+    background: Colour | None = None,
+) -> bytes:
     """Encoded picture → RGB bytes of a square of `side_px`.
 
     Args:
         limit_s: CPU time of this thread.
+        background: what transparent pixels show; absent: their own colours, as if they were opaque.
 
     Raises:
         InvalidImage: not one of FORMATS, broken, or out of time.
@@ -57,7 +64,8 @@ def to_pixels(data: bytes | bytearray, side_px: int, max_image_px: int, limit_s:
             if picture.size != (frame.width_px, frame.height_px):
                 raise InvalidImage("image: cannot be decoded, its headers tell different sizes", param="image")
             picture.load()
-            upright = _upright(picture, frame.orientation)
+            shown = picture if background is None else composed(picture, frame, background)
+            upright = _upright(shown, frame.orientation)
             return upright.resize((side_px, side_px), Image.Resampling.BICUBIC).convert("RGB").tobytes()
     except ServiceError:
         raise
@@ -100,9 +108,4 @@ def _upright(picture: Image.Image, orientation: int) -> Image.Image:
     """8-bit grey or RGB, turned as the camera was held."""
     turn = _TURNS.get(orientation)
     upright = picture if turn is None else picture.transpose(turn)
-    if upright.mode in ("RGB", "L"):  # a conversion would copy it
-        return upright
-    if upright.mode.startswith("I"):
-        # 16-bit grey: convert alone would clip at 255
-        return upright.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
-    return upright.convert("L" if upright.mode in _GREY else "RGB")
+    return eight_bit(upright)

@@ -21,7 +21,9 @@ MAX_JPEG_SCANS = 32  # encoders write about 10; each costs a pass over all pixel
 _MAX_PARTS = 65_536  # chunks, segments or blocks walked over
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # tRNS not: alpha is dropped
+_PNG_KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PNG_SAMPLES = {0: 1, 2: 3}  # of a transparent colour, by colour type: grey and RGB
+_PNG_PALETTE = 3
 
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_KEPT = _JPEG_START_OF_FRAME | {0xC4, 0xCC, 0xDB, 0xDD, 0xE0, 0xEE}  # tables, JFIF, and Adobe's colour transform
@@ -29,18 +31,26 @@ _JPEG_STANDALONE = frozenset(range(0xD0, 0xD8)) | {0x01}
 
 _WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM")
 _WEBP_DROPPED_FLAGS = 0x20 | 0x08 | 0x04  # profile, EXIF, XMP
+_WEBP_ALPHA, _WEBP_ANIMATION = 0x10, 0x02
 
 _BMP_UNCOMPRESSED = (0, 3, 6)  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
 
 
 class Frame(NamedTuple):
-    """The first frame of a picture, as a file of its own."""
+    """The first frame of a picture, as a file of its own.
+
+    `clear` is the one colour of a PNG that is transparent, in samples of `sample_bits`; `box_px` what a GIF's frame
+    covers of its screen (left, top, right, bottom), where that is not all.
+    """
 
     format: str
     width_px: int
     height_px: int
     orientation: int  # EXIF's, 1 to 8
     data: bytes | bytearray
+    clear: tuple[int, ...] = ()
+    sample_bits: int = 8
+    box_px: tuple[int, int, int, int] | None = None
 
 
 def first_frame(data: bytes | bytearray) -> Frame:
@@ -72,8 +82,9 @@ def _reader(start: bytes) -> Callable[[bytes | bytearray], Frame] | None:
 def _png(data: bytes | bytearray) -> Frame:
     view = memoryview(data)
     kept: list[bytes | memoryview] = [_PNG_SIGNATURE]
-    position, turn = len(_PNG_SIGNATURE), 1
-    width_px, height_px = 0, 0
+    position, turn, has_data = len(_PNG_SIGNATURE), 1, False
+    width_px, height_px, bits, colour_type = 0, 0, 0, 0
+    clear: tuple[int, ...] = ()
     for _ in range(_MAX_PARTS):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
@@ -82,13 +93,20 @@ def _png(data: bytes | bytearray) -> Frame:
         if (kind == b"IHDR") != (len(kept) == 1):
             raise _broken("without its header in front")
         if kind == b"IHDR":
-            width_px, height_px = struct.unpack_from(">II", data, position + 8)
+            width_px, height_px, bits, colour_type = struct.unpack_from(">IIBB", data, position + 8)
+        elif kind == b"tRNS" and not has_data:
+            if colour_type == _PNG_PALETTE:
+                kept.append(view[position:end])
+            elif length == 2 * _PNG_SAMPLES.get(colour_type, 0):
+                clear = struct.unpack_from(f">{length // 2}H", data, position + 8)
         elif kind == b"eXIf":
             turn = orientation(view[position + 8 : end - 4])
         if kind in _PNG_KEPT:
             kept.append(view[position:end])
+        has_data = has_data or kind == b"IDAT"
         if kind == b"IEND":
-            return Frame("PNG", width_px, height_px, turn, b"".join(kept))
+            clear = tuple(sample & (1 << bits) - 1 for sample in clear)
+            return Frame("PNG", width_px, height_px, turn, b"".join(kept), clear, bits)
         position = end
     raise _broken(f"of more than {_MAX_PARTS} chunks")
 
@@ -152,8 +170,10 @@ def _webp(data: bytes | bytearray) -> Frame:
             raise _broken("cut off")
         size = size or _webp_size(kind, data, start)
         if kind == b"VP8X":
-            flags = bytes([data[start] & ~_WEBP_DROPPED_FLAGS])
-            kept += [view[position:start], flags, view[start + 1 : end]]
+            flags = data[start] & ~_WEBP_DROPPED_FLAGS
+            if flags & _WEBP_ANIMATION:  # what its frame does not cover of the canvas is transparent
+                flags |= _WEBP_ALPHA
+            kept += [view[position:start], bytes([flags]), view[start + 1 : end]]
         elif kind in _WEBP_KEPT or (kind == b"ANMF" and not has_animated_frame):
             has_animated_frame = has_animated_frame or kind == b"ANMF"
             kept.append(view[position:end])
@@ -203,9 +223,11 @@ def _gif(data: bytes | bytearray) -> Frame:
     if data[position] != 0x2C:
         raise _broken("without a frame")
     left_px, top_px, width_px, height_px = struct.unpack_from("<HHHH", data, position + 1)
-    width_px, height_px = max(screen_width_px, left_px + width_px), max(screen_height_px, top_px + height_px)
+    box_px = (left_px, top_px, left_px + width_px, top_px + height_px)
+    width_px, height_px = max(screen_width_px, box_px[2]), max(screen_height_px, box_px[3])
     kept.append(bytes(memoryview(data)[position:]))
-    return Frame("GIF", width_px, height_px, 1, b"".join(kept))
+    covers_all = box_px == (0, 0, width_px, height_px)
+    return Frame("GIF", width_px, height_px, 1, b"".join(kept), box_px=None if covers_all else box_px)
 
 
 def _bmp(data: bytes | bytearray) -> Frame:

@@ -17,6 +17,7 @@ from service.core.errors import ImageFetchDisabled, InvalidBase64, InvalidImage,
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.image_input.decoding import to_pixels
+from service.image_input.transparency import parse_colour
 
 if TYPE_CHECKING:  # an HTTP client that most installations do without
     from service.image_input.fetch import Fetcher
@@ -42,16 +43,18 @@ class ImageIntake:
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._background = parse_colour(settings.image_background)
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="images")
         self.fetcher = _fetcher(settings) if settings.fetch_images else None
         self.decodes = 0
 
-    async def pixels(self, source: str | bytes, side_px: int) -> InputPixels:
+    async def pixels(self, source: str | bytes, side_px: int, drops_alpha: bool = False) -> InputPixels:
         """The model's input pixels of a picture.
 
         Args:
             source: base64, a data URL or an http(s) URL; or the bytes of an upload.
             side_px: of the square that the checkpoint wants.
+            drops_alpha: transparent pixels show their own colours, as in the reference, and not the background.
 
         Raises:
             InvalidBase64, InvalidImage, ImageTooLarge: what is wrong with it.
@@ -60,7 +63,7 @@ class ImageIntake:
         try:
             if isinstance(source, str) and _URL_START.match(source):
                 source = await self._fetch(source)
-            return await self._run(self._decode, source, side_px)
+            return await self._run(self._decode, source, side_px, drops_alpha)
         except ServiceError as error:
             if self._metrics is not None:
                 self._metrics.count("image_fetch_rejected_total", reason=error.code)
@@ -76,10 +79,11 @@ class ImageIntake:
     async def _run(self, function: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
-    def _decode(self, source: str | bytes, side_px: int) -> InputPixels:
+    def _decode(self, source: str | bytes, side_px: int, drops_alpha: bool) -> InputPixels:
         self.decodes += 1
         data = decode_base64(source) if isinstance(source, str) else source
-        rgb = to_pixels(data, side_px, self._settings.max_image_px, self._settings.decode_limit_s)
+        background = None if drops_alpha else self._background
+        rgb = to_pixels(data, side_px, self._settings.max_image_px, self._settings.decode_limit_s, background)
         return InputPixels(rgb, side_px, hashlib.sha256(rgb).hexdigest())
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ async def chat(request: Request) -> Response:
     async with admitted(request, state, "chat", tenant) as slot:
         if source is not None or asked.conversation_id is not None:
             await slot.granted()
-        pixels = None if source is None else await state.images.pixels(source, model.image_size_px)
+        pixels = None if source is None else await state.images.pixels(source, model.image_size_px, asked.raw)
         asked.image, source, upload = None, None, None  # the upload is not kept while the job runs
         release_body(request.scope)
         opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)

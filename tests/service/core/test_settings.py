@@ -46,6 +46,7 @@ ROOT = Path(__file__).parents[3]
             {"DRAIN_S": "1", "DRAIN_NOTICE_S": "2"},
             "VISCPM_DRAIN_NOTICE_S=2 is the first part of VISCPM_DRAIN_S=1 and cannot be longer",
         ),
+        ({"IMAGE_BACKGROUND": "white"}, "VISCPM_IMAGE_BACKGROUND=white: no colour; allowed: # and six hex"),
         ({"LABEL_PRODUCER": 'a"b'}, 'VISCPM_LABEL_PRODUCER=a"b'),
         ({"PORT": "x", "QUEUE_SIZE": "0"}, "VISCPM_QUEUE_SIZE=0: Input should be greater than or equal to 1"),
     ],

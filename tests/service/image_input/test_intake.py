@@ -8,6 +8,7 @@ import threading
 from ipaddress import ip_network
 
 import pytest
+from PIL import Image
 
 from service.core.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
 from service.core.metrics import Metrics
@@ -78,6 +79,15 @@ async def test_the_intake_gives_pixels_and_their_digest() -> None:
     assert by_text == by_bytes and len(by_text.rgb) == SIDE_PX**2 * 3 and intake.decodes == 2
     assert by_text.sha256 == hashlib.sha256(by_text.rgb).hexdigest()
     intake.close()
+
+
+async def test_transparent_pixels_show_the_background_unless_alpha_is_dropped() -> None:
+    hidden = saved(Image.new("RGBA", (8, 8), (0, 255, 0, 0)), "PNG")
+    for colour, shown in (("#ffffff", b"\xff\xff\xff"), ("#123456", b"\x12\x34\x56")):
+        intake = ImageIntake(Settings(image_background=colour))
+        assert (await intake.pixels(hidden, 1)).rgb == shown
+        assert (await intake.pixels(hidden, 1, drops_alpha=True)).rgb == b"\0\xff\0"
+        intake.close()
 
 
 async def test_a_fetched_picture_is_like_one_that_was_sent() -> None:

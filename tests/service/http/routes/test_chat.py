@@ -1,9 +1,13 @@
 """POST /chat over HTTP, with a real worker behind it."""
 
 import asyncio
+import base64
+import hashlib
+import io
 import json
 
 import pytest
+from PIL import Image
 
 from service.core.settings import Settings
 from tests.service.tree import eventually
@@ -46,6 +50,17 @@ async def test_the_same_picture_may_be_sent_again_and_another_may_not(service: S
     assert_error(other, 400, "invalid_request", "image")
     assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
     assert await service.accounting() == {"done": 2, "refused": 1}
+
+
+async def test_a_transparent_picture_is_the_composed_one_and_raw_drops_its_alpha(service: Service) -> None:
+    """The conversation keeps the digest of what screens and model were shown."""
+    target = io.BytesIO()
+    Image.new("RGBA", (8, 8), (0, 255, 0, 0)).save(target, "PNG")
+    hidden = base64.b64encode(target.getvalue()).decode()
+    for fields, shown in (({}, (255, 255, 255)), ({"raw": True}, (0, 255, 0))):
+        talk = (await service.ask("echo one", image=hidden, **fields)).json()["conversation_id"]
+        kept = (await service.client.get(f"/conversations/{talk}")).json()
+        assert kept["image_sha256"] == hashlib.sha256(bytes(shown) * 4).hexdigest()
 
 
 async def test_a_stream_sends_pieces_then_the_whole_answer_then_done(service: Service) -> None:
