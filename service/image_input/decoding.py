@@ -22,6 +22,7 @@ from PIL import (  # noqa: F401
 
 from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
 from service.image_input.formats import Frame, first_frame
+from service.image_input.jpeg_ends import CONTINUATIONS, END, digest
 from service.image_input.transparency import Colour, composed, eight_bit
 
 MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a side
@@ -59,8 +60,11 @@ def to_pixels(
     """
     frame = first_frame(data)
     _check_size(frame, max_image_px)
+    ends_s = time.thread_time() + limit_s
     try:
-        with Image.open(_TimedBytes(frame.data, limit_s), formats=(frame.format,)) as picture:
+        if frame.lacks_end:
+            _require_every_pixel(frame, limit_s, ends_s)
+        with Image.open(_TimedBytes(frame.data, limit_s, ends_s), formats=(frame.format,)) as picture:
             if picture.size != (frame.width_px, frame.height_px):
                 raise InvalidImage("image: cannot be decoded, its headers tell different sizes", param="image")
             picture.load()
@@ -70,18 +74,20 @@ def to_pixels(
     except ServiceError:
         raise
     except Exception as error:  # the decoders raise nearly anything on hostile bytes
+        what = "is cut off" if "truncated" in str(error) else "has broken data"
         raise InvalidImage(
-            f"image: cannot be decoded, it is broken or cut off ({type(error).__name__})", param="image"
+            f"image: cannot be decoded, this {frame.format} of {frame.width_px}×{frame.height_px} pixels {what}",
+            param="image",
         ) from error
 
 
 class _TimedBytes(io.BytesIO):
     """A file that ends the decoding which reads it once the thread has used its time."""
 
-    def __init__(self, data: bytes | bytearray, limit_s: float) -> None:
+    def __init__(self, data: bytes | bytearray, limit_s: float, ends_s: float) -> None:
         super().__init__(data)
         self._limit_s = limit_s
-        self._ends_s = time.thread_time() + limit_s
+        self._ends_s = ends_s
 
     def read(self, size: int | None = -1, /) -> bytes:
         if time.thread_time() > self._ends_s:
@@ -102,6 +108,18 @@ def _check_size(frame: Frame, max_image_px: int) -> None:
         raise ImageTooLarge(
             f"image: {width_px}×{height_px} has a side of more than {MAX_SIDE_PX} pixels", param="image"
         )
+
+
+def _require_every_pixel(frame: Frame, limit_s: float, ends_s: float) -> None:
+    """Raises InvalidImage: a JPEG without its end marker has pixels that are not in the file."""
+    found = set()
+    for continuation in CONTINUATIONS:
+        continued = frame.data[: -len(END)] + continuation + END
+        with Image.open(_TimedBytes(continued, limit_s, ends_s), formats=(frame.format,)) as picture:
+            picture.load()
+            found.add(digest(picture))
+    if len(found) > 1:
+        raise InvalidImage("image: cannot be decoded, it is cut off", param="image")
 
 
 def _upright(picture: Image.Image, orientation: int) -> Image.Image:

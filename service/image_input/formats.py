@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from service.core.errors import InvalidImage
 from service.image_input.exif import orientation
+from service.image_input.jpeg_ends import END, brings_all
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -22,6 +23,7 @@ _MAX_PARTS = 65_536  # chunks, segments or blocks walked over
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _PNG_SAMPLES = {0: 1, 2: 3}  # of a transparent colour, by colour type: grey and RGB
 _PNG_PALETTE = 3
 
@@ -40,7 +42,8 @@ class Frame(NamedTuple):
     """The first frame of a picture, as a file of its own.
 
     `clear` is the one colour of a PNG that is transparent, in samples of `sample_bits`; `box_px` what a GIF's frame
-    covers of its screen (left, top, right, bottom), where that is not all.
+    covers of its screen (left, top, right, bottom), where that is not all. Where `lacks_end`, a JPEG's end marker is
+    added here, and whether all its pixels are there is still to be found out (jpeg_ends.py).
     """
 
     format: str
@@ -51,6 +54,7 @@ class Frame(NamedTuple):
     clear: tuple[int, ...] = ()
     sample_bits: int = 8
     box_px: tuple[int, int, int, int] | None = None
+    lacks_end: bool = False
 
 
 def first_frame(data: bytes | bytearray) -> Frame:
@@ -86,6 +90,9 @@ def _png(data: bytes | bytearray) -> Frame:
     width_px, height_px, bits, colour_type = 0, 0, 0, 0
     clear: tuple[int, ...] = ()
     for _ in range(_MAX_PARTS):
+        if has_data and _PNG_END.startswith(rest := bytes(data[position : position + len(_PNG_END)])):
+            data = _with(data, _PNG_END[len(rest) :])  # some writers leave it out, and all else may be there
+            view = memoryview(data)
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
@@ -116,6 +123,7 @@ def _jpeg(data: bytes | bytearray) -> Frame:
     kept: list[bytes | memoryview] = [b"\xff\xd8"]
     position, turn = 2, 1
     width_px, height_px = 0, 0
+    header: memoryview | None = None
     for _ in range(_MAX_PARTS):
         position = data.find(b"\xff", position)  # decoders pass over what lies between segments, and so is it here
         if position < 0:
@@ -134,25 +142,32 @@ def _jpeg(data: bytes | bytearray) -> Frame:
             if width_px:
                 raise _broken("with a second frame header")
             height_px, width_px = struct.unpack_from(">HH", data, position + 5)
+            header = view[position:end]
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", position + 4):
             turn = orientation(view[position + 4 : end])
         elif marker == 0xDA:
-            kept.append(_scans(view, data, position))
-            return Frame("JPEG", width_px, height_px, turn, b"".join(kept))
+            scans, lacks_end = _scans(view, data, position)
+            if lacks_end and not (header and brings_all(scans, header)):
+                raise _broken("cut off")
+            kept += [scans, END if lacks_end else b""]
+            return Frame("JPEG", width_px, height_px, turn, b"".join(kept), lacks_end=lacks_end)
         if marker in _JPEG_KEPT:
             kept.append(view[position:end])
         position = end
     raise _broken(f"of more than {_MAX_PARTS} segments")
 
 
-def _scans(view: memoryview, data: bytes | bytearray, start: int) -> memoryview:
-    """From the first scan to the end of the picture, which is not the end of the file where another follows."""
-    end = data.find(b"\xff\xd9", start)
-    end = len(data) if end < 0 else end + 2
+def _scans(view: memoryview, data: bytes | bytearray, start: int) -> tuple[memoryview, bool]:
+    """From the first scan to the end of the picture, which is not the end of the file where another follows.
+
+    And whether there is no end: then without half of a marker.
+    """
+    found = data.find(END, start)
+    end = len(data) - data.endswith(b"\xff") if found < 0 else found + len(END)
     scans = data.count(b"\xff\xda", start, end)  # 0xFF is escaped inside of a scan
     if scans > MAX_JPEG_SCANS:
         raise _broken(f"of {scans} scans, at most {MAX_JPEG_SCANS} are allowed")
-    return view[start:end]
+    return view[start:end], found < 0
 
 
 def _webp(data: bytes | bytearray) -> Frame:
@@ -240,10 +255,15 @@ def _bmp(data: bytes | bytearray) -> Frame:
     if compression not in _BMP_UNCOMPRESSED:
         raise _broken("BMP with compression, which is not read")
     height_px = abs(height_px)
-    row_bytes = (width_px * bits + 31) // 32 * 4
-    if pixels_start + row_bytes * height_px > len(data):
+    used_bytes, row_bytes = (width_px * bits + 7) // 8, (width_px * bits + 31) // 32 * 4
+    missing_bytes = pixels_start + row_bytes * height_px - len(data)
+    if missing_bytes > row_bytes - used_bytes:
         raise _broken("cut off")
-    return Frame("BMP", width_px, height_px, 1, data)
+    return Frame("BMP", width_px, height_px, 1, _with(data, bytes(max(0, missing_bytes))))
+
+
+def _with(data: bytes | bytearray, end: bytes) -> bytes | bytearray:
+    return data + end if end else data
 
 
 def _broken(what: str) -> InvalidImage:

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from tests.attacks.files import (
     gif,
     gif_frame,
     photo,
+    png,
+    png_chunk,
     png_flat,
+    png_header,
     saved,
     webp,
     webp_canvas,
@@ -135,10 +139,79 @@ def _peak_bytes() -> int:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 def test_a_picture_cut_off_is_invalid(kind: str) -> None:
-    data = saved(photo(200, 200), kind)
-    for end in (12, len(data) // 2):
+    data = saved(_noisy((200, 200)), kind)
+    for end in (12, len(data) // 2, len(data) * 9 // 10, len(data) * 99 // 100):
         with pytest.raises(InvalidImage):
             to_pixels(data[:end], SIDE_PX, LIMIT_PX)
+
+
+JPEGS: dict[str, dict[str, object]] = {
+    "baseline": {},
+    "no subsampling": {"subsampling": 0, "quality": 95},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1},
+    "optimised": {"optimize": True},
+}
+
+
+@pytest.mark.parametrize("size_px", [(200, 200), (37, 53), (8, 8)])
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_jpeg_without_its_end_is_taken_when_every_pixel_is_there(name: str, size_px: tuple[int, int]) -> None:
+    for picture in (_noisy(size_px), _noisy(size_px).convert("L")):
+        whole = saved(picture, "JPEG", **JPEGS[name])
+        wanted = to_pixels(whole, SIDE_PX, LIMIT_PX)
+        assert whole.endswith(b"\xff\xd9")
+        for end in (whole[:-2], whole[:-1]):
+            assert to_pixels(end, SIDE_PX, LIMIT_PX) == wanted
+        first = whole.index(b"\xff\xda")
+        for share in (0.5, 0.9, 0.99):
+            with pytest.raises(InvalidImage, match="cut off"):
+                to_pixels(whole[: min(len(whole) - 5, first + int((len(whole) - first) * share))], SIDE_PX, LIMIT_PX)
+
+
+def test_a_progressive_jpeg_that_ends_between_two_scans_is_cut_off() -> None:
+    whole = saved(_noisy((64, 64)), "JPEG", progressive=True)
+    with pytest.raises(InvalidImage, match="cut off"):
+        to_pixels(whole[: whole.rindex(b"\xff\xda")], SIDE_PX, LIMIT_PX)
+
+
+def _noisy(size_px: tuple[int, int]) -> Image.Image:
+    return Image.effect_noise(size_px, 60).convert("RGB")
+
+
+def _interlaced(side_px: int = 40) -> bytes:
+    """Of random grey, in the seven passes of Adam7."""
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    rows = [
+        b"\0" + os.urandom(len(range(left, side_px, right_step)))
+        for left, top, right_step, down_step in passes
+        for _ in range(top, side_px, down_step)
+    ]
+    return png(png_header(side_px, side_px, 8, 0, 1), png_chunk(b"IDAT", zlib.compress(b"".join(rows))))
+
+
+@pytest.mark.parametrize("is_interlaced", [False, True])
+def test_a_png_without_its_end_is_taken_when_every_pixel_is_there(is_interlaced: bool) -> None:
+    whole = _interlaced() if is_interlaced else saved(_noisy((300, 200)), "PNG")
+    for cut_bytes in (1, 4, 8, 11, 12):
+        assert to_pixels(whole[:-cut_bytes], SIDE_PX, LIMIT_PX) == to_pixels(whole, SIDE_PX, LIMIT_PX)
+    for share in (0.5, 0.9, 0.99):
+        with pytest.raises(InvalidImage, match="cut off"):
+            to_pixels(whole[: int((len(whole) - 16) * share)], SIDE_PX, LIMIT_PX)
+
+
+def test_a_png_that_ends_between_two_chunks_of_its_data_is_cut_off() -> None:
+    whole = saved(_noisy((400, 400)), "PNG")
+    assert whole.count(b"IDAT") > 1
+    with pytest.raises(InvalidImage, match="cut off"):
+        to_pixels(whole[: whole.rindex(b"IDAT") - 4], SIDE_PX, LIMIT_PX)
+
+
+def test_a_bitmap_may_lack_the_padding_of_its_last_row() -> None:
+    whole = saved(_noisy((33, 5)), "BMP")  # 99 bytes and one of padding in a row
+    assert to_pixels(whole[:-1], SIDE_PX, LIMIT_PX) == to_pixels(whole, SIDE_PX, LIMIT_PX)
+    with pytest.raises(InvalidImage, match="cut off"):
+        to_pixels(whole[:-2], SIDE_PX, LIMIT_PX)
 
 
 @pytest.mark.parametrize(

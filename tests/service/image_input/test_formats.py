@@ -109,7 +109,7 @@ BROKEN = {
     "png without header": png(png_chunk(b"IDAT")),
     "png with two headers": png(png_header(8, 8), png_header(9, 9), png_chunk(b"IDAT")),
     "png with its header later": png(png_chunk(b"tEXt"), png_header(8, 8)),
-    "png without end": png_flat(8, 8)[:-12],
+    "png with another end": png_flat(8, 8)[:-12] + b"\0\0\0\0IENX",
     "png with a chunk too long": png_flat(8, 8)[:33] + b"\x7f\xff\xff\xff" + png_flat(8, 8)[37:],
     "png of chunks": png(png_header(8, 8), png_chunk(b"tEXt") * 70_000),
     "png without pixels": png_flat(0, 8),
