@@ -1,21 +1,21 @@
 """Pictures in: base64, data URL, uploaded bytes or http(s) URL → the model's input pixels.
 
 A picture is held in full only inside one decode, in a pool of `decode_threads`; what leaves is the model's size.
-Base64 is RFC 4648 §4 to the letter: the standard alphabet, complete padding, no white space.
-Covered elsewhere: URLs (fetch.py), formats and sizes (formats.py), pixels (decoding.py).
+Covered elsewhere: base64 and data URLs (base64_text.py), URLs (fetch.py), formats and sizes (formats.py), pixels
+(decoding.py).
 """
 
 import asyncio
-import binascii
 import hashlib
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from service.core.errors import ImageFetchDisabled, InvalidBase64, InvalidImage, ServiceError
+from service.core.errors import ImageFetchDisabled, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
+from service.image_input.base64_text import decode_base64
 from service.image_input.decoding import to_pixels
 from service.image_input.transparency import parse_colour
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:  # an HTTP client that most installations do without
 _T = TypeVar("_T")
 
 _URL_START = re.compile(r"[a-z][a-z0-9+.-]{0,15}://", re.IGNORECASE)  # of any scheme; no base64 looks like it
-_DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
-_BASE64_PIECE_CHARS = 1 << 20  # a multiple of 4; between pieces the interpreter can run other threads
 
 
 class InputPixels(NamedTuple):
@@ -96,41 +94,3 @@ def _fetcher(settings: Settings) -> "Fetcher":
     from service.image_input.fetch import Fetcher
 
     return Fetcher(settings)
-
-
-def decode_base64(text: str) -> bytearray:
-    """The bytes of base64 or of a base64 data URL.
-
-    Raises:
-        InvalidBase64: not RFC 4648 §4.
-        InvalidImage: empty, or a data URL of something else than a picture.
-    """
-    start = 0
-    if text[:5].lower() == "data:":
-        match = _DATA_URL.match(text[:256])
-        if match is None or not match[2].lower().endswith(";base64"):
-            raise InvalidBase64("image: a data URL must begin with data:image/…;base64,", param="image")
-        if match[1] and not match[1].lower().startswith("image/"):
-            raise InvalidImage(f"image: a data URL of a picture was expected, got {match[1][:40]}", param="image")
-        start = match.end()
-    length = len(text) - start
-    if length == 0:
-        raise InvalidImage("image: is empty", param="image")
-    if length % 4:
-        raise InvalidBase64(
-            f"image: base64 with its padding has a multiple of 4 characters, got {length}", param="image"
-        )
-    data = bytearray()
-    for position in range(start, len(text), _BASE64_PIECE_CHARS):
-        piece = text[position : position + _BASE64_PIECE_CHARS]
-        is_last = position + _BASE64_PIECE_CHARS >= len(text)
-        try:
-            if not is_last and "=" in piece:
-                raise binascii.Error("padding before the end")
-            data += binascii.a2b_base64(piece, strict_mode=True)
-        except ValueError:  # binascii.Error, or characters that are not ASCII
-            raise InvalidBase64(
-                "image: not base64: only A-Z a-z 0-9 + / and padding at the end are allowed, without white space",
-                param="image",
-            ) from None
-    return data
