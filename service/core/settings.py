@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    keep_alive_s: float = Field(75.0, gt=0, le=86_400)  # of an idle connection; longer than any proxy in front keeps it
     api_processes: int = Field(1, ge=1, le=64)  # of `viscpm serve`; they share one port
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
     models: Annotated[tuple[Model, ...], NoDecode] = ("chat", "paint")

@@ -63,18 +63,25 @@ def bound_to(listener: socket.socket) -> str:
     return url if url.endswith(f"//{bound}") else f"{bound}, from this machine {url}"
 
 
-def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
-    """Serve until SIGTERM or SIGINT; the first one drains for `drain_s`, a second one ends at once. The exit code."""
-    config = uvicorn.Config(
+def config_of(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn runs the app."""
+    return uvicorn.Config(
         app,
         http=BoundedHeads,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here depends on the client's address or scheme
+        proxy_headers=False,  # service/http/routes/addresses.py knows whom to believe
         lifespan="on",
+        ws="none",
+        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # call_later takes any number
         timeout_graceful_shutdown=1,
     )
+
+
+def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
+    """Serve until SIGTERM or SIGINT; the first one drains for `drain_s`, a second one ends at once. The exit code."""
+    config = config_of(app, settings)
     server = _Server(config, app, settings.drain_s, settings.drain_notice_s)
     gc.collect()
     gc.freeze()  # a full collection over all that the imports made would stop every request for 40 ms

@@ -18,7 +18,7 @@ from PIL import Image
 from safety.verdict import Screens
 from service.core.settings import Settings
 from service.http.app import create_app
-from service.process.api_server import bind, url_of
+from service.process.api_server import bind, config_of, url_of
 from tests.service.tree import eventually
 
 
@@ -68,8 +68,8 @@ class Service:
 class _Server(uvicorn.Server):
     """Ends when it is told to: uvicorn's own looks ten times a second, and takes a tenth more to close."""
 
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(config_of(app, settings))
         self._ending = asyncio.Event()
 
     def end(self) -> None:
@@ -90,10 +90,10 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(settings: Settings, screens: Screens | None = None) -> AsyncIterator[Service]:
-    """The app under uvicorn in this event loop, on a free port."""
+    """The app under the server that `viscpm api` runs, in this event loop, on a free port."""
     app = create_app(settings, screens)
     listener = bind("127.0.0.1", 0)
-    server = _Server(app)
+    server = _Server(app, settings)
     running = asyncio.create_task(server._serve([listener]))  # serve() would take the test's signal handlers
     try:
         await eventually(lambda: server.started or running.done())

@@ -16,9 +16,9 @@ from service.process.api_server import BindError, address_of, bind, bound_to, ur
 from tests.service.tree import ROOT
 
 # An app with a slow route, served as `viscpm api` serves its own; argv: drain_s, whether its lifespan fails,
-# drain_notice_s
+# drain_notice_s, keep_alive_s
 _SERVER = """
-import asyncio, sys
+import asyncio, sys, time
 from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from service.core.settings import Settings
@@ -49,6 +49,16 @@ async def slow(seconds: float) -> str:
     await asyncio.sleep(seconds)
     return "done"
 
+@app.get("/stall")
+async def stall(seconds: float) -> str:
+    print("begun", flush=True)
+    time.sleep(seconds)
+    return "done"
+
+@app.post("/echo")
+async def echo(body: dict[str, str]) -> dict[str, str]:
+    return body
+
 @app.get("/break")
 async def broken() -> None:
     app.state.api.tasks.failed = "inbox"
@@ -59,7 +69,8 @@ async def draining() -> bool:
 
 listener = bind("127.0.0.1", 0)
 print(url_of(listener), flush=True)
-sys.exit(run_api(app, Settings(drain_s=float(sys.argv[1]), drain_notice_s=float(sys.argv[3])), listener))
+drain_s, notice_s, keep_alive_s = (float(sys.argv[i]) for i in (1, 3, 4))
+sys.exit(run_api(app, Settings(drain_s=drain_s, drain_notice_s=notice_s, keep_alive_s=keep_alive_s), listener))
 """
 
 
@@ -89,8 +100,10 @@ class Server:
 
 
 @contextmanager
-def running(drain_s: float = 10.0, lifespan: str = "works", notice_s: float = 0.0) -> Iterator[Server]:
-    command = [sys.executable, "-c", _SERVER, str(drain_s), lifespan, str(notice_s)]
+def running(
+    drain_s: float = 10.0, lifespan: str = "works", notice_s: float = 0.0, keep_alive_s: float = 75.0
+) -> Iterator[Server]:
+    command = [sys.executable, "-c", _SERVER, str(drain_s), lifespan, str(notice_s), str(keep_alive_s)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             yield Server(process)
@@ -200,3 +213,59 @@ def test_a_process_whose_task_is_gone_for_good_ends_and_says_so() -> None:
 def test_an_app_that_does_not_start_is_exit_code_1() -> None:
     with running(lifespan="fails") as server:
         assert server.process.wait(10) == 1
+
+
+def echo(text: str) -> bytes:
+    body = b'{"text":"%b"}' % text.encode()
+    head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+def idle_connection(server: Server) -> socket.socket:
+    """One that has had its first answer."""
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), 10)
+    connection.sendall(echo("first"))
+    assert b"first" in connection.recv(4096)
+    return connection
+
+
+@pytest.mark.own_process
+def test_idle_connections_are_used_again_until_their_time_is_over() -> None:
+    with running(keep_alive_s=2.0) as server:
+        connections = [idle_connection(server) for _ in range(40)]
+        time.sleep(1.6)
+        for connection in connections:
+            connection.sendall(echo("second"))
+        assert all(b"second" in connection.recv(4096) for connection in connections)
+        began_s = time.monotonic()
+        assert all(connection.recv(4096) == b"" for connection in connections), "closed in the end"
+        assert 1.0 < time.monotonic() - began_s < 5.0
+        for connection in connections:
+            connection.close()
+
+
+@pytest.mark.own_process
+def test_what_has_come_in_when_the_time_is_over_is_answered() -> None:
+    """The loop is busy over the limit: it finds the timer due and the requests waiting, and must not drop these."""
+    with running(keep_alive_s=0.5) as server:
+        connections = [idle_connection(server) for _ in range(40)]
+        with httpx.Client(base_url=server.url, trust_env=False, timeout=20) as client:
+            stalled = threading.Thread(target=client.get, args=("/stall?seconds=1.5",))
+            stalled.start()
+            assert server.line() == "begun"
+            for connection in connections:
+                connection.sendall(echo("late"))
+            answers = [connection.recv(4096) for connection in connections]
+            stalled.join()
+        assert sum(b"late" in answer for answer in answers) == 40
+        for connection in connections:
+            connection.close()
+
+
+@pytest.mark.own_process
+def test_a_connection_that_never_asked_is_closed_without_a_word() -> None:
+    with running() as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 20) as connection:
+            assert connection.recv(4096) == b""

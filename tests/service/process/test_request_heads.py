@@ -1,6 +1,7 @@
 """Heads that never end, in size or in time, against a real server."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -18,7 +19,7 @@ class Impatient(BoundedHeads):
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
+async def server() -> AsyncIterator[uvicorn.Server]:
     app = FastAPI()
 
     @app.post("/length")
@@ -29,9 +30,15 @@ async def port() -> AsyncIterator[int]:
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
         await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield server
     server.should_exit = True
     await serving
+
+
+@pytest.fixture
+def port(server: uvicorn.Server) -> int:
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return port
 
 
 async def told(port: int, *parts: bytes, pause_s: float = 0.0) -> tuple[bytes, float]:
@@ -95,3 +102,27 @@ async def test_a_second_head_has_its_own_time(port: int) -> None:
     answer, elapsed_s = await told(port, request(close=False), b"GET / HT", pause_s=0.3)
     assert answer.startswith(b"HTTP/1.1 200") and b"Request head not complete" in answer
     assert elapsed_s > 0.6
+
+
+async def test_a_connection_that_says_nothing_hears_nothing(port: int) -> None:
+    answer, _ = await told(port)
+    assert answer == b""
+
+
+@pytest.mark.parametrize("has_come_in", [True, False])
+async def test_an_idle_connection_is_closed_unless_a_request_has_come_in(
+    server: uvicorn.Server, port: int, has_come_in: bool
+) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, request(close=False))
+        assert b"200" in await loop.sock_recv(client, 4096)
+        [protocol] = server.server_state.connections
+        assert isinstance(protocol, BoundedHeads)
+        if has_come_in:
+            client.send(b"POST /length HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            time.sleep(0.05)  # noqa: ASYNC251 (the loop has to be busy: it sees none of that yet)
+        protocol.timeout_keep_alive_handler()
+        answer = await asyncio.wait_for(loop.sock_recv(client, 4096), 5)
+        assert answer.startswith(b"HTTP/1.1 422") if has_come_in else answer == b""
