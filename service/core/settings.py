@@ -50,6 +50,7 @@ _OTHERS = re.compile(r"TEST_.*|(.+_)?SERVICE_(HOST|PORT)(_.*)?|(.+_)?PORT_\d+_(T
 _SECRET = ("redis_url",)  # may hold a password: errors do not show it
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
 class SettingsError(Exception):
@@ -70,6 +71,9 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")  # prefix under which clients see the API
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()  # whose X-Forwarded-… count
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # of pages that may ask; *: of any
     keep_alive_s: float = Field(75.0, gt=0, le=86_400)  # of an idle connection; longer than any proxy in front keeps it
     api_processes: int = Field(1, ge=1, le=64)  # of `viscpm serve`; they share one port
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
@@ -179,6 +183,8 @@ class Settings(BaseSettings):
         "fetch_denied_hosts",
         "fetch_allowed_networks",
         "fetch_denied_networks",
+        "trusted_proxies",
+        "cors_origins",
         mode="before",
     )
     @classmethod
@@ -215,6 +221,14 @@ class Settings(BaseSettings):
         if not _COLOUR.fullmatch(colour):
             raise ValueError("no colour; allowed: # and six hex digits, such as #ffffff")
         return colour
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: https://host, https://host:port or * is allowed")
+        return origins
 
     @field_validator("chat_engine", "paint_engine", "safety_engine")
     @classmethod

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from safety.gate import Gate
 from safety.verdict import OpenScreens, Screens
@@ -16,6 +17,7 @@ from service.core.metrics import Metrics
 from service.core.process_memory import bound_allocator
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
+from service.http.addresses import EXPOSED, METHODS, Addresses
 from service.http.dependencies import ApiState
 from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, RequestContext
@@ -62,24 +64,49 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             app.state.api = await _start(stack, settings, rules or screens, api_metrics, audit)
             yield
 
+    modules = (chat, paint, moderations, conversations, jobs, health, metrics)
+    known_routes = [route for module in modules for route in module.router.routes]
+    addresses = Middleware(
+        Addresses, routes=known_routes, root_path=settings.root_path, trusted=settings.trusted_proxies
+    )
     app = FastAPI(
         title="VisCPM service",
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=lifespan,
         middleware=[
+            *_cross_origin(settings),
             Middleware(RequestContext, metrics=api_metrics),
+            addresses,
             Middleware(BodyLimits, max_body_bytes=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s),
         ],
         docs_url=None,  # the page would load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # its redirects are built from Host; and Addresses leaves it none
         generate_unique_id_function=lambda route: route.name,
     )
-    for module in (chat, paint, moderations, conversations, jobs, health, metrics):
+    known_routes += app.routes  # its own: the document
+    for module in modules:
         app.include_router(module.router)
     install_error_handlers(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
+
+
+def _cross_origin(settings: Settings) -> list[Middleware]:
+    """What lets pages of other origins ask; outermost, so that every answer says it."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=METHODS,
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+            max_age=7200,
+        )
+    ]
 
 
 async def _start(

@@ -71,7 +71,7 @@ def config_of(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # service/http/routes/addresses.py knows whom to believe
+        proxy_headers=False,  # service/http/addresses.py knows whom to believe
         lifespan="on",
         ws="none",
         timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # call_later takes any number

@@ -62,7 +62,7 @@ async def chat(request: Request) -> Response:
                 return answered(answer_of(await stream.outcome(), slot.job_id))
     if wants_async(request):
         state.finish_in_background(stream, slot.job_id)
-        return accepted(slot.job_id, "chat", intent.created)
+        return accepted(slot.job_id, "chat", intent.created, request.scope["root_path"])
     begin = ChatDelta(
         id=slot.job_id,
         created=intent.created,

@@ -69,7 +69,7 @@ async def paint(request: Request) -> Response:
             return answered(answer) if media == JSON else picture(answer)
     if wants_async(request):
         state.finish_in_background(stream, slot.job_id)
-        return accepted(slot.job_id, "paint", intent.created)
+        return accepted(slot.job_id, "paint", intent.created, request.scope["root_path"])
     return EventStream(paint_events(stream, intent.origin(slot.job_id), state.labels), slot.cancel)
 
 

@@ -21,10 +21,10 @@ def answered(answer: object) -> Response:
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-def accepted(job_id: str, kind: Model, created: int) -> Response:
-    """202: the job goes on; its answer can be asked for at `Location`."""
+def accepted(job_id: str, kind: Model, created: int, root_path: str) -> Response:
+    """202: the job goes on; its answer can be asked for at `Location`, below the prefix that the client sees."""
     job = JobResponse(id=job_id, kind=kind, state="queued", created=created)
-    headers = {"location": f"/jobs/{job_id}", "preference-applied": "respond-async"}
+    headers = {"location": f"{root_path}/jobs/{job_id}", "preference-applied": "respond-async"}
     return Response(msgspec.json.encode(job), 202, headers, media_type="application/json")
 
 

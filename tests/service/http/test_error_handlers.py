@@ -16,7 +16,7 @@ async def test_routes_methods_and_media_that_are_not_there(service: Service) -> 
     assert_error(await client.get("/nothing"), 404, "not_found")
     wrong_method = await client.get("/chat")
     assert_error(wrong_method, 405, "method_not_allowed")
-    assert wrong_method.headers["allow"] == "POST"
+    assert wrong_method.headers["allow"] == "POST, OPTIONS"
     for path in ("/chat", "/paint"):
         for content_type in ("text/plain", "application/x-www-form-urlencoded", ""):
             response = await client.post(path, content=b"x", headers={"content-type": content_type})

@@ -136,9 +136,9 @@ def test_the_picture_itself_tells_job_seed_and_score() -> None:
 
 
 def test_an_accepted_job_says_where_to_ask() -> None:
-    response = accepted("paint-1", "paint", 5)
+    response = accepted("paint-1", "paint", 5, "/under")
     assert response.status_code == 202
-    assert response.headers["location"] == "/jobs/paint-1"
+    assert response.headers["location"] == "/under/jobs/paint-1"
     assert response.headers["preference-applied"] == "respond-async"
     told = json.loads(bytes(response.body))
     assert (told["id"], told["kind"], told["state"], told["answer"]) == ("paint-1", "paint", "queued", None)
