@@ -4,19 +4,17 @@ from typing import TypeVar
 
 import msgspec
 from pydantic import ValidationError
-from starlette.datastructures import FormData
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from service.core.errors import Cancelled, InvalidRequest, UnsupportedMedia
 from service.core.settings import Settings
 from service.http.error_handlers import from_validation
+from service.http.forms import read_form
 from service.http.schemas import ChatRequest
 from service.http.schemas import Request as RequestBody
 
 _Body = TypeVar("_Body", bound=RequestBody)
 
-_MAX_FIELDS = 32
 _COMMAS_OF_FIELDS = 64  # that a JSON body has beside those of its texts
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -36,21 +34,10 @@ async def read_chat(request: Request, settings: Settings) -> tuple[ChatRequest, 
     if _media_type(request) != "multipart/form-data":
         _require(request, "application/json", "multipart/form-data")
         return _validated(ChatRequest, await _body(request), settings), None
-    fields: dict[str, str] = {}
-    upload: bytes | None = None
-    form = await _form(request, settings)
     try:
-        for name, value in form.multi_items():
-            if name in fields or (name == "image" and upload is not None):
-                raise InvalidRequest(f"{name}: is given twice", param=name)
-            if isinstance(value, str):
-                fields[name] = value
-            elif name == "image":
-                upload = await value.read()
-            else:
-                raise InvalidRequest(f"{name}: only the field image takes a file", param=name)
-    finally:
-        await form.close()
+        fields, upload = await read_form(request)
+    except ClientDisconnect:
+        raise Cancelled("the client went away before its request was read") from None
     try:
         # Form fields are text: numbers and switches are parsed
         return ChatRequest.model_validate(fields, strict=False, context=settings), upload
@@ -96,22 +83,6 @@ def _has_more_than(limit: int, byte: bytes, body: bytes) -> bool:
 async def _body(request: Request) -> bytes:
     try:
         return b"".join([chunk async for chunk in request.stream()])
-    except ClientDisconnect:
-        raise Cancelled("the client went away before its request was read") from None
-
-
-async def _form(request: Request, settings: Settings) -> FormData:
-    limit_bytes = settings.max_body_bytes
-    parser = MultiPartParser(
-        request.headers, request.stream(), max_files=1, max_fields=_MAX_FIELDS, max_part_size=limit_bytes
-    )
-    parser.spool_max_size = limit_bytes + 1  # in memory: nothing of a request touches the disk
-    try:
-        return await parser.parse()
-    except MultiPartException as error:
-        raise InvalidRequest(f"body: not a readable form: {error.message}") from None
-    except ValueError:  # such as a charset that is none
-        raise InvalidRequest("body: not a readable form") from None
     except ClientDisconnect:
         raise Cancelled("the client went away before its request was read") from None
 

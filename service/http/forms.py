@@ -1,0 +1,158 @@
+"""Forms as browsers, shells and libraries send them: text in any charset that is named, pictures under any label.
+
+A part is judged by what it holds before what its head says: few clients write the whole head.
+"""
+
+import codecs
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from service.core.errors import InvalidRequest
+
+if TYPE_CHECKING:  # where alone it is
+    from python_multipart.multipart import MultipartCallbacks
+
+_MAX_PARTS = 32
+_PICTURE = "image"  # the field that may be a file
+_CHARSET = "_charset_"  # the field in which HTML forms name the charset of all
+# What text may be in, by Python's names, and what is read as a larger one of its family, as browsers do
+_CHARSETS = re.compile(
+    r"utf-8|ascii|gb18030|big5|big5hkscs|cp932|euc_jp|iso2022_jp|euc_kr|cp949|iso8859-\d+|cp125\d|koi8-[rtu]|cp866|tis-620"
+)
+_LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "big5": "big5hkscs"}
+_SIGNATURES = re.compile(
+    rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|\0\0..ftyp", re.DOTALL
+)
+
+
+@dataclass
+class _Part:
+    name: str = ""
+    is_file: bool = False
+    media: str = ""
+    charset: str = ""
+    data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the field `image` is no text: by its bytes, its type, or what else would be a file of text."""
+        if _SIGNATURES.match(self.data) or self.media.startswith("image/") or self.media == "application/octet-stream":
+            return True
+        return self.is_file and not self.media.startswith("text/")
+
+
+class _Parts:
+    """What the parser calls: collects the parts."""
+
+    def __init__(self) -> None:
+        self.all: list[_Part] = []
+        self._head: dict[bytes, bytes] = {}
+        self._name = self._value = b""
+
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_part_begin": self._begin,
+            "on_part_data": self._data,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+        }
+
+    def _begin(self) -> None:
+        if len(self.all) == _MAX_PARTS:
+            raise InvalidRequest(f"body: the form has more than {_MAX_PARTS} parts")
+        self.all.append(_Part())
+        self._head = {}
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self.all[-1].data += data[start:end]
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._head[self._name.lower()] = self._value
+        self._name = self._value = b""
+
+    def _headers_finished(self) -> None:
+        part = self.all[-1]
+        _, options = parse_options_header(self._head.get(b"content-disposition"))
+        if b"name" not in options:
+            raise InvalidRequest("body: a part of the form has no name in its Content-Disposition")
+        part.name = options[b"name"].decode("utf-8", "replace")
+        part.is_file = b"filename" in options or b"filename*" in options
+        media, options = parse_options_header(self._head.get(b"content-type"))
+        part.media = media.decode("latin-1").strip().lower()
+        part.charset = options.get(b"charset", b"").decode("latin-1")
+
+
+async def read_form(request: Request) -> tuple[dict[str, str], bytes | None]:
+    """The fields that hold something, and the picture's bytes where it was sent as bytes.
+
+    Raises InvalidRequest naming the field.
+    """
+    _, options = parse_options_header(request.headers.get("content-type"))
+    if not options.get(b"boundary"):
+        raise InvalidRequest("body: not a readable form: its Content-Type names no boundary")
+    parts = await _read(request, options[b"boundary"])
+    charset = options.get(b"charset", b"").decode("latin-1")
+    for part in parts:
+        if part.name == _CHARSET:
+            charset = part.data.decode("latin-1").strip() or charset
+    fields: dict[str, str] = {}
+    picture: bytes | None = None
+    seen: set[str] = set()
+    for part in parts:
+        if part.name in seen:
+            raise InvalidRequest(f"{part.name[:80]}: is given twice", param=part.name[:80])
+        seen.add(part.name)
+        if part.name == _CHARSET or not part.data and (part.is_file or part.name != "question"):
+            continue  # a browser sends every field of its form, also those that nobody filled in
+        if part.name == _PICTURE and part.is_picture:
+            picture = bytes(part.data)
+        elif part.is_file and part.name != _PICTURE:
+            raise InvalidRequest(f"{part.name[:80]}: only the field image takes a file", param=part.name[:80])
+        else:
+            fields[part.name] = _text(part, part.charset or charset or "utf-8")
+    return fields, picture
+
+
+async def _read(request: Request, boundary: bytes) -> list[_Part]:
+    parts = _Parts()
+    try:
+        parser = MultipartParser(boundary, parts.callbacks())
+        async for chunk in request.stream():
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise InvalidRequest(f"body: not a readable form: {error}") from None
+    return parts.all
+
+
+def _text(part: _Part, named: str) -> str:
+    """Raises InvalidRequest naming the field, and the first byte that is not of the charset."""
+    name = part.name[:80]
+    try:
+        charset = codecs.lookup(named).name
+    except (LookupError, ValueError):  # ValueError: a NUL in it
+        charset = ""
+    charset = _LARGER.get(charset, charset)
+    if not _CHARSETS.fullmatch(charset):
+        raise InvalidRequest(f"{name}: the charset {named[:40]!r} is not known, UTF-8 expected", param=name)
+    try:
+        return part.data.decode(charset)
+    except UnicodeDecodeError as error:
+        what, expected = f"byte {error.start} (0x{part.data[error.start]:02x})", charset.upper()
+        hint = (
+            "; other charsets are named by the part's Content-Type or a field _charset_" if charset == "utf-8" else ""
+        )
+        raise InvalidRequest(f"{name}: {expected} expected, and {what} is not of it{hint}", param=name) from None
