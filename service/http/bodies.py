@@ -1,5 +1,6 @@
 """Request bodies: JSON or a form, by Content-Type, into the checked request."""
 
+import re
 from typing import TypeVar
 
 import msgspec
@@ -10,12 +11,14 @@ from service.core.errors import Cancelled, InvalidRequest, UnsupportedMedia
 from service.core.settings import Settings
 from service.http.error_handlers import from_validation
 from service.http.forms import read_form
-from service.http.schemas import ChatRequest
+from service.http.schemas import ChatRequest, integers
 from service.http.schemas import Request as RequestBody
 
 _Body = TypeVar("_Body", bound=RequestBody)
 
 _COMMAS_OF_FIELDS = 64  # that a JSON body has beside those of its texts
+
+_EXPONENT = re.compile(r"[+-]?\d{1,16}(\.\d{0,16})?[eE]\+?\d{1,2}")
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -40,9 +43,17 @@ async def read_chat(request: Request, settings: Settings) -> tuple[ChatRequest, 
         raise Cancelled("the client went away before its request was read") from None
     try:
         # Form fields are text: numbers and switches are parsed
+        fields |= {name: _whole(fields[name]) for name in integers(ChatRequest).intersection(fields)}
         return ChatRequest.model_validate(fields, strict=False, context=settings), upload
     except ValidationError as error:
         raise from_validation(error) from None
+
+
+def _whole(text: str) -> str:
+    """A whole number with an exponent as one without, which alone is parsed."""
+    if not _EXPONENT.fullmatch(text) or not float(text).is_integer():
+        return text
+    return str(int(float(text)))
 
 
 def _validated(model: type[_Body], body: bytes, settings: Settings) -> _Body:

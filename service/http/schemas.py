@@ -1,10 +1,12 @@
 """Request bodies with their limits, and what HTTP answers beside the answers of jobs (service/jobs/answers.py).
 
 Requests are pydantic models: unknown fields are refused, JSON types are strict (form fields are text, so they are
-parsed). Responses are msgspec structs, of which openapi.yaml tells.
+parsed), but null is absent and a whole number may be written as 64.0 or 1e2. Responses are msgspec structs, of which
+openapi.yaml tells.
 """
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +28,9 @@ MAX_ID_CHARS = 64
 MAX_PARTS = 32  # of one moderation
 MAX_PICTURES = 8
 
+# Of what counts in some searches alone
+_RANGES = {"temperature": (0, 10), "top_k": (-1, 100_000), "top_p": (0, 1), "length_penalty": (-10, 10)}
+
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
@@ -34,6 +39,28 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     max_texts: ClassVar[int] = 2  # of free text in one request; bounds what is looked at before it is validated
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_as_meant(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        given = {name: value for name, value in data.items() if value is not None}
+        for name in integers(cls).intersection(given):
+            value = given[name]
+            if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_SEED:
+                given[name] = int(value)
+        return given
+
+
+@cache
+def integers(model: type[BaseModel]) -> frozenset[str]:
+    """The fields that hold a whole number."""
+    return frozenset(name for name, field in model.model_fields.items() if _is_integer(field.annotation))
+
+
+def _is_integer(annotation: object) -> bool:
+    return annotation is int or any(_is_integer(part) for part in get_args(annotation))
 
 
 def _plain_text(value: str, limit_chars: int) -> str:
@@ -67,12 +94,24 @@ class ChatRequest(Request):
     max_new_tokens: int = Field(ChatGeneration().max_new_tokens, ge=2, le=4096, description="The final eos included.")
     num_beams: int = Field(ChatGeneration().num_beams, ge=1, le=8, description="1 is greedy, more is beam search.")
     do_sample: bool = Field(False, description="Sample instead of searching; `num_beams` must then be 1 or absent.")
-    temperature: float = Field(ChatGeneration().temperature, gt=0, le=10)
-    top_k: int = Field(ChatGeneration().top_k, ge=0, le=100_000, description="0: off.")
-    top_p: float = Field(ChatGeneration().top_p, gt=0, le=1)
+    temperature: float = Field(
+        ChatGeneration().temperature,
+        description="0 is greedy. As `top_k` and `top_p`, of `do_sample`: without it, it plays no part.",
+        json_schema_extra={"minimum": 0, "maximum": 10},
+    )
+    top_k: int = Field(
+        ChatGeneration().top_k, description="0 or -1: off.", json_schema_extra={"minimum": -1, "maximum": 100_000}
+    )
+    top_p: float = Field(
+        ChatGeneration().top_p, description="0 is greedy.", json_schema_extra={"minimum": 0, "maximum": 1}
+    )
     repetition_penalty: float = Field(ChatGeneration().repetition_penalty, ge=0.1, le=10)
     repetition_window: int | None = Field(None, ge=1, le=4096, description="Latest tokens looked at; absent: all.")
-    length_penalty: float = Field(ChatGeneration().length_penalty, ge=-10, le=10)
+    length_penalty: float = Field(
+        ChatGeneration().length_penalty,
+        description="Of beam search.",
+        json_schema_extra={"minimum": -10, "maximum": 10},
+    )
     seed: Seed | None = Field(None, description="Absent: drawn, and told in the answer.")
     strict_length: bool = Field(False, description="Refuse an over-long conversation instead of dropping old turns.")
     raw: bool = Field(
@@ -86,6 +125,18 @@ class ChatRequest(Request):
     def _check_question(cls, value: str, info: ValidationInfo) -> str:
         return _plain_text(value, _limits(info).max_question_chars)
 
+    @field_validator("temperature", "top_k", "top_p", "length_penalty")
+    @classmethod
+    def _check_where_it_counts(cls, value: float, info: ValidationInfo) -> float:
+        """What plays no part in the search that is asked for may be anything."""
+        samples, beams = info.data.get("do_sample", False), info.data.get("num_beams", 1)
+        name = str(info.field_name)
+        low, high = _RANGES[name]
+        counts = beams > 1 and not samples if name == "length_penalty" else samples
+        if counts and not low <= value <= high:
+            raise ValueError(f"must be from {low} to {high}")
+        return value
+
     @model_validator(mode="after")
     def _check_search(self) -> Self:
         if self.do_sample and "num_beams" in self.model_fields_set and self.num_beams > 1:
@@ -93,13 +144,15 @@ class ChatRequest(Request):
         return self
 
     def generation(self) -> ChatGeneration:
-        return ChatGeneration(
+        samples = self.do_sample and self.temperature > 0 and self.top_p > 0
+        sampling = ChatGeneration()
+        if samples:
+            sampling = ChatGeneration(temperature=self.temperature, top_k=max(0, self.top_k), top_p=self.top_p)
+        return msgspec.structs.replace(
+            sampling,
             max_new_tokens=self.max_new_tokens,
             num_beams=1 if self.do_sample else self.num_beams,
-            do_sample=self.do_sample,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
+            do_sample=samples,
             repetition_penalty=self.repetition_penalty,
             repetition_window=self.repetition_window,
             length_penalty=self.length_penalty,
@@ -123,7 +176,9 @@ class PaintRequest(Request):
     size: str = Field(
         "auto", pattern=r"^(auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3})$", description="`512x512`, or the default."
     )
-    seed: Seed | None = Field(None, description="Candidate i starts from seed + i. Absent: drawn, told in the answer.")
+    seed: Seed | None = Field(
+        None, description="Candidate i starts from seed + i, of the same limit. Absent: drawn, told."
+    )
     output_format: PictureFormat = "png"
     output_compression: int = Field(100, ge=0, le=100, description="Quality of jpeg and webp; png is lossless.")
     response_format: Literal["b64_json"] = "b64_json"

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from models.jobs import ModelDescription, PaintJob
 from safety.text.language import language_of
-from service.core.errors import InvalidSize, NotAcceptable, RerankerNotConfigured
+from service.core.errors import InvalidRequest, InvalidSize, NotAcceptable, RerankerNotConfigured
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_json
 from service.http.content_negotiation import JSON, negotiate
@@ -16,7 +16,7 @@ from service.http.dependencies import request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openapi import PAINT_BODY, documented
 from service.http.routes.responses import accepted, answered, paint_events, picture
-from service.http.schemas import PaintRequest
+from service.http.schemas import MAX_SEED, PaintRequest
 from service.http.sse import EventStream
 from service.jobs.answers import PaintResponse, PictureFormat, answer_of
 from service.jobs.conversations import unix_time_s
@@ -104,7 +104,7 @@ def _shape(asked: PaintRequest, model: ModelDescription) -> tuple[int, int]:
 
 
 def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
-    """The job, still without its id. Raises InvalidSize, RerankerNotConfigured where the model cannot do it."""
+    """The job, still without its id. Raises InvalidRequest, where the model cannot do it the subclass of it."""
     language = language_of(asked.prompt)
     if asked.rerank is True and language not in model.rerankers:
         raise RerankerNotConfigured(
@@ -113,12 +113,18 @@ def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
             param="rerank",
         )
     reranks = language in model.rerankers and asked.rerank is not False
+    candidates = asked.candidates or (4 if reranks else asked.n)
+    if asked.seed is not None and asked.seed + candidates - 1 > MAX_SEED:  # the answer would tell seeds that are none
+        raise InvalidRequest(
+            f"seed: must be at most {MAX_SEED - candidates + 1} for {candidates} candidates, got {asked.seed}",
+            param="seed",
+        )
     width_px, height_px = _shape(asked, model)
     return PaintJob(
         job_id="",
         prompt=asked.prompt,
         negative_prompt=asked.negative_prompt,
-        candidates=asked.candidates or (4 if reranks else asked.n),
+        candidates=candidates,
         rerank="on" if reranks else "off",
         num_inference_steps=asked.num_inference_steps,
         guidance_scale=asked.guidance_scale,

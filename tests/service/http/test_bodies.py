@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service.http.schemas import ChatRequest, PaintRequest
 from tests.service.web import Service, assert_error, encoded, picture_bytes
 
 
@@ -63,11 +64,15 @@ JSON = {"content-type": "application/json"}
         (b'{"question": "q", "num_beams": "3"}', "num_beams"),
         (b'{"question": "q", "max_new_tokens": 1}', "max_new_tokens"),
         (b'{"question": "q", "max_new_tokens": 1e99}', "max_new_tokens"),
-        (b'{"question": "q", "temperature": 0}', "temperature"),
+        (b'{"question": "q", "max_new_tokens": 64.5}', "max_new_tokens"),
+        (b'{"question": "q", "do_sample": true, "temperature": -0.1}', "temperature"),
+        (b'{"question": "q", "do_sample": true, "top_k": -2}', "top_k"),
+        (b'{"question": "q", "length_penalty": 11}', "length_penalty"),
         (b'{"question": "q", "temperature": NaN}', "temperature"),
         (b'{"question": "q", "temperature": Infinity}', "temperature"),
         (b'{"question": "q", "temperature": 1e999}', "temperature"),
-        (b'{"question": "q", "top_p": 1.5}', "top_p"),
+        (b'{"question": "q", "do_sample": true, "top_p": 1.5}', "top_p"),
+        (b'{"question": "q", "top_p": "1.5"}', "top_p"),
         (b'{"question": "q", "seed": -1}', "seed"),
         (b'{"question": "q", "seed": ' + b"9" * 5000 + b"}", None),
         (b'{"question": "q", "do_sample": true, "num_beams": 2}', None),
@@ -95,3 +100,23 @@ async def test_a_body_in_a_million_pieces_is_read(service: Service) -> None:
 
     response = await service.client.post("/chat", content=pieces(), headers=JSON)
     assert response.json()["answer"] == "pieces"
+
+
+OPTIONAL = sorted(set(ChatRequest.model_fields) - {"question"})
+
+
+async def test_null_is_absent(service: Service) -> None:
+    answer = await service.client.post("/chat", json={"question": "echo null", **dict.fromkeys(OPTIONAL)})
+    assert (answer.status_code, answer.json()["answer"]) == (200, "null")
+    painted = await service.client.post("/paint", json={**dict.fromkeys(PaintRequest.model_fields), "prompt": "a"})
+    assert painted.status_code == 200 and len(painted.json()["data"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "seed"), [("64.0", 64), ("1e2", 100), ("1.5E1", 15), ("9007199254740991.0", 2**53 - 1)]
+)
+async def test_whole_numbers_may_be_written_as_others_are(service: Service, number: str, seed: int) -> None:
+    body = f'{{"question": "echo x", "seed": {number}}}'.encode()
+    assert (await service.client.post("/chat", content=body, headers=JSON)).json()["seed"] == seed
+    form = await service.client.post("/chat", files={"question": (None, "echo x"), "seed": (None, number)})
+    assert form.json()["seed"] == seed

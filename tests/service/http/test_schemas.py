@@ -120,3 +120,31 @@ def test_every_request_is_strict_and_closed() -> None:
     for model in (ChatRequest, PaintRequest, ModerationRequest, TextPart, ImagePart):
         assert issubclass(model, Request)
         assert model.model_config["extra"] == "forbid" and model.model_config["strict"] is True
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"top_p": 0}, {"temperature": 0.0, "top_p": 0, "top_k": -1}])
+def test_sampling_without_chance_is_greedy(fields: dict[str, Any]) -> None:
+    assert chat(do_sample=True, **fields).generation() == ChatGeneration(num_beams=1, do_sample=False)
+
+
+def test_minus_one_of_top_k_is_off() -> None:
+    assert chat(do_sample=True, top_k=-1).generation() == chat(do_sample=True, top_k=0).generation()
+
+
+def test_what_plays_no_part_is_not_judged() -> None:
+    odd = {"temperature": 0, "top_p": 7.5, "top_k": 10**30}
+    assert chat(**odd).generation() == ChatGeneration()
+    assert chat(num_beams=1, length_penalty=99).num_beams == 1
+    with pytest.raises(ValidationError, match="must be from -10 to 10"):
+        chat(num_beams=2, length_penalty=99)
+
+
+@pytest.mark.parametrize("value", [64.0, 6.4e1])
+def test_whole_numbers_are_taken_as_such(value: float) -> None:
+    assert chat(max_new_tokens=value).max_new_tokens == 64 and isinstance(chat(seed=value).seed, int)
+
+
+@pytest.mark.parametrize("value", [64.5, 1e99, -0.5, "64", True])
+def test_others_are_not(value: object) -> None:
+    with pytest.raises(ValidationError):
+        chat(max_new_tokens=value)

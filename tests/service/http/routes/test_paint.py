@@ -152,3 +152,16 @@ async def test_accept_may_come_in_several_lines(service: Service) -> None:
     headers = [("accept", "text/html"), ("accept", "image/png")]
     response = await service.client.post("/paint", json={"prompt": "x"}, headers=headers)
     assert response.status_code == 200 and response.headers["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize(("candidates", "highest"), [(1, 2**53 - 1), (4, 2**53 - 4)])
+async def test_every_seed_that_is_told_is_one_that_may_be_asked_for(
+    service: Service, candidates: int, highest: int
+) -> None:
+    body = {"prompt": "a", "n": candidates, "candidates": candidates}
+    told = (await service.client.post("/paint", json={**body, "seed": highest})).json()
+    assert [one["seed"] for one in told["data"]] == list(range(highest, 2**53))
+    again = await service.client.post("/paint", json={"prompt": "a", "seed": told["data"][-1]["seed"]})
+    assert again.status_code == 200
+    refused = await service.client.post("/paint", json={**body, "seed": highest + 1})
+    assert_error(refused, 400, "invalid_request", "seed")
