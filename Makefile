@@ -76,7 +76,7 @@ ops-packages:
 
 # WRITE=1 keeps the figures in benchmarks/results/containers.txt
 check-containers: .venv/.installed-test .venv/.installed-ops
-	CHECK_CONTAINERS_WRITE=$(WRITE) $(PYTEST) -x -s -m containers tests/containers $(ARGS)
+	CHECK_CONTAINERS=$(if $(WRITE),write,run) $(PYTEST) -x -s -m containers tests/containers $(ARGS)
 
 container-packages:
 	@echo $(CONTAINER_PACKAGES)
