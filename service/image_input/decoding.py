@@ -21,12 +21,16 @@ from PIL import (  # noqa: F401
 )
 
 from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
+from service.image_input.exif import orientation
 from service.image_input.formats import Frame, first_frame
 from service.image_input.jpeg_ends import CONTINUATIONS, END, digest
+from service.image_input.other_formats import Extra
 from service.image_input.transparency import Colour, composed, eight_bit
 
 MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a side
-MAX_WEBP_PX = 25_000_000  # its decoder holds four copies, and copies one of them without letting go
+MAX_WEBP_PX = (
+    25_000_000  # and of AVIF and HEIC: its decoder holds four copies, and copies one of them without letting go
+)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,24 +51,29 @@ def to_pixels(
     max_image_px: int,
     limit_s: float = 20.0,
     background: Colour | None = None,
+    extra: tuple[Extra, ...] = (),
 ) -> bytes:
     """Encoded picture → RGB bytes of a square of `side_px`.
 
     Args:
         limit_s: CPU time of this thread.
         background: what transparent pixels show; absent: their own colours, as if they were opaque.
+        extra: formats that are read beside the five (other_formats.py).
 
     Raises:
         InvalidImage: not one of FORMATS, broken, or out of time.
         ImageTooLarge: more pixels than allowed; found in the header, before anything is rastered.
     """
-    frame = first_frame(data)
+    frame = first_frame(data, extra)
     _check_size(frame, max_image_px)
     ends_s = time.thread_time() + limit_s
     try:
         if frame.lacks_end:
             _require_every_pixel(frame, limit_s, ends_s)
         with Image.open(_TimedBytes(frame.data, limit_s, ends_s), formats=(frame.format,)) as picture:
+            if not frame.width_px:
+                frame = _measured(frame, picture)
+                _check_size(frame, max_image_px)
             if picture.size != (frame.width_px, frame.height_px):
                 raise InvalidImage("image: cannot be decoded, its headers tell different sizes", param="image")
             picture.load()
@@ -97,7 +106,7 @@ class _TimedBytes(io.BytesIO):
 
 def _check_size(frame: Frame, max_image_px: int) -> None:
     width_px, height_px = frame.width_px, frame.height_px
-    if frame.format == "WEBP":
+    if frame.format in ("WEBP", "AVIF", "HEIF"):
         max_image_px = min(max_image_px, MAX_WEBP_PX)
     if width_px * height_px > max_image_px:
         raise ImageTooLarge(
@@ -110,16 +119,23 @@ def _check_size(frame: Frame, max_image_px: int) -> None:
         )
 
 
+def _measured(frame: Frame, picture: Image.Image) -> Frame:
+    """With the size and the turn that an AVIF's or a HEIC's decoder tells; nothing of it is decoded yet."""
+    width_px, height_px = picture.size
+    turn = orientation(picture.info.get("exif") or b"")
+    return frame._replace(width_px=width_px, height_px=height_px, orientation=turn)
+
+
 def _require_every_pixel(frame: Frame, limit_s: float, ends_s: float) -> None:
     """Raises InvalidImage: a JPEG without its end marker has pixels that are not in the file."""
-    found = set()
+    found: set[bytes] = set()
     for continuation in CONTINUATIONS:
         continued = frame.data[: -len(END)] + continuation + END
         with Image.open(_TimedBytes(continued, limit_s, ends_s), formats=(frame.format,)) as picture:
             picture.load()
             found.add(digest(picture))
-    if len(found) > 1:
-        raise InvalidImage("image: cannot be decoded, it is cut off", param="image")
+        if len(found) > 1:
+            raise InvalidImage("image: cannot be decoded, it is cut off", param="image")
 
 
 def _upright(picture: Image.Image, orientation: int) -> Image.Image:

@@ -1,9 +1,10 @@
 """Picture files taken apart before any decoder sees them: the format by content, the size, the first frame alone.
 
-Covered: PNG, JPEG, WebP, GIF and BMP. What goes on to the decoder has no metadata (EXIF, XMP, colour profiles, text,
-comments, thumbnails), no later frames and nothing behind the picture, so none of these can cost memory or time there;
-EXIF orientation is read here. Structures that take a decoder long for few bytes are refused: JPEGs of very many
-scans, run-length coded BMPs, floods of small parts.
+Covered: PNG, JPEG, WebP, GIF and BMP; TIFF (tiff.py), AVIF and HEIC where they are installed (other_formats.py). What
+goes on to the decoder has no metadata (EXIF, XMP, colour profiles, text, comments, thumbnails; an AVIF or HEIC goes on
+as it is), no later frames and nothing behind the picture, so none of these can cost memory or time there; EXIF
+orientation is read here. Structures that take a decoder long for few bytes are refused: JPEGs of very many scans,
+run-length coded BMPs, floods of small parts.
 Not covered: whether the compressed data are sound; the decoder finds that out within the size known here.
 Sources: PNG (W3C, third edition), JPEG (ITU T.81), WebP (RFC 9649), GIF89a, BITMAPINFOHEADER.
 """
@@ -15,6 +16,8 @@ from typing import NamedTuple
 from service.core.errors import InvalidImage
 from service.image_input.exif import orientation
 from service.image_input.jpeg_ends import END, brings_all
+from service.image_input.other_formats import PILLOW_NAMES, Extra, extra_format, load_decoder, name_of
+from service.image_input.tiff import UnreadTiff, first_picture
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -43,7 +46,8 @@ class Frame(NamedTuple):
 
     `clear` is the one colour of a PNG that is transparent, in samples of `sample_bits`; `box_px` what a GIF's frame
     covers of its screen (left, top, right, bottom), where that is not all. Where `lacks_end`, a JPEG's end marker is
-    added here, and whether all its pixels are there is still to be found out (jpeg_ends.py).
+    added here, and whether all its pixels are there is still to be found out (jpeg_ends.py). An AVIF or HEIC has no
+    size here (0 × 0): its decoder tells it before it decodes anything.
     """
 
     format: str
@@ -57,11 +61,24 @@ class Frame(NamedTuple):
     lacks_end: bool = False
 
 
-def first_frame(data: bytes | bytearray) -> Frame:
-    """Raises InvalidImage: of no known format, cut off, or of a structure that is refused."""
+def first_frame(data: bytes | bytearray, extra: tuple[Extra, ...] = ()) -> Frame:
+    """The first frame, alone.
+
+    Args:
+        extra: formats that are read beside FORMATS.
+
+    Raises:
+        InvalidImage: of no known format, cut off, or of a structure that is refused.
+    """
     read = _reader(bytes(data[:16]))
     if read is None:
-        raise InvalidImage(f"image: not a picture of a known format; allowed: {', '.join(FORMATS)}", param="image")
+        found = extra_format(data)
+        if found not in extra:
+            raise _unknown(data, extra)
+        load_decoder(found)
+        if found != "TIFF":
+            return Frame(PILLOW_NAMES[found], 0, 0, 1, data)
+        read = _tiff
     try:
         frame = read(data)
     except (struct.error, IndexError):
@@ -69,6 +86,21 @@ def first_frame(data: bytes | bytearray) -> Frame:
     if frame.width_px < 1 or frame.height_px < 1:
         raise _broken("without pixels")
     return frame
+
+
+def _unknown(data: bytes | bytearray, extra: tuple[Extra, ...]) -> InvalidImage:
+    name = name_of(data)
+    what = f", it is {name}" if name else ""
+    allowed = ", ".join((*FORMATS, *extra))
+    more = "" if extra or extra_format(data) is None else "; this one needs the extra `formats` of viscpm-service"
+    return InvalidImage(f"image: not a picture of a known format{what}; allowed: {allowed}{more}", param="image")
+
+
+def _tiff(data: bytes | bytearray) -> Frame:
+    try:
+        return Frame("TIFF", *first_picture(data))
+    except UnreadTiff as why:
+        raise _broken(str(why)) from None
 
 
 def _reader(start: bytes) -> Callable[[bytes | bytearray], Frame] | None:

@@ -17,6 +17,7 @@ from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.image_input.base64_text import decode_base64
 from service.image_input.decoding import to_pixels
+from service.image_input.other_formats import installed
 from service.image_input.transparency import parse_colour
 
 if TYPE_CHECKING:  # an HTTP client that most installations do without
@@ -41,6 +42,7 @@ class ImageIntake:
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._extra = installed()
         self._background = parse_colour(settings.image_background)
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="images")
         self.fetcher = _fetcher(settings) if settings.fetch_images else None
@@ -81,7 +83,8 @@ class ImageIntake:
         self.decodes += 1
         data = decode_base64(source) if isinstance(source, str) else source
         background = None if drops_alpha else self._background
-        rgb = to_pixels(data, side_px, self._settings.max_image_px, self._settings.decode_limit_s, background)
+        settings = self._settings
+        rgb = to_pixels(data, side_px, settings.max_image_px, settings.decode_limit_s, background, self._extra)
         return InputPixels(rgb, side_px, hashlib.sha256(rgb).hexdigest())
 
     def close(self) -> None:

@@ -153,7 +153,7 @@ FOREIGN = [
     picture_case("html", lambda: _HTML, "invalid_image"),
     picture_case("pdf", lambda: b"%PDF-1.7\n1 0 obj<</Type/Catalog>>", "invalid_image"),
     picture_case("eps", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) run", "invalid_image"),
-    picture_case("tiff", lambda: saved(photo(), "TIFF"), "invalid_image"),
+    picture_case("tiff of a jpeg", lambda: saved(photo(), "TIFF", compression="jpeg"), "invalid_image"),
     picture_case("tiff of 65,535 directories", lambda: b"II*\0\x08\0\0\0" + b"\xff\xff" * _MIB, "invalid_image"),
     picture_case("ico", lambda: saved(photo(), "ICO"), "invalid_image"),
     picture_case("pnm", lambda: b"P6 60000 60000 255\n", "invalid_image"),

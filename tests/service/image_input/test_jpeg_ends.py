@@ -26,9 +26,9 @@ def test_each_scan_of_a_progressive_file_but_repeated_ones_is_needed() -> None:
         assert not brings_all(*parts(data))
 
 
-def test_continuations_differ_from_their_first_bit_on() -> None:
-    first, second = CONTINUATIONS
-    assert (first[0] ^ second[0]) & 0x80 and 0xFF not in first + second and len(first) == len(second)
+def test_continuations_differ_in_their_first_bits() -> None:
+    assert {one[0] >> 6 for one in CONTINUATIONS} == {0, 1, 2, 3}
+    assert all(0xFF not in one and len(one) > 60 for one in CONTINUATIONS)
 
 
 def test_the_digest_is_of_all_rows() -> None:
