@@ -45,6 +45,7 @@ def chat_answer(
         ),
         seed=intent.seed,
         dropped_turns=0 if result is None else result.dropped_turns,
+        image=intent.has_image,
         vision_cached=result is not None and result.vision_cached,
         untrained=intent.untrained,
         timings=None

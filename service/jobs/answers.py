@@ -46,6 +46,7 @@ class ChatResponse(msgspec.Struct, kw_only=True, tag_field="object", tag="chat.a
     usage: ChatUsage
     seed: int
     dropped_turns: Annotated[int, Meta(description="Oldest turns left out because the conversation is too long.")] = 0
+    image: Annotated[bool, Meta(description="Whether the answer is about a picture; false: none came with it.")] = False
     vision_cached: Annotated[bool, Meta(description="The vision tower did not run for this turn.")] = False
     untrained: Annotated[bool, Meta(description="Answered by random weights.")] = False
     timings: ChatTimings | None = None

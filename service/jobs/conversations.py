@@ -112,9 +112,22 @@ class Conversations:
         member = _member(tenant, conversation_id)
         await self._asked("conversation_delete", member, conversation_id, salt=tenant_salt(tenant))
 
-    def append(self, tenant: str, conversation_id: str, turn: StoredTurn, begun: ConversationMeta | None) -> TurnAppend:
-        """The turn that the queue writes with the job's ending; with a conversation's first, `begun`."""
-        fields = {} if begun is None else {"meta": _encoder.encode(begun)}
+    def append(
+        self,
+        tenant: str,
+        conversation_id: str,
+        turn: StoredTurn,
+        begun: ConversationMeta | None,
+        joined: ConversationMeta | None = None,
+    ) -> TurnAppend:
+        """The turn that the queue writes with the job's ending.
+
+        Args:
+            begun: with a conversation's first turn.
+            joined: with the turn that brings it its picture later.
+        """
+        meta = begun or joined
+        fields = {} if meta is None else {"meta": _encoder.encode(meta)}
         return TurnAppend(
             conversation=_member(tenant, conversation_id),
             turn=_encoder.encode(turn),

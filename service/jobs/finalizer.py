@@ -217,7 +217,7 @@ class Finalizer:
         assert result is not None
         answer = chat_answer(job_id, intent, result, result.answer, result.finish_reason, moderated.verdicts)
         turn = StoredTurn(intent.question, result.answer, result.answer_escaped, intent.created, result.finish_reason)
-        append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun)
+        append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun, intent.joined)
         return Ending("done", body=encode_answer(answer)), answer, append
 
     async def _end(self, job_id: str, ending: Ending, answer: Answer | None, turn: TurnAppend | None = None) -> Outcome:

@@ -17,7 +17,11 @@ from service.jobs.conversations import ConversationMeta
 
 
 class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
-    """Of a chat request. `begun` is there with a conversation's first turn."""
+    """Of a chat request.
+
+    `begun` is there with a conversation's first turn; `joined`, with the turn that brings a picture to one that has had
+    none: what it is about from then on.
+    """
 
     tenant: str
     created: int
@@ -28,6 +32,8 @@ class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     begun: ConversationMeta | None = None
     untrained: bool = False
     moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
+    joined: ConversationMeta | None = None
+    has_image: bool = False
 
 
 class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):

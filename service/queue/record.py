@@ -41,8 +41,9 @@ class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
 class TurnAppend(msgspec.Struct, frozen=True):
     """A conversation's turn, written in the same atomic step as the ending `done`, and only if that step wins.
 
-    `conversation` is `tenant:id` (Keys.conversation). The job of a new one (`is_new`) leaves it its picture's pixels;
-    another conversation that was deleted or expired meanwhile stays deleted, and the turn is dropped.
+    `conversation` is `tenant:id` (Keys.conversation). The job of a new one (`is_new`), or of one that has no picture,
+    leaves it its picture's pixels. One that was not new and was deleted or expired meanwhile stays deleted, and the turn
+    is dropped.
     """
 
     conversation: str

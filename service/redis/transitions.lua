@@ -96,9 +96,11 @@ local function append_turn(member, is_new, turn, max_turns, ttl_ms, fields)
   local index, sizes, total = KEYS[OWN + 4], KEYS[OWN + 5], KEYS[OWN + 6]
   if not is_new and redis.call('EXISTS', key) == 0 then return end  -- deleted meanwhile: stays deleted
   local grown = #turn
-  if is_new then
-    if redis.call('EXISTS', PIXELS) == 1 then redis.call('RENAME', PIXELS, pixels) end
-    grown = grown + redis.call('STRLEN', pixels) + 1024  -- the keys themselves, and what the books keep
+  if is_new then grown = grown + 1024 end  -- the keys themselves, and what the books keep
+  -- The first turn's picture, or one that joins a talk that has none
+  if redis.call('EXISTS', PIXELS) == 1 and (is_new or redis.call('EXISTS', pixels) == 0) then
+    redis.call('RENAME', PIXELS, pixels)
+    grown = grown + redis.call('STRLEN', pixels)
   end
   if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
   for _ = 1, redis.call('RPUSH', turns, turn) - max_turns do grown = grown - #redis.call('LPOP', turns) end

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 
+import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -55,7 +56,7 @@ async def chat(request: Request) -> Response:
         release_body(request.scope)
         opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)
         job = _job(slot.job_id, request_id_of(request), asked, model, tenant, opened, pixels)
-        intent = _intent(asked, job, model, tenant, pixels)
+        intent = _intent(asked, job, model, tenant, opened, pixels)
         stream = await slot.submit(job, intent)
         if not asked.stream and not wants_async(request):
             async with stream:
@@ -92,7 +93,8 @@ async def _open(
     if conversation_id is None:
         return None
     conversation = await state.conversations.open(tenant, conversation_id, job_id)
-    if pixels is not None and pixels.sha256 != conversation.meta.image_sha256:
+    of_picture = conversation.meta.image_sha256
+    if pixels is not None and of_picture and pixels.sha256 != of_picture:
         raise InvalidRequest(
             "image: the conversation is about another picture; leave the image out, or begin a new conversation",
             param="image",
@@ -109,12 +111,14 @@ def _job(
     opened: Conversation | None,
     pixels: InputPixels | None,
 ) -> ChatJob:
-    """A later turn names the conversation's pixels, which its worker reads where the image is no longer cached."""
-    rgb, side_px, sha256, kept_at = b"", 0, "", ""
-    if opened is None:
-        rgb, side_px, sha256 = (b"", 0, "") if pixels is None else pixels
-    elif opened.meta.image_sha256:
-        side_px, sha256 = opened.meta.image_size_px, opened.meta.image_sha256
+    """A later turn names the conversation's pixels, which its worker reads where the image is no longer cached.
+
+    One that brings a picture to a conversation without any carries it, as a first turn does.
+    """
+    rgb, side_px, sha256 = (b"", 0, "") if pixels is None else pixels
+    kept_at = ""
+    if opened is not None and opened.meta.image_sha256:
+        rgb, side_px, sha256 = b"", opened.meta.image_size_px, opened.meta.image_sha256
         kept_at = opened.pixels_key
         if side_px != model.image_size_px:
             raise InvalidRequest(
@@ -140,10 +144,17 @@ def _job(
 
 
 def _intent(
-    asked: ChatRequest, job: ChatJob, model: ModelDescription, tenant: str, pixels: InputPixels | None
+    asked: ChatRequest,
+    job: ChatJob,
+    model: ModelDescription,
+    tenant: str,
+    opened: Conversation | None,
+    pixels: InputPixels | None,
 ) -> ChatIntent:
     created = unix_time_s()
-    begun = None
+    begun, joined = None, None
+    if opened is not None and pixels is not None and not opened.meta.image_sha256:
+        joined = msgspec.structs.replace(opened.meta, image_sha256=pixels.sha256, image_size_px=job.image_size_px)
     if asked.conversation_id is None:
         begun = ConversationMeta(
             created=created,
@@ -161,4 +172,6 @@ def _intent(
         seed=job.seed,
         begun=begun,
         untrained=model.untrained,
+        joined=joined,
+        has_image=job.has_image,
     )

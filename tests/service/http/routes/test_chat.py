@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from service.core.settings import Settings
+from service.image_input.other_formats import installed
 from tests.service.tree import eventually
-from tests.service.web import Service, assert_error, encoded, serving, sse_events
+from tests.service.web import Service, assert_error, encoded, picture_bytes, serving, sse_events
 
 
 async def test_the_public_demos_body_is_answered(service: Service) -> None:
@@ -50,6 +51,32 @@ async def test_the_same_picture_may_be_sent_again_and_another_may_not(service: S
     assert_error(other, 400, "invalid_request", "image")
     assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
     assert await service.accounting() == {"done": 2, "refused": 1}
+
+
+async def test_a_copy_of_the_picture_in_another_format_is_the_same_picture(service: Service) -> None:
+    talk = (await service.ask("echo one", image=encoded())).json()["conversation_id"]
+    for kind in ("BMP", "GIF", "TIFF"):
+        data = picture_bytes(kind=kind)
+        copy = await service.ask("echo two", image=base64.b64encode(data).decode(), conversation_id=talk)
+        assert copy.status_code == (400 if kind == "TIFF" and not installed() else 200), kind
+
+
+async def test_a_picture_may_join_a_talk_that_has_none(service: Service) -> None:
+    first = (await service.ask("echo one")).json()
+    talk = first["conversation_id"]
+    assert first["image"] is False and first["usage"]["image_tokens"] == 0
+    assert (await service.ask("reject", image=encoded(), conversation_id=talk)).status_code == 400
+    assert (await service.client.get(f"/conversations/{talk}")).json()["image_sha256"] is None
+    joined = (await service.ask("echo two", image=encoded(), conversation_id=talk)).json()
+    assert joined["image"] is True and joined["answer"] == "two" and joined["conversation_id"] == talk
+    kept = (await service.client.get(f"/conversations/{talk}")).json()
+    assert kept["image_sha256"] == hashlib.sha256(bytes((200, 30, 40)) * 4).hexdigest()
+    assert [turn["answer"] for turn in kept["turns"]] == ["one", "two"]
+    later = (await service.ask("echo three", conversation_id=talk)).json()
+    assert later["image"] is True and later["vision_cached"] is True
+    assert (await service.ask("echo four", image=encoded(), conversation_id=talk)).status_code == 200
+    other = await service.ask("echo five", image=encoded(colour=(0, 255, 0)), conversation_id=talk)
+    assert_error(other, 400, "invalid_request", "image")
 
 
 async def test_a_transparent_picture_is_the_composed_one_and_raw_drops_its_alpha(service: Service) -> None:
