@@ -5,6 +5,7 @@ parsed), but null is absent and a whole number may be written as 64.0 or 1e2. Re
 openapi.yaml tells.
 """
 
+import unicodedata
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -25,6 +26,7 @@ from service.jobs.answers import ChatResponse, PaintResponse, PictureFormat
 
 MAX_SEED = 2**53 - 1  # exact in every JSON reader
 MAX_ID_CHARS = 64
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers and the empty Braille cell: drawn as nothing
 MAX_PARTS = 32  # of one moderation
 MAX_PICTURES = 8
 
@@ -73,6 +75,11 @@ def _plain_text(value: str, limit_chars: int) -> str:
     return value
 
 
+def _is_visible(character: str) -> bool:
+    """Of letters, marks, numbers, punctuation and symbols; not of blanks, controls and formats (categories Z and C)."""
+    return unicodedata.category(character)[0] not in "ZC" and character not in _BLANK_LETTERS
+
+
 def _limits(info: ValidationInfo) -> Settings:
     assert isinstance(info.context, Settings), "bodies are validated with the settings as context"
     return info.context
@@ -84,7 +91,8 @@ class ChatRequest(Request):
     image: str | None = Field(
         None,
         description="Base64 of a PNG, JPEG, WebP, GIF or BMP; a data URL; or, where fetching is on, an http(s) URL. "
-        "A later turn needs none: it is about the conversation's picture, and another one is refused.",
+        "A later turn needs none: it is about the conversation's picture, and another one is refused. Into a "
+        "conversation without a picture one may be brought later.",
     )
     question: str = Field(min_length=1, description="Plain text; its length limit is VISCPM_MAX_QUESTION_CHARS.")
     conversation_id: str | None = Field(
@@ -123,7 +131,10 @@ class ChatRequest(Request):
     @field_validator("question")
     @classmethod
     def _check_question(cls, value: str, info: ValidationInfo) -> str:
-        return _plain_text(value, _limits(info).max_question_chars)
+        text = _plain_text(value, _limits(info).max_question_chars)
+        if not any(map(_is_visible, text)):
+            raise ValueError("has nothing but blanks and control characters; at least one to be seen is needed")
+        return text
 
     @field_validator("temperature", "top_k", "top_p", "length_penalty")
     @classmethod

@@ -42,8 +42,8 @@ class TurnAppend(msgspec.Struct, frozen=True):
     """A conversation's turn, written in the same atomic step as the ending `done`, and only if that step wins.
 
     `conversation` is `tenant:id` (Keys.conversation). The job of a new one (`is_new`), or of one that has no picture,
-    leaves it its picture's pixels. One that was not new and was deleted or expired meanwhile stays deleted, and the turn
-    is dropped.
+    leaves it its picture's pixels. One that was not new and was deleted or expired meanwhile stays deleted, and the
+    turn is dropped.
     """
 
     conversation: str

@@ -59,6 +59,9 @@ def test_generation_takes_over_every_field() -> None:
         (chat, {"do_sample": True, "num_beams": 3}, "do_sample goes with num_beams 1, got num_beams 3"),
         (chat, {"question": "x" * 11}, "has 11 characters, at most 10 are allowed"),
         (chat, {"question": "a\0"}, "contains a NUL character"),
+        (chat, {"question": " \t\r\n"}, "nothing but blanks and control characters"),
+        (chat, {"question": "\u200b\ufeff\u3000\x07"}, "nothing but blanks and control characters"),
+        (chat, {"question": "\u3164\u2800"}, "nothing but blanks and control characters"),
         (chat, {"question": "\ud800"}, "surrogate|unicode"),
         (chat, {"seed": MAX_SEED + 1}, f"less than or equal to {MAX_SEED}"),
         (chat, {"colour": 1}, "Extra inputs are not permitted"),
@@ -77,6 +80,11 @@ def test_generation_takes_over_every_field() -> None:
 def test_what_does_not_go_is_told(model: Any, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         model(**fields)
+
+
+def test_any_visible_character_is_a_question() -> None:
+    for question in (" ?", "\u200b猫", "🍎", "\u0301", "\n1\n"):
+        assert chat(question=question).question == question
 
 
 def test_what_stands_at_a_limit_passes() -> None:
