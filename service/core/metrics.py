@@ -58,7 +58,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("safety_latency_seconds", "histogram", "api", "One content's verdict.", ("stage",), _WAIT_S),
     Metric("verdict_cache_queries_total", "counter", "api", "Pictures' findings looked for."),
     Metric("verdict_cache_hits_total", "counter", "api", "Pictures' findings known, or already on their way."),
-    Metric("image_fetch_rejected_total", "counter", "api", "Pictures not accepted, by reason.", ("reason",)),
+    Metric("image_fetch_rejected_total", "counter", "api", "URLs that were not or could not be fetched.", ("reason",)),
+    Metric("image_rejected_total", "counter", "api", "Pictures that were there and not accepted.", ("reason",)),
     Metric("conversations_dropped_total", "counter", "api", "Conversations that expired or made room.", ("reason",)),
     Metric("conversations_bytes", "gauge", "api", "What all conversations take in Redis."),
     # API process: the shared state in Redis; the same in each API process, so aggregate with max

@@ -8,8 +8,9 @@ Covered elsewhere: base64 and data URLs (base64_text.py), URLs (fetch.py), forma
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from service.core.errors import ImageFetchDisabled, ServiceError
@@ -60,13 +61,19 @@ class ImageIntake:
             InvalidBase64, InvalidImage, ImageTooLarge: what is wrong with it.
             ImageFetchDisabled, BlockedUrl, ImageFetchFailed: a URL that is not, may not be or could not be fetched.
         """
-        try:
-            if isinstance(source, str) and _URL_START.match(source):
+        if isinstance(source, str) and _URL_START.match(source):
+            with self._counted("image_fetch_rejected_total"):
                 source = await self._fetch(source)
+        with self._counted("image_rejected_total"):
             return await self._run(self._decode, source, side_px, drops_alpha)
+
+    @contextmanager
+    def _counted(self, metric: str) -> Iterator[None]:
+        try:
+            yield
         except ServiceError as error:
             if self._metrics is not None:
-                self._metrics.count("image_fetch_rejected_total", reason=error.code)
+                self._metrics.count(metric, reason=error.code)
             raise
 
     async def _fetch(self, url: str) -> bytes:

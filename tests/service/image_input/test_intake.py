@@ -64,6 +64,19 @@ async def test_a_fetched_picture_is_like_one_that_was_sent() -> None:
             assert caught.value.code == "blocked_url" and caught.value.param == "image"
         intake.close()
     assert b'viscpm_image_fetch_rejected_total{reason="blocked_url"} 2.0' in metrics.render()
+    assert b"viscpm_image_rejected_total{" not in metrics.render()
+
+
+async def test_what_was_there_and_not_accepted_is_counted_apart() -> None:
+    metrics = Metrics("api")
+    intake = ImageIntake(Settings(max_image_px=100), metrics)
+    for source in ("/etc/passwd", b"%PDF-1.7", b"", saved(photo(), "PNG")):
+        with pytest.raises(ServiceError):
+            await intake.pixels(source, SIDE_PX)
+    intake.close()
+    for reason, times in (("invalid_base64", 1), ("invalid_image", 2), ("image_too_large", 1)):
+        assert b'viscpm_image_rejected_total{reason="%b"} %d.0' % (reason.encode(), times) in metrics.render()
+    assert b"viscpm_image_fetch_rejected_total{" not in metrics.render()
 
 
 async def test_decodes_wait_for_a_thread_and_the_loop_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
