@@ -23,6 +23,7 @@ from service.core.errors import (
     error_body,
 )
 
+_TOLD = ("missing", "json_invalid", "extra_forbidden")  # errors whose message says it all
 OUTCOME = "viscpm.outcome"  # in a request's scope: the code of the error that it was answered with
 
 
@@ -55,7 +56,8 @@ def from_validation(error: RequestValidationError | ValidationError) -> InvalidR
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "unknown field"
-    got = _shown(first.get("input")) if first["type"] not in ("missing", "json_invalid", "extra_forbidden") else ""
+    is_told = first["type"] in _TOLD or (first["type"] == "value_error" and isinstance(first.get("input"), dict))
+    got = "" if is_told else _shown(first.get("input"))
     more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
     return InvalidRequest(f"{param or 'body'}: {message}{got}{more}", param=param)
 
@@ -93,4 +95,7 @@ def _shown(value: object) -> str:
         return f", got {str(value)[:40]}"
     if isinstance(value, str):
         return f", got {value!r}" if len(value) <= 40 else f", got {len(value)} characters"
-    return f", got {type(value).__name__}"
+    if isinstance(value, dict):
+        names = ", ".join(repr(str(name)[:20]) for name in list(value)[:3])
+        return f", got an object {f'of {names}' if names else 'of no fields'}"
+    return f", got a list of {len(value)}" if isinstance(value, list | tuple) else ", got something else"

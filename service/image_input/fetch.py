@@ -60,9 +60,7 @@ class Fetcher:
         except TimeoutError:
             raise ImageFetchFailed(f"image: the URL took longer than {timeout_s:g} s to fetch", param="image") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
-            raise ImageFetchFailed(
-                f"image: the URL could not be read ({type(error).__name__})", param="image"
-            ) from None
+            raise ImageFetchFailed(f"image: the URL could not be read: {_what(error)}", param="image") from None
 
     def close(self) -> None:
         self._lookups.shutdown(wait=False, cancel_futures=True)
@@ -152,6 +150,17 @@ class Fetcher:
             self._lookups, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
         return list(dict.fromkeys(cast(str, entry[4][0]) for entry in found))
+
+
+def _what(error: Exception) -> str:
+    """What went wrong with a connection, without its addresses."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "its server's certificate could not be verified"
+    if isinstance(error, httpcore.ConnectError):
+        return "no connection to its server could be made"
+    if isinstance(error, httpcore.ProtocolError):
+        return "its server broke off, or did not answer in HTTP"
+    return "the connection to its server broke off"
 
 
 @cache

@@ -1,9 +1,9 @@
 """Every exception as an answer in the one documented form."""
 
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from starlette.exceptions import HTTPException
 
 from service.core.errors import BodyTimeout, InvalidRequest, Unavailable
@@ -42,6 +42,14 @@ class Body(BaseModel):
     flag: bool = False
 
 
+class Together(BaseModel):
+    a: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise ValueError(f"a goes with b, got a {self.a} without it")
+
+
 def test_a_validation_names_field_rule_and_what_was_got() -> None:
     too_large = refused(Body, {"text": "abc", "inner": {"n": 9}})
     assert too_large.param == "inner.n"
@@ -58,7 +66,10 @@ def test_a_validation_names_field_rule_and_what_was_got() -> None:
 def test_a_validation_shows_no_long_text_and_no_object() -> None:
     long = refused(Body, {"text": "a secret prompt " * 10})
     assert "secret" not in long.message and long.message.endswith("got 160 characters")
-    assert refused(Body, {"text": ["secret"]}).message.endswith("got list")
+    assert refused(Body, {"text": ["secret"]}).message.endswith("got a list of 1")
+    assert refused(Body, {"text": {"url": "secret"}}).message.endswith("valid string, got an object of 'url'")
+    assert refused(Body, {"text": {}}).message.endswith("got an object of no fields")
+    assert refused(Together, {"a": 3}).message == "body: a goes with b, got a 3 without it"
     assert refused(Body, {"text": None}).message.endswith("got None")
 
 

@@ -125,7 +125,7 @@ async def test_tls_is_verified_against_the_name_and_not_the_address() -> None:
         with fetching(server.port, names=names, tls=True) as fetcher:
             assert await fetcher.fetch(f"https://{NAME}:{server.port}/") == b"abc"
             for host in ("other.example.org", "127.0.0.1"):
-                with pytest.raises(ImageFetchFailed, match="could not be read"):
+                with pytest.raises(ImageFetchFailed, match="certificate could not be verified"):
                     await fetcher.fetch(f"https://{host}:{server.port}/")
         with fetching(server.port, names=names) as fetcher, pytest.raises(ImageFetchFailed):  # an unknown authority
             await fetcher.fetch(f"https://{NAME}:{server.port}/")
@@ -261,17 +261,17 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
         (HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000, "more than the 1024 bytes"),
         (HEAD + b"\r\n" + b"x" * 100_000, "more than the 1024 bytes"),
         (chunked(b"x" * 100, 100), "more than the 1024 bytes"),
-        (HEAD + b"Content-Length: 50\r\n\r\nx", "could not be read"),
-        (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "could not be read"),
-        (HEAD + b"Content-Length: -1\r\n\r\nx", "could not be read"),
+        (HEAD + b"Content-Length: 50\r\n\r\nx", "could not be read: "),
+        (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "could not be read: "),
+        (HEAD + b"Content-Length: -1\r\n\r\nx", "could not be read: "),
         (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", "compressed body"),
         (HEAD + b"Content-Encoding: br, identity\r\nContent-Length: 3\r\n\r\nabc", "compressed body"),
-        (HEAD + b"X: " + b"y" * 500_000, "could not be read"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 10_000, "could not be read"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "could not be read"),
-        (b"HTTP/1.1 200 OK", "could not be read"),
-        (b"nonsense", "could not be read"),
-        (b"", "could not be read"),
+        (HEAD + b"X: " + b"y" * 500_000, "could not be read: "),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 10_000, "could not be read: "),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "could not be read: "),
+        (b"HTTP/1.1 200 OK", "could not be read: "),
+        (b"nonsense", "could not be read: its server broke off, or did not answer in HTTP"),
+        (b"", "could not be read: "),
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 40_000 + OK, "more around the picture than of it"),
     ],
     ids=range(19),
