@@ -20,7 +20,7 @@ from service.core.tasks import TaskSupervisor
 from service.http.addresses import EXPOSED, METHODS, Addresses
 from service.http.dependencies import ApiState
 from service.http.error_handlers import install_error_handlers
-from service.http.middleware import BodyLimits, RequestContext
+from service.http.middleware import BodyLimits, ContentDecoding, RequestContext
 from service.http.openapi import describe
 from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
 from service.http.scrape import WorkerScraper
@@ -78,6 +78,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             *_cross_origin(settings),
             Middleware(RequestContext, metrics=api_metrics),
             addresses,
+            Middleware(ContentDecoding, max_body_bytes=settings.max_body_bytes),
             Middleware(BodyLimits, max_body_bytes=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s),
         ],
         docs_url=None,  # the page would load scripts from elsewhere

@@ -1,5 +1,6 @@
 """Request bodies: JSON or a form, by Content-Type, into the checked request."""
 
+import codecs
 import re
 from typing import TypeVar
 
@@ -19,6 +20,12 @@ _Body = TypeVar("_Body", bound=RequestBody)
 _COMMAS_OF_FIELDS = 64  # that a JSON body has beside those of its texts
 
 _EXPONENT = re.compile(r"[+-]?\d{1,16}(\.\d{0,16})?[eE]\+?\d{1,2}")
+
+# By its mark, or by its first brace, which is ASCII in every object; UTF-32 first: its mark begins with another's
+_OTHER_FORMS = {
+    "UTF-32": re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff|\0\0\0[^\0]|[^\0]\0\0\0", re.DOTALL),
+    "UTF-16": re.compile(rb"\xff\xfe|\xfe\xff|\0[^\0]|[^\0]\0", re.DOTALL),
+}
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -62,6 +69,7 @@ def _validated(model: type[_Body], body: bytes, settings: Settings) -> _Body:
     What is cheap to refuse is refused first: values by the million, or thousands of unknown fields, would keep the
     validation, and with it every other request, busy for minutes.
     """
+    body = _in_utf_8(body)
     limit = model.max_texts * max(settings.max_question_chars, settings.max_prompt_chars) + _COMMAS_OF_FIELDS
     if _has_more_than(limit, b",", body):
         raise InvalidRequest(f"body: has more than {limit} commas, which no sound request has")
@@ -79,6 +87,16 @@ def _validated(model: type[_Body], body: bytes, settings: Settings) -> _Body:
         return model.model_validate_json(body, context=settings)
     except ValidationError as error:
         raise from_validation(error) from None
+
+
+def _in_utf_8(body: bytes) -> bytes:
+    """Without the mark that some write before it. Raises InvalidRequest where it is in another form of Unicode."""
+    if body.startswith(codecs.BOM_UTF8):
+        return body[len(codecs.BOM_UTF8) :]
+    for name, begins in _OTHER_FORMS.items():
+        if begins.match(body):
+            raise InvalidRequest(f"body: is in {name}, UTF-8 expected")
+    return body
 
 
 def _has_more_than(limit: int, byte: bytes, body: bytes) -> bool:

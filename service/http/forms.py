@@ -34,9 +34,15 @@ _SIGNATURES = re.compile(
 class _Part:
     name: str = ""
     is_file: bool = False
+    file_name: bytes = b""
     media: str = ""
     charset: str = ""
     data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing; an empty file that has a name was meant."""
+        return not self.data and not self.file_name
 
     @property
     def is_picture(self) -> bool:
@@ -90,6 +96,7 @@ class _Parts:
             raise InvalidRequest("body: a part of the form has no name in its Content-Disposition")
         part.name = options[b"name"].decode("utf-8", "replace")
         part.is_file = b"filename" in options or b"filename*" in options
+        part.file_name = options.get(b"filename") or options.get(b"filename*", b"")
         media, options = parse_options_header(self._head.get(b"content-type"))
         part.media = media.decode("latin-1").strip().lower()
         part.charset = options.get(b"charset", b"").decode("latin-1")
@@ -115,7 +122,7 @@ async def read_form(request: Request) -> tuple[dict[str, str], bytes | None]:
         if part.name in seen:
             raise InvalidRequest(f"{part.name[:80]}: is given twice", param=part.name[:80])
         seen.add(part.name)
-        if part.name == _CHARSET or not part.data and (part.is_file or part.name != "question"):
+        if part.name == _CHARSET or (part.is_empty and part.name != "question"):
             continue  # a browser sends every field of its form, also those that nobody filled in
         if part.name == _PICTURE and part.is_picture:
             picture = bytes(part.data)
@@ -146,6 +153,8 @@ def _text(part: _Part, named: str) -> str:
     except (LookupError, ValueError):  # ValueError: a NUL in it
         charset = ""
     charset = _LARGER.get(charset, charset)
+    if not _CHARSETS.fullmatch(charset) and part.data.isascii():
+        charset = "ascii"  # the same in all that it can be
     if not _CHARSETS.fullmatch(charset):
         raise InvalidRequest(f"{name}: the charset {named[:40]!r} is not known, UTF-8 expected", param=name)
     try:

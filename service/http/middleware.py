@@ -5,11 +5,14 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterator
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.core.content_codings import CODINGS, CodingError, Decoder, coding_of
 from service.core.current_request import CurrentRequest, begin_request
-from service.core.errors import BodyTimeout, ContentTooLarge, Draining, Unavailable
+from service.core.errors import BodyTimeout, ContentTooLarge, Draining, InvalidRequest, Unavailable, UnsupportedMedia
 from service.core.logs import fields
 from service.core.metrics import Metrics
 from service.http.error_handlers import OUTCOME, error_response, from_exception
@@ -88,6 +91,55 @@ class RequestContext:
         route = _route(scope)
         self._metrics.count("requests_total", route=route, outcome=_outcome(scope, status))
         self._metrics.observe("e2e_request_latency_seconds", elapsed_s, route=route)
+
+
+class ContentDecoding:
+    """Undoes a body's Content-Encoding while it is read, so that BodyLimits, inside, counts what comes of it.
+
+    A coding that is not known is raised out of `receive` (415), what is not of its coding too (400).
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_body_bytes  # of what is sent; the same as of what it becomes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            coding = coding_of(",".join(Headers(scope=scope).getlist("content-encoding")))
+            receive = self._decoding(coding, receive) if coding else receive
+        await self._app(scope, receive, send)
+
+    def _decoding(self, coding: str, receive: Receive) -> Receive:
+        decoder = Decoder(coding)
+        pieces: Iterator[bytes] = iter(())
+        sent_bytes, is_complete, is_over = 0, False, False
+
+        async def receive_decoded() -> Message:
+            nonlocal pieces, sent_bytes, is_complete, is_over
+            if coding not in CODINGS:
+                raise UnsupportedMedia(f"Content-Encoding: {coding[:60]} is not read here; {', '.join(CODINGS)} are")
+            while not is_over:
+                try:
+                    if piece := next(pieces, b""):
+                        await asyncio.sleep(0)  # between two pieces, others have their turn
+                        return {"type": "http.request", "body": piece, "more_body": True}
+                    if is_complete:
+                        is_over = True
+                        decoder.finish()
+                        return {"type": "http.request", "body": b"", "more_body": False}
+                except CodingError as error:
+                    raise InvalidRequest(f"body: {error}") from None
+                message = await receive()
+                if message["type"] != "http.request":
+                    return message
+                sent_bytes += len(message.get("body", b""))
+                if sent_bytes > self._max_bytes:
+                    raise _too_large(sent_bytes, self._max_bytes)
+                is_complete = not message.get("more_body", False)
+                pieces = decoder.feed(message.get("body", b""))
+            return await receive()
+
+        return receive_decoded
 
 
 class BodyLimits:

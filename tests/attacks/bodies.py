@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 
 from tests.attacks.case import QUESTION, SHORT, Case, Sent
@@ -29,6 +30,15 @@ def _crumbs() -> Sent:
     return Sent(chunks, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
 
 
+def _coded(body: bytes, coding: str) -> Sent:
+    return Sent(body, {"Content-Type": "application/json", "Content-Encoding": coding})
+
+
+def _packed(coding: str) -> Sent:
+    body = b" " * (24 << 20)
+    return _coded(gzip.compress(body) if coding == "gzip" else zlib.compress(body), coding)
+
+
 def _too_long() -> Iterator[bytes]:
     yield from (bytes(1 << 20) for _ in range(24))
 
@@ -44,7 +54,6 @@ _BODIES = {
     "bytes that are not utf-8": _raw(b'"x": "\xff\xfe"'),
     "utf-16": json.dumps(_SOUND).encode("utf-16"),
     "utf-32": json.dumps(_SOUND).encode("utf-32"),
-    "a byte order mark": b"\xef\xbb\xbf" + _json(),
     "arrays 10,000 deep": b"[" * _DEPTH + b"]" * _DEPTH,
     "arrays 10,000 deep and open": b"[" * _DEPTH,
     "objects 10,000 deep": b'{"image":' * _DEPTH + b"1" + b"}" * _DEPTH,
@@ -78,6 +87,7 @@ _BODIES = {
 }
 
 _HARMLESS = {
+    "a byte order mark": b"\xef\xbb\xbf" + _json(),
     "right to left": _json(question="echo \u202eمرحبا"),
     "joined emoji": _json(question="echo 👩‍👩‍👧‍👦🏳️‍🌈"),
     "stacked accents": _json(question="echo Z" + "\u0301" * 500),
@@ -112,6 +122,19 @@ JSON: list[Case] = [
     Case("bodies", "100,000 chunks of one byte", lambda _: _crumbs(), 400, "invalid_request"),
     Case("bodies", "24 MB in chunks", lambda _: Sent(_too_long), 413, "content_too_large"),
     Case("bodies", "24 MB of white space", lambda _: Sent(b" " * (24 << 20)), 413, "content_too_large"),
+    *(
+        Case("bodies", f"24 MB in {coding}", lambda _, coding=coding: _packed(coding), 413, "content_too_large")  # type: ignore[misc]
+        for coding in ("gzip", "deflate")
+    ),
+    Case("bodies", "brotli", lambda _: _coded(b"\x0b\x02\x80", "br"), 415, "unsupported_media_type"),
+    Case("bodies", "gzip that is none", lambda _: _coded(_json(), "gzip"), 400, "invalid_request"),
+    Case(
+        "bodies",
+        "a million empty members",
+        lambda _: _coded(gzip.compress(b"") * 1_000_000, "gzip"),
+        400,
+        "invalid_request",
+    ),
     Case("bodies", "a body that never ends", lambda _: Sent(_json(), stops_early=True), 408, "body_timeout", "", True),
     Case("bodies", "a prompt of NUL", lambda _: Sent(b'{"prompt": "\\u0000"}', path="/paint"), 400, "invalid_request"),
     Case("bodies", "arrays 10,000 deep to paint", lambda _: Sent(b"[" * _DEPTH, path="/paint"), 400, "invalid_request"),
@@ -159,7 +182,7 @@ _FORMS = {
         _form(_QUESTION, content_type=f"multipart/form-data; boundary={_BOUNDARY}; charset=x"),
         "",
     ),
-    "fields in another encoding": (_form(_part("question", b"\xff\xfe"), _FILE), ""),
+    "fields in another encoding": (_form(_part("question", b"\xff\xfe"), _FILE), "invalid_request"),
     "an empty picture": (_form(_QUESTION, _part("image", b"", file_name="a.png")), "invalid_image"),
     "a picture of text": (
         _form(_QUESTION, _part("image", b"hello", "Content-Type: image/png", file_name="a.png")),

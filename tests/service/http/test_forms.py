@@ -78,8 +78,17 @@ async def test_text_without_a_charset_is_utf_8_or_refused(service: Service, code
 
 @pytest.mark.parametrize("label", ["punycode", "utf-7", "unicode_escape", "base64", "none-such", "idna", "utf-16"])
 async def test_a_charset_that_is_none_is_named(service: Service, label: str) -> None:
-    error = (await answered(service, form((QUESTION, f"text/plain; charset={label}", b"echo x"))))["error"]
+    error = (await answered(service, form((QUESTION, f"text/plain; charset={label}", b"echo \xe9"))))["error"]
     assert error["param"] == "question" and repr(label) in error["message"] and "UTF-8 expected" in error["message"]
+
+
+async def test_ascii_needs_no_charset_that_is_known(service: Service) -> None:
+    assert (await answered(service, form((QUESTION, "text/plain; charset=x-none", b"echo x"))))["answer"] == "x"
+
+
+async def test_an_empty_file_with_a_name_was_meant(service: Service) -> None:
+    answer = await answered(service, form((QUESTION, "", b"echo x"), (IMAGE + '; filename="a.png"', "image/png", b"")))
+    assert (answer["error"]["code"], answer["error"]["param"]) == ("invalid_image", "image")
 
 
 async def test_text_that_is_not_of_its_charset_is_refused(service: Service) -> None:
