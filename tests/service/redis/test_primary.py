@@ -1,6 +1,7 @@
 """Who the primary is: one server, sentinels, a cluster, with RESP3 and without; what a connection learns of it."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,19 @@ async def test_a_replaced_primary_is_left_by_all_connections(watched: Watched) -
     assert watched.primary is not old and watched.primary.call("GET", KEY) == "3"
     await busy.close()
     await idle.close()
+
+
+async def test_a_demoted_server_tells_of_its_primary_before_the_sentinels_do(watched: Watched) -> None:
+    old, new = watched.primary, watched.replica
+    for sentinel in watched.sentinels:
+        sentinel.signal(signal.SIGSTOP)
+    new.call("REPLICAOF", "NO", "ONE")
+    old.call("REPLICAOF", *new.address)
+    watched.sentinels[0].signal(signal.SIGCONT)  # alone: it cannot have the failover undone
+    connection = RedisConnection(servers_of(watched.url))
+    assert watched.primary is old
+    assert await connection.send("SET", KEY, "1") == b"OK" and new.call("GET", KEY) == "1"
+    await connection.close()
 
 
 async def test_sentinels_that_are_gone_or_hung_are_passed_over(watched: Watched) -> None:
