@@ -108,6 +108,25 @@ def png_with_clear(bits: int, colour_type: int, rows: list[bytes], clear: tuple[
     )
 
 
+@pytest.mark.parametrize("name", ["png rgba", "png palette", "gif"])
+def test_large_pictures_are_composed_in_bands_without_a_seam(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = FILES[name]()
+    for rows in (1, 7, 47):
+        monkeypatch.setattr("service.image_input.transparency._BAND_PX", 48 * rows)
+        assert decoded(data, (18, 52, 86)) == on(opened(data), (18, 52, 86))
+
+
+def test_one_transparent_colour_in_bands() -> None:
+    rows = [bytes([1, 2, row % 256]) * 1024 for row in range(2100)]
+    data = png_with_clear(8, 2, rows, (1, 2, 3), 1024)
+    wanted = opened(data).convert("RGB")
+    wanted.paste((9, 9, 9), (0, 3, 1024, 4))
+    for row in range(3, 2100, 256):
+        wanted.paste((9, 9, 9), (0, row, 1024, row + 1))
+    got = to_pixels(data, SIDE_PX, 10_000_000, background=(9, 9, 9))
+    assert got == wanted.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC).tobytes()
+
+
 CLEAR = {
     "1 bit": (png_with_clear(1, 0, [b"\x40"], (1,), 2), [(0, 0, 0), (9, 9, 9)]),
     "2 bits": (png_with_clear(2, 0, [b"\x90"], (2,), 2), [(9, 9, 9), (85, 85, 85)]),
