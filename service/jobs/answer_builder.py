@@ -44,7 +44,7 @@ def chat_answer(
             total_tokens=prompt_tokens + completion_tokens,
         ),
         seed=intent.seed,
-        dropped_turns=0 if result is None else result.dropped_turns,
+        dropped_turns=intent.gone_turns + (0 if result is None else result.dropped_turns),
         image=intent.has_image,
         vision_cached=result is not None and result.vision_cached,
         untrained=intent.untrained,

@@ -49,13 +49,15 @@ class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
 class Conversation(msgspec.Struct, frozen=True):
     """`expires_in_s` is there for one that was only looked at: opening renews it.
 
-    `pixels_key` names the picture's pixels in Redis, for the worker that computes the next turn.
+    `pixels_key` names the picture's pixels in Redis, for the worker that computes the next turn. `num_gone` counts the
+    oldest turns, which are not kept any more (VISCPM_CONVERSATION_MAX_TURNS).
     """
 
     meta: ConversationMeta
     turns: list[StoredTurn]
     expires_in_s: int = 0
     pixels_key: str = ""
+    num_gone: int = 0
 
     def history(self) -> list[Turn]:
         return [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
@@ -88,20 +90,23 @@ class Conversations:
         found = await self._asked("conversation_open", member, conversation_id, job_id, busy_ms, ttl_ms)
         if found[0] == _BUSY:
             raise ConversationBusy("another turn of this conversation is being answered; ask again when it is done")
-        meta, turns = found
+        meta, turns, num_gone = found
         return Conversation(
             _meta_decoder.decode(meta),
             [_turn_decoder.decode(turn) for turn in turns],
             pixels_key=self._keys.conversation_pixels(member),
+            num_gone=int(num_gone),
         )
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """Look at it. Raises ConversationNotFound, ConversationExpired."""
-        meta, turns, left_ms = await self._asked("conversation_get", _member(tenant, conversation_id), conversation_id)
+        member = _member(tenant, conversation_id)
+        meta, turns, num_gone, left_ms = await self._asked("conversation_get", member, conversation_id)
         return Conversation(
             _meta_decoder.decode(meta),
             [_turn_decoder.decode(turn) for turn in turns],
             expires_in_s=max(0, left_ms // 1000),
+            num_gone=int(num_gone),
         )
 
     async def delete(self, tenant: str, conversation_id: str) -> None:

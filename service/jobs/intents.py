@@ -34,6 +34,7 @@ class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
     joined: ConversationMeta | None = None
     has_image: bool = False
+    gone_turns: int = 0  # of the conversation, which the worker was not even handed
 
 
 class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):

@@ -54,7 +54,7 @@ local function forget_image(suffix)
   end
 end
 
--- Marks the conversation busy: {meta, turns}. Or {0}: unknown, {1}: expired, {2}: busy; {3, id}: to be asked again with
+-- Marks the conversation busy: {meta, turns, turns that are gone}. Or {0}: unknown, {1}: expired, {2}: busy; {3, id}: to be asked again with
 -- that job's record.
 function transition.conversation_open(member, id, busy_ms, ttl_ms, holder)
   if redis.call('EXISTS', META) == 0 then return {missing(member)} end
@@ -66,13 +66,14 @@ function transition.conversation_open(member, id, busy_ms, ttl_ms, holder)
   redis.call('SET', BUSY, id, 'PX', busy_ms)
   for _, key in ipairs({META, TURNS, PIXELS}) do redis.call('PEXPIRE', key, ttl_ms) end
   redis.call('ZADD', INDEX, 'XX', integer(now_ms()), member)
-  return {redis.call('HGET', META, 'meta'), redis.call('LRANGE', TURNS, 0, -1)}
+  return {redis.call('HGET', META, 'meta'), redis.call('LRANGE', TURNS, 0, -1), redis.call('HGET', META, 'gone') or '0'}
 end
 
--- To look at: {meta, turns, ms until it expires}, or {0}, {1} as above.
+-- To look at: {meta, turns, turns that are gone, ms until it expires}, or {0}, {1} as above.
 function transition.conversation_get(member)
   if redis.call('EXISTS', META) == 0 then return {missing(member)} end
-  return {redis.call('HGET', META, 'meta'), redis.call('LRANGE', TURNS, 0, -1), redis.call('PTTL', META)}
+  local meta, gone = unpack(redis.call('HMGET', META, 'meta', 'gone'))
+  return {meta, redis.call('LRANGE', TURNS, 0, -1), gone or '0', redis.call('PTTL', META)}
 end
 
 -- Forgets the conversation and its picture's embeddings; another one about that picture computes them again. A turn in

@@ -103,7 +103,9 @@ local function append_turn(member, is_new, turn, max_turns, ttl_ms, fields)
     grown = grown + redis.call('STRLEN', pixels)
   end
   if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
-  for _ = 1, redis.call('RPUSH', turns, turn) - max_turns do grown = grown - #redis.call('LPOP', turns) end
+  local excess = redis.call('RPUSH', turns, turn) - max_turns
+  for _ = 1, excess do grown = grown - #redis.call('LPOP', turns) end
+  if excess > 0 then redis.call('HINCRBY', key, 'gone', excess) end  -- so that it can be told
   for _, part in ipairs({key, turns, pixels}) do redis.call('PEXPIRE', part, ttl_ms) end
   redis.call('UNLINK', busy)
   redis.call('ZADD', index, integer(now_ms()), member)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.jobs import ChatJob, ModelDescription
-from service.core.errors import InvalidRequest
+from service.core.errors import ContextLengthExceeded, InvalidRequest
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_chat
 from service.http.dependencies import ApiState, request_id_of, state_of, tenant_of
@@ -55,6 +55,8 @@ async def chat(request: Request) -> Response:
         asked.image, source, upload = None, None, None  # the upload is not kept while the job runs
         release_body(request.scope)
         opened = await _open(state, tenant, asked.conversation_id, slot.job_id, pixels)
+        if opened is not None and asked.strict_length:
+            _require_room(opened, state.settings.conversation_max_turns)
         job = _job(slot.job_id, request_id_of(request), asked, model, tenant, opened, pixels)
         intent = _intent(asked, job, model, tenant, opened, pixels)
         stream = await slot.submit(job, intent)
@@ -100,6 +102,17 @@ async def _open(
             param="image",
         )
     return conversation
+
+
+def _require_room(opened: Conversation, max_turns: int) -> None:
+    """Raises ContextLengthExceeded where a turn is gone, or this one would drop one."""
+    num_turns = opened.num_gone + len(opened.turns) + 1
+    if num_turns > max_turns:
+        raise ContextLengthExceeded(
+            f"strict_length: the talk has {num_turns} turns with this one, and {max_turns} are kept "
+            "(VISCPM_CONVERSATION_MAX_TURNS)",
+            param="conversation_id",
+        )
 
 
 def _job(
@@ -174,4 +187,5 @@ def _intent(
         untrained=model.untrained,
         joined=joined,
         has_image=job.has_image,
+        gone_turns=0 if opened is None else opened.num_gone,
     )

@@ -34,6 +34,7 @@ async def get_conversation(request: Request, conversation_id: ConversationId) ->
             turns=turns,
             image_sha256=meta.image_sha256 or None,
             expires_in_s=conversation.expires_in_s,
+            dropped_turns=conversation.num_gone,
         )
     )
 
