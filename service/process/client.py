@@ -1,13 +1,20 @@
-"""`viscpm chat` and `viscpm paint`: small HTTP clients of a running service."""
+"""`viscpm chat` and `viscpm paint`: small HTTP clients of a running service.
+
+Proxies of the environment are for what is far: a loopback or private address is asked directly, whatever NO_PROXY says.
+"""
 
 import base64
+import socket
 import sys
+import urllib.request
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+_UNSET = "unset it, or name this host in NO_PROXY"
 _TIMEOUT = httpx.Timeout(5.0, read=900.0)  # longer than any job's deadline
 
 
@@ -83,18 +90,53 @@ def _read(image: Path) -> str:
 
 def _client(url: str) -> httpx.Client:
     try:
-        return httpx.Client(base_url=url, timeout=_TIMEOUT)
+        proxy = _proxy_of(httpx.URL(url))
+        # A transport of its own keeps httpx from the environment's proxies, and not from its authorities
+        transport = None if proxy else httpx.HTTPTransport()
+        return httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport)
     except httpx.InvalidURL as error:
         raise ClientError(f"{url} is no URL: {error}") from None
+    except (ImportError, ValueError) as error:  # SOCKS needs a package that is not ours; a scheme that is none
+        raise ClientError(f"the proxy of the environment cannot be used: {_line(error)}; {_UNSET}") from None
+
+
+def _proxy_of(url: httpx.URL) -> str:
+    """The proxy that the environment names for this URL; empty where it is asked directly."""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all") or ""
+    return "" if not proxy or urllib.request.proxy_bypass(url.host) or _is_near(url.host) else proxy
+
+
+def _is_near(host: str) -> bool:
+    """Whether all addresses of a host are of this machine or of private networks."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):  # no name that is known here: a proxy may know it
+        return False
+    return bool(found) and not any(ip_address(address).is_global for address in found)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _without_password(proxy: str) -> str:
+    scheme, separator, rest = proxy.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _post(client: httpx.Client, path: str, body: dict[str, Any], member: str) -> dict[str, Any]:
     """The answer, which has `member`."""
+    url = f"{str(client.base_url).rstrip('/')}{path}"
     try:
         response = client.post(path, json=body)
         answer: Any = response.json()
     except httpx.HTTPError as error:
-        raise ClientError(f"{client.base_url}{path.removeprefix('/')}: {error}; is `viscpm serve` running?") from None
+        proxy = _proxy_of(client.base_url)
+        advice = (
+            f"asked through the proxy {_without_password(proxy)}; {_UNSET}" if proxy else "is `viscpm serve` running?"
+        )
+        raise ClientError(f"{url}: {_line(error) or type(error).__name__}; {advice}") from None
     except ValueError:
         raise ClientError(f"{response.url} answered {response.status_code} with no JSON: not this service?") from None
     told = answer.get("error" if response.is_error else member) if isinstance(answer, dict) else None

@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.process import cli
+from service.process.client import _is_near, _proxy_of, _without_password
 
 
 class _Service(BaseHTTPRequestHandler):
@@ -155,3 +157,82 @@ def test_a_picture_that_cannot_be_written_is_one_line(
 ) -> None:
     assert cli.main(["paint", "x", "-o", str(tmp_path / "missing" / "out.png"), "--url", service]) == 1
     assert capsys.readouterr().err.endswith("out.png: No such file or directory\n")
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+FAR = "http://192.88.99.7:8000"  # a global address, which nobody has
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "none-such://x"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_what_is_near_is_asked_directly(
+    service: str, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], proxy: str, host: str
+) -> None:
+    for name in ("http_proxy", "all_proxy"):
+        environment.setenv(name, proxy)
+    assert cli.main(["chat", "hello", "--url", service.replace("127.0.0.1", host)]) == 0
+    assert capsys.readouterr().out == "you said hello\n"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        ("socks5://127.0.0.1:9", "the proxy of the environment cannot be used: Using SOCKS proxy"),
+        ("none-such://x", "the proxy of the environment cannot be used: "),
+        (
+            "http://user:secret@127.0.0.1:9",
+            "/chat: [Errno 111] Connection refused; asked through the proxy http://127.0.0.1:9",
+        ),
+    ],
+)
+def test_a_proxy_that_fails_is_one_line(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], proxy: str, message: str
+) -> None:
+    environment.setenv("all_proxy", proxy)
+    assert cli.main(["chat", "hello", "--url", FAR]) == 1
+    error = capsys.readouterr().err
+    assert message in error and "NO_PROXY" in error and error.count("\n") == 1 and "secret" not in error
+
+
+def test_a_proxy_that_refuses_is_one_line(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    """The service as a proxy: it is asked for the whole address, and answers as itself."""
+    environment.setenv("http_proxy", service)
+    assert cli.main(["chat", "hello", "--url", FAR]) == 0
+    assert _Service.asked[-1][0] == f"{FAR}/chat", "what is far is asked through it"
+    environment.setenv("no_proxy", "192.88.99.7")
+    assert _proxy_of(httpx.URL(FAR)) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "is_near"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("10.1.2.3", True),
+        ("192.168.0.9", True),
+        ("fd00::1", True),
+        ("192.88.99.7", False),
+        ("no-such-host.invalid", False),
+        ("a" * 70 + ".x", False),
+    ],
+)
+def test_near_is_what_no_proxy_reaches(host: str, is_near: bool) -> None:
+    assert _is_near(host) is is_near
+
+
+def test_an_address_is_told_as_it_was_asked(
+    capsys: pytest.CaptureFixture[str], environment: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["chat", "x", "--url", "http://127.0.0.1:9"]) == 1
+    assert "http://127.0.0.1:9/chat: " in capsys.readouterr().err
+    assert _without_password("http://user:secret@host:1") == "http://host:1"
