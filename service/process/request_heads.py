@@ -70,8 +70,9 @@ class BoundedHeads(HttpToolsProtocol):
         super().on_message_complete()
 
     def timeout_keep_alive_handler(self) -> None:
-        if not self._has_unread():  # what came in while the loop was busy is a request, and will be read next
-            super().timeout_keep_alive_handler()
+        if self.transport.is_closing() or self._has_unread():
+            return  # what came in while the loop was busy is a request, and will be read next
+        super().timeout_keep_alive_handler()
 
     def _await_head(self) -> None:
         self._head_bytes = 0
