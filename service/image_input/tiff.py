@@ -1,8 +1,9 @@
 """TIFF files taken apart: the first picture, with only those tags that its pixels need.
 
 What goes on to the decoder has its directory replaced in its place; all other tags (EXIF, profiles, XMP) are never
-looked at there. Refused: BigTIFF, JPEG inside (its scans are not counted here), samples that are no whole numbers of 1
-to 16 bits, and counts that would cost memory before a pixel is read.
+looked at there. Refused: BigTIFF; JPEG inside, whose scans are not counted here; fax codes, whose decoder goes on over
+broken rows with a line on stderr for each; samples that are no whole numbers of 1 to 16 bits; and counts that would
+cost memory before a pixel is read.
 Source: TIFF revision 6.0.
 """
 
@@ -14,12 +15,12 @@ _MAX_TILE_PX = 1 << 20  # or the picture's size: a decoder allocates a whole til
 _ENTRY_BYTES = 12
 _SIZES = {1: 1, 3: 2, 4: 4}  # BYTE, SHORT, LONG
 _LETTERS = {1: "B", 3: "H", 4: "I"}
-_COMPRESSIONS = {1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: ""}
+_COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: ""}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _ORIENTATION = 256, 257, 258, 259, 274
 _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT, _SAMPLE_FORMAT = 277, 322, 323, 339
 _MAX_COUNTS = {
     **dict.fromkeys((_WIDTH, _HEIGHT, _COMPRESSION, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT, _ORIENTATION), 1),
-    **dict.fromkeys((262, 266, 278, 284, 292, 293, 317), 1),  # photometric, fill order, rows, planes, CCITT, predictor
+    **dict.fromkeys((262, 266, 278, 284, 317), 1),  # photometric, fill order, rows of a strip, planes, predictor
     **dict.fromkeys((_BITS, _SAMPLE_FORMAT, 338), 5),  # and extra samples
     **dict.fromkeys((273, 279, 324, 325), MAX_STRIPS),  # offsets and lengths of strips and tiles
     320: 3 * 256,  # a palette
