@@ -69,11 +69,17 @@ def installed() -> tuple[Extra, ...]:
 
 
 def load_decoder(name: Extra) -> None:
-    """Registers a format with Pillow: not before a first picture of it comes."""
+    """Registers a format with Pillow: not before a first picture of it comes.
+
+    Decoders that would take a thread for each core get one: `decode_threads` says how much of the machine is theirs.
+    """
     if name == "HEIC":
-        importlib.import_module(_HEIF_PACKAGE).register_heif_opener()
+        heif = importlib.import_module(_HEIF_PACKAGE)
+        heif.register_heif_opener(decode_threads=1, thumbnails=False)
     else:
-        importlib.import_module(_PLUGINS[name])
+        plugin = importlib.import_module(_PLUGINS[name])
+        if name == "AVIF":
+            plugin.DEFAULT_MAX_THREADS = 1  # type: ignore[attr-defined]
 
 
 def extra_format(data: bytes | bytearray) -> Extra | None:

@@ -4,11 +4,11 @@ import gzip
 import importlib.util
 
 import pytest
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from service.core.errors import ImageTooLarge, InvalidImage
 from service.image_input.decoding import to_pixels
-from service.image_input.other_formats import EXTRA, extra_format, installed, name_of
+from service.image_input.other_formats import EXTRA, extra_format, installed, load_decoder, name_of
 from tests.attacks.files import photo, png_flat, saved
 
 SIDE_PX, LIMIT_PX = 16, 1_000_000
@@ -78,6 +78,11 @@ def test_an_avif_is_decoded_under_the_same_caps() -> None:
     for share in (0.5, 0.9, 0.99):
         with pytest.raises(InvalidImage):
             to_pixels(data[: int(len(data) * share)], SIDE_PX, LIMIT_PX, extra=EXTRA)
+
+
+def test_an_avifs_decoder_has_one_thread() -> None:
+    load_decoder("AVIF")
+    assert AvifImagePlugin._get_default_max_threads() == 1
 
 
 def test_an_avifs_turn_and_transparency_are_those_of_the_other_formats() -> None:
