@@ -29,7 +29,7 @@ RUN /tools/bin/pip install 'setuptools>=77,<82' wheel
 
 FROM tools AS requirements
 COPY pyproject.toml docker/requirements.py ./
-RUN python3 requirements.py formats <pyproject.toml >api.txt \
+RUN python3 requirements.py <pyproject.toml >api.txt \
  && python3 requirements.py safety <pyproject.toml >safety.txt \
  && python3 requirements.py safety worker <pyproject.toml >worker.txt \
  && python3 requirements.py safety evaluate <pyproject.toml >training.txt
