@@ -107,7 +107,7 @@ async def test_curl_that_offers_http_2(service: Service) -> None:
 async def test_nginx_in_front(service: Service, tmp_path: Path, keeps: bool, takes_off: bool) -> None:
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
-        absent("nginx: apt-get install nginx-light")
+        absent("nginx: apt-get install nginx")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
