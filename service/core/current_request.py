@@ -11,6 +11,7 @@ from dataclasses import dataclass
 class CurrentRequest:
     request_id: str
     job_id: str | None = None
+    is_queued: bool = False  # the job: it goes on without its request
     tokens: int | None = None  # of the answer
     steps: int | None = None  # of denoising
 
@@ -34,6 +35,11 @@ def current_request_id() -> str:
 def note_job(job_id: str) -> None:
     if (request := _current.get()) is not None:
         request.job_id = job_id
+
+
+def note_queued() -> None:
+    if (request := _current.get()) is not None:
+        request.is_queued = True
 
 
 def note_tokens(tokens: int) -> None:

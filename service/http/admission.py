@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from starlette.requests import Request
 
 from models.jobs import ChatJob, Model, PaintJob
-from service.core.current_request import note_job
+from service.core.current_request import note_job, note_queued
 from service.core.errors import BusUnavailable, Cancelled, JobFailed, QueueFull, ServiceError
 from service.http.dependencies import ApiState
 from service.http.error_handlers import from_exception
@@ -48,6 +48,7 @@ class Slot:
             await self._reservation  # where there was no slot, that is why
             raise
         self.is_queued = True
+        note_queued()
         self._end_renewing()
         return stream
 

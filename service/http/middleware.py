@@ -76,7 +76,7 @@ class RequestContext:
             if status:
                 raise
             scope[OUTCOME] = Draining.code
-            await error_response(Draining("this process is shutting down, ask again"))(scope, receive, send_on)
+            await error_response(_draining(request))(scope, receive, send_on)
         except Exception as error:
             logger.exception("a request broke", extra=fields(request_id=request.request_id, route=_route(scope)))
             if status:  # too late for another answer; the server cuts the connection
@@ -91,6 +91,16 @@ class RequestContext:
         route = _route(scope)
         self._metrics.count("requests_total", route=route, outcome=_outcome(scope, status))
         self._metrics.observe("e2e_request_latency_seconds", elapsed_s, route=route)
+
+
+def _draining(request: CurrentRequest) -> Draining:
+    if not request.is_queued:
+        return Draining("this process is shutting down, ask again")
+    error = Draining(
+        f"this process is shutting down; the job {request.job_id} is kept, and GET /jobs/{request.job_id} tells its end"
+    )
+    error.extra = {"job_id": request.job_id}
+    return error
 
 
 class ContentDecoding:

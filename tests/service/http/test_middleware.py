@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.core.current_request import note_job, note_queued
 from service.core.errors import ContentTooLarge, Unavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
@@ -244,3 +245,15 @@ async def test_what_the_end_of_the_drain_cancels_is_told_so() -> None:
     start, body = await called(RequestContext(cancelled, metrics))
     assert start["status"] == 503 and b'"code":"draining"' in body["body"]
     assert b'viscpm_requests_total{outcome="draining",route="unmatched"} 1.0' in metrics.render()
+
+
+async def test_a_job_that_is_queued_by_then_is_said_to_be_kept() -> None:
+    async def cancelled(scope: Any, receive: Any, send: Any) -> None:
+        note_job("chat-1")
+        note_queued()
+        raise asyncio.CancelledError
+
+    start, body = await called(RequestContext(cancelled, Metrics("api")))
+    told = json.loads(body["body"])["error"]
+    assert start["status"] == 503 and told["code"] == "draining" and told["job_id"] == "chat-1"
+    assert "the job chat-1 is kept" in told["message"] and (b"retry-after", b"1") in start["headers"]
