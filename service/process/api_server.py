@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # the supervisor binds the socket and needs no app
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+_KEEP_ALIVE_GRACE_S = (
+    1.0  # the client counts from when it has read the answer, and may be late in using its last moment
+)
 
 
 class BindError(Exception):
@@ -74,7 +77,7 @@ def config_of(app: FastAPI, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,  # service/http/addresses.py knows whom to believe
         lifespan="on",
         ws="none",
-        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # call_later takes any number
+        timeout_keep_alive=settings.keep_alive_s + _KEEP_ALIVE_GRACE_S,  # type: ignore[arg-type]  # call_later takes any number
         timeout_graceful_shutdown=1,
     )
 
