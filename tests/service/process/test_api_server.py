@@ -269,3 +269,17 @@ def test_a_connection_that_never_asked_is_closed_without_a_word() -> None:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), 20) as connection:
             assert connection.recv(4096) == b""
+
+
+@pytest.mark.own_process
+def test_a_request_begun_before_the_limit_and_ended_after_it_is_answered() -> None:
+    with running(keep_alive_s=0.5) as server:
+        connections = [idle_connection(server) for _ in range(40)]
+        for connection in connections:
+            connection.sendall(echo("late")[:30])
+        time.sleep(2.5)
+        for connection in connections:
+            connection.sendall(echo("late")[30:])
+        assert sum(b"late" in connection.recv(4096) for connection in connections) == 40
+        for connection in connections:
+            connection.close()
