@@ -27,7 +27,16 @@ from tests.service.jobs.rig import answered, chat_intent, paint_intent, painted
     [
         ChatIntent("t", 1, "m", "conv-1", "问题?", 7),
         ChatIntent(
-            "t", 1, "m", "conv-1", "q", 7, ConversationMeta(1, "m", "f", "ab", 224), True, {"flagged": False}, 3
+            "t",
+            1,
+            "m",
+            "conv-1",
+            "q",
+            7,
+            ConversationMeta(1, "m", "f", "ab", 224),
+            True,
+            {"flagged": False},
+            gone_turns=3,
         ),
         PaintIntent("t", 1, "m", 2, "webp", 80, 7, True, "f", "req-1", "en", {"flagged": True}),
         SafetyIntent(),
