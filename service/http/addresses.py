@@ -44,6 +44,8 @@ class Addresses:
         self._routes = routes
         self._root_path = root_path
         self._trusted = trusted
+        plain = [route for route in routes if isinstance(route, Route) and not route.param_convertors]
+        self._plain = {(one.path, method) for one in plain for method in one.methods or () if method != "HEAD"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,6 +60,9 @@ class Addresses:
         if len(path) > 1:
             path = path.removesuffix("/")
         scope["root_path"], scope["path"] = root_path, root_path + path
+        if (path, scope["method"]) in self._plain:  # most requests, and nothing to find out about them
+            await self._app(scope, receive, send)
+            return
         matched = [route for route in self._routes if isinstance(route, Route) and route.path_regex.match(path)]
         methods = _methods(matched)
         if matched and (scope["method"] == "OPTIONS" or scope["method"] not in methods):

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Iterator
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.content_codings import CODINGS, CodingError, Decoder, coding_of
@@ -115,8 +114,9 @@ class ContentDecoding:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            coding = coding_of(",".join(Headers(scope=scope).getlist("content-encoding")))
-            receive = self._decoding(coding, receive) if coding else receive
+            named = [value for name, value in scope["headers"] if name == b"content-encoding"]
+            if named and (coding := coding_of(b",".join(named).decode("latin-1"))):
+                receive = self._decoding(coding, receive)
         await self._app(scope, receive, send)
 
     def _decoding(self, coding: str, receive: Receive) -> Receive:

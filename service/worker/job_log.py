@@ -48,7 +48,7 @@ class JobLog:
     def end(self, job_id: str, outcome: str = "") -> None:
         """The job is not in hand any more; `outcome` where it is not the one of its last event."""
         work = self._works.pop(job_id, None)
-        if work is None:
+        if work is None or not _log.isEnabledFor(logging.INFO):
             return
         told = fields(
             job_id=job_id,
