@@ -16,7 +16,6 @@ VALKEY = "valkey/valkey:8.1.3-alpine"
 PROMETHEUS = "prom/prometheus:v3.5.0"
 HAPROXY = "haproxy:3.0.11-alpine"
 
-_MIRROR = "http://deb.debian.org/debian"
 _PING = r"""#!/bin/bash
 exec 3<>/dev/tcp/127.0.0.1/6379 && printf 'PING\r\n' >&3 && read -r -t 2 answer <&3 && [[ $answer = +PONG* ]]
 """
@@ -85,7 +84,7 @@ def _pulls(docker: Docker, image: str) -> bool:
 def _system(docker: Docker, folder: Path, suite: str, packages: str, image: str) -> None:
     """A small Debian as an image."""
     root, archive = folder / suite, folder / f"{suite}.tar"
-    run("debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root), _MIRROR)
+    run("debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root))  # from its own mirror
     run("tar", "-C", str(root), "-cf", str(archive), ".")
     docker("import", str(archive), image)
     archive.unlink()
