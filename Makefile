@@ -19,7 +19,7 @@ CONTAINER_PACKAGES := docker.io iptables debootstrap prometheus
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
 	@echo "make test       all tests, which need nothing but Python"
-	@echo "make quick      the tests without process trees, killed workers and whole trainings: for while you write"
+	@echo "make quick      the tests without process trees, killed workers, expiries and whole trainings: for while you write"
 	@echo "make check      format, lint, types, import rules, tests: what a change must pass"
 	@echo "make check-ops  tests of container files, Prometheus, fonts: what needs Debian's packages, which are"
 	@echo "                $(OPS_PACKAGES)"
@@ -57,7 +57,7 @@ test: .venv/.installed-test
 
 # Those marks are explained in pyproject.toml
 quick: .venv/.installed-test
-	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or containers or process_tree or own_process or whole_run or fuzzing)' $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or containers or process_tree or own_process or waiting or whole_run or fuzzing)' $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .

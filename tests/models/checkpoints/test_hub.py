@@ -56,6 +56,7 @@ def test_a_damaged_file_is_fetched_again(hub: Any, tmp_path: Path) -> None:
     assert [file.read_bytes() for file in files] == [WEIGHTS, VOCABULARY]
 
 
+@pytest.mark.waiting
 def test_an_interrupted_transfer_goes_on_where_it_stopped(hub: Any, tmp_path: Path) -> None:
     hub.break_after_bytes = 120_000
     with pytest.raises(CheckpointError, match=r"cannot fetch pytorch_model\.v1\.bin; tried http://127.*503"):
@@ -72,6 +73,7 @@ def test_an_interrupted_transfer_goes_on_where_it_stopped(hub: Any, tmp_path: Pa
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.waiting
 def test_another_source_goes_on_with_the_same_content(hub: Any, new_hub: NewHub, tmp_path: Path) -> None:
     hub.break_after_bytes = 120_000
     with pytest.raises(CheckpointError):

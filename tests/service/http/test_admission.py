@@ -166,6 +166,7 @@ async def test_what_breaks_before_the_queue_ends_its_job_and_tells_its_id(
     assert await service.accounting() == {"failed": 1}
 
 
+@pytest.mark.waiting
 async def test_a_slot_is_renewed_while_its_picture_is_decoded(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ async def test_an_api_process_runs_every_task_under_its_supervisor(service: Serv
     assert {TASKS[name].on_error for name in tasks_of("api")} == {"restart"}
 
 
+@pytest.mark.waiting
 @pytest.mark.parametrize("name", tasks_of("api"))
 async def test_a_task_that_raises_is_started_again_and_requests_are_answered(
     name: TaskName, faulty: Service, task_faults: TaskFaults, worker_log: Path

@@ -56,6 +56,7 @@ async def test_new_jobs_are_taken_while_others_are_told_of_the_drain(settings: S
         assert_error(await service.ask("echo too late"), 503, "draining")
 
 
+@pytest.mark.waiting
 async def test_what_is_left_at_the_end_is_left_to_other_processes(
     settings: Settings, worker_log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -177,6 +177,7 @@ async def test_those_used_longest_ago_make_room_as_a_whole_and_are_told_as_expir
     await store.close()
 
 
+@pytest.mark.waiting
 async def test_one_that_expired_by_itself_leaves_the_books(
     client: "redis.asyncio.Redis", servers: RedisServers, redis_url: str
 ) -> None:

@@ -144,6 +144,7 @@ async def test_what_one_process_could_not_screen_another_does(
     await sweeper.close()
 
 
+@pytest.mark.waiting
 async def test_a_long_screening_keeps_its_lease(
     servers: RedisServers, api: ApiProcess, settings: Settings, screens: WordScreens, paint_worker: WorkerSide
 ) -> None:
@@ -183,6 +184,7 @@ async def test_a_client_that_leaves_while_a_screen_is_away_ends_the_waiting(
     stream.close()
 
 
+@pytest.mark.waiting
 async def test_a_lease_that_another_process_took_is_left_to_it(
     client: "redis.asyncio.Redis", api: ApiProcess, settings: Settings, screens: WordScreens, paint_worker: WorkerSide
 ) -> None:

@@ -107,6 +107,7 @@ async def test_a_poll_knows_what_a_stream_has_sent(
     assert isinstance(answer, ChatResponse) and (answer.answer, answer.finish_reason) == ("Fine.", "content_filter")
 
 
+@pytest.mark.waiting
 async def test_polls_do_not_wait_for_a_slow_screening(
     api: ApiProcess, screens: WordScreens, chat_worker: WorkerSide
 ) -> None:

@@ -141,6 +141,7 @@ async def test_a_slow_or_crashed_worker_is_no_verdict(
         assert (await side.screens.text("question", "What is in this picture?")).decision == "pass"
 
 
+@pytest.mark.waiting
 async def test_without_any_worker_what_a_request_brings_is_told_so_at_once(
     rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess]
 ) -> None:

@@ -90,6 +90,7 @@ async def test_a_round_is_told_where_it_ended_something(caplog: pytest.LogCaptur
     assert "dropped 5 conversations" in caplog.text
 
 
+@pytest.mark.waiting
 async def test_slots_overdue_jobs_and_abandoned_results_end(
     servers: RedisServers, settings: Settings, chat_worker: WorkerSide
 ) -> None:

@@ -132,6 +132,7 @@ async def test_of_two_models_in_a_rolling_change_the_newest_ready_one_is_expecte
     assert registry.model("chat") is None
 
 
+@pytest.mark.waiting
 async def test_a_model_is_unserved_some_time_after_its_last_heartbeat(
     servers: RedisServers, settings: Settings, beats: Beats
 ) -> None:
@@ -151,6 +152,7 @@ async def test_a_model_is_unserved_some_time_after_its_last_heartbeat(
     await registry.close()
 
 
+@pytest.mark.waiting
 async def test_nobody_is_unserved_for_not_being_heard_while_redis_was_away(own_server: EmbeddedServer) -> None:
     settings = quick_settings(own_server.url, models=("chat",), no_worker_s=1.0)
     registry = WorkerRegistry(open_redis(settings), settings)
@@ -199,6 +201,7 @@ async def test_screens_are_required_where_they_are_on(
     await eventually(lambda: not registry.screens_are_gone)
 
 
+@pytest.mark.waiting
 async def test_without_redis_nobody_blames_the_workers(
     own_server: EmbeddedServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from models.jobs import Delta
 from service.core.settings import Settings
 from service.queue.consumer import JobConsumer
@@ -36,6 +38,7 @@ async def test_no_job_is_handed_out_twice(api: ApiSide, settings: Settings) -> N
     await api.check_accounting(accepted=40, done=40)
 
 
+@pytest.mark.waiting
 async def test_a_renewed_lease_is_kept_and_an_old_one_is_lost(redis_url: str, api: ApiSide) -> None:
     settings = quick_settings(redis_url, lease_s=0.4, lease_renew_s=0.1)
     first, second = api.consumer(settings, "first"), api.consumer(settings, "second")

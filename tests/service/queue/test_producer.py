@@ -81,6 +81,7 @@ async def swept_overdue(producer: JobProducer) -> bool:
     return (await producer.sweep()).overdue == 1
 
 
+@pytest.mark.waiting
 async def test_a_slot_is_kept_while_its_request_lives(redis_url: str) -> None:
     async with api_side(quick_settings(redis_url, slot_lease_s=0.3, queue_size=1)) as api:
         await api.producer.reserve("chat", "slow")

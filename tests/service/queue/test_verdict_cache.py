@@ -39,6 +39,7 @@ async def test_findings_come_back_for_the_same_content_and_version_alone(connect
     assert await verdicts.get("v1", "clean") == [], "nothing found is known, not unknown"
 
 
+@pytest.mark.waiting
 async def test_findings_expire(connection: RedisConnection) -> None:
     verdicts = cache(connection, ttl_s=1)
     await verdicts.put("v1", "red", FINDINGS)

@@ -45,6 +45,7 @@ async def test_what_was_used_longest_ago_makes_room(connection: RedisConnection,
     assert await states.get("too large") == b"" and await stored_bytes(client) == 610
 
 
+@pytest.mark.waiting
 async def test_states_expire_and_leave_the_books(connection: RedisConnection, client: "redis.asyncio.Redis") -> None:
     states = cache(connection, ttl_s=1)
     await states.put("a", b"a" * 100)
@@ -54,6 +55,7 @@ async def test_states_expire_and_leave_the_books(connection: RedisConnection, cl
     assert await stored_bytes(client) == 100
 
 
+@pytest.mark.waiting
 async def test_nothing_is_kept_longer_than_told_where_nobody_comes_back(
     connection: RedisConnection, client: "redis.asyncio.Redis"
 ) -> None:

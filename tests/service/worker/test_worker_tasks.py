@@ -55,6 +55,7 @@ def test_every_task_is_made_to_raise_here() -> None:
     assert {*RESTARTED, "engine"} == set(tasks_of("worker")), "a task that no test below makes raise"
 
 
+@pytest.mark.waiting
 @pytest.mark.parametrize("name", RESTARTED)
 async def test_a_task_that_raises_is_started_again_and_jobs_are_answered(
     name: TaskName, start_here: StartHere, api: ApiSide, task_faults: TaskFaults, engine_log: Path
@@ -149,6 +150,7 @@ async def test_an_image_that_cannot_be_brought_is_its_jobs_failure(
     await api.check_accounting(accepted=6, done=5, failed=1)
 
 
+@pytest.mark.waiting
 async def test_a_worker_that_gets_its_own_job_again_goes_on_with_the_new_delivery(
     start_here: StartHere, api: ApiSide, monkeypatch: pytest.MonkeyPatch, engine_log: Path
 ) -> None:
