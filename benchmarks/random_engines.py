@@ -12,7 +12,7 @@ from models.checkpoints.config_from_shapes import PUBLISHED_CHAT, PUBLISHED_PAIN
 from models.checkpoints.loading import LoadedChat, LoadedPaint
 from models.checkpoints.random_weights import draw_weights, random_chat, random_paint
 from models.checkpoints.tiny import tiny_vocabulary
-from models.engines.chat.engine import ChatEngine
+from models.engines.chat.engine import WARM_UP_BLOCKS, ChatEngine, pool_blocks
 from models.engines.paint.engine import PaintEngine, describe
 from models.engines.paint.painter import Painter
 from models.jobs import EngineConfig, Observe
@@ -41,8 +41,9 @@ def create_chat(config: EngineConfig, observe: Observe) -> ChatEngine:
     model = random_chat(sizes, config.device, getattr(torch, config.dtype), SEED)
     fold_scalings(model.llm)
     loaded = LoadedChat(model, _tokenizer(sizes.llm), sizes, fingerprint=f"random-{config.checkpoint}", untrained=True)
-    engine = ChatEngine(loaded, f"random-{config.checkpoint}", config.max_jobs, observe)
+    engine = ChatEngine(loaded, f"random-{config.checkpoint}", config.max_jobs, observe, WARM_UP_BLOCKS)
     engine.warm_up()
+    engine.make_pool(pool_blocks(loaded, config))
     return engine
 
 

@@ -236,6 +236,18 @@ class EngineConfig(Message, frozen=True):
     prompt_checker_label: str = ""  # safety: its unsafe label
     steps_offset: Literal[0, 1] = 0  # paint: timesteps of the pinned (0) or of newer diffusers (1), SPEC §8.4
     max_jobs: int = 1  # jobs in progress at once
+    kv_bytes: int = 0  # chat: for keys and values of all jobs; 0: what the device has left
+    memory_utilization: float = 0.9  # chat: of a GPU's memory, weights included, where kv_bytes is 0
+
+
+class EngineLoad(Message, frozen=True):
+    """How full an engine is. Blocks are of the memory that grows with answers; 0 where it has none."""
+
+    running: int = 0
+    waiting: int = 0
+    preempted: int = 0  # of those that wait, in addition: they ran before
+    kv_blocks: int = 0
+    kv_blocks_used: int = 0
 
 
 class VersionMismatch(Exception):

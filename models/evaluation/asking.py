@@ -12,10 +12,10 @@ from torch import Tensor
 
 from models.checkpoints.loading import LoadedChat
 from models.datasets.examples import PixelArray
-from models.engines.chat.beam_search import BeamSearch
 from models.engines.chat.decoding import Decoding, Search
 from models.engines.chat.prompt import build_prompt, pack_prompts
-from models.engines.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
+from models.engines.chat.search.beam_search import BeamSearch
+from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
 from models.jobs import ChatGeneration, ChatJob, Turn
 from models.networks.cpm_bee.answer_bias import DecodeStep
 from models.networks.cpm_bee.tokenizer import unescape

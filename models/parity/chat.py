@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoints.loading import LoadedChat, load_chat
-from models.engines.chat.beam_search import BeamSearch
 from models.engines.chat.decoding import Decoding
 from models.engines.chat.image_embeddings import from_bytes, to_bytes
 from models.engines.chat.prompt import build_prompt, chat_tree, pack_prompts, turn_text
-from models.engines.chat.vocabulary import AnswerVocabulary
+from models.engines.chat.search.beam_search import BeamSearch
+from models.engines.chat.search.vocabulary import AnswerVocabulary
 from models.jobs import ChatGeneration, ChatJob, Turn
 from models.networks.cpm_bee.folding import fold_scalings
 from models.networks.cpm_bee.packing import PackedBatch, pack_chat

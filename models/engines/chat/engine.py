@@ -1,32 +1,41 @@
-"""The chat worker's engine: jobs side by side on one model, each failing alone.
+"""The chat worker's engine: jobs side by side in one batch, each failing alone.
 
-Every admitted job has its own cache and its own search; `step` advances each by one slice, so a cancel takes effect
-within one decode step. Observed, by name:
+Every step reads a bounded part of one newcomer's prompt and feeds one token of all rows that decode, so a cancel takes
+effect within one decode step. Observed, by name:
 
     vision_cache_query, vision_cache_hit   1 each; a hit is a picture for which the tower did not run
     vision_tower_s                         tower and projector, one picture
     prefill_s                              one prompt
-    decode_step_s                          one token of all beams of one job
+    decode_step_s                          one token of every row of the batch
     prompt_tokens, generation_tokens       of one job, once it has its answer
 """
 
 import logging
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import torch
 
 from models.checkpoints.loading import LoadedChat, load_chat
+from models.engines.chat.batch import DecodingBatch
+from models.engines.chat.checks import check_generation, check_picture
 from models.engines.chat.image_embeddings import ImageEmbeddingCache
-from models.engines.chat.task import ChatRuntime, ChatTask
-from models.engines.chat.vocabulary import NonFiniteLogits
+from models.engines.chat.kv_pool import BLOCK_SLOTS, KVPool, blocks_of, slot_bytes
+from models.engines.chat.request import ChatRequest, ChatRuntime
+from models.engines.chat.scheduler import PoolExhausted, Scheduler
+from models.engines.chat.search.vocabulary import NonFiniteLogits
 from models.engines.device import usable_device
+from models.engines.free_memory import free_bytes
 from models.engines.oom import is_out_of_memory, release_memory
+from models.engines.packed_linear import pack_language_model, pack_linears
 from models.jobs import (
     ChatGeneration,
     ChatJob,
     EngineConfig,
     EngineEvent,
+    EngineLoad,
     Failed,
     Generated,
     Job,
@@ -40,23 +49,30 @@ logger = logging.getLogger(__name__)
 
 IMAGE_EMBEDDINGS_BYTES = 64 * 2**20  # 128 pictures at the published sizes in half precision
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+WARM_UP_BLOCKS = 64
+TYPICAL_SLOTS = 256  # of a request, until some have ended
+LONGEST_SLOTS = 3000 + 514 + 2  # of a request at the defaults of ChatGeneration
+CPU_SHARE = 0.25  # of free memory: other processes live there too
 
 
 class ChatEngine:
-    """Implements models.jobs.Engine around one loaded, folded model."""
+    """Implements models.jobs.Engine around one loaded, folded model.
 
-    def __init__(self, loaded: LoadedChat, name: str, max_jobs: int, observe: Observe) -> None:
+    Args:
+        num_blocks: of the pool of keys and values.
+    """
+
+    def __init__(self, loaded: LoadedChat, name: str, max_jobs: int, observe: Observe, num_blocks: int) -> None:
         config, weights = loaded.config, loaded.model.query_tokens
         dtype = str(weights.dtype).removeprefix("torch.")
-        self._runtime = ChatRuntime(
-            model=loaded.model,
-            tokenizer=loaded.tokenizer,
-            image_embeddings=ImageEmbeddingCache(IMAGE_EMBEDDINGS_BYTES),
-            key_prefix=f"{loaded.fingerprint}:{dtype}",
-            observe=observe,
-        )
+        self._loaded = loaded
         self._max_jobs = max_jobs
-        self._tasks: dict[str, ChatTask] = {}
+        self._observe = observe
+        self._image_embeddings = ImageEmbeddingCache(IMAGE_EMBEDDINGS_BYTES)
+        self._requests: dict[str, ChatRequest] = {}
+        self._typical_blocks = float(blocks_of(TYPICAL_SLOTS))
+        self._rows_per_call: int | None = None  # all, until they ran out of memory
+        self._step_s = 0.0  # of the last decode step
         self._description = ModelDescription(
             kind="chat",
             name=name,
@@ -69,6 +85,24 @@ class ChatEngine:
             image_tokens=config.num_query_tokens,
             image_embeddings_bytes=config.num_query_tokens * config.llm.dim_model * weights.dtype.itemsize,
         )
+        self.make_pool(num_blocks)
+
+    def make_pool(self, num_blocks: int) -> None:
+        """Keys and values for all requests, anew; there are no requests meanwhile."""
+        assert not self._requests, "the pool is in use"
+        llm, tokenizer = self._loaded.model.llm, self._loaded.tokenizer
+        weight = llm.embedding.weight
+        self._prefilling: tuple[ChatRequest, Generator[str, None, None]] | None = None
+        self._runtime = ChatRuntime(
+            model=self._loaded.model,
+            tokenizer=tokenizer,
+            pool=KVPool(llm.config, num_blocks, weight.dtype, weight.device),
+            image_embeddings=self._image_embeddings,
+            key_prefix=f"{self._loaded.fingerprint}:{self._description.dtype}",
+            observe=self._observe,
+        )
+        self._batch = DecodingBatch(llm, self._runtime.pool, tokenizer.bos_id, tokenizer.unk_id)
+        self._scheduler: Scheduler[ChatRequest] = Scheduler(self._runtime.pool.allocator)
 
     @property
     def description(self) -> ModelDescription:
@@ -76,39 +110,63 @@ class ChatEngine:
 
     @property
     def capacity(self) -> int:
-        """None while a job waits to run alone, so that it gets its turn."""
-        if any(task.is_retry for task in self._tasks.values()):
+        """By what is free of the pool, at what a request took so far. None while a job waits to run alone."""
+        if any(request.is_alone for request in self._requests.values()):
             return 0
-        return self._max_jobs - len(self._tasks)
+        room = int(self._scheduler.num_free_after_waiting() / self._typical_blocks)
+        if not self._requests:
+            room = max(room, 1)
+        return max(min(room, self._max_jobs - len(self._requests)), 0)
+
+    @property
+    def load(self) -> EngineLoad:
+        allocator, scheduler = self._runtime.pool.allocator, self._scheduler
+        return EngineLoad(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting) - scheduler.num_preempted,
+            preempted=scheduler.num_preempted,
+            kv_blocks=allocator.num_blocks,
+            kv_blocks_used=allocator.num_blocks - allocator.num_free,
+        )
 
     def image_key(self, job: Job) -> str | None:
         """Name of its picture's embeddings, unless it has none or the engine holds it."""
         if not isinstance(job, ChatJob) or not job.has_image:
             return None
         key = self._runtime.image_key(job)
-        return key if key and key not in self._runtime.image_embeddings else None
+        return key if key and key not in self._image_embeddings else None
 
     def admit(self, job: Job) -> None:
-        """Checks the job and builds its prompt; the first step prefills. A job admitted again begins again."""
+        """Checks the job and builds its prompt; the first step reads it. A job admitted again begins again."""
         if not isinstance(job, ChatJob):
             raise JobRejected("invalid_request", f"a {type(job).__name__}, this worker takes ChatJob")
-        if job.job_id not in self._tasks and len(self._tasks) >= self._max_jobs:
+        if job.job_id not in self._requests and len(self._requests) >= self._max_jobs:
             raise JobRejected("job_failed", f"{self._max_jobs} jobs are in progress, which is all that are allowed")
         check_generation(job.generation)
         check_picture(job, self._description.image_size_px)
-        task = ChatTask(job, self._runtime)
+        request = ChatRequest(job, self._runtime, self._batch.state)
+        if request.fewest_slots > self._runtime.pool.num_slots:
+            raise JobRejected(
+                "context_length_exceeded",
+                f"{request.num_prompt_tokens} tokens of talk and an answer of up to {job.generation.max_new_tokens} in "
+                f"{request.num_rows} beams take memory for {request.fewest_slots} tokens; this worker has it for "
+                f"{self._runtime.pool.num_slots}: ask for fewer new tokens, or a shorter talk",
+            )
         self._end(job.job_id)
-        self._tasks[job.job_id] = task
+        self._requests[job.job_id] = request
+        self._scheduler.add(request)
 
     def step(self) -> list[tuple[str, EngineEvent]]:
-        """One slice of every job; jobs that ran out of memory wait until they are alone."""
+        """A part of a newcomer's prompt, and a token of every row; jobs that ran out of memory wait to be alone."""
         events: list[tuple[str, EngineEvent]] = []
         with torch.inference_mode():
-            for job_id, task in self._runnable():
-                for event in self._advance(task):
-                    events.append((job_id, event))
-                    if isinstance(event, Generated | Failed):
-                        self._end(job_id)
+            self._prefill()
+            self._decode()
+        for job_id, request in list(self._requests.items()):
+            for event in request.take_events():
+                events.append((job_id, event))
+                if isinstance(event, Generated | Failed):
+                    self._end(job_id)
         return events
 
     def cancel(self, job_id: str) -> None:
@@ -118,107 +176,201 @@ class ChatEngine:
         """Runs a picture and a question through tower, prefill and both searches, so that no job pays for first calls.
 
         Raises:
-            NonFiniteLogits, JobRejected: the weights cannot give an answer.
+            NonFiniteLogits: the weights cannot give an answer.
         """
         side = self._description.image_size_px
-        runtime = ChatRuntime(
-            model=self._runtime.model,
-            tokenizer=self._runtime.tokenizer,
-            image_embeddings=ImageEmbeddingCache(0),
-            key_prefix=self._runtime.key_prefix,
-            observe=lambda name, value: None,
-        )
+        observe, self._observe = self._observe, lambda name, value: None
+        num_blocks = self._runtime.pool.allocator.num_blocks
+        self.make_pool(WARM_UP_BLOCKS)
         for do_sample in (False, True):
-            job = ChatJob(
-                job_id="warm-up",
-                question="What is in the picture? " * 4,
-                pixels=bytes(3 * side * side),
-                image_size_px=side,
-                generation=ChatGeneration(max_new_tokens=4, do_sample=do_sample),
+            generation = ChatGeneration(max_new_tokens=4, do_sample=do_sample)
+            question, pixels = "What is in the picture? " * 4, bytes(3 * side * side)
+            self.admit(
+                ChatJob(
+                    job_id=f"warm-up{do_sample}",
+                    question=question,
+                    pixels=pixels,
+                    image_size_px=side,
+                    generation=generation,
+                )
             )
-            task = ChatTask(job, runtime)
-            with torch.inference_mode():
-                while not any(isinstance(event, Generated) for event in task.advance()):
-                    pass
-            task.close()
+        while self._requests:
+            for _, event in self.step():
+                if isinstance(event, Failed):
+                    raise NonFiniteLogits(event.message)
+        self._observe = observe
+        self.make_pool(num_blocks)
 
-    def _end(self, job_id: str) -> None:
-        """Forgets a job, if it is there, and frees what it holds."""
-        task = self._tasks.pop(job_id, None)
-        if task is not None:
-            task.close()
+    # Prompts ---------------------------------------------------------------------------------------------------------
 
-    def _runnable(self) -> list[tuple[str, ChatTask]]:
-        tasks = list(self._tasks.items())
-        return [(job_id, task) for job_id, task in tasks if not task.is_retry] or tasks[:1]
+    def _prefill(self) -> None:
+        """Reads prompts until that has taken the time of a decode step; one whole prompt where nothing decodes."""
+        started_s = perf_counter()
+        is_any_decoding = any(request.sequences is not None for request in self._scheduler.running)
+        while self._prefilling is not None or self._start_next():
+            assert self._prefilling is not None
+            request, slices = self._prefilling
+            problem = self._attempt([request], partial(self._read_slice, request, slices))
+            if problem is not None:
+                self._prefilling = None
+                self._give_up(request, problem)
+            if is_any_decoding and perf_counter() - started_s >= self._step_s:
+                return
+            if not is_any_decoding and self._prefilling is None:
+                return  # so that its answer begins at once
 
-    def _advance(self, task: ChatTask) -> list[EngineEvent]:
-        """One slice of one job; what goes wrong is its own failure, except an accelerator that is lost to all."""
+    def _start_next(self) -> bool:
+        request = self._scheduler.start_next()
+        if request is None:
+            return False
+        self._prefilling = request, request.prefill()
+        return True
+
+    def _read_slice(self, request: ChatRequest, slices: Generator[str, None, None]) -> None:
+        started_s = perf_counter()
+        part = next(slices, "")
+        elapsed_s = self._elapsed_s(started_s)
+        if part == "picture":
+            request.picture_s += elapsed_s
+            return
+        request.prefill_s += elapsed_s
+        if part == "":
+            self._prefilling = None
+            if request.picture_s:
+                self._observe("vision_tower_s", request.picture_s)
+                request.picture_s = 0.0
+            self._observe("prefill_s", request.prefill_s)
+
+    # Answers ---------------------------------------------------------------------------------------------------------
+
+    def _decode(self) -> None:
+        """A token of every row, in as few calls as memory allows."""
+        ready = self._with_room()
+        max_rows = self._rows_per_call
+        while ready:
+            group = first_ones(ready, max_rows)
+            problem = self._attempt(group, partial(self._feed, group))
+            if problem is not None and len(group) > 1:  # whose it is shows in a smaller call
+                max_rows = sum(request.num_rows for request in group) // 2
+                if problem.code == "out_of_memory":
+                    self._rows_per_call = max_rows
+                continue
+            if problem is not None:
+                self._give_up(group[0], problem)
+            ready = ready[len(group) :]
+
+    def _with_room(self) -> list[ChatRequest]:
+        """Those that decode and have slots for their next tokens; the youngest may have to give theirs up."""
+        scheduler = self._scheduler
+        for request in list(scheduler.running):
+            if request.sequences is None or request not in scheduler.running:
+                continue
+            try:
+                preempted = scheduler.make_room(request)
+            except PoolExhausted as error:
+                request.events.append(Failed(code="out_of_memory", message=f"{error}; ask for fewer new tokens"))
+                continue
+            if self._prefilling is not None and self._prefilling[0] in preempted:
+                self._prefilling = None
+        return [request for request in scheduler.running if request.sequences is not None and not request.events]
+
+    def _feed(self, group: Sequence[ChatRequest]) -> None:
+        started_s = perf_counter()
+        choices = self._batch.step([request.sequences for request in group if request.sequences is not None])
+        self._step_s = self._elapsed_s(started_s)
+        self._observe("decode_step_s", self._step_s)
+        for request, chosen in zip(group, choices, strict=True):
+            request.decode_s += self._step_s
+            try:
+                request.advance(chosen)
+            except NonFiniteLogits as error:
+                request.events.append(Failed(code="generation_failed", message=str(error)))
+
+    # Failures --------------------------------------------------------------------------------------------------------
+
+    def _attempt(self, requests: Sequence[ChatRequest], work: Callable[[], None]) -> Failed | None:
+        """Does it, or says what went wrong, except with an accelerator that is lost to all."""
         try:
-            return task.advance()
+            work()
+            return None
         except JobRejected as error:
-            return [Failed(code=error.code, message=error.message)]
-        except NonFiniteLogits as error:
-            return [Failed(code="generation_failed", message=str(error))]
+            return Failed(code=error.code, message=error.message)
         except torch.AcceleratorError:
             raise
         except Exception as error:
             if not is_out_of_memory(error):
-                logger.exception("job %s failed", task.job.job_id)
-                return [Failed(code="job_failed", message=f"the model failed on this job: {type(error).__name__}")]
-        # Only here is the exception, whose traceback holds the job's tensors, gone.
-        return self._free_and_retry(task)
-
-    def _free_and_retry(self, task: ChatTask) -> list[EngineEvent]:
-        was_retry = task.is_retry
-        task.restart()
-        self._runtime.image_embeddings.clear()
+                if len(requests) == 1:
+                    logger.exception("job %s failed", requests[0].job.job_id)
+                return Failed(code="job_failed", message=f"the model failed on this job: {type(error).__name__}")
+        # Only here is the exception, whose traceback holds tensors, gone.
+        self._image_embeddings.clear()
         release_memory(self._runtime.device)
-        if not was_retry:
-            logger.warning("job %s ran out of memory; it is run again alone", task.job.job_id)
-            return []
-        generation = task.job.generation
-        return [
-            Failed(
-                code="out_of_memory",
-                message=f"not enough memory for {generation.num_beams} beams of {generation.max_new_tokens} new "
-                "tokens, even with no other job in progress; ask for fewer",
+        return Failed(code="out_of_memory", message="")
+
+    def _give_up(self, request: ChatRequest, problem: Failed) -> None:
+        """Ends a job, or lets it begin again when nothing else runs, if memory alone is the problem."""
+        generation = request.job.generation
+        if problem.code != "out_of_memory":
+            request.events.append(problem)
+        elif not request.is_alone:
+            logger.warning("job %s ran out of memory; it is run again alone", request.job.job_id)
+            request.is_alone = True
+            self._scheduler.preempt(request)
+        else:
+            message = (
+                f"not enough memory for {generation.num_beams} beams of {generation.max_new_tokens} new tokens, even "
+                "with no other job in progress; ask for fewer"
             )
-        ]
+            request.events.append(Failed(code="out_of_memory", message=message))
+
+    def _end(self, job_id: str) -> None:
+        """Forgets a job, if it is there, and frees what it holds."""
+        request = self._requests.pop(job_id, None)
+        if request is None:
+            return
+        if self._prefilling is not None and self._prefilling[0] is request:
+            self._prefilling = None
+        if request.table.blocks:
+            self._typical_blocks += (len(request.table.blocks) - self._typical_blocks) / 8
+        self._scheduler.remove(request)
+        request.preempt()
+
+    def _elapsed_s(self, started_s: float) -> float:
+        """Seconds since then, the device's work included."""
+        if self._runtime.device.type == "cuda":
+            torch.cuda.synchronize(self._runtime.device)
+        return perf_counter() - started_s
 
 
-def check_generation(generation: ChatGeneration) -> None:
-    """Raises JobRejected for a setting that no search can follow, or that float32 cannot hold."""
-    window, penalty = generation.repetition_window, generation.repetition_penalty
-    limits = [
-        ("max_new_tokens", generation.max_new_tokens, generation.max_new_tokens >= 1, "at least 1"),
-        ("num_beams", generation.num_beams, generation.num_beams >= 1, "at least 1"),
-        ("temperature", generation.temperature, 1e-6 <= generation.temperature <= 1000, "0.000001 to 1000"),
-        ("top_k", generation.top_k, generation.top_k >= 0, "at least 0"),
-        ("top_p", generation.top_p, 0 < generation.top_p <= 1, "over 0 and at most 1"),
-        ("repetition_penalty", penalty, 0.01 <= penalty <= 100, "0.01 to 100"),
-        ("repetition_window", window, window is None or window >= 1, "at least 1"),
-        ("length_penalty", generation.length_penalty, -100 <= generation.length_penalty <= 100, "-100 to 100"),
-    ]
-    for name, value, is_allowed, allowed in limits:
-        if not is_allowed:
-            raise JobRejected("invalid_request", f"{name} is {value}; it must be {allowed}")
+def first_ones(requests: Sequence[ChatRequest], max_rows: int | None) -> list[ChatRequest]:
+    """As many as have no more rows together; at least one."""
+    group: list[ChatRequest] = []
+    rows = 0
+    for request in requests:
+        rows += request.num_rows
+        if group and max_rows is not None and rows > max_rows:
+            break
+        group.append(request)
+    return group
 
 
-def check_picture(job: ChatJob, image_size_px: int) -> None:
-    """Raises JobRejected for pixels that are not a picture of the model's size."""
-    if not job.pixels:
-        return
-    if job.image_size_px != image_size_px or len(job.pixels) != 3 * image_size_px**2:
-        raise JobRejected(
-            "invalid_request",
-            f"a picture of {len(job.pixels)} bytes, said to be {job.image_size_px} px wide; this checkpoint takes "
-            f"{image_size_px} px in RGB, {3 * image_size_px**2} bytes",
-        )
+def pool_blocks(loaded: LoadedChat, config: EngineConfig) -> int:
+    """Blocks of the pool: `kv_bytes`, or a share of what is free, and no more than all jobs can ever take."""
+    weight = loaded.model.llm.embedding.weight
+    bytes_per_block = slot_bytes(loaded.config.llm, weight.dtype) * BLOCK_SLOTS
+    longest = blocks_of(LONGEST_SLOTS)
+    if config.kv_bytes:
+        return max(config.kv_bytes // bytes_per_block, 1)
+    if weight.device.type == "cuda":
+        total = torch.cuda.get_device_properties(weight.device).total_memory
+        available = free_bytes(weight.device) - int((1 - config.memory_utilization) * total)
+    else:
+        available = int(free_bytes(weight.device) * CPU_SHARE)
+    return max(min(available // bytes_per_block, longest * config.max_jobs), 1)
 
 
 def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
-    """Loads the checkpoint, folds its scalings and warms up.
+    """Loads the checkpoint, folds its scalings, packs its weights, warms up and fills the pool with what is left.
 
     Raises:
         DeviceUnusable: torch cannot compute there.
@@ -232,8 +384,17 @@ def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     vocabulary = Path(config.vocabulary) if config.vocabulary else None
     loaded = load_chat(path, vocabulary, usable_device(config.device), DTYPES[config.dtype])
     fold_scalings(loaded.model.llm)
-    engine = ChatEngine(loaded, path.stem, config.max_jobs, observe)
+    engine = ChatEngine(loaded, path.stem, config.max_jobs, observe, WARM_UP_BLOCKS)
+    pack_language_model(loaded.model.llm)
+    pack_linears(loaded.model)
     loaded_s = perf_counter()
     engine.warm_up()
-    logger.info("chat engine loaded in %.1f s, warmed up in %.1f s", loaded_s - started_s, perf_counter() - loaded_s)
+    engine.make_pool(num_blocks := pool_blocks(loaded, config))
+    logger.info(
+        "chat engine loaded in %.1f s, warmed up in %.1f s; keys and values of %d tokens, %.2f GB",
+        loaded_s - started_s,
+        perf_counter() - loaded_s,
+        num_blocks * BLOCK_SLOTS,
+        num_blocks * BLOCK_SLOTS * slot_bytes(loaded.config.llm, DTYPES[config.dtype]) / 1e9,
+    )
     return engine

@@ -22,7 +22,7 @@ from models.emoji.drawings import DrawingError, Style
 from models.emoji.names import EmojiName, bundled_names
 from models.emoji.scenes.renderer import Renderer
 from models.emoji.sources import EVALUATION_SEED
-from models.engines.chat.vocabulary import NonFiniteLogits
+from models.engines.chat.search.vocabulary import NonFiniteLogits
 from models.evaluation.emoji.benchmark import (
     Answered,
     Item,

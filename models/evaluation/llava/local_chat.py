@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.checkpoints.loading import LoadedChat
 from models.datasets.examples import PixelArray
-from models.engines.chat.vocabulary import NonFiniteLogits
+from models.engines.chat.search.vocabulary import NonFiniteLogits
 from models.evaluation.asking import PictureQuestions, ask
 from models.evaluation.errors import EvaluationError
 from models.evaluation.llava.questions import Reply

@@ -33,11 +33,8 @@ class AnswerBias:
     def __init__(self, position_bias: PositionBias, batch: PackedBatch, num_beams: int, max_new_tokens: int) -> None:
         rows, device = batch.ids.shape[0], batch.ids.device
         self.position_bias = position_bias
-        self.segment_rel = batch.segment_rel  # (B, width)
-        # Answer tokens take these from the last prompt token.
-        self.num_segments = batch.num_segments[:, -1]  # (B,)
-        self.rel_offsets = batch.segment_rel_offsets[:, -1]
-        self.to_prompt = self._to_prompt(batch)  # (B, S, H, L)
+        self.prompt = batch
+        self.to_prompt = bias_to_prompt(position_bias, batch)  # (B, S, H, L)
         self.batch_index = torch.arange(rows, device=device)[:, None]
         self.own_slots = torch.eye(num_beams, dtype=torch.bool, device=device)
         self.descends = torch.zeros(rows, num_beams, max_new_tokens, num_beams, dtype=torch.bool, device=device)
@@ -53,7 +50,7 @@ class AnswerBias:
         key_positions = self.positions[:, : length + 1].flatten(1)  # (B, N), N = (length + 1) * K
         key_segments = self.segments[:, : length + 1].flatten(1)
         distances = key_positions[:, None, :] - step.positions[:, :, None]  # (B, K, N)
-        relations = self._relations(step.segments, key_segments)
+        relations = _answer_relations(self.prompt, step.segments, key_segments)
         to_answer = self.position_bias(relations, distances)  # (B, H, K, N)
         rivals = ~self.descends[:, :, : length + 1].flatten(2)  # (B, K, N)
         to_answer = to_answer.masked_fill(rivals[:, None], -math.inf)
@@ -64,24 +61,27 @@ class AnswerBias:
         """Beam k goes on from beam `parents[:, k]`, (B, K)."""
         self.descends = self.descends[self.batch_index, parents]
 
-    def _to_prompt(self, batch: PackedBatch) -> Tensor:
-        """Bias of a context token in any segment of the answer towards the prompt, hidden keys at -inf (B, S, H, L).
 
-        No answer segment has tokens in the prompt, so no distance enters.
-        """
-        segments = torch.arange(int(self.num_segments.max()), device=batch.ids.device).expand(batch.ids.shape[0], -1)
-        relations = self._relations(segments, batch.segments)  # (B, S, L)
-        same_sample = batch.samples == batch.samples[:, -1:]  # (B, L)
-        relations = relations.masked_fill(~same_sample[:, None, :], OTHER_SAMPLE)
-        visible = batch.contexts.bool() & (batch.num_segments != 0)
-        visible = visible & (same_sample | (batch.samples[:, -1:] == 0))
-        bias: Tensor = self.position_bias(relations, torch.zeros_like(relations)).transpose(1, 2)  # (B, S, H, L)
-        return bias.masked_fill(~visible[:, None, None, :], -math.inf)
+def bias_to_prompt(position_bias: PositionBias, batch: PackedBatch) -> Tensor:
+    """Of a context token in any segment of the answer towards the prompt, hidden keys at -inf: (B, S, H, L).
 
-    def _relations(self, query_segments: Tensor, key_segments: Tensor) -> Tensor:
-        """Segments (B, Q) and (B, N) -> tree relations (B, Q, N)."""
-        rows = query_segments * self.num_segments[:, None] + self.rel_offsets[:, None]
-        index = rows[:, :, None] + key_segments[:, None, :]
-        # A row of a batch with fewer segments than the others is never asked for the segments it lacks.
-        index = index.clamp(max=self.segment_rel.shape[1] - 1)
-        return self.segment_rel.gather(1, index.flatten(1)).view_as(index)
+    No answer segment has tokens in the prompt, so no distance enters.
+    """
+    segments = torch.arange(int(batch.num_segments[:, -1].max()), device=batch.ids.device)
+    segments = segments.expand(batch.ids.shape[0], -1)  # (B, S)
+    relations = _answer_relations(batch, segments, batch.segments)  # (B, S, L)
+    same_sample = batch.samples == batch.samples[:, -1:]  # (B, L)
+    relations = relations.masked_fill(~same_sample[:, None, :], OTHER_SAMPLE)
+    visible = batch.contexts.bool() & (batch.num_segments != 0)
+    visible = visible & (same_sample | (batch.samples[:, -1:] == 0))
+    bias: Tensor = position_bias(relations, torch.zeros_like(relations)).transpose(1, 2)  # (B, S, H, L)
+    return bias.masked_fill(~visible[:, None, None, :], -math.inf)
+
+
+def _answer_relations(batch: PackedBatch, query_segments: Tensor, key_segments: Tensor) -> Tensor:
+    """Segments (B, Q) and (B, N) -> tree relations (B, Q, N); answer tokens are placed as the last prompt token is."""
+    rows = query_segments * batch.num_segments[:, -1:] + batch.segment_rel_offsets[:, -1:]
+    index = rows[:, :, None] + key_segments[:, None, :]
+    # A row of a batch with fewer segments than the others is never asked for the segments it lacks.
+    index = index.clamp(max=batch.segment_rel.shape[1] - 1)
+    return batch.segment_rel.gather(1, index.flatten(1)).view_as(index)

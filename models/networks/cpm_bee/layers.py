@@ -55,6 +55,10 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.scores)
         if bias.blind is not None:
             mixed = mixed.masked_fill(bias.blind, 0)
+        return self.merge(mixed)
+
+    def merge(self, mixed: Tensor) -> Tensor:
+        """Mixed values by head (B, H, L, Dh) -> (B, L, D)."""
         return divided(self.output(mixed.transpose(1, 2).flatten(2)), self.output_divisor)
 
     def _heads(self, projected: Tensor) -> Tensor:
@@ -105,7 +109,10 @@ class Block(nn.Module):
         queries, keys, values = self.attention.project(normed, asking)
         if cache is not None:
             keys, values = cache.append(self.index, keys, values)
-        attended = self.attention.attend(queries, keys, values, bias)
+        return self.finish(hidden, self.attention.attend(queries, keys, values, bias))
+
+    def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """The block's input and what its attention gave for it, (B, L, D) both -> its output."""
         hidden = (hidden + attended) / RESIDUAL_DIVISOR
         fed: Tensor = self.feed_forward(self.feed_forward_norm(hidden))
         return (hidden + fed) / RESIDUAL_DIVISOR

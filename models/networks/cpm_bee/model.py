@@ -4,6 +4,8 @@ B batch, L length, D width, V vocabulary, E extension columns, K beams.
 """
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +33,15 @@ class CPMBee(nn.Module):
         self.layers = nn.ModuleList(Block(config, index) for index in range(config.num_layers))
         self.output_norm = RMSNorm(config.dim_model, config.eps)
         self.embedding_divisor: float | None = math.sqrt(config.dim_model)
+        self.vocabulary_projection: nn.Module | None = None  # the embedding as engines lay it out; it must equal it
         for module in self.modules():
             if isinstance(module, nn.Linear) and not module.weight.is_meta:
                 nn.init.normal_(module.weight)  # unit variance, which the divisors expect
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The layers, by their type."""
+        return cast(Sequence[Block], self.layers)
 
     def embed(self, ids: Tensor, subs: Tensor) -> Tensor:
         """Ids and sub indices (...) -> (..., D), turned by the sub index."""
@@ -47,7 +55,11 @@ class CPMBee(nn.Module):
 
     def logits(self, hidden: Tensor, extension_rows: Tensor | None) -> Tensor:
         """Hidden states (..., D) after the output norm -> (..., V + E)."""
-        vocabulary = F.linear(divided(hidden, self.embedding_divisor), self.embedding.weight)
+        hidden_in_rows = divided(hidden, self.embedding_divisor)
+        if self.vocabulary_projection is None:
+            vocabulary = F.linear(hidden_in_rows, self.embedding.weight)
+        else:
+            vocabulary = self.vocabulary_projection(hidden_in_rows)
         if extension_rows is None:
             return vocabulary
         # The rows carry the division already.

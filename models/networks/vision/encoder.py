@@ -7,6 +7,7 @@ Shapes: B batch, N image tokens (class token first), Q query tokens, W width, H 
 """
 
 import math
+from collections.abc import Generator
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +138,15 @@ class VisionEncoder(nn.Module):
         for number, layer in enumerate(self.layers):
             image, query = layer(image, query, number == last and layer_outputs is None)
             _keep(layer_outputs, image, query)
+        return self.query_norm(query)
+
+    def in_slices(self, pixels: Tensor, queries: Tensor) -> Generator[None, None, Tensor]:
+        """`forward`, a layer at a time."""
+        image, query = self._embed(pixels, queries)
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            image, query = layer(image, query, number == last)
+            yield
         return self.query_norm(query)
 
     def encode_image(self, pixels: Tensor) -> Tensor:

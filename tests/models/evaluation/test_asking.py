@@ -10,11 +10,10 @@ import torch
 from models.checkpoints.loading import LoadedChat
 from models.checkpoints.random_weights import random_chat
 from models.datasets.examples import PixelArray
-from models.engines.chat.image_embeddings import ImageEmbeddingCache
-from models.engines.chat.task import ChatRuntime, ChatTask
+from models.engines.chat.engine import ChatEngine
 from models.evaluation import asking
 from models.evaluation.asking import PictureQuestions, ask
-from models.jobs import ChatGeneration, ChatJob, ChatResult, Generated, Turn
+from models.jobs import ChatGeneration, ChatJob, ChatResult, EngineEvent, Generated, Turn
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
@@ -52,7 +51,7 @@ CONVERSATIONS = [
 
 def alone(chat: LoadedChat, conversation: PictureQuestions, generation: ChatGeneration) -> Iterator[ChatResult]:
     """A conversation's results by the worker's own code."""
-    runtime = ChatRuntime(chat.model, chat.tokenizer, ImageEmbeddingCache(0), "", lambda name, value: None)
+    engine = ChatEngine(chat, "chat", 1, lambda name, value: None, num_blocks=100)
     history: list[Turn] = []
     for question in conversation.questions:
         job = ChatJob(
@@ -63,12 +62,11 @@ def alone(chat: LoadedChat, conversation: PictureQuestions, generation: ChatGene
             image_size_px=SIDE_PX,
             generation=generation,
         )
-        task = ChatTask(job, runtime)
-        with torch.inference_mode():
-            events = task.advance()
-            while not events or not isinstance(events[-1], Generated):
-                events = task.advance()
-        result = events[-1].result
+        engine.admit(job)
+        events: list[tuple[str, EngineEvent]] = []
+        while not events or not isinstance(events[-1][1], Generated):
+            events += engine.step()
+        result = events[-1][1].result
         assert isinstance(result, ChatResult)
         history.append(Turn(question=question, answer=result.answer_escaped))
         yield result

@@ -12,11 +12,11 @@ from models.jobs import ChatJob, ChatResult, Delta, EngineEvent, Failed, Generat
 class Bench:
     """An engine, what it observed, and every event that its steps gave."""
 
-    def __init__(self, loaded: LoadedChat, max_jobs: int = 4) -> None:
+    def __init__(self, loaded: LoadedChat, max_jobs: int = 4, num_blocks: int = 200) -> None:
         self.observed: dict[str, list[float]] = {}
         self.events: list[tuple[str, EngineEvent]] = []
         self.open: set[str] = set()
-        self.engine = ChatEngine(loaded, "tiny", max_jobs, self._observe)
+        self.engine = ChatEngine(loaded, "tiny", max_jobs, self._observe, num_blocks)
 
     def admit(self, *jobs: ChatJob) -> None:
         for job in jobs:
@@ -71,8 +71,8 @@ class Bench:
 
 @pytest.fixture
 def make_bench(loaded: LoadedChat) -> Callable[..., Bench]:
-    def make(max_jobs: int = 4) -> Bench:
-        return Bench(loaded, max_jobs)
+    def make(max_jobs: int = 4, num_blocks: int = 200) -> Bench:
+        return Bench(loaded, max_jobs, num_blocks)
 
     return make
 

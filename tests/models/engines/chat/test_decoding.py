@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.loading import LoadedChat
-from models.engines.chat.beam_search import BeamSearch
 from models.engines.chat.decoding import Decoding
 from models.engines.chat.prompt import chat_tree
-from models.engines.chat.sampling import Sampling
-from models.engines.chat.vocabulary import AnswerVocabulary, NonFiniteLogits
+from models.engines.chat.search.beam_search import BeamSearch
+from models.engines.chat.search.sampling import Sampling
+from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits
 from models.jobs import ChatGeneration
 from models.networks.cpm_bee.answer_bias import DecodeStep
 from models.networks.cpm_bee.kv_cache import KVCache

@@ -76,7 +76,7 @@ def test_a_checkpoint_answers_as_the_engine_does(questions: Path, checkpoint: Pa
 def engine_answer(checkpoint: Path, question: str, picture: Path) -> str:
     """From the service's own path, one job alone."""
     loaded = load_chat(checkpoint, dtype=torch.float32)
-    engine = ChatEngine(loaded, "chat", 1, lambda name, value: None)
+    engine = ChatEngine(loaded, "chat", 1, lambda name, value: None, num_blocks=100)
     pixels = read_pixels(picture, loaded.config.image_size_px)
     engine.admit(
         ChatJob(

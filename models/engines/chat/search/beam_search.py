@@ -3,12 +3,13 @@
 The numbers per step that the host needs are fetched in one transfer: the 2K best candidates of each sentence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from models.engines.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
+from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
 from models.jobs import ChatGeneration
 from models.networks.cpm_bee.answer_bias import DecodeStep
 
@@ -97,6 +98,45 @@ class Sentence:
             return 1 + iterations
         steps = self.done_at + 1
         return 1 + steps + (steps < self._generation.max_new_tokens)
+
+
+class BeamRows:
+    """The beams of one request in a batch of many, on the host: what its K rows are fed, and what they chose."""
+
+    def __init__(self, vocabulary: AnswerVocabulary, generation: ChatGeneration) -> None:
+        self.num_rows = generation.num_beams
+        self.num_candidates = 2 * generation.num_beams  # wanted of each row
+        self.fed = [(vocabulary.bos_id, 0)] * self.num_rows  # id and sub index, for the next step
+        self.parents = list(range(self.num_rows))  # the row of the step before that each goes on from
+        self.num_fed = 0  # tokens of each beam before those
+        self._sentence = Sentence(generation, vocabulary.eos_id)
+        self._vocabulary = vocabulary
+        self._max_new_tokens = generation.max_new_tokens
+
+    @property
+    def is_finished(self) -> bool:
+        return self.num_fed == self._max_new_tokens or self._sentence.done_at is not None
+
+    @property
+    def ids(self) -> list[int]:
+        """Column ids of the best answer; empty until the search is finished."""
+        return self._sentence.hypotheses.best.ids if self.is_finished else []
+
+    @property
+    def scores(self) -> list[float]:
+        """Summed log-probability of each beam."""
+        return [beam.score for beam in self._sentence.beams]
+
+    def advance(self, rows: Sequence[Sequence[tuple[float, int]]]) -> None:
+        """Takes each row's best (score, column), best first: at least 2K of them, or all that there are."""
+        candidates = [(score, beam, column) for beam, row in enumerate(rows) for score, column in row]
+        candidates.sort(key=lambda candidate: -candidate[0])  # stable: of equal ones the first beam's
+        self._sentence.advance(candidates[: self.num_candidates], self.num_fed)
+        self.num_fed += 1
+        beams = self._sentence.beams
+        if not self.is_finished:
+            self.fed = [self._vocabulary.fed(beam.ids[-1]) for beam in beams]
+            self.parents = [beam.parent for beam in beams]
 
 
 class BeamSearch:

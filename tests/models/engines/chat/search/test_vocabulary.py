@@ -5,7 +5,7 @@ import torch
 
 from models.checkpoints.loading import LoadedChat
 from models.engines.chat.prompt import chat_tree
-from models.engines.chat.vocabulary import MASKED_LOGIT, AnswerVocabulary, penalise_repetition
+from models.engines.chat.search.vocabulary import MASKED_LOGIT, AnswerVocabulary, penalise_repetition
 from models.networks.cpm_bee.packing import pack_chat
 
 CPU = torch.device("cpu")

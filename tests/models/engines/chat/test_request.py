@@ -7,106 +7,72 @@ import pytest
 import torch
 
 from models.checkpoints.loading import LoadedChat
-from models.engines.chat.image_embeddings import ImageEmbeddingCache
-from models.engines.chat.task import ChatRuntime, ChatTask
 from models.jobs import (
     ChatGeneration,
-    ChatResult,
     Delta,
-    EngineEvent,
-    Generated,
     ImageEmbeddingsComputed,
     JobRejected,
     Turn,
 )
 from tests.models.engines.chat.jobs import BEAMS, EACH, SAMPLED, job, timeless
 
-# Slices --------------------------------------------------------------------------------------------------------------
+# From its picture to its tokens ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def runtime(loaded: LoadedChat) -> ChatRuntime:
-    return ChatRuntime(
-        loaded.model, loaded.tokenizer, ImageEmbeddingCache(2**20), "f1:float32", lambda name, value: None
-    )
+def test_the_first_step_reads_the_prompt_and_chooses_a_token(bench: Any) -> None:
+    bench.admit(job(stream=True))
+    steps = 0
+    while bench.open:
+        events = bench.step()
+        steps += 1
+        assert len([event for _, event in events if isinstance(event, Delta)]) <= 1
+    assert steps == bench.result("a").completion_tokens
 
 
-def advance(task: ChatTask) -> list[EngineEvent]:
-    with torch.inference_mode():
-        return task.advance()
-
-
-def finish(task: ChatTask) -> tuple[int, ChatResult, list[EngineEvent]]:
-    """Number of slices, the result, and all other events."""
-    events: list[EngineEvent] = []
-    for count in range(1, 100):
-        events += advance(task)
-        if events and isinstance(events[-1], Generated):
-            assert isinstance(events[-1].result, ChatResult)
-            return count, events[-1].result, events[:-1]
-    raise AssertionError("never ended")
-
-
-def test_a_slice_is_the_prefill_or_one_token(runtime: ChatRuntime) -> None:
-    count, result, others = finish(ChatTask(job(), runtime))
-    assert count == 1 + result.completion_tokens
-    assert others == [], "a job that names no picture and does not stream has nothing to tell before its end"
-
-
-def test_restarting_begins_again_and_sends_no_text_twice(runtime: ChatRuntime) -> None:
-    _, expected, _ = finish(ChatTask(job(), runtime))
-    task = ChatTask(job(stream=True), runtime)
-    sent = [event for _ in range(4) for event in advance(task)]
-    assert len(sent) == 3 and not task.is_retry
-    task.restart()
-    assert task.is_retry
-    count, result, others = finish(task)
-    assert timeless(result) == timeless(expected) and count == 1 + result.completion_tokens
-    deltas = [event for event in [*sent, *others] if isinstance(event, Delta)]
-    assert "".join(delta.text for delta in deltas) == expected.answer
-    assert [delta.offset_chars for delta in deltas] == sorted({delta.offset_chars for delta in deltas})
-
-
-def test_a_closed_task_goes_no_further(runtime: ChatRuntime) -> None:
-    task = ChatTask(job(), runtime)
-    advance(task)
-    task.close()
-    with pytest.raises(StopIteration):
-        advance(task)
-
-
-def test_what_cannot_be_read_is_rejected_before_any_slice(runtime: ChatRuntime) -> None:
+def test_what_cannot_be_read_is_rejected_before_any_slice(bench: Any) -> None:
     with pytest.raises(JobRejected, match="never ends"):
-        ChatTask(job(raw_text=True, question="is a<b"), runtime)
+        bench.engine.admit(job(raw_text=True, question="is a<b"))
+    assert bench.engine.load.waiting == 0
 
 
-def test_embeddings_that_were_there_at_the_start_are_held_until_they_are_used(runtime: ChatRuntime) -> None:
+def test_a_preempted_request_begins_again_and_sends_no_text_twice(bench: Any) -> None:
+    expected = bench.run(job("alone"))
+    bench.admit(job(stream=True, image_key="p"))
+    for _ in range(4):
+        bench.step()
+    scheduler = bench.engine._scheduler
+    scheduler.preempt(scheduler.running[0])
+    assert bench.engine.load.preempted == 1 and bench.engine.load.kv_blocks_used == 0
+    bench.finish()
+    result = bench.result("a")
+    assert timeless(result) == timeless(expected)
+    assert "".join(delta.text for delta in bench.deltas("a")) == expected.answer
+    offsets = [delta.offset_chars for delta in bench.deltas("a")]
+    assert offsets == sorted(set(offsets))
+    assert bench.count("vision_tower_s") == 2, "one for each job: the picture is not looked at again"
+    computed = [event for _, event in bench.events if isinstance(event, ImageEmbeddingsComputed)]
+    assert len(computed) == 1 and not result.vision_cached
+
+
+def test_embeddings_that_were_there_at_the_start_are_held_until_they_are_used(bench: Any) -> None:
     """The job then has neither pixels nor embeddings of its own, and others' pictures may crowd its own out."""
-    _, expected, _ = finish(ChatTask(job(image_key="p"), runtime))
-    task = ChatTask(job(image_key="p", pixels=b"", image_size_px=32), runtime)
-    for number in range(3000):
-        runtime.image_embeddings.put(f"other{number}", torch.zeros(4, 32))
-    assert runtime.image_embeddings.get(runtime.image_key(job(image_key="p"))) is None
-    _, result, _ = finish(task)
-    assert result.vision_cached and timeless(result) == timeless(expected)
+    expected = bench.run(job("first", image_key="p"))
+    bench.admit(job(image_key="p", pixels=b"", image_size_px=32))
+    bench.engine._image_embeddings.clear()
+    bench.finish()
+    assert bench.result("a").vision_cached and timeless(bench.result("a")) == timeless(expected)
 
 
-def test_a_picture_that_the_tower_makes_nothing_finite_of_is_never_cached(loaded: LoadedChat) -> None:
-    class Broken(torch.nn.Module):
-        def forward(self, pixels: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-            return torch.full((len(pixels), 4, 32), torch.nan)
-
-    tower = loaded.model.vision_encoder
-    cache = ImageEmbeddingCache(2**20)
-    broken = ChatRuntime(loaded.model, loaded.tokenizer, cache, "f1", lambda name, value: None)
+def test_a_picture_that_the_tower_makes_nothing_finite_of_is_never_cached(bench: Any, loaded: LoadedChat) -> None:
+    tower = loaded.model.vision_encoder.query_norm.weight
+    sane = tower.detach().clone()
     try:
-        loaded.model.vision_encoder = Broken()  # type: ignore[assignment]
-        with pytest.raises(JobRejected, match="NaN or infinite") as raised:
-            advance(ChatTask(job(image_key="p"), broken))
+        tower.data.fill_(torch.nan)
+        bench.finish(job(image_key="p"))
     finally:
-        loaded.model.vision_encoder = tower
-    assert raised.value.code == "generation_failed"
-    assert cache.get("f1:p") is None
+        tower.data.copy_(sane)
+    assert bench.failure("a").code == "generation_failed" and "NaN or infinite" in bench.failure("a").message
+    assert bench.engine.image_key(job(image_key="p")) == "f1:float32:p", "it is held by nobody"
 
 
 # Ends ----------------------------------------------------------------------------------------------------------------
@@ -167,7 +133,6 @@ def test_deltas_add_up_to_the_answer(bench: Any, seed: int, loaded: LoadedChat) 
 
 def test_a_token_is_streamed_by_the_step_that_chose_it(bench: Any) -> None:
     bench.admit(job(stream=True))
-    assert bench.step() == []  # the prefill
     for number in range(3):
         assert [event.token_ids for _, event in bench.step()] == [[bench.deltas("a")[number].token_ids[0]]]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.engines.chat.sampling import Sampling, sample
-from models.engines.chat.vocabulary import AnswerVocabulary, NonFiniteLogits
+from models.engines.chat.search.sampling import Sampling, sample
+from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits
 from models.jobs import ChatGeneration
 
 VOCAB_SIZE, UNK, BOS, EOS = 20, 1, 6, 7

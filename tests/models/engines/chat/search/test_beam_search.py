@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.engines.chat.beam_search import BeamSearch, Hypotheses, Hypothesis
-from models.engines.chat.vocabulary import AnswerVocabulary, NonFiniteLogits
+from models.engines.chat.search.beam_search import BeamSearch, Hypotheses, Hypothesis
+from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits
 from models.jobs import ChatGeneration
 
 VOCAB_SIZE, UNK, BOS, EOS = 14, 1, 6, 7

@@ -1,11 +1,47 @@
 """Greedy and seeded sampling of one answer; they know logits and tokens, no model."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from models.engines.chat.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
+from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits, penalise_repetition
 from models.jobs import ChatGeneration
 from models.networks.cpm_bee.answer_bias import DecodeStep
+
+
+class SampledRow:
+    """The one row of a greedy or sampled request in a batch of many, on the host (see BeamRows)."""
+
+    num_rows = 1
+    num_candidates = 1
+    scores = (0.0,)
+
+    def __init__(self, vocabulary: AnswerVocabulary, generation: ChatGeneration, seed: int) -> None:
+        self.ids: list[int] = []  # columns chosen so far
+        self.fed = [(vocabulary.bos_id, 0)]
+        self.parents = [0]
+        self._vocabulary = vocabulary
+        self._max_new_tokens = generation.max_new_tokens
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def num_fed(self) -> int:
+        return len(self.ids)
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self.ids) == self._max_new_tokens or self.ids[-1:] == [self._vocabulary.eos_id]
+
+    def draw(self) -> float:
+        """The next random number of the job's own, in [0, 1): one a token, whatever else is in the batch."""
+        return float(torch.rand((), dtype=torch.float64, generator=self._generator))
+
+    def advance(self, rows: Sequence[Sequence[tuple[float, int]]]) -> None:
+        """Takes what was chosen, as the row's first (score, column)."""
+        column = rows[0][0][1]
+        self.ids.append(column)
+        self.fed = [self._vocabulary.fed(column)]
 
 
 class Sampling:

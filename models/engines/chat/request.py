@@ -1,0 +1,232 @@
+"""One chat job on its way to an answer: its picture and prompt are read in slices, then its rows join the batch."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.engines.chat.batch import RowSearch, RowState, Sequences, blocked_columns
+from models.engines.chat.image_embeddings import ImageEmbeddingCache, from_bytes, to_bytes
+from models.engines.chat.kv_pool import KVPool, SlotTable
+from models.engines.chat.prefill import picture_slices, prompt_slices
+from models.engines.chat.prompt import build_prompt, pack_prompts
+from models.engines.chat.search.beam_search import BeamRows
+from models.engines.chat.search.sampling import SampledRow
+from models.engines.chat.search.selection import Choices
+from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits
+from models.jobs import (
+    ChatJob,
+    ChatResult,
+    Delta,
+    EngineEvent,
+    Generated,
+    ImageEmbeddingsComputed,
+    JobRejected,
+    Observe,
+)
+from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.answer_bias import bias_to_prompt
+from models.networks.cpm_bee.tokenizer import Tokenizer, unescape
+
+
+@dataclass(frozen=True)
+class ChatRuntime:
+    """What all requests of an engine share. `key_prefix` and a job's own key together name a picture's embeddings."""
+
+    model: ChatModel
+    tokenizer: Tokenizer
+    pool: KVPool
+    image_embeddings: ImageEmbeddingCache
+    key_prefix: str
+    observe: Observe
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.query_tokens.device
+
+    def image_key(self, job: ChatJob) -> str:
+        """Name of its picture's embeddings, or "" where the job names none."""
+        return f"{self.key_prefix}:{job.image_key}" if job.image_key else ""
+
+
+class ChatRequest:
+    """A job in progress.
+
+    Raises:
+        JobRejected: the job's text, picture or length cannot be used.
+    """
+
+    def __init__(self, job: ChatJob, runtime: ChatRuntime, state: RowState) -> None:
+        self.job = job
+        self.is_alone = False
+        self.table = SlotTable(runtime.pool.allocator)
+        self.sequences: Sequences | None = None  # once the prompt is read
+        self.prefill_s = self.decode_s = self.picture_s = 0.0
+        self.events: list[EngineEvent] = []  # not told yet
+        self._runtime = runtime
+        self._state = state
+        self._prompt = build_prompt(job, runtime.tokenizer, runtime.model.config.num_query_tokens)
+        # Others' pictures may crowd them out before the first slice, and then nobody has them
+        self._held = runtime.image_embeddings.get(runtime.image_key(job))
+        self._is_cached = False
+        self._is_picture_told = False
+        self._decode_table: Mapping[int, str] = {}
+        self._sent_ids = 0
+        self._sent_chars = 0
+
+    @property
+    def num_rows(self) -> int:
+        generation = self.job.generation
+        return 1 if generation.do_sample else generation.num_beams
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return self._prompt.num_tokens
+
+    @property
+    def first_slots(self) -> int:
+        return self._prompt.num_tokens + self.num_rows
+
+    @property
+    def next_slots(self) -> int:
+        if self.sequences is None:
+            return self.first_slots
+        return self._prompt.num_tokens + self.sequences.answer.size
+
+    @property
+    def fewest_slots(self) -> int:
+        """What an answer of the full length takes at least, all beams sharing their past."""
+        return self._prompt.num_tokens + self.job.generation.max_new_tokens + self.num_rows - 1
+
+    def prefill(self) -> Generator[str, None, None]:
+        """Reads picture and prompt, and sets `sequences`; yields after each slice what it was, `picture` or `prompt`.
+
+        Raises:
+            JobRejected: the picture gives no embeddings.
+        """
+        runtime, tokenizer = self._runtime, self._runtime.tokenizer
+        embeddings = None
+        if self._prompt.num_image_tokens:
+            embeddings = yield from self._image_embeddings()
+        batch = pack_prompts([self._prompt], tokenizer)
+        vocabulary = AnswerVocabulary.of_batch(batch, tokenizer)
+        on_device = batch.to(runtime.device)
+        for _ in prompt_slices(
+            runtime.model, on_device, embeddings, runtime.pool, self.table.runs(self._prompt.num_tokens)
+        ):
+            yield "prompt"
+        llm = runtime.model.llm
+        is_unknown_blocked, blocked = blocked_columns(vocabulary, runtime.device)
+        has_extensions = len(batch.extension_ids) > 0
+        self._decode_table = batch.decode_tables[0]
+        self.sequences = Sequences(
+            generation=self.job.generation,
+            search=self._search(vocabulary),
+            table=self.table,
+            prompt_length=self._prompt.num_tokens,
+            to_prompt=bias_to_prompt(llm.position_bias, on_device)[0, vocabulary.segments[0]],
+            extension_rows=llm.extension_rows(on_device.extension_ids, on_device.extension_subs)
+            if has_extensions
+            else None,
+            blocked_extensions=blocked,
+            is_unknown_blocked=is_unknown_blocked,
+            rows=self._state.take(self.num_rows),
+        )
+
+    def advance(self, choices: Sequence[Choices] | None) -> None:
+        """Takes what the batch chose for its rows. Raises NonFiniteLogits where that is nothing."""
+        assert self.sequences is not None
+        search = self.sequences.search
+        if choices is None:
+            raise NonFiniteLogits(f"NaN or infinite logits at token {search.num_fed}")
+        self.sequences.advance(choices)
+        self.events += self._deltas(search.ids)
+        if search.is_finished:
+            result = self._result(search.ids)
+            self._runtime.observe("prompt_tokens", result.prompt_tokens)
+            self._runtime.observe("generation_tokens", result.completion_tokens)
+            self.events.append(Generated(result=result))
+
+    def take_events(self) -> list[EngineEvent]:
+        events, self.events = self.events, []
+        return events
+
+    def preempt(self) -> None:
+        """Forgets all that was computed but the picture's embeddings; text that was sent is not sent again."""
+        if self.sequences is not None:
+            self._state.give_back(self.sequences.rows)
+        self.sequences = None
+
+    def _search(self, vocabulary: AnswerVocabulary) -> RowSearch:
+        generation = self.job.generation
+        if self.num_rows == 1:
+            return SampledRow(vocabulary, generation, self.job.seed)
+        return BeamRows(vocabulary, generation)
+
+    def _image_embeddings(self) -> Generator[str, None, Tensor]:
+        """(Q, D) held here, brought by the job, or else computed."""
+        runtime, job = self._runtime, self.job
+        key = runtime.image_key(job)
+        if key and not self._is_picture_told:
+            runtime.observe("vision_cache_query", 1)
+        embeddings = runtime.image_embeddings.get(key) if self._held is None else self._held
+        if embeddings is None and job.image_embeddings:
+            config, dtype = runtime.model.config, runtime.model.query_tokens.dtype
+            shape = (config.num_query_tokens, config.llm.dim_model)
+            embeddings = from_bytes(job.image_embeddings, shape, dtype, runtime.device)
+        if embeddings is not None:
+            if key and not self._is_picture_told:
+                runtime.observe("vision_cache_hit", 1)
+                runtime.image_embeddings.put(key, embeddings)
+            self._is_cached = self._is_cached or not self._is_picture_told
+            self._held, self._is_picture_told = embeddings, True
+            return embeddings
+        if not job.pixels:
+            raise JobRejected("invalid_request", f"embeddings of {len(job.image_embeddings)} bytes, and no picture")
+        slices = picture_slices(runtime.model, job.pixels)
+        try:
+            while True:
+                next(slices)
+                yield "picture"
+        except StopIteration as stop:
+            embeddings = stop.value
+        if not embeddings.isfinite().all():  # never cached
+            raise JobRejected("generation_failed", "the vision tower gave NaN or infinite embeddings for this picture")
+        if key:
+            runtime.image_embeddings.put(key, embeddings)
+            if not self._is_picture_told:
+                self.events.append(ImageEmbeddingsComputed(key=key, data=to_bytes(embeddings)))
+        self._held, self._is_picture_told = embeddings, True
+        yield "picture"
+        return embeddings
+
+    def _deltas(self, ids: list[int]) -> list[EngineEvent]:
+        """The text of `ids` that was not sent yet, for a job that streams; a final eos has none."""
+        new_ids = self._without_eos(ids)[self._sent_ids :]
+        if not self.job.stream or not new_ids:
+            return []
+        text = unescape(self._runtime.tokenizer.decode(new_ids, self._decode_table))
+        delta = Delta(token_ids=new_ids, text=text, offset_chars=self._sent_chars)
+        self._sent_ids += len(new_ids)
+        self._sent_chars += len(text)
+        return [delta]
+
+    def _without_eos(self, ids: list[int]) -> list[int]:
+        return ids[:-1] if ids[-1:] == [self._runtime.tokenizer.eos_id] else ids
+
+    def _result(self, ids: list[int]) -> ChatResult:
+        escaped = self._runtime.tokenizer.decode(self._without_eos(ids), self._decode_table)
+        return ChatResult(
+            answer=unescape(escaped),
+            answer_escaped=escaped,
+            finish_reason="stop" if ids[-1] == self._runtime.tokenizer.eos_id else "length",
+            prompt_tokens=self._prompt.num_tokens,
+            image_tokens=self._prompt.num_image_tokens,
+            completion_tokens=len(ids),
+            token_ids=ids,
+            dropped_turns=self._prompt.dropped_turns,
+            vision_cached=self._is_cached,
+            prefill_s=self.prefill_s,
+            decode_s=self.decode_s,
+        )

@@ -1,0 +1,67 @@
+"""Linear layers with their weights laid out once for the CPU that multiplies by them.
+
+oneDNN's blocked layout makes a product of few rows as fast as memory gives the weights: of 3 rows, as in a decoding
+step, 3 to 6 times as fast as the plain layout (`benchmarks/README.md`). A row's result does not depend on the other
+rows, so that a batch changes no answer.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.cpm_bee.model import CPMBee
+
+_ROWS_HINT = 16  # any number but "unknown" gives the layout that is fast at all row counts
+_SMALLEST = 16  # columns and rows below which nothing is gained
+
+
+class PackedLinear(nn.Module):
+    """`nn.Linear` for inference: (..., in) -> (..., out). Its weight is opaque and in no state dict.
+
+    Args:
+        weight: (out, in) on a CPU; it is copied.
+        bias: (out,) or None; it is kept.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        with torch.no_grad():
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS_HINT)
+        self._bias = None if bias is None else bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        return product
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether this torch, on this CPU, multiplies by a packed weight of that dtype."""
+    if weight.device.type != "cpu" or min(weight.shape) < _SMALLEST or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype not in (torch.float32, torch.bfloat16) or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    return weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def packed(linear: nn.Linear) -> nn.Module:
+    """The layer with its weight packed, or itself where that cannot be done."""
+    return PackedLinear(linear.weight, linear.bias) if can_pack(linear.weight) else linear
+
+
+def pack_linears(module: nn.Module) -> None:
+    """Packs every linear layer within, in place and one by one, so that no more than one is held twice."""
+    for name, child in module.named_children():
+        if type(child) is nn.Linear:
+            setattr(module, name, packed(child))
+        else:
+            pack_linears(child)
+
+
+def pack_language_model(llm: CPMBee) -> None:
+    """Packs all layers of a folded model, and beside the embedding a second copy that projects to the vocabulary.
+
+    The model is for inference alone from here on: its linear weights are in no state dict.
+    """
+    pack_linears(llm)
+    if can_pack(llm.embedding.weight):
+        llm.vocabulary_projection = PackedLinear(llm.embedding.weight)

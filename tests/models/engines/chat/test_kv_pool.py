@@ -1,0 +1,65 @@
+"""Blocks are taken and given back whole, and lie together where they can."""
+
+import random
+
+import pytest
+import torch
+
+from models.engines.chat.kv_pool import BLOCK_SLOTS, BlockAllocator, KVPool, SlotTable, blocks_of, slot_bytes
+from models.networks.cpm_bee.config import CPMBeeConfig
+
+
+def test_blocks_are_never_given_twice_nor_lost() -> None:
+    generator = random.Random(1)
+    allocator = BlockAllocator(60)
+    held: list[list[int]] = []
+    for _ in range(3000):
+        if held and generator.random() < 0.45:
+            allocator.give_back(held.pop(generator.randrange(len(held))))
+        else:
+            count = generator.randint(1, 9)
+            if count > allocator.num_free:
+                with pytest.raises(ValueError, match=f"{count} blocks of {allocator.num_free}"):
+                    allocator.take(count)
+                continue
+            held.append(allocator.take(count, held[-1][-1] if held and generator.random() < 0.5 else None))
+            assert len(held[-1]) == count
+        in_use = [block for blocks in held for block in blocks]
+        assert len(in_use) == len(set(in_use)) == 60 - allocator.num_free
+        assert all(0 <= block < 60 for block in in_use)
+    for blocks in held:
+        allocator.give_back(blocks)
+    assert allocator.take(60) == list(range(60)), "all is one run again"
+
+
+def test_requests_that_grow_side_by_side_stay_in_one_run() -> None:
+    allocator = BlockAllocator(256)
+    tables = [SlotTable(allocator) for _ in range(4)]
+    for size in range(100, 400, 20):
+        for table in tables:
+            table.grow(size)
+    assert [len(table.runs(380)) for table in tables] == [1, 1, 1, 1]
+
+
+def test_slots_are_counted_from_0_whatever_the_blocks_are() -> None:
+    table = SlotTable(BlockAllocator(10))
+    table.blocks = [7, 2, 3]
+    assert table.capacity == 3 * BLOCK_SLOTS
+    assert [table.slot(0), table.slot(BLOCK_SLOTS), table.slot(2 * BLOCK_SLOTS + 5)] == [112, 32, 53]
+    assert table.runs(40) == [(112, 128), (32, 56)]
+    assert table.runs(BLOCK_SLOTS) == [(112, 128)]
+    assert table.missing_blocks(48) == 0 and table.missing_blocks(49) == 1
+
+
+def test_blocks_of_slots() -> None:
+    assert [blocks_of(count) for count in (0, 1, BLOCK_SLOTS, BLOCK_SLOTS + 1)] == [0, 1, 1, 2]
+
+
+def test_a_token_takes_what_the_specification_says() -> None:
+    """SPEC §12: 0.75 MiB at the published sizes in half precision."""
+    published = CPMBeeConfig(86583, dim_model=4096, dim_ff=10240, num_layers=48, num_heads=32, dim_head=128)
+    assert slot_bytes(published, torch.float16) == 0.75 * 2**20
+    small = CPMBeeConfig(50, dim_model=32, dim_ff=48, num_layers=2, num_heads=2, dim_head=16, half=False)
+    pool = KVPool(small, 3, torch.float32, torch.device("cpu"))
+    held = sum(tensor.nbytes for tensor in (*pool.keys, *pool.values))
+    assert held == slot_bytes(small, torch.float32) * pool.num_slots == slot_bytes(small, torch.float32) * 48
