@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     chat_vocab: str = ""
     chat_device: str = "cpu"
     chat_dtype: Dtype = "auto"
-    chat_max_jobs: int = Field(4, ge=1, le=64)
+    chat_max_jobs: int = Field(64, ge=1, le=1024)  # a cap: the pool of keys and values decides
+    chat_kv_bytes: int = Field(0, ge=0)  # of that pool; 0: what the device has left
+    chat_memory_utilization: float = Field(0.9, gt=0, le=1)  # of a GPU, weights included, where the former is 0
     chat_workers: int = Field(1, ge=0, le=64)
     chat_engine: str = "models.engines.chat.engine:create_engine"
     paint_checkpoint: str = ""

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from models.jobs import Kind, ModelDescription, decode_description, encode
+from models.jobs import EngineLoad, Kind, ModelDescription, decode_description, encode
 from service.redis.connection import RedisConnection
 from service.redis.keys import Keys
 
@@ -25,6 +25,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     model: ModelDescription | None = None  # None while loading
     jobs: int = 0
     capacity: int = 0  # how many more it would take
+    load: EngineLoad = EngineLoad()
     step_age_s: float = 0.0  # how long the engine's current step has run; 0 between steps
     metrics_url: str = ""
     resident_bytes: int = 0

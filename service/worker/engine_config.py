@@ -18,6 +18,8 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
             device=settings.chat_device,
             dtype=_dtype(settings.chat_dtype, settings.chat_device),
             max_jobs=settings.chat_max_jobs,
+            kv_bytes=settings.chat_kv_bytes,
+            memory_utilization=settings.chat_memory_utilization,
         )
     if kind == "safety":
         return EngineConfig(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Protocol
 
-from models.jobs import Engine, EngineEvent, Failed, Generated, Job, JobRejected
+from models.jobs import Engine, EngineEvent, EngineLoad, Failed, Generated, Job, JobRejected
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class EngineThread:
         self._admitted = 0  # since the last report
         self._events: list[TokenEvent] = []
         self._step_started_s: float | None = None
+        self._told_capacity = 0
+        self.load_of_engine = EngineLoad()  # after its last call, for who tells of it
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -96,10 +98,12 @@ class EngineThread:
         while self._do_asked(engine):
             if self._tokens:
                 self._step(engine)
-            if self._events or self._admitted:
+            self.load_of_engine = getattr(engine, "load", self.load_of_engine)
+            capacity = engine.capacity  # it falls as answers grow, without any event
+            if self._events or self._admitted or capacity != self._told_capacity:
                 events, admitted = self._events, self._admitted
-                self._events, self._admitted = [], 0
-                self._tell(self._listener.on_events, events, engine.capacity, admitted)
+                self._events, self._admitted, self._told_capacity = [], 0, capacity
+                self._tell(self._listener.on_events, events, capacity, admitted)
 
     def _do_asked(self, engine: Engine) -> bool:
         """All that was asked for; waits for something while there is no job. False: to end."""

@@ -280,6 +280,7 @@ class Worker:
             model=self._model,
             jobs=len(self._dispatcher) if self._dispatcher is not None else 0,
             capacity=self._dispatcher.capacity if self._dispatcher is not None else 0,
+            load=self._thread.load_of_engine,
             step_age_s=self._thread.step_age_s,
             metrics_url=self._server.url,
             resident_bytes=resident_bytes(),
@@ -293,6 +294,12 @@ class Worker:
         self._metrics.set("worker_info", 1, model=model, worker=self._id)
         self._metrics.set("jobs_in_hand", len(self._dispatcher) if self._dispatcher is not None else 0, model=model)
         self._metrics.set("worker_resident_memory_bytes", resident_bytes(), model=model)
+        load = self._thread.load_of_engine
+        if model == "chat":
+            self._metrics.set("num_requests_running", load.running, model=model)
+            self._metrics.set("num_requests_waiting", load.waiting, model=model)
+            self._metrics.set("num_requests_preempted", load.preempted, model=model)
+            self._metrics.set("kv_cache_usage_ratio", load.kv_blocks_used / max(load.kv_blocks, 1), model=model)
         use = self._device.read() if self._device is not None else None
         if use is not None and self._device is not None:
             gpu = str(self._device.index)

@@ -2,7 +2,10 @@
 
 import base64
 import io
+import re
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -52,6 +55,32 @@ def test_a_red_apple_on_blue_in_one_language_and_then_in_the_other(
         asked = {"conversation_id": first["conversation_id"], "question": follow_up}
         second = client.post("/chat", json=asked).json()
         assert NAMES[other] in second["answer"] and GROUND[other] in second["answer"], second
+
+
+def test_questions_asked_at_once_are_answered_in_one_batch(boxed: Tree, red_apple: str) -> None:
+    questions = ["What is in the picture?", "图里有什么？", "What colour is the ground?", "背景是什么颜色？"] * 3
+    with boxed.client(60) as client:
+
+        def ask(question: str) -> tuple[str, int]:
+            told = client.post("/chat", json={"image": red_apple, "question": question}).json()
+            return told["answer"], told["usage"]["completion_tokens"]
+
+        alone = {question: ask(question)[0] for question in set(questions)}
+        steps = decode_steps(client)
+        with ThreadPoolExecutor(len(questions)) as pool:
+            answers = list(pool.map(ask, questions))
+        assert [answer for answer, _ in answers] == [alone[question] for question in questions]
+        assert decode_steps(client) - steps < sum(tokens for _, tokens in answers), "each had a forward of its own"
+        page = client.get("/metrics?scope=all").text
+        assert re.search(r"viscpm_kv_cache_usage_ratio{[^}]*} 0\.0", page), "the pool is free again"
+        (worker,) = client.get("/health/ready").json()["models"]["chat"]["workers"]
+        assert worker["capacity"] > 8
+
+
+def decode_steps(client: httpx.Client) -> float:
+    page = client.get("/metrics?scope=all").text
+    (line,) = re.findall(r'viscpm_inter_token_latency_seconds_count{[^}]*} (\S+)', page)
+    return float(line)
 
 
 @pytest.mark.parametrize("prompt", [NAMES["zh"], NAMES["en"]])

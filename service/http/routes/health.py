@@ -119,6 +119,9 @@ def _worker(worker: LiveWorker) -> dict[str, Any]:
         "heartbeat_age_s": round(worker.age_s, 3),
         "jobs": info.jobs,
         "capacity": info.capacity,
+        "running": info.load.running,
+        "waiting": info.load.waiting + info.load.preempted,
+        "kv_cache_usage_ratio": round(info.load.kv_blocks_used / max(info.load.kv_blocks, 1), 3),
         "device": "" if info.model is None else info.model.device,
     }
 

@@ -14,6 +14,7 @@ from models.jobs import (
     Engine,
     EngineConfig,
     EngineEvent,
+    EngineLoad,
     Failed,
     Generated,
     ImageEmbeddingsComputed,
@@ -157,6 +158,32 @@ async def test_jobs_run_side_by_side_and_all_is_told_on_the_event_loop(listening
     assert {token for job_id, token, _ in listening.events if job_id == "b"} == {2}
     assert listening.calls[0] == "loaded" and listening.threads == {threading.main_thread()}
     await eventually(lambda: (listening.admitted, listening.capacity) == (2, 3))
+
+
+class Filling(Engines):
+    """One whose memory fills as answers grow."""
+
+    @property
+    def capacity(self) -> int:
+        return 3 - min(self.steps, 3)
+
+    @property
+    def load(self) -> EngineLoad:
+        return EngineLoad(running=1, kv_blocks=9, kv_blocks_used=self.steps)
+
+    def step(self) -> list[tuple[str, EngineEvent]]:
+        self.steps += 1
+        time.sleep(0.01)
+        return []
+
+
+async def test_capacity_that_falls_without_any_event_is_told(listening: Listening, start: Start) -> None:
+    engine = Filling(EngineConfig(kind="chat", checkpoint="", max_jobs=3), lambda name, value: None)
+    thread = start(lambda: engine)
+    thread.admit(job("a", "echo yes"), 1)
+    await eventually(lambda: listening.capacity == 0)
+    assert listening.events == [] and thread.load_of_engine.running == 1
+    assert thread.load_of_engine.kv_blocks_used >= 3
 
 
 async def test_nothing_is_done_while_there_is_no_job(listening: Listening, start: Start) -> None:

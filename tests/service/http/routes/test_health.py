@@ -11,6 +11,8 @@ async def test_readiness_names_models_workers_and_screens(service: Service) -> N
     assert report["screens"] == "open" and report["untrained"] is True
     chat = report["models"]["chat"]
     assert (chat["state"], chat["name"], chat["untrained"]) == ("ready", "scripted", False)
+    assert chat["workers"][0]["running"] == chat["workers"][0]["waiting"] == 0
+    assert chat["workers"][0]["kv_cache_usage_ratio"] == 0
     assert chat["workers"][0]["state"] == "ready" and chat["workers"][0]["heartbeat_age_s"] < 1
 
 
