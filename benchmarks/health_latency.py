@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 READY = "ready on "
-SERVICE = {"VISCPM_CHAT_WORKERS": "2", "VISCPM_SAFETY": "off"}
+# No limit keeps the long paint out
+SERVICE = {"VISCPM_CHAT_WORKERS": "2", "VISCPM_SAFETY": "off", "VISCPM_MAX_PIXEL_STEPS": str(2**40)}
 
 
 def measure(url: str, count: int, interval_s: float) -> dict[str, float]:

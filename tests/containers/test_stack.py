@@ -74,7 +74,7 @@ def test_the_proxy_keeps_to_the_apis_limits_and_hands_cancellation_on(box: Deplo
             assert "chunked" in events.headers.get("transfer-encoding", "")
         before = _jobs(box, "paint", "cancelled")
         with pytest.raises(httpx.ReadTimeout):
-            client.post("/paint", json={"prompt": "红苹果", "num_inference_steps": 500}, timeout=2.0)
+            client.post("/paint", json={"prompt": "红苹果", "num_inference_steps": 400}, timeout=2.0)
     wait_for(lambda: _jobs(box, "paint", "cancelled") == before + 1, 20, "the client left, and its job goes on")
 
 

@@ -25,6 +25,8 @@ from service.jobs.intents import PaintIntent
 router = APIRouter(tags=["paint"])
 
 _MAX_SIDE_PX = 1024
+_RERANKED_CANDIDATES = 4  # where the request does not say how many
+_DEFAULT_REQUESTS = 8  # whose work one request may ask for, where no limit is set
 
 
 @router.post(
@@ -46,6 +48,7 @@ async def paint(request: Request) -> Response:
     model = state.registry.require("paint")
     state.registry.require_screens()  # before a minute of painting, not after it
     described = _job(asked, model)
+    _check_pixel_steps(described, model, state.settings.max_pixel_steps)
     async with admitted(request, state, "paint", tenant) as slot:
         job = msgspec.structs.replace(described, job_id=slot.job_id, request_id=request_id_of(request))
         intent = PaintIntent(
@@ -113,7 +116,7 @@ def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
             param="rerank",
         )
     reranks = language in model.rerankers and asked.rerank is not False
-    candidates = asked.candidates or (4 if reranks else asked.n)
+    candidates = asked.candidates or (_RERANKED_CANDIDATES if reranks else asked.n)
     if asked.seed is not None and asked.seed + candidates - 1 > MAX_SEED:  # the answer would tell seeds that are none
         raise InvalidRequest(
             f"seed: must be at most {MAX_SEED - candidates + 1} for {candidates} candidates, got {asked.seed}",
@@ -135,3 +138,21 @@ def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
         raw_text=asked.raw,
         language=language,
     )
+
+
+def _check_pixel_steps(job: PaintJob, model: ModelDescription, configured: int) -> None:
+    """Raises InvalidRequest for a job that would hold a worker far longer than a default one of this model.
+
+    Args:
+        configured: VISCPM_MAX_PIXEL_STEPS.
+    """
+    candidates = _RERANKED_CANDIDATES if model.rerankers else 1
+    default = candidates * model.picture_size_px**2 * PaintJob(job_id="", prompt="").num_inference_steps
+    limit = configured or _DEFAULT_REQUESTS * default
+    pixel_steps = job.candidates * job.height_px * job.width_px * job.num_inference_steps
+    if 0 < limit < pixel_steps:  # 0: of a model whose size nobody tells
+        raise InvalidRequest(
+            f"candidates, size and num_inference_steps: {job.candidates} candidates x {job.height_px * job.width_px} "
+            f"pixels ({job.width_px}x{job.height_px}) x {job.num_inference_steps} steps are {pixel_steps} pixel steps, "
+            f"at most {limit} are allowed (VISCPM_MAX_PIXEL_STEPS)"
+        )

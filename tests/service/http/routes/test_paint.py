@@ -3,14 +3,15 @@
 import base64
 import io
 
+import msgspec
 import pytest
 from PIL import Image
 
-from models.jobs import ModelDescription
+from models.jobs import ModelDescription, PaintJob
 from safety.text.language import language_of
-from service.core.errors import RerankerNotConfigured
+from service.core.errors import InvalidRequest, RerankerNotConfigured
 from service.core.settings import Settings
-from service.http.routes.paint import _job
+from service.http.routes.paint import _check_pixel_steps, _job
 from service.http.schemas import PaintRequest
 from tests.service.painter import colour_of
 from tests.service.tree import eventually, log_lines
@@ -165,3 +166,51 @@ async def test_every_seed_that_is_told_is_one_that_may_be_asked_for(
     assert again.status_code == 200
     refused = await service.client.post("/paint", json={**body, "seed": highest + 1})
     assert_error(refused, 400, "invalid_request", "seed")
+
+
+@pytest.mark.parametrize(
+    ("fields", "got", "is_allowed"),
+    [
+        ({}, "", True),
+        ({"n": 4, "num_inference_steps": 100}, "", True),
+        ({"size": "128x256"}, "", True),
+        ({"num_inference_steps": 400}, "", True),
+        ({"num_inference_steps": 401}, "1 candidates x 4096 pixels (64x64) x 401 steps are 1642496 pixel steps", False),
+        ({"size": "128x512"}, "1 candidates x 65536 pixels (128x512) x 50 steps are 3276800 pixel steps", False),
+        ({"candidates": 4, "num_inference_steps": 101}, "4 candidates x 4096 pixels (64x64) x 101 steps", False),
+    ],
+)
+async def test_work_of_more_than_eight_default_requests_is_refused_before_a_slot(
+    service: Service, fields: dict[str, object], got: str, is_allowed: bool
+) -> None:
+    response = await service.client.post("/paint", json={"prompt": "x", **fields})
+    if is_allowed:
+        assert response.status_code == 200, response.text
+        return
+    error = assert_error(response, 400, "invalid_request")
+    assert got in error["message"] and "at most 1638400 are allowed (VISCPM_MAX_PIXEL_STEPS)" in error["message"]
+    assert await service.accounting() == {}
+
+
+@pytest.mark.parametrize(
+    ("configured", "rerankers", "size_px", "limit"),
+    [
+        (0, {}, 512, 8 * 512 * 512 * 50),
+        (0, {"zh": "clip"}, 512, 8 * 4 * 512 * 512 * 50),  # a default request has four candidates then
+        (1000, {"zh": "clip"}, 512, 1000),
+        (0, {}, 0, None),  # nobody knows a default
+        (1000, {}, 0, 1000),
+    ],
+)
+def test_the_limit_of_pixel_steps_follows_the_model_and_the_setting(
+    configured: int, rerankers: dict[str, str], size_px: int, limit: int | None
+) -> None:
+    model = ModelDescription(
+        kind="paint", name="painter", fingerprint="f", picture_size_px=size_px, rerankers=rerankers
+    )
+    at_limit = PaintJob(job_id="", prompt="x", height_px=1, width_px=1, num_inference_steps=limit or 10**12)
+    _check_pixel_steps(at_limit, model, configured)
+    if limit is not None:
+        over = msgspec.structs.replace(at_limit, num_inference_steps=limit + 1)
+        with pytest.raises(InvalidRequest, match=f"{limit + 1} pixel steps, at most {limit} are allowed"):
+            _check_pixel_steps(over, model, configured)
