@@ -12,6 +12,7 @@ import msgspec
 BUS_VERSION = 2
 
 Model = Literal["chat", "paint"]
+OnOffAuto = Literal["on", "off", "auto"]
 Kind = Literal["chat", "paint", "safety"]  # what a worker serves: a model, or the heavy screens of the safety gate
 
 
@@ -236,6 +237,7 @@ class EngineConfig(Message, frozen=True):
     prompt_checker_label: str = ""  # safety: its unsafe label
     steps_offset: Literal[0, 1] = 0  # paint: timesteps of the pinned (0) or of newer diffusers (1), SPEC §8.4
     max_jobs: int = 1  # jobs in progress at once
+    fold_traditional: OnOffAuto = "auto"  # characters to simplified ones; auto: as the checkpoint was trained
     kv_bytes: int = 0  # chat: for keys and values of all jobs; 0: what the device has left
     memory_utilization: float = 0.9  # chat: of a GPU's memory, weights included, where kv_bytes is 0
 

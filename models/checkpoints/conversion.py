@@ -31,10 +31,12 @@ from models.checkpoints.companion_files import (
 from models.checkpoints.loading import Checkpoint, open_checkpoint
 from models.checkpoints.published_names import Kind
 from models.checkpoints.tensor_files import SHARD_INDEX, CheckpointError, MappedTensors, fingerprint
+from models.checkpoints.training_text import TrainingText
 from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import PaintConfig
 
 DEFAULT_SHARD_BYTES = 4 * 1024**3
+AS_IT_COMES = TrainingText()
 
 
 def convert(
@@ -128,7 +130,15 @@ def _write_checkpoint(
     if vae is not None:
         _copy_files(vae, folder / "vae")
         write_json(folder / SCHEDULER_CONFIG_FILE, read_scheduler_config(checkpoint.folder, vae.parent))
-    return write_folder(folder, checkpoint.kind, checkpoint.stored_config, tensors, checkpoint.untrained, shard_bytes)
+    return write_folder(
+        folder,
+        checkpoint.kind,
+        checkpoint.stored_config,
+        tensors,
+        checkpoint.untrained,
+        shard_bytes,
+        checkpoint.training_text,
+    )
 
 
 def write_folder(
@@ -138,6 +148,7 @@ def write_folder(
     tensors: Mapping[str, Tensor],
     untrained: bool,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
+    training_text: TrainingText = AS_IT_COMES,
 ) -> str:
     """Write configuration, shards and fingerprint into an existing folder, and return the fingerprint.
 
@@ -150,6 +161,8 @@ def write_folder(
     else:
         fields["llm"] = config.llm.to_published()
         write_json(folder / UNET_CONFIG_FILE, config.unet)
+    if training_text != AS_IT_COMES:
+        fields["training_text"] = training_text.to_published()
     write_json(folder / CONFIG_FILE, fields)
     _write_shards(folder, tensors, shard_bytes)
     digest = fingerprint(tensors)

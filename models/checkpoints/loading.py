@@ -28,6 +28,7 @@ from models.checkpoints.companion_files import (
 from models.checkpoints.config_from_shapes import Shapes, chat_config, llm_config
 from models.checkpoints.published_names import NAMES, Kind, kind_of, listed, published_name, sort_names
 from models.checkpoints.tensor_files import CheckpointError, MappedTensors, map_tensors, tensor_file
+from models.checkpoints.training_text import TrainingText
 from models.checkpoints.weights import fill, skeleton
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
@@ -52,6 +53,7 @@ class Checkpoint:
     tensors: MappedTensors  # by published name, unused ones included
     parameters: dict[str, str]  # published name -> ours, of what the model has
     untrained: bool
+    training_text: TrainingText
     recorded_fingerprint: str | None
 
     @property
@@ -85,6 +87,7 @@ class LoadedChat:
     config: ChatConfig
     fingerprint: str
     untrained: bool
+    training_text: TrainingText = TrainingText()
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class LoadedPaint:
     config: PaintConfig
     fingerprint: str
     untrained: bool
+    training_text: TrainingText = TrainingText()
 
 
 def load_chat(
@@ -128,6 +132,7 @@ def load_chat(
         config=cast(ChatConfig, checkpoint.config),
         fingerprint=fingerprint,
         untrained=checkpoint.untrained,
+        training_text=checkpoint.training_text,
     )
 
 
@@ -167,6 +172,7 @@ def load_paint(
         config=cast(PaintConfig, checkpoint.config),
         fingerprint=fingerprint,
         untrained=checkpoint.untrained,
+        training_text=checkpoint.training_text,
     )
 
 
@@ -199,6 +205,10 @@ def open_checkpoint(
         expected = {ours: tuple(parameter.shape) for ours, parameter in skeleton(stored).state_dict().items()}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: no usable sizes: {error}") from error
+    try:
+        training_text = TrainingText.from_published(fields.get("training_text", {}))
+    except (AttributeError, ValueError) as error:
+        raise CheckpointError(f"{file}: its configuration's training_text is of no use: {error}") from error
     _compare(found, expected, shapes, unknown, file)
     is_converted = fields.get("format") == CONFIG_FORMAT
     recorded = file.parent / FINGERPRINT_FILE
@@ -210,6 +220,7 @@ def open_checkpoint(
         tensors=tensors,
         parameters=parameters,
         untrained=is_converted and bool(fields.get("untrained")),
+        training_text=training_text,
         recorded_fingerprint=recorded.read_text().strip() if is_converted and recorded.is_file() else None,
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.jobs import Kind, Model
+from models.jobs import Kind, Model, OnOffAuto
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
 
@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     paint_reranker: str = ""
     paint_reranker_english: str = ""
     paint_steps_offset: Literal[0, 1] = 0
+    fold_traditional: OnOffAuto = "auto"  # characters to simplified ones, for the models; auto: as they were trained
     threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: its share of the cores (cpu_quota.py)
     host_workers: int = Field(1, ge=1, le=64)  # that share the cores of a worker's machine
 

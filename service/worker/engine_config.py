@@ -20,6 +20,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
             max_jobs=settings.chat_max_jobs,
             kv_bytes=settings.chat_kv_bytes,
             memory_utilization=settings.chat_memory_utilization,
+            fold_traditional=settings.fold_traditional,
         )
     if kind == "safety":
         return EngineConfig(
@@ -41,6 +42,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
         rerankers={language: folder for language, folder in rerankers.items() if folder},
         steps_offset=settings.paint_steps_offset,
         max_jobs=settings.paint_max_jobs,
+        fold_traditional=settings.fold_traditional,
     )
 
 

@@ -1,6 +1,7 @@
 """What the bundled checkpoint is for: a first user without a GPU, weights or a network sees it see and paint."""
 
 import base64
+import hashlib
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -91,3 +92,27 @@ def test_what_it_paints_it_recognises(boxed: Tree, prompt: str) -> None:
         image = painted.json()["data"][0]["b64_json"]
         answer = client.post("/chat", json={"image": image, "question": "What is this?"}).json()["answer"]
     assert NAMES["en"] in answer.lower(), answer
+
+
+@pytest.mark.parametrize(
+    ("prompts", "name"),
+    [
+        (("red apple", "Red Apple", "RED APPLE"), NAMES["en"]),
+        (("红苹果", "紅蘋果"), NAMES["en"]),
+        (("Christmas tree", "CHRISTMAS TREE", "christmas tree"), "christmas tree"),
+    ],
+)
+def test_neither_case_nor_traditional_characters_change_what_it_paints(
+    boxed: Tree, prompts: tuple[str, ...], name: str
+) -> None:
+    digests = set()
+    with boxed.client(60) as client:
+        for prompt in prompts:
+            painted = client.post("/paint", json={"prompt": prompt, "seed": 1})
+            assert painted.status_code == 200, painted.text
+            image = painted.json()["data"][0]["b64_json"]
+            pixels = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB").tobytes()
+            digests.add(hashlib.sha256(pixels).hexdigest())
+        answer = client.post("/chat", json={"image": image, "question": "WHAT IS THIS"}).json()["answer"]
+    assert len(digests) == 1
+    assert name in answer.lower(), answer

@@ -30,6 +30,7 @@ from models.engines.device import usable_device
 from models.engines.free_memory import free_bytes
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.packed_linear import pack_language_model, pack_linears
+from models.engines.text_folding import text_folding
 from models.jobs import (
     ChatGeneration,
     ChatJob,
@@ -42,6 +43,7 @@ from models.jobs import (
     JobRejected,
     ModelDescription,
     Observe,
+    OnOffAuto,
 )
 from models.networks.cpm_bee.folding import fold_scalings
 
@@ -62,12 +64,21 @@ class ChatEngine:
         num_blocks: of the pool of keys and values.
     """
 
-    def __init__(self, loaded: LoadedChat, name: str, max_jobs: int, observe: Observe, num_blocks: int) -> None:
+    def __init__(
+        self,
+        loaded: LoadedChat,
+        name: str,
+        max_jobs: int,
+        observe: Observe,
+        num_blocks: int,
+        fold_traditional: OnOffAuto = "auto",
+    ) -> None:
         config, weights = loaded.config, loaded.model.query_tokens
         dtype = str(weights.dtype).removeprefix("torch.")
         self._loaded = loaded
         self._max_jobs = max_jobs
         self._observe = observe
+        self._fold = text_folding(loaded.training_text, loaded.tokenizer, fold_traditional)
         self._image_embeddings = ImageEmbeddingCache(IMAGE_EMBEDDINGS_BYTES)
         self._requests: dict[str, ChatRequest] = {}
         self._typical_blocks = float(blocks_of(TYPICAL_SLOTS))
@@ -100,6 +111,7 @@ class ChatEngine:
             image_embeddings=self._image_embeddings,
             key_prefix=f"{self._loaded.fingerprint}:{self._description.dtype}",
             observe=self._observe,
+            fold=self._fold,
         )
         self._batch = DecodingBatch(llm, self._runtime.pool, tokenizer.bos_id, tokenizer.unk_id)
         self._scheduler: Scheduler[ChatRequest] = Scheduler(self._runtime.pool.allocator)
@@ -384,7 +396,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     vocabulary = Path(config.vocabulary) if config.vocabulary else None
     loaded = load_chat(path, vocabulary, usable_device(config.device), DTYPES[config.dtype])
     fold_scalings(loaded.model.llm)
-    engine = ChatEngine(loaded, path.stem, config.max_jobs, observe, WARM_UP_BLOCKS)
+    engine = ChatEngine(loaded, path.stem, config.max_jobs, observe, WARM_UP_BLOCKS, config.fold_traditional)
     pack_language_model(loaded.model.llm)
     pack_linears(loaded.model)
     loaded_s = perf_counter()

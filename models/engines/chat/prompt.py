@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.engines.text_folding import Fold
 from models.jobs import ChatJob, JobRejected
 from models.networks.cpm_bee.data_tree import ANSWER_KEY, IMAGE_KEY, UNKNOWN_FAMILY, DataTree
 from models.networks.cpm_bee.packing import ChatSequence, PackedBatch, collate_chat, convert_chat
@@ -39,20 +40,22 @@ def turn_text(question: str, answer: str) -> str:
     return f"User: {question}\nAI: {answer}\n"
 
 
-def build_prompt(job: ChatJob, tokenizer: Tokenizer, num_image_tokens: int) -> ChatPrompt:
+def build_prompt(job: ChatJob, tokenizer: Tokenizer, num_image_tokens: int, fold: Fold = str) -> ChatPrompt:
     """Convert a job, dropping its oldest turns where the conversation exceeds `max_input_tokens` (SPEC §6, §11.4).
 
-    User text is escaped unless `raw_text`; answers in the history already are (SPEC §11.1, §11.2). Others' jobs stand
-    still meanwhile: of a conversation that is far too long, no turn is read beyond the first that does not fit.
+    User text is folded and escaped unless `raw_text`; answers in the history are escaped already (SPEC §11.1, §11.2).
+    Others' jobs stand still meanwhile: of a conversation that is far too long, no turn is read beyond the first that
+    does not fit.
 
     Args:
         num_image_tokens: placeholders of a picture; used only if the job has one.
+        fold: spells a text as the checkpoint's training did.
 
     Raises:
         JobRejected: `context_length_exceeded` if the question alone is too long, or under `strict_length` the whole
             conversation; `invalid_request` if a text that was read does not parse.
     """
-    quote = str if job.raw_text else escape
+    quote: Fold = str if job.raw_text else lambda text: escape(fold(text))
     num_image_tokens = num_image_tokens if job.has_image else 0
     limit = job.generation.max_input_tokens
     turns = [turn_text(quote(turn.question), turn.answer) for turn in job.history]

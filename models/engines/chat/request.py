@@ -15,6 +15,7 @@ from models.engines.chat.search.beam_search import BeamRows
 from models.engines.chat.search.sampling import SampledRow
 from models.engines.chat.search.selection import Choices
 from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits
+from models.engines.text_folding import Fold
 from models.jobs import (
     ChatJob,
     ChatResult,
@@ -32,7 +33,11 @@ from models.networks.cpm_bee.tokenizer import Tokenizer, unescape
 
 @dataclass(frozen=True)
 class ChatRuntime:
-    """What all requests of an engine share. `key_prefix` and a job's own key together name a picture's embeddings."""
+    """What all requests of an engine share. `key_prefix` and a job's own key together name a picture's embeddings.
+
+    Args:
+        fold: spells users' texts as the checkpoint's training did.
+    """
 
     model: ChatModel
     tokenizer: Tokenizer
@@ -40,6 +45,7 @@ class ChatRuntime:
     image_embeddings: ImageEmbeddingCache
     key_prefix: str
     observe: Observe
+    fold: Fold = str
 
     @property
     def device(self) -> torch.device:
@@ -66,7 +72,7 @@ class ChatRequest:
         self.events: list[EngineEvent] = []  # not told yet
         self._runtime = runtime
         self._state = state
-        self._prompt = build_prompt(job, runtime.tokenizer, runtime.model.config.num_query_tokens)
+        self._prompt = build_prompt(job, runtime.tokenizer, runtime.model.config.num_query_tokens, runtime.fold)
         # Others' pictures may crowd them out before the first slice, and then nobody has them
         self._held = runtime.image_embeddings.get(runtime.image_key(job))
         self._is_cached = False

@@ -17,6 +17,7 @@ from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.paint.painter import Painter, Slices
 from models.engines.paint.prompt import pack_job
 from models.engines.paint.rerank import Reranker
+from models.engines.text_folding import Fold, text_folding
 from models.jobs import (
     EngineConfig,
     EngineEvent,
@@ -38,12 +39,19 @@ class PaintEngine:
     """`models.jobs.Engine` for paint jobs. Jobs share the networks and nothing else: each has noise of its own."""
 
     def __init__(
-        self, painter: Painter, tokenizer: Tokenizer, description: ModelDescription, max_jobs: int, observe: Observe
+        self,
+        painter: Painter,
+        tokenizer: Tokenizer,
+        description: ModelDescription,
+        max_jobs: int,
+        observe: Observe,
+        fold: Fold = str,
     ) -> None:
         self.painter = painter
         self.tokenizer = tokenizer
         self.max_jobs = max_jobs
         self.observe = observe
+        self.fold = fold
         self._description = description
         self._running: dict[str, Slices] = {}
 
@@ -70,7 +78,8 @@ class PaintEngine:
         if job.job_id not in self._running and self.capacity < 1:
             raise JobRejected("job_failed", f"{self.max_jobs} job(s) in progress, which is all that are allowed")
         self.painter.check(job)
-        self._running[job.job_id] = self.painter.paint(job, pack_job(job, self.tokenizer), self.observe)
+        texts = pack_job(job, self.tokenizer, self.fold)
+        self._running[job.job_id] = self.painter.paint(job, texts, self.observe)
 
     def step(self) -> list[tuple[str, EngineEvent]]:
         """A slice for each job: its texts, one denoising step, one picture's decoding, or the reranking."""
@@ -147,7 +156,8 @@ def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
         rerankers={language: Reranker(Path(folder), device) for language, folder in config.rerankers.items()},
         device=device,
     )
-    engine = PaintEngine(painter, loaded.tokenizer, describe(config, painter, loaded), config.max_jobs, observe)
+    fold = text_folding(loaded.training_text, loaded.tokenizer, config.fold_traditional)
+    engine = PaintEngine(painter, loaded.tokenizer, describe(config, painter, loaded), config.max_jobs, observe, fold)
     loaded_s = time.perf_counter()
     engine.warm_up()
     logger.info(

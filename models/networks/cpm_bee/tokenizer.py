@@ -4,7 +4,7 @@
 table that the caller carries from text to text.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -74,6 +74,11 @@ class Tokenizer:
         self._escaped_texts = {index: name.replace("<", "<<") for name, index in self._plain_ids.items()}
         self._escaped_texts |= {index: name for name, index in self.special_ids.items()}
         self._lengths = _lengths_by_first_character(self._plain_ids)
+
+    @property
+    def plain_entries(self) -> Collection[str]:
+        """What plain text can be made of: all but the special tokens."""
+        return self._plain_ids.keys()
 
     def pieces(self, text: str) -> list[Piece]:
         """Split a text (SPEC §2.2, §2.3). Raises SpecialTokenError on an unclosed or nested `<`."""

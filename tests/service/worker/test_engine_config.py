@@ -19,6 +19,13 @@ def test_the_dtype_follows_the_device(kind: Kind, device: str, configured: str, 
     assert (config.kind, config.device, config.dtype) == (kind, device, dtype)
 
 
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+def test_traditional_characters_are_folded_as_set(kind: Kind) -> None:
+    assert engine_config(kind, read_settings()).fold_traditional == "auto"
+    for setting in ("on", "off"):
+        assert engine_config(kind, read_settings(fold_traditional=setting)).fold_traditional == setting
+
+
 @pytest.mark.parametrize(
     ("settings", "checkpoint"),
     [

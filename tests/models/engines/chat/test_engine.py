@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.checkpoints.bundled import bundled_checkpoint
 from models.checkpoints.conversion import write_folder
 from models.checkpoints.loading import LoadedChat
 from models.checkpoints.published_names import published_name
@@ -17,11 +18,14 @@ from models.engines.chat.engine import ChatEngine, create_engine
 from models.engines.chat.request import ChatRequest
 from models.jobs import (
     ChatGeneration,
+    ChatJob,
     ChatResult,
     EngineConfig,
     EngineLoad,
     Generated,
     JobRejected,
+    OnOffAuto,
+    Turn,
 )
 from tests.models.engines.chat.jobs import BEAMS, EACH, GREEDY, MIXED, SAMPLED, SIDE_PX, job, picture, timeless
 
@@ -165,3 +169,51 @@ def test_create_engine_refuses_what_it_cannot_load(folder: Path, tmp_path: Path)
         create_engine(EngineConfig(kind="chat", checkpoint=str(tmp_path / "none")), lambda name, value: None)
     with pytest.raises(ValueError, match="float8"):
         create_engine(EngineConfig(kind="chat", checkpoint=str(folder), dtype="float8"), lambda name, value: None)
+
+
+# Spelling ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bundled_engine() -> ChatEngine:
+    return _bundled_engine("auto")
+
+
+def _bundled_engine(fold_traditional: OnOffAuto) -> ChatEngine:
+    config = EngineConfig(
+        kind="chat", checkpoint=str(bundled_checkpoint("chat")), max_jobs=4, fold_traditional=fold_traditional
+    )
+    return create_engine(config, lambda name, value: None)
+
+
+def _answer(engine: ChatEngine, question: str, **fields: Any) -> list[int]:
+    generation = ChatGeneration(max_new_tokens=8, num_beams=1)
+    engine.admit(ChatJob(job_id="job", question=question, generation=generation, **fields))
+    while True:
+        for _, event in engine.step():
+            assert isinstance(event, Generated) and isinstance(event.result, ChatResult)
+            return [event.result.prompt_tokens, *event.result.token_ids]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("WHAT IS THIS?", "What is this?"), ("what Is this?", "What is this?"), ("這是什麼？", "这是什么？")],
+)
+def test_the_bundled_checkpoint_reads_as_it_learnt(bundled_engine: ChatEngine, written: str, read: str) -> None:
+    assert _answer(bundled_engine, written) == _answer(bundled_engine, read)
+    histories = ([Turn(question=text, answer="A red apple.")] for text in (written, read))
+    first, second = (_answer(bundled_engine, "And its category?", history=history) for history in histories)
+    assert first == second
+    assert _answer(bundled_engine, read) == _answer(bundled_engine, read, raw_text=True)
+    assert _answer(bundled_engine, written, raw_text=True) != _answer(bundled_engine, read, raw_text=True)
+
+
+def test_folding_of_traditional_characters_can_be_turned_off(bundled_engine: ChatEngine) -> None:
+    unfolded = _bundled_engine("off")
+    assert _answer(unfolded, "這是什麼？") != _answer(bundled_engine, "這是什麼？")
+    assert _answer(unfolded, "WHAT IS THIS?") == _answer(bundled_engine, "WHAT IS THIS?")
+
+
+def test_other_checkpoints_read_questions_as_they_come(make_bench: Callable[..., Any]) -> None:
+    answers = {make_bench().run(job(question=question)).answer for question in ("who", "WHO")}
+    assert len(answers) == 2

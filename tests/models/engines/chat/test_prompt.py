@@ -227,3 +227,11 @@ def test_a_question_that_alone_is_too_long_is_rejected_with_the_numbers(
         prompt_of(tokenizer, made)
     assert error.value.code == "context_length_exceeded"
     assert error.value.message == f"the question takes {full} tokens; at most 40 are allowed"
+
+
+def test_questions_are_folded_unless_raw_and_answers_never(tokenizer: Tokenizer) -> None:
+    history = [Turn(question="IS IT A<B", answer="AB")]
+    folded = build_prompt(job("WHAT", history), tokenizer, NUM_IMAGE_TOKENS, str.lower)
+    assert folded.sequence.tokens.ids == ids_of_tree(tokenizer, "what", "User: is it a<<b\nAI: AB\n")
+    raw = build_prompt(job("WHAT", history[:0], raw_text=True), tokenizer, NUM_IMAGE_TOKENS, str.lower)
+    assert raw.sequence.tokens.ids == ids_of_tree(tokenizer, "WHAT", "")

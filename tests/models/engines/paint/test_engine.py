@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from models.checkpoints.bundled import bundled_checkpoint
 from models.engines.paint import painter as painter_module
 from models.engines.paint.denoise import Denoiser
 from models.engines.paint.engine import PaintEngine, create_engine
@@ -241,3 +242,40 @@ def test_a_missing_reranker_stops_the_start(paint_folder: Path, tmp_path: Path) 
     config = EngineConfig(kind="paint", checkpoint=str(paint_folder), rerankers={"zh": str(tmp_path / "none")})
     with pytest.raises(FileNotFoundError, match="none"):
         create_engine(config, lambda name, value: None)
+
+
+@pytest.fixture(scope="module")
+def bundled_engine() -> PaintEngine:
+    config = EngineConfig(kind="paint", checkpoint=str(bundled_checkpoint("paint")))
+    return create_engine(config, lambda name, value: None)
+
+
+def _png(engine: PaintEngine, prompt: str, **fields: Any) -> bytes:
+    return result_of(paint(engine, prompt=prompt, **fields)).candidates[0].png
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Red Apple", "red apple"),
+        ("RED APPLE", "red apple"),
+        ("紅蘋果", "红苹果"),
+        ("STATUE OF LIBERTY", "Statue of Liberty"),
+    ],
+)
+def test_the_bundled_checkpoint_reads_as_it_learnt(bundled_engine: PaintEngine, written: str, read: str) -> None:
+    assert _png(bundled_engine, written) == _png(bundled_engine, read)
+    assert _png(bundled_engine, "cat", negative_prompt=written) == _png(bundled_engine, "cat", negative_prompt=read)
+    assert _png(bundled_engine, written, raw_text=True) != _png(bundled_engine, read, raw_text=True)
+    assert _png(bundled_engine, read, raw_text=True) == _png(bundled_engine, read)
+
+
+def test_folding_of_traditional_characters_can_be_turned_off(bundled_engine: PaintEngine) -> None:
+    config = EngineConfig(kind="paint", checkpoint=str(bundled_checkpoint("paint")), fold_traditional="off")
+    unfolded = create_engine(config, lambda name, value: None)
+    assert _png(unfolded, "紅蘋果") != _png(bundled_engine, "紅蘋果")
+    assert _png(unfolded, "Red Apple") == _png(bundled_engine, "Red Apple")
+
+
+def test_other_checkpoints_read_prompts_as_they_come(engine: PaintEngine) -> None:
+    assert _png(engine, "A red house") != _png(engine, "a red house")

@@ -39,3 +39,10 @@ def test_raw_text_that_does_not_parse_is_rejected(tokenizer: Tokenizer, prompt: 
     with pytest.raises(JobRejected) as error:
         pack_job(job(prompt, negative, raw_text=True), tokenizer)
     assert error.value.code == "invalid_request"
+
+
+def test_both_texts_are_folded_unless_raw(tokenizer: Tokenizer) -> None:
+    folded = pack_job(job("A <MASK>", "RED"), tokenizer, str.lower)
+    assert folded.ids.tolist() == pack_job(job("a <mask>", "red"), tokenizer).ids.tolist()
+    raw = job("A <mask>", "RED", raw_text=True)
+    assert pack_job(raw, tokenizer, str.lower).ids.tolist() == pack_job(raw, tokenizer).ids.tolist()
