@@ -146,13 +146,17 @@ class Candidate(Message, frozen=True):
 
 
 class PaintResult(Message, frozen=True, tag="paint_result"):
-    """Candidates best first when reranked, else in the order of their seeds. `reranker` names what scored them."""
+    """Candidates best first when reranked, else in the order of their seeds. `reranker` names what scored them.
+
+    `unknown_words` are what the vocabulary has no token for, as it was written.
+    """
 
     candidates: list[Candidate]
     prompt_tokens: int
     height_px: int
     width_px: int
     reranker: str = ""
+    unknown_words: list[str] = []
     denoise_s: float = 0.0
     decode_s: float = 0.0
 

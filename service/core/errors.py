@@ -168,6 +168,15 @@ class InvalidSize(InvalidRequest):
     code = "invalid_size"
 
 
+class UnknownWords(InvalidRequest):
+    """400: a prompt of which the model's vocabulary has no word."""
+
+    code = "unknown_words"
+
+    def __init__(self, message: str, *, param: str | None = "prompt") -> None:
+        super().__init__(message, param=param)
+
+
 class RerankerNotConfigured(InvalidRequest):
     """400: reranking was asked for and no reranker's weights are configured."""
 

@@ -80,6 +80,7 @@ async def paint_answer(
         reranker=result.reranker,
         candidates=len(result.candidates),
         seed=intent.seed,
+        unknown_words=result.unknown_words,
         untrained=intent.untrained,
         timings=PaintTimings(denoise_ms=milliseconds(result.denoise_s), decode_ms=milliseconds(result.decode_s)),
         moderation=moderation(intent, verdicts),

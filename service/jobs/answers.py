@@ -85,6 +85,10 @@ class PaintResponse(msgspec.Struct, kw_only=True, tag_field="object", tag="paint
     reranker: Annotated[str, Meta(description="What scored the candidates; empty: nothing did.")] = ""
     candidates: Annotated[int, Meta(description="Pictures painted.")] = 1
     seed: int = 0
+    unknown_words: Annotated[
+        list[str],
+        Meta(description="What the model's vocabulary has no token for, of the prompts as they were written."),
+    ] = []
     untrained: Annotated[bool, Meta(description="Painted by random weights.")] = False
     timings: PaintTimings | None = None
     moderation: dict[str, Any] | None = None

@@ -56,6 +56,8 @@ def paint(url: str, prompt: str, output: Path, parameters: dict[str, Any]) -> No
     except OSError as error:
         raise ClientError(f"{output}: {error.strerror}") from None
     _warn_untrained(answer)
+    if answer.get("unknown_words"):
+        print(f"(the model knows no {', '.join(map(repr, answer['unknown_words']))})", file=sys.stderr)
     print(f"{output} (seed {picture['seed']})")
 
 

@@ -110,9 +110,22 @@ def test_neither_case_nor_traditional_characters_change_what_it_paints(
         for prompt in prompts:
             painted = client.post("/paint", json={"prompt": prompt, "seed": 1})
             assert painted.status_code == 200, painted.text
+            assert painted.json()["unknown_words"] == []
             image = painted.json()["data"][0]["b64_json"]
             pixels = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB").tobytes()
             digests.add(hashlib.sha256(pixels).hexdigest())
         answer = client.post("/chat", json={"image": image, "question": "WHAT IS THIS"}).json()["answer"]
     assert len(digests) == 1
     assert name in answer.lower(), answer
+
+
+def test_what_it_does_not_know_is_refused_or_told(boxed: Tree) -> None:
+    with boxed.client(60) as client:
+        for prompt in ("🍎", "\u200b", " 🍎 "):
+            refused = client.post("/paint", json={"prompt": prompt})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unknown_words"), refused.text
+            assert repr(prompt) in refused.json()["error"]["message"]
+        painted = client.post("/paint", json={"prompt": "Red Apple 🍎", "num_inference_steps": 4}).json()
+        assert painted["unknown_words"] == ["🍎"]
+        long = client.post("/paint", json={"prompt": "red apple", "num_inference_steps": 401})
+        assert "at most 1638400 are allowed (VISCPM_MAX_PIXEL_STEPS)" in long.json()["error"]["message"]

@@ -1,6 +1,7 @@
 """The scripted engine, painting real pictures: each candidate is one colour, its seed's.
 
-A prompt is `paint N` (N steps) or anything else (one step). Previews come in the first steps, as many as asked for.
+A prompt is `paint N` (N steps) or anything else (one step); 🍎 is a word that it does not know. Previews come in the
+first steps, as many as asked for.
 """
 
 import io
@@ -15,6 +16,7 @@ from models.jobs import (
     EngineEvent,
     Generated,
     Job,
+    JobRejected,
     ModelDescription,
     Observe,
     PaintJob,
@@ -23,6 +25,8 @@ from models.jobs import (
 )
 from tests.service.engines import ScriptedEngine, write_log
 
+UNKNOWN = "🍎"
+
 
 class Painter(ScriptedEngine):
     def __init__(self, config: EngineConfig, observe: Observe) -> None:
@@ -30,6 +34,12 @@ class Painter(ScriptedEngine):
         self.description = ModelDescription(
             kind="paint", name="painter", fingerprint="test", picture_size_px=64, picture_multiple_px=8, untrained=True
         )
+
+    def admit(self, job: Job) -> None:
+        assert isinstance(job, PaintJob)
+        if set(job.prompt.split()) == {UNKNOWN}:
+            raise JobRejected("unknown_words", f"prompt: none of it is known, got {job.prompt!r}")
+        super().admit(job)
 
     def _run(self, job: Job, verb: str, argument: str) -> Iterator[list[EngineEvent]]:
         assert isinstance(job, PaintJob)
@@ -42,7 +52,12 @@ class Painter(ScriptedEngine):
             for index in range(job.candidates)
         ]
         result = PaintResult(
-            candidates=candidates, prompt_tokens=5, height_px=job.height_px, width_px=job.width_px, denoise_s=0.5
+            candidates=candidates,
+            prompt_tokens=5,
+            height_px=job.height_px,
+            width_px=job.width_px,
+            unknown_words=[UNKNOWN] if UNKNOWN in job.prompt else [],
+            denoise_s=0.5,
         )
         yield [Generated(result=result)]
 

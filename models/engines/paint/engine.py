@@ -15,7 +15,7 @@ from models.checkpoints.loading import LoadedPaint, load_paint
 from models.engines.device import usable_device
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.paint.painter import Painter, Slices
-from models.engines.paint.prompt import pack_job
+from models.engines.paint.prompt import pack_job, unknown_words
 from models.engines.paint.rerank import Reranker
 from models.engines.text_folding import Fold, text_folding
 from models.jobs import (
@@ -71,7 +71,8 @@ class PaintEngine:
         """Take a job in.
 
         Raises:
-            JobRejected: `invalid_size`, `reranker_not_configured` or `invalid_request`; `job_failed` without room.
+            JobRejected: `invalid_size`, `reranker_not_configured`, `unknown_words` or `invalid_request`; `job_failed`
+                without room.
         """
         if not isinstance(job, PaintJob):
             raise JobRejected("invalid_request", f"a paint worker was given a {type(job).__name__}")
@@ -79,7 +80,8 @@ class PaintEngine:
             raise JobRejected("job_failed", f"{self.max_jobs} job(s) in progress, which is all that are allowed")
         self.painter.check(job)
         texts = pack_job(job, self.tokenizer, self.fold)
-        self._running[job.job_id] = self.painter.paint(job, texts, self.observe)
+        unknown = unknown_words(job, self.tokenizer, self.fold)
+        self._running[job.job_id] = self.painter.paint(job, texts, self.observe, unknown)
 
     def step(self) -> list[tuple[str, EngineEvent]]:
         """A slice for each job: its texts, one denoising step, one picture's decoding, or the reranking."""

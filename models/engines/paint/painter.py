@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -84,10 +84,13 @@ class Painter:
         except ValueError as error:
             raise JobRejected("invalid_request", str(error)) from error
 
-    def paint(self, job: PaintJob, texts: PackedBatch, observe: Observe) -> Slices:
+    def paint(self, job: PaintJob, texts: PackedBatch, observe: Observe, unknown_words: Sequence[str] = ()) -> Slices:
         """Yields after each slice of work: the texts, each denoising step, each picture, the reranking.
 
         The last thing yielded is `Generated`.
+
+        Args:
+            unknown_words: of the job's texts, for its result.
 
         Raises:
             JobRejected: `generation_failed`, instead of a picture that is none.
@@ -131,6 +134,7 @@ class Painter:
                 height_px=job.height_px,
                 width_px=job.width_px,
                 reranker=reranker.name if reranker else "",
+                unknown_words=list(unknown_words),
                 denoise_s=clock.total_s["denoise_step_s"],
                 decode_s=clock.total_s["vae_decode_s"],
             )

@@ -36,7 +36,8 @@ class _Service(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         if self.path == "/paint":
-            return {"data": [{"b64_json": base64.b64encode(b"a picture").decode(), "seed": 7}], "untrained": True}
+            picture = {"b64_json": base64.b64encode(b"a picture").decode(), "seed": 7}
+            return {"data": [picture], "untrained": True, "unknown_words": ["\u200b", "🍎"]}
         if body["question"] == "bad":
             return {"error": {"code": "invalid_request", "message": "no such question"}}
         return {"answer": f"you said {body['question']}", "conversation_id": "conv-1", "untrained": False}
@@ -83,6 +84,7 @@ def test_paint_writes_the_picture(service: str, tmp_path: Path, capsys: pytest.C
     assert _Service.asked == [("/paint", {"prompt": "a house", "output_format": "webp", "seed": 7})]
     said = capsys.readouterr()
     assert "seed 7" in said.out and "untrained" in said.err
+    assert "(the model knows no '\\u200b', '🍎')" in said.err
 
 
 @pytest.mark.parametrize(

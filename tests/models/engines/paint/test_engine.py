@@ -244,6 +244,16 @@ def test_a_missing_reranker_stops_the_start(paint_folder: Path, tmp_path: Path) 
         create_engine(config, lambda name, value: None)
 
 
+def test_unknown_words_are_told_and_nothing_but_them_is_rejected(engine: PaintEngine) -> None:
+    assert result_of(paint(engine)).unknown_words == []
+    assert result_of(paint(engine, prompt="a 🍎", negative_prompt="🍐 🍎")).unknown_words == ["🍎", "🍐"]
+    for prompt in ("🍎", "\u200b", " "):
+        with pytest.raises(JobRejected, match="a token for none of it") as caught:
+            engine.admit(job(prompt=prompt))
+        assert caught.value.code == "unknown_words"
+    assert engine.capacity == engine.max_jobs
+
+
 @pytest.fixture(scope="module")
 def bundled_engine() -> PaintEngine:
     config = EngineConfig(kind="paint", checkpoint=str(bundled_checkpoint("paint")))
@@ -273,6 +283,7 @@ def test_the_bundled_checkpoint_reads_as_it_learnt(bundled_engine: PaintEngine, 
 def test_folding_of_traditional_characters_can_be_turned_off(bundled_engine: PaintEngine) -> None:
     config = EngineConfig(kind="paint", checkpoint=str(bundled_checkpoint("paint")), fold_traditional="off")
     unfolded = create_engine(config, lambda name, value: None)
+    assert result_of(paint(unfolded, prompt="紅蘋果")).unknown_words == ["紅蘋"]
     assert _png(unfolded, "紅蘋果") != _png(bundled_engine, "紅蘋果")
     assert _png(unfolded, "Red Apple") == _png(bundled_engine, "Red Apple")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.engines.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job, paint_tree
+from models.engines.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job, paint_tree, unknown_words
 from models.jobs import JobRejected, PaintJob
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.cpm_bee.tokenizer import Tokenizer
@@ -46,3 +46,40 @@ def test_both_texts_are_folded_unless_raw(tokenizer: Tokenizer) -> None:
     assert folded.ids.tolist() == pack_job(job("a <mask>", "red"), tokenizer).ids.tolist()
     raw = job("A <mask>", "RED", raw_text=True)
     assert pack_job(raw, tokenizer, str.lower).ids.tolist() == pack_job(raw, tokenizer).ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("made", "unknown"),
+    [
+        (job("a red image"), []),
+        (job("a 🍎 and 🍎🍐, 🍎"), ["🍎", "🍎🍐"]),
+        (job("red", "🍐"), ["🍐"]),
+        (job("red 🍎", "a 🍐 or 🍎"), ["🍎", "🍐"]),
+        (job("猫\u200b"), ["\u200b"]),
+        (job("a <unk> 🍎"), ["🍎"]),
+        (job("<mask>🍎", raw_text=True), ["🍎"]),
+        (job("?"), []),
+    ],
+)
+def test_words_that_the_vocabulary_lacks_are_told(tokenizer: Tokenizer, made: PaintJob, unknown: list[str]) -> None:
+    assert unknown_words(made, tokenizer) == unknown
+
+
+def test_few_and_short_ones_are_told(tokenizer: Tokenizer) -> None:
+    many = " ".join(chr(0x1F34E + number) for number in range(40))
+    assert unknown_words(job(f"red {many}"), tokenizer) == many.split()[:16]
+    assert unknown_words(job("red " + "🍎" * 500), tokenizer) == ["🍎" * 64]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        *(job("🍎"), job("\u200b"), job("🍎 🍐\n"), job("  "), job("🍎", "red")),
+        *(job("<unk>", raw_text=True), job("<unk> <unk_2>🍎", raw_text=True)),
+    ],
+)
+def test_a_prompt_of_which_nothing_is_known_is_rejected(tokenizer: Tokenizer, made: PaintJob) -> None:
+    with pytest.raises(JobRejected, match="prompt: the model's vocabulary has a token for none of it") as error:
+        unknown_words(made, tokenizer)
+    assert error.value.code == "unknown_words"
+    assert repr(made.prompt) in error.value.message

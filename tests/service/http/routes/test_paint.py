@@ -13,7 +13,7 @@ from service.core.errors import InvalidRequest, RerankerNotConfigured
 from service.core.settings import Settings
 from service.http.routes.paint import _check_pixel_steps, _job
 from service.http.schemas import PaintRequest
-from tests.service.painter import colour_of
+from tests.service.painter import UNKNOWN, colour_of
 from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, assert_error, sse_events
 
@@ -166,6 +166,29 @@ async def test_every_seed_that_is_told_is_one_that_may_be_asked_for(
     assert again.status_code == 200
     refused = await service.client.post("/paint", json={**body, "seed": highest + 1})
     assert_error(refused, 400, "invalid_request", "seed")
+
+
+async def test_unknown_words_are_told_in_every_kind_of_answer(service: Service) -> None:
+    known = (await service.client.post("/paint", json={"prompt": "red apple"})).json()
+    assert known["unknown_words"] == []
+
+    body = {"prompt": f"red {UNKNOWN}"}
+    answer = (await service.client.post("/paint", json=body)).json()
+    assert answer["unknown_words"] == [UNKNOWN]
+    assert (await service.client.get(f"/jobs/{answer['id']}")).json()["answer"]["unknown_words"] == [UNKNOWN]
+    events = sse_events((await service.client.post("/paint", json={**body, "stream": True, "n": 2})).text)
+    completed = [data for name, data in events if name.endswith("completed")]
+    assert [one["unknown_words"] for one in completed] == [[UNKNOWN]] * 2
+    assert await service.accounting() == {"done": 3}
+
+
+async def test_a_prompt_of_which_nothing_is_known_is_refused(service: Service) -> None:
+    body = {"prompt": UNKNOWN}
+    error = assert_error(await service.client.post("/paint", json=body), 400, "unknown_words", "prompt")
+    assert error["type"] == "invalid_request_error" and repr(UNKNOWN) in error["message"]
+    (_, event), _ = sse_events((await service.client.post("/paint", json={**body, "stream": True})).text)
+    assert (event["error"]["code"], event["error"]["param"]) == ("unknown_words", "prompt")
+    assert await service.accounting() == {"refused": 2}
 
 
 @pytest.mark.parametrize(
