@@ -34,6 +34,7 @@ from service.process.parent_death import dies_with_parent
 
 CLIENTS = (1, 16, 64)
 ROUTES = ("/echo", "/chat")
+QUESTION = "这张图片里有什么？"
 ROOT = Path(__file__).parents[1]
 _START_TIMEOUT_S = 60.0
 
@@ -96,11 +97,16 @@ def our_service(folder: Path, root: Path, max_jobs: int) -> Iterator[str]:
 
 @contextmanager
 def server(module: str, environment: dict[str, str], root: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with process([sys.executable, "-m", f"benchmarks.{module}", str(port)], environment, root):
         yield f"http://127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @contextmanager
@@ -125,22 +131,22 @@ def process(command: list[str], environment: dict[str, str], root: Path) -> Iter
 
 def body_of(route: str) -> dict[str, str]:
     if route == "/echo":
-        return {"text": "这张图片里有什么？"}
+        return {"text": QUESTION}
     random.seed(0)
     picture = Image.new("RGB", (256, 256))
     picture.putdata([(x, y, (x * y + random.randrange(8)) % 256) for y in range(256) for x in range(256)])
     file = io.BytesIO()
     picture.save(file, "PNG")
-    return {"image": base64.b64encode(file.getvalue()).decode(), "question": "这张图片里有什么？"}
+    return {"image": base64.b64encode(file.getvalue()).decode(), "question": QUESTION}
 
 
-def wait_until_it_answers(url: str, body: Path, name: str) -> None:
+def wait_until_it_answers(url: str, body: Path, name: str, expected: str = QUESTION) -> None:
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     request = urllib.request.Request(url, body.read_bytes(), {"Content-Type": "application/json"})
     while True:
         try:
             with urllib.request.urlopen(request, timeout=5) as response:
-                assert "这张图片里有什么？" in json.dumps(json.load(response), ensure_ascii=False)
+                assert expected in json.dumps(json.load(response), ensure_ascii=False)
                 return
         except OSError as error:
             if time.monotonic() > deadline_s:

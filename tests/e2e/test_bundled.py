@@ -80,7 +80,7 @@ def test_questions_asked_at_once_are_answered_in_one_batch(boxed: Tree, red_appl
 
 def decode_steps(client: httpx.Client) -> float:
     page = client.get("/metrics?scope=all").text
-    (line,) = re.findall(r'viscpm_inter_token_latency_seconds_count{[^}]*} (\S+)', page)
+    (line,) = re.findall(r"viscpm_inter_token_latency_seconds_count{[^}]*} (\S+)", page)
     return float(line)
 
 

@@ -189,6 +189,7 @@ class BreakingEngine(ScriptedEngine):
 
 def create_engine(config: EngineConfig, observe: Observe) -> Engine:
     write_log("load", str(config.kind))
+    write_log("waiting", os.environ.get("OMP_WAIT_POLICY", ""))
     return ScriptedEngine(config, observe)
 
 

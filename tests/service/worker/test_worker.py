@@ -232,6 +232,16 @@ async def test_a_job_whose_claim_is_refused_is_stopped(
     assert (await api.request("echo next")).answer == "next"
 
 
+async def test_threads_wait_without_spinning_unless_told_otherwise(
+    redis_url: str, api: ApiSide, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, engine_log: Path
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    await api.ready(start_worker(quick_settings(redis_url)))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    await api.ready(start_worker(quick_settings(redis_url)))
+    assert log_lines(engine_log, "waiting", "PASSIVE") and log_lines(engine_log, "waiting", "ACTIVE")
+
+
 async def test_threads_are_those_asked_for_else_a_share_of_the_cores(
     redis_url: str, api: ApiSide, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
