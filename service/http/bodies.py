@@ -12,8 +12,9 @@ from service.core.errors import Cancelled, InvalidRequest, UnsupportedMedia
 from service.core.settings import Settings
 from service.http.error_handlers import from_validation
 from service.http.forms import read_form
-from service.http.schemas import ChatRequest, integers
-from service.http.schemas import Request as RequestBody
+from service.http.schemas.chat import ChatRequest
+from service.http.schemas.requests import Request as RequestBody
+from service.http.schemas.requests import integers
 
 _Body = TypeVar("_Body", bound=RequestBody)
 

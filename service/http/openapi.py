@@ -8,20 +8,25 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.core import errors
-from service.http import schemas
+from service.http.schemas.chat import ChatDelta, ChatRequest
+from service.http.schemas.conversations import ConversationResponse
+from service.http.schemas.errors import ErrorResponse
+from service.http.schemas.jobs import JobResponse
+from service.http.schemas.moderations import ModerationRequest, ModerationResponse
+from service.http.schemas.paint import PaintRequest
 from service.jobs import answers as job_answers
 
 _REFERENCE = "#/components/schemas/{name}"
 _ANSWERS = (
     job_answers.ChatResponse,
     job_answers.PaintResponse,
-    schemas.ConversationResponse,
-    schemas.JobResponse,
-    schemas.ModerationResponse,
-    schemas.ChatDelta,
-    schemas.ErrorResponse,
+    ConversationResponse,
+    JobResponse,
+    ModerationResponse,
+    ChatDelta,
+    ErrorResponse,
 )
-_REQUESTS = (schemas.ChatRequest, schemas.PaintRequest, schemas.ModerationRequest)
+_REQUESTS = (ChatRequest, PaintRequest, ModerationRequest)
 
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)

@@ -15,7 +15,7 @@ from service.http.dependencies import ApiState, request_id_of, state_of, tenant_
 from service.http.middleware import release_body
 from service.http.openapi import CHAT_BODY, documented
 from service.http.routes.responses import accepted, answered, chat_events
-from service.http.schemas import ChatDelta, ChatRequest
+from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.sse import EventStream
 from service.image_input.intake import InputPixels
 from service.jobs.answers import ChatResponse, answer_of

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from service.http.dependencies import state_of, tenant_of
 from service.http.openapi import documented
 from service.http.routes.responses import answered
-from service.http.schemas import MAX_ID_CHARS, ConversationResponse, ConversationTurn
+from service.http.schemas.conversations import ConversationResponse, ConversationTurn
+from service.http.schemas.requests import MAX_ID_CHARS
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
 

@@ -11,7 +11,10 @@ from service.core.errors import InvalidRequest, JobNotFound, ServiceError, error
 from service.http.dependencies import state_of, tenant_of
 from service.http.openapi import documented
 from service.http.routes.responses import answered, chat_events, paint_events
-from service.http.schemas import MAX_ID_CHARS, ChatDelta, ErrorDetail, JobResponse
+from service.http.schemas.chat import ChatDelta
+from service.http.schemas.errors import ErrorDetail
+from service.http.schemas.jobs import JobResponse
+from service.http.schemas.requests import MAX_ID_CHARS
 from service.http.sse import EventStream
 from service.image_output.ai_labels import Origin
 from service.jobs.answers import ChatResponse, answer_of, outcome_of

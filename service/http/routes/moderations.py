@@ -11,7 +11,7 @@ from service.http.bodies import read_json
 from service.http.dependencies import ApiState, state_of
 from service.http.openapi import MODERATION_BODY, documented
 from service.http.routes.responses import answered
-from service.http.schemas import Moderation, ModerationRequest, ModerationResponse, TextPart
+from service.http.schemas.moderations import Moderation, ModerationRequest, ModerationResponse, TextPart
 
 router = APIRouter(tags=["moderations"])
 

@@ -16,7 +16,8 @@ from service.http.dependencies import request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openapi import PAINT_BODY, documented
 from service.http.routes.responses import accepted, answered, paint_events, picture
-from service.http.schemas import MAX_SEED, PaintRequest
+from service.http.schemas.paint import PaintRequest
+from service.http.schemas.requests import MAX_SEED
 from service.http.sse import EventStream
 from service.jobs.answers import PaintResponse, PictureFormat, answer_of
 from service.jobs.conversations import unix_time_s

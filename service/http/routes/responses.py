@@ -6,7 +6,8 @@ import msgspec
 from starlette.responses import Response
 
 from models.jobs import Model
-from service.http.schemas import ChatDelta, JobResponse
+from service.http.schemas.chat import ChatDelta
+from service.http.schemas.jobs import JobResponse
 from service.http.sse import event
 from service.image_output.ai_labels import AILabels, Origin
 from service.jobs.answers import ChatResponse, PaintResponse, answer_of

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.http.schemas import ChatRequest, PaintRequest
+from service.http.schemas.chat import ChatRequest
+from service.http.schemas.paint import PaintRequest
 from tests.service.web import Service, assert_error, encoded, picture_bytes
 
 

@@ -9,7 +9,9 @@ from service.core.settings import Settings
 from service.http.app import create_app
 from service.http.openapi import CHAT_BODY, documented
 from service.http.openapi_yaml import render
-from service.http.schemas import ChatRequest, ModerationRequest, PaintRequest
+from service.http.schemas.chat import ChatRequest
+from service.http.schemas.moderations import ModerationRequest
+from service.http.schemas.paint import PaintRequest
 from service.jobs.answers import ChatResponse, PaintResponse
 
 

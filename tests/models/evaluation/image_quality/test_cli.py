@@ -15,7 +15,7 @@ from PIL import Image
 from models.evaluation.cli import main
 from models.evaluation.image_quality.inception import WEIGHTS_FILE
 from service.core.settings import Settings
-from service.http.schemas import PaintRequest
+from service.http.schemas.paint import PaintRequest
 from tests.models.evaluation.image_quality.pictures import write_captions, write_pictures
 
 

@@ -22,7 +22,7 @@ from models.evaluation.llava.local_chat import read_pixels
 from models.evaluation.llava.questions import Answers, Question, Reply, answer_locally, find_pictures, read_questions
 from models.jobs import ChatGeneration, ChatJob, Generated
 from service.core.settings import Settings
-from service.http.schemas import ChatRequest
+from service.http.schemas.chat import ChatRequest
 from tests.models.evaluation.lines import read_lines
 
 REFERENCE_DATA = Path(__file__).parents[5] / "shared" / "reference-data"

@@ -12,7 +12,7 @@ from safety.text.language import language_of
 from service.core.errors import InvalidRequest, RerankerNotConfigured
 from service.core.settings import Settings
 from service.http.routes.paint import _check_pixel_steps, _job
-from service.http.schemas import PaintRequest
+from service.http.schemas.paint import PaintRequest
 from tests.service.painter import UNKNOWN, colour_of
 from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, assert_error, sse_events

@@ -8,7 +8,7 @@ import pytest
 from service.core.errors import ContentRefused
 from service.core.settings import Settings
 from service.http.routes.responses import accepted, answered, chat_events, paint_events, picture
-from service.http.schemas import ChatDelta
+from service.http.schemas.chat import ChatDelta
 from service.image_output.ai_labels import AILabels, Origin
 from service.jobs.answers import ChatResponse, ChatUsage, Outcome, PaintedPicture, PaintResponse, PaintUsage
 from service.jobs.screened_stream import DenoisingStep, Part, Text

@@ -1,0 +1,85 @@
+"""What the screens alone are asked, and what they say of it."""
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+from pydantic import Field, ValidationInfo, field_validator
+
+from service.http.schemas.requests import MAX_ID_CHARS, Request, limits_of, plain_text
+
+MAX_PARTS = 32  # of one moderation
+MAX_PICTURES = 8
+
+
+class TextPart(Request):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(Request):
+    url: str = Field(description="As `image` of a chat request: base64, a data URL or, where fetching is on, http(s).")
+
+
+class ImagePart(Request):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+_Parts = Annotated[
+    list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(min_length=1, max_length=MAX_PARTS)
+]
+_Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_PARTS)]
+
+
+class ModerationRequest(Request):
+    """What the safety screens are to look at."""
+
+    max_texts: ClassVar[int] = MAX_PARTS
+
+    input: str | _Texts | _Parts = Field(
+        description=f"A text, up to {MAX_PARTS} texts, or up to {MAX_PARTS} parts of texts and pictures, of which at "
+        f"most {MAX_PICTURES} are pictures. A text's length limit is VISCPM_MAX_QUESTION_CHARS."
+    )
+    model: str = Field(
+        "", max_length=MAX_ID_CHARS, description="Taken and not used: the service has one set of screens."
+    )
+
+    @field_validator("input")
+    @classmethod
+    def _check_input(cls, value: str | _Texts | _Parts, info: ValidationInfo) -> str | _Texts | _Parts:
+        parts = [value] if isinstance(value, str) else value
+        for part in parts:
+            text = part if isinstance(part, str) else part.text if isinstance(part, TextPart) else ""
+            plain_text(text, limits_of(info).max_question_chars)
+        pictures = sum(isinstance(part, ImagePart) for part in parts)
+        if pictures > MAX_PICTURES:
+            raise ValueError(f"has {pictures} pictures, at most {MAX_PICTURES} are allowed")
+        return value
+
+    def texts(self) -> list[str]:
+        """Those that get a result each."""
+        if isinstance(self.input, str):
+            return [self.input]
+        return [part for part in self.input if isinstance(part, str)]
+
+    def parts(self) -> list[TextPart | ImagePart]:
+        """Those that get one result together."""
+        return [] if isinstance(self.input, str) else [part for part in self.input if not isinstance(part, str)]
+
+
+class Moderation(msgspec.Struct, kw_only=True):
+    """What the screens found in one input. A category that no screen judges is absent, not false."""
+
+    flagged: bool
+    categories: dict[str, bool] = {}
+    category_scores: Annotated[
+        dict[str, float], Meta(description="0 to 1; what counts is the policy's threshold.")
+    ] = {}
+    category_applied_input_types: dict[str, list[str]] = {}
+
+
+class ModerationResponse(msgspec.Struct, kw_only=True):
+    id: str
+    model: Annotated[str, Meta(description="The screens that ran.")]
+    results: list[Moderation]

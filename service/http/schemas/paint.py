@@ -1,0 +1,56 @@
+"""A prompt (its answer: service/jobs/answers.py)."""
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from service.http.schemas.requests import Request, Seed, limits_of, plain_text
+from service.jobs.answers import PictureFormat
+
+
+class PaintRequest(Request):
+    """One prompt, `n` pictures."""
+
+    prompt: str = Field(min_length=1, description="Plain text; its length limit is VISCPM_MAX_PROMPT_CHARS.")
+    negative_prompt: str = Field("", description="What the picture should not show.")
+    n: int = Field(1, ge=1, le=4, description="Pictures wanted.")
+    candidates: int | None = Field(
+        None, ge=1, le=4, description="Pictures painted, at least `n`; absent: 4 when reranking, else `n`."
+    )
+    rerank: bool | Literal["auto"] = Field(
+        "auto", description="`auto`: where the worker has a reranker for the prompt's language."
+    )
+    num_inference_steps: int = Field(50, ge=1, le=1000)
+    guidance_scale: float = Field(7.5, ge=0, le=50)
+    size: str = Field(
+        "auto", pattern=r"^(auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3})$", description="`512x512`, or the default."
+    )
+    seed: Seed | None = Field(
+        None, description="Candidate i starts from seed + i, of the same limit. Absent: drawn, told."
+    )
+    output_format: PictureFormat = "png"
+    output_compression: int = Field(100, ge=0, le=100, description="Quality of jpeg and webp; png is lossless.")
+    response_format: Literal["b64_json"] = "b64_json"
+    stream: bool = Field(False, description="Server-sent events: progress, previews and the finished pictures.")
+    partial_images: int = Field(0, ge=0, le=3, description="Previews while painting; needs `stream`.")
+    raw: bool = Field(False, description="Honour the model's special tokens in the prompt, as the reference does.")
+
+    @field_validator("prompt", "negative_prompt")
+    @classmethod
+    def _check_prompt(cls, value: str, info: ValidationInfo) -> str:
+        return plain_text(value, limits_of(info).max_prompt_chars)
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.candidates is not None and self.candidates < self.n:
+            raise ValueError(f"candidates must be at least n, got candidates {self.candidates} for n {self.n}")
+        if self.partial_images and not self.stream:
+            raise ValueError(f"partial_images needs stream, got partial_images {self.partial_images} without it")
+        return self
+
+    def side_px(self) -> tuple[int, int] | None:
+        """(width, height), or None for the default size."""
+        if self.size == "auto":
+            return None
+        width, height = self.size.split("x")
+        return int(width), int(height)

@@ -1,0 +1,62 @@
+"""What all request bodies have in common.
+
+Requests are pydantic models: unknown fields are refused, JSON types are strict (form fields are text, so they are
+parsed), but null is absent and a whole number may be written as 64.0 or 1e2. Responses, beside them, are msgspec
+structs, of which openapi.yaml tells; the answers of jobs are in service/jobs/answers.py.
+"""
+
+from functools import cache
+from typing import Annotated, ClassVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from service.core.settings import Settings
+
+MAX_SEED = 2**53 - 1  # exact in every JSON reader
+MAX_ID_CHARS = 64
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+class Request(BaseModel):
+    """Base of the request bodies. The validation context is the Settings that hold the configurable limits."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    max_texts: ClassVar[int] = 2  # of free text in one request; bounds what is looked at before it is validated
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_as_meant(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        given = {name: value for name, value in data.items() if value is not None}
+        for name in integers(cls).intersection(given):
+            value = given[name]
+            if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_SEED:
+                given[name] = int(value)
+        return given
+
+
+@cache
+def integers(model: type[BaseModel]) -> frozenset[str]:
+    """The fields that hold a whole number."""
+    return frozenset(name for name, field in model.model_fields.items() if _is_integer(field.annotation))
+
+
+def _is_integer(annotation: object) -> bool:
+    return annotation is int or any(_is_integer(part) for part in get_args(annotation))
+
+
+def plain_text(value: str, limit_chars: int) -> str:
+    if len(value) > limit_chars:
+        raise ValueError(f"has {len(value)} characters, at most {limit_chars} are allowed")
+    if "\0" in value:
+        raise ValueError("contains a NUL character")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("contains a surrogate that is half of no character")
+    return value
+
+
+def limits_of(info: ValidationInfo) -> Settings:
+    assert isinstance(info.context, Settings), "bodies are validated with the settings as context"
+    return info.context
