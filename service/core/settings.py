@@ -1,22 +1,19 @@
 """Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
 
-import difflib
 import re
-from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.jobs import Kind, Model, OnOffAuto
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
+from service.core.setting_types import LIST, Colour, ExistingFile, Hosts, Networks, Origins, Port
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 _MIB = 2**20
 # Until 0.2: where engines were before, for environments that name them
@@ -25,32 +22,8 @@ _MOVED_ENGINES = {
     "models.paint.engine:create_engine": "models.engines.paint.engine:create_engine",
     "service.safety_engine:create_engine": "service.worker.safety_engine:create_engine",
 }
-_PREFIX = "VISCPM_"
-# Variables of ours that no process reads: for compose, the checkpoints' tools and tests
-_NO_SETTINGS = (
-    "API_MEMORY",
-    "BOX_WORKER_MEMORY",
-    "CHAT_GPU",
-    "PAINT_GPU",
-    "IMAGE",
-    "MODELS_DIR",
-    "NOTO_EMOJI_FONT",
-    "PARITY_DIR",
-    "PROXY_MEMORY",
-    "PUBLISH",
-    "SAFETY_MEMORY",
-    "SAFETY_TARGET",
-    "TAG",
-    "TLS_DIR",
-    "VALKEY_MEMORY",
-    "WORKER_MEMORY",
-)
-# Not ours: tests' (TEST_…), and what Kubernetes tells of a service named viscpm
-_OTHERS = re.compile(r"TEST_.*|(.+_)?SERVICE_(HOST|PORT)(_.*)?|(.+_)?PORT_\d+_(TCP|UDP)(_.*)?")
+PREFIX = "VISCPM_"
 _SECRET = ("redis_url",)  # may hold a password: errors do not show it
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
-_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
 class SettingsError(Exception):
@@ -60,24 +33,24 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """What every role reads. Names are the variables' without VISCPM_; units end the name."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # Where things are
     redis_url: str = Field("", repr=False)  # empty: `viscpm serve` starts an embedded server
-    redis_ca_file: str = ""  # PEM files of TLS; empty: the system's authorities
-    redis_cert_file: str = ""  # what the server is shown of this client
-    redis_key_file: str = ""  # empty: the key is in the same file
+    redis_ca_file: ExistingFile = ""  # PEM files of TLS; empty: the system's authorities
+    redis_cert_file: ExistingFile = ""  # what the server is shown of this client
+    redis_key_file: ExistingFile = ""  # empty: the key is in the same file
     redis_prefix: str = Field("viscpm", pattern=r"^[A-Za-z0-9_.:-]{1,64}$")  # begins every key
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")  # prefix under which clients see the API
-    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()  # whose X-Forwarded-… count
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # of pages that may ask; *: of any
+    trusted_proxies: Networks = ()  # whose X-Forwarded-… count
+    cors_origins: Origins = ()  # of pages that may ask; *: of any
     keep_alive_s: float = Field(75.0, gt=0, le=86_400)  # of an idle connection; longer than any proxy in front keeps it
     api_processes: int = Field(1, ge=1, le=64)  # of `viscpm serve`; they share one port
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
-    models: Annotated[tuple[Model, ...], NoDecode] = ("chat", "paint")
+    models: Annotated[tuple[Model, ...], *LIST] = ("chat", "paint")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "text"
 
@@ -126,7 +99,7 @@ class Settings(BaseSettings):
     slot_lease_s: float = Field(30.0, gt=0)  # a slot whose job was never submitted ends as failed after this
     max_body_bytes: int = Field(20 * _MIB, ge=1024)
     max_image_px: int = Field(50_000_000, ge=1)
-    image_background: str = "#ffffff"  # #rrggbb: what transparent pixels show
+    image_background: Colour = "#ffffff"  # #rrggbb: what transparent pixels show
     max_question_chars: int = Field(8192, ge=1)
     max_prompt_chars: int = Field(2048, ge=1)
     max_pixel_steps: int = Field(0, ge=0)  # candidates x height x width x steps of a painting; 0: 8 default requests
@@ -135,14 +108,14 @@ class Settings(BaseSettings):
     decode_limit_s: float = Field(20.0, gt=0)  # CPU time for one picture
     fetch_images: bool = False  # http(s) URLs in `image`
     fetch_timeout_s: float = Field(10.0, gt=0)
-    fetch_ports: Annotated[tuple[Port, ...], NoDecode] = (80, 443)
-    fetch_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # with all below them; empty: any
-    fetch_denied_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    fetch_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()  # besides public ones
-    fetch_denied_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    fetch_ports: Annotated[tuple[Port, ...], *LIST] = (80, 443)
+    fetch_allowed_hosts: Hosts = ()  # with all below them; empty: any
+    fetch_denied_hosts: Hosts = ()
+    fetch_allowed_networks: Networks = ()  # besides public ones
+    fetch_denied_networks: Networks = ()
 
     # Labels on what is painted
-    label_metadata: Annotated[tuple[MetadataKind, ...], NoDecode] = ("text", "xmp", "exif", "aigc")
+    label_metadata: Annotated[tuple[MetadataKind, ...], *LIST] = ("text", "xmp", "exif", "aigc")
     label_visible: Literal["off", "auto", "zh", "en"] = "off"  # auto: by the prompt's language
     label_producer: str = Field("VisCPM", pattern=r'^[^\x00-\x1f\x7f-\x9f"\\]{1,64}$')  # AIGC's ContentProducer
 
@@ -179,60 +152,12 @@ class Settings(BaseSettings):
     # The reference's variable for low-memory inference, such as "12g"
     cuda_memory_cpmbee_max: str = Field("", validation_alias="CUDA_MEMORY_CPMBEE_MAX")
 
-    @field_validator(
-        "models",
-        "label_metadata",
-        "fetch_ports",
-        "fetch_allowed_hosts",
-        "fetch_denied_hosts",
-        "fetch_allowed_networks",
-        "fetch_denied_networks",
-        "trusted_proxies",
-        "cors_origins",
-        mode="before",
-    )
-    @classmethod
-    def _split_list(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: str) -> str:
         if url:
             parse_redis_url(url)
         return url
-
-    @field_validator("redis_ca_file", "redis_cert_file", "redis_key_file")
-    @classmethod
-    def _check_file(cls, name: str) -> str:
-        if name and not Path(name).is_file():
-            raise ValueError("there is no such file")
-        return name
-
-    @field_validator("fetch_allowed_hosts", "fetch_denied_hosts")
-    @classmethod
-    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            if not _HOST.fullmatch(host):
-                raise ValueError(f"{host!r} is no host: lower-case ASCII without scheme, port or wildcard is allowed")
-        return hosts
-
-    @field_validator("image_background")
-    @classmethod
-    def _check_colour(cls, colour: str) -> str:
-        if not _COLOUR.fullmatch(colour):
-            raise ValueError("no colour; allowed: # and six hex digits, such as #ffffff")
-        return colour
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin: https://host, https://host:port or * is allowed")
-        return origins
 
     @field_validator("chat_engine", "paint_engine", "safety_engine")
     @classmethod
@@ -312,19 +237,6 @@ def read_settings(**overrides: object) -> Settings:
         raise SettingsError(
             "; ".join(_describe(item["loc"], item["msg"], item["input"]) for item in error.errors())
         ) from None
-
-
-def unknown_variables(environment: Mapping[str, str]) -> str:
-    """One line about VISCPM_* variables that nothing reads, each with the nearest known one; empty: there are none."""
-    known = [name.upper() for name in Settings.model_fields] + list(_NO_SETTINGS)
-    told = []
-    for variable in sorted(environment):
-        name = variable.upper().removeprefix(_PREFIX)  # read in any case, as settings are
-        if not variable.upper().startswith(_PREFIX) or name in known or _OTHERS.fullmatch(name):
-            continue
-        nearest = difflib.get_close_matches(name, known, 1)
-        told.append(variable + (f" (did you mean {_PREFIX}{nearest[0]}?)" if nearest else ""))
-    return f"no setting is called {', '.join(told)}: ignored" if told else ""
 
 
 def _describe(location: tuple[int | str, ...], message: str, value: object) -> str:

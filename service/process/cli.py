@@ -15,7 +15,8 @@ from typing import Any, NoReturn, get_args
 
 from models.jobs import Kind
 from service.core.logs import configure_logging
-from service.core.settings import Settings, SettingsError, read_settings, unknown_variables
+from service.core.settings import Settings, SettingsError, read_settings
+from service.core.unknown_variables import unknown_variables
 
 _log = logging.getLogger("service.process.cli")  # not __main__, as `python -m` names it
 

@@ -1,15 +1,11 @@
 """Settings: read from the environment once, and refused in one line that names variable, value and what is allowed."""
 
-import re
 from ipaddress import ip_network
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from service.core.settings import Settings, SettingsError, read_settings, unknown_variables
-
-ROOT = Path(__file__).parents[3]
+from service.core.settings import Settings, SettingsError, read_settings
 
 
 @pytest.mark.parametrize(
@@ -61,36 +57,6 @@ def test_what_is_wrong_is_named_with_its_value(
     assert message in str(refused.value) and "\n" not in str(refused.value)
     if len(variables) == 2 and "PORT" in variables:
         assert "VISCPM_PORT=x" in str(refused.value), "every bad variable is named, not the first alone"
-
-
-def test_variables_that_nothing_reads_are_named_with_the_nearest_that_there_is() -> None:
-    environment = {
-        "VISCPM_QUEU_SIZE": "8",
-        "VISCPM_CHAT_DEVISE": "cuda",
-        "viscpm_saftey": "off",
-        "VISCPM_NOTHING_LIKE_IT": "1",
-        "VISCPM_PORT": "1",
-        "viscpm_host": "::1",
-        "QUEU_SIZE": "9",
-        "CUDA_MEMORY_CPMBEE_MAX": "",
-    }
-    assert unknown_variables(environment) == (
-        "no setting is called VISCPM_CHAT_DEVISE (did you mean VISCPM_CHAT_DEVICE?), VISCPM_NOTHING_LIKE_IT, "
-        "VISCPM_QUEU_SIZE (did you mean VISCPM_QUEUE_SIZE?), viscpm_saftey (did you mean VISCPM_SAFETY?): ignored"
-    )
-
-
-def test_variables_of_compose_tests_and_kubernetes_are_not_misspelt() -> None:
-    files = [
-        ROOT / "docker-compose.yml",
-        ROOT / "Dockerfile",
-        *(path for path in (ROOT / "docker").rglob("*") if path.is_file()),
-    ]
-    texts = [path.read_text("utf-8") for path in files if path.is_file()]
-    named = {name for text in texts for name in re.findall(r"\bVISCPM_[A-Z_]*[A-Z]\b", text)}
-    assert {"VISCPM_TAG", "VISCPM_PUBLISH"} <= named
-    told = ("VISCPM_SERVICE_HOST", "VISCPM_API_SERVICE_PORT_HTTP", "VISCPM_API_PORT_8000_TCP_ADDR", "VISCPM_TEST_LOG")
-    assert unknown_variables(dict.fromkeys([*named, *told], "")) == ""
 
 
 @pytest.mark.parametrize(("value", "message"), [("12g", f"{12 * 2**30} bytes"), ("12", "such as 12g")])

@@ -1,0 +1,55 @@
+"""What settings hold beyond numbers and names: lists in one variable, hosts, networks, origins, colours, files."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is no host: lower-case ASCII without scheme, port or wildcard is allowed")
+    return hosts
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is no origin: https://host, https://host:port or * is allowed")
+    return origins
+
+
+def _check_colour(colour: str) -> str:
+    if not _COLOUR.fullmatch(colour):
+        raise ValueError("no colour; allowed: # and six hex digits, such as #ffffff")
+    return colour
+
+
+def _check_file(name: str) -> str:
+    if name and not Path(name).is_file():
+        raise ValueError("there is no such file")
+    return name
+
+
+LIST = (NoDecode, BeforeValidator(_split))  # what makes a tuple one of values between commas, each once
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Hosts = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_hosts)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], *LIST]
+Origins = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_origins)]
+Colour = Annotated[str, AfterValidator(_check_colour)]
+ExistingFile = Annotated[str, AfterValidator(_check_file)]  # or empty: none

@@ -1,0 +1,46 @@
+"""Values of settings: what is taken, and why the rest is none. By their variables they are in test_settings.py."""
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from service.core.setting_types import Colour, ExistingFile, Hosts, Networks, Origins, Port
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (Hosts, " x.org, ::1 ,x.org,", ("x.org", "::1")),
+        (Hosts, "", ()),
+        (Networks, "10.0.0.0/8,fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
+        (Origins, "*", ("*",)),
+        (Origins, "https://a.b:8443,http://[::1]:80", ("https://a.b:8443", "http://[::1]:80")),
+        (Colour, "#00fF7a", "#00fF7a"),
+        (ExistingFile, __file__, __file__),
+        (ExistingFile, "", ""),
+        (Port, 65535, 65535),
+    ],
+)
+def test_what_is_meant_is_read(kind: Any, text: object, value: object) -> None:
+    assert TypeAdapter(kind).validate_python(text) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (Hosts, "a,https://x.org", "'https://x.org' is no host: lower-case ASCII without scheme, port or wildcard"),
+        (Hosts, "X.org", "'X.org' is no host"),
+        (Networks, "10.0.0.1/8", "not a valid IPv4"),
+        (Origins, "https://a.b/path", "'https://a.b/path' is no origin: https://host, https://host:port or"),
+        (Origins, "a.b", "'a.b' is no origin"),
+        (Colour, "#fff", "no colour; allowed: # and six hex digits"),
+        (Colour, "#ffffff\n", "no colour"),
+        (ExistingFile, "/no/such.pem", "there is no such file"),
+        (Port, 0, "greater than or equal to 1"),
+    ],
+)
+def test_what_is_none_is_told_why(kind: Any, text: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message.replace("*", r"\*")):
+        TypeAdapter(kind).validate_python(text)
