@@ -46,12 +46,15 @@ async def read_chat(request: Request, settings: Settings) -> tuple[ChatRequest, 
         _require(request, "application/json", "multipart/form-data")
         return _validated(ChatRequest, await _body(request), settings), None
     try:
-        fields, upload = await read_form(request)
+        texts, upload = await read_form(request)
     except ClientDisconnect:
         raise Cancelled("the client went away before its request was read") from None
     try:
         # Form fields are text: numbers and switches are parsed
-        fields |= {name: _whole(fields[name]) for name in integers(ChatRequest).intersection(fields)}
+        fields: dict[str, object] = dict(texts)
+        fields |= {name: _whole(texts[name]) for name in integers(ChatRequest).intersection(texts)}
+        if "include" in texts:
+            fields["include"] = [name.strip() for name in texts["include"].split(",")]
         return ChatRequest.model_validate(fields, strict=False, context=settings), upload
     except ValidationError as error:
         raise from_validation(error) from None

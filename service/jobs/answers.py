@@ -1,9 +1,11 @@
 """The answers of jobs: one definition for what Redis keeps, what HTTP sends and what openapi.yaml says.
 
-Msgspec structs: inside a process they stay structs, and they are encoded once, at Redis' border and at HTTP's.
+Msgspec structs: inside a process they stay structs, and they are encoded once, at Redis' border and at HTTP's. Redis
+keeps the whole verdicts; an answer is told a summary of them (`answer_of`) unless it is a refusal, or asked otherwise.
 """
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -15,6 +17,25 @@ from service.queue.record import Ending
 
 PictureFormat = Literal["png", "jpeg", "webp"]
 Count = Annotated[int, Meta(ge=0)]
+Include = Literal["moderation"]  # what an answer has on demand alone
+
+# `input` and `output`, as Redis keeps them; HTTP's has `flagged` and `screens` before them, or alone
+Moderation = Annotated[
+    dict[str, Any],
+    Meta(
+        description="What the safety screens said. `input` and `output`, the verdicts with every category's score, "
+        "come with refusals and with `include`.",
+        extra_json_schema={
+            "required": ["flagged", "screens"],
+            "properties": {
+                "flagged": {"type": "boolean", "description": "Whether any of the verdicts is one."},
+                "screens": {"type": "array", "items": {"type": "string"}, "description": "Those that judged."},
+                "input": {"type": "object"},
+                "output": {"type": "object"},
+            },
+        },
+    ),
+]
 
 
 class ChatUsage(msgspec.Struct, kw_only=True):
@@ -50,7 +71,7 @@ class ChatResponse(msgspec.Struct, kw_only=True, tag_field="object", tag="chat.a
     vision_cached: Annotated[bool, Meta(description="The vision tower did not run for this turn.")] = False
     untrained: Annotated[bool, Meta(description="Answered by random weights.")] = False
     timings: ChatTimings | None = None
-    moderation: dict[str, Any] | None = None
+    moderation: Moderation | None = None
 
 
 class PaintedPicture(msgspec.Struct, kw_only=True):
@@ -91,7 +112,7 @@ class PaintResponse(msgspec.Struct, kw_only=True, tag_field="object", tag="paint
     ] = []
     untrained: Annotated[bool, Meta(description="Painted by random weights.")] = False
     timings: PaintTimings | None = None
-    moderation: dict[str, Any] | None = None
+    moderation: Moderation | None = None
 
 
 Answer = ChatResponse | PaintResponse
@@ -124,17 +145,35 @@ def outcome_of(ending: Ending, kind: Kind) -> Outcome:
     return Outcome(ending, _chat_decoder.decode(ending.body) if kind == "chat" else _paint_decoder.decode(ending.body))
 
 
-def answer_of(outcome: Outcome, job_id: str) -> Answer:
-    """Raises ServiceError: what the job ended with instead of an answer."""
+def answer_of(outcome: Outcome, job_id: str, include: Collection[Include] = ()) -> Answer:
+    """The answer as a client is told it. Raises ServiceError: what the job ended with instead of one."""
     ending, answer = outcome
     if answer is not None:
-        return answer
+        is_whole = "moderation" in include or ending.code == CONTENT_FILTER
+        return answer if answer.moderation is None else _with(answer, told_verdicts(answer.moderation, is_whole))
     if ending.code == ContentRefused.code:
-        moderation = _dict_decoder.decode(ending.body) if ending.body else {}
-        raise ContentRefused(ending.message, extra={"moderation": moderation})
+        raise refused(ending.message, _dict_decoder.decode(ending.body) if ending.body else {})
     if ending.state == "cancelled" and ending.code != Deadline.code:
         raise Cancelled(f"job {job_id} was cancelled ({ending.code})")
     raise from_code(ending.code, ending.message, job_id)
+
+
+def _with(answer: Answer, moderation: dict[str, Any]) -> Answer:
+    """A copy: the answer itself is shared by all who follow the job."""
+    return msgspec.structs.replace(answer, moderation=moderation)
+
+
+def refused(message: str, moderation: dict[str, Any], param: str | None = None) -> ContentRefused:
+    """The error of a content that is not allowed, with the whole verdicts on it."""
+    return ContentRefused(message, param=param, extra={"moderation": told_verdicts(moderation, is_whole=True)})
+
+
+def told_verdicts(moderation: dict[str, Any], is_whole: bool) -> dict[str, Any]:
+    """Of verdicts as Redis keeps them: whether any flags, and which screens judged; whole: themselves too."""
+    parts = moderation.values()
+    screens = dict.fromkeys(screen for part in parts for screen in part["model"].split("+") if screen)
+    flagged = any(result["flagged"] for part in parts for result in part["results"])
+    return {"flagged": flagged, "screens": list(screens), **(moderation if is_whole else {})}
 
 
 def milliseconds(seconds: float) -> float:

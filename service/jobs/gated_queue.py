@@ -12,7 +12,8 @@ import msgspec
 from models.jobs import ChatJob, Kind, PaintJob
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Picture, Stage, Verdict
-from service.core.errors import ContentRefused, ScreenUnavailable, TooManyWatchers
+from service.core.errors import ScreenUnavailable, TooManyWatchers
+from service.jobs.answers import refused
 from service.jobs.finalizer import Finalizer
 from service.jobs.intents import ChatIntent, Intent, PaintIntent, inputs_of, moderation_of
 from service.jobs.screened_stream import JobStream, ScreenedStream
@@ -123,8 +124,7 @@ class GatedQueue:
             if verdict.is_blocked:
                 await self._finalizer.refuse_inputs(job.job_id, verdict)
                 message = verdict.message or f"the {verdict.stage} is not allowed here"
-                moderation: dict[str, object] = {"moderation": {"input": moderation_of([verdict])}}
-                raise ContentRefused(message, param=verdict.stage, extra=moderation)
+                raise refused(message, {"input": moderation_of([verdict])}, param=verdict.stage)
         return verdicts
 
     async def _finalized(self, kind: Kind, job_id: str) -> None:

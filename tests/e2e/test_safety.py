@@ -23,12 +23,12 @@ def test_the_whole_way_with_screens(boxed: Tree) -> None:
         ready = client.get("/health/ready").json()
         assert ready["screens"] == "closed" and ready["safety"]["state"] == "ready"
         assert ready["safety"]["name"] == "image-safety-classifier+open-nsfw"
-        chat = client.post("/chat", json={"image": image, **CHAT})
+        chat = client.post("/chat", json={"image": image, "include": ["moderation"], **CHAT})
         assert chat.status_code == 200, chat.text
         results = chat.json()["moderation"]["input"]["results"]
         assert [one["stage"] for one in results] == ["question", "input_image"]
         assert set(results[1]["category_scores"]) == {"sexual", "violence/graphic"}
-        painted = client.post("/paint", json=PAINT)
+        painted = client.post("/paint", json={**PAINT, "include": ["moderation"]})
         assert painted.status_code == 200, painted.text
         assert Image.open(io.BytesIO(base64.b64decode(painted.json()["data"][0]["b64_json"]))).size == (256, 256)
         assert painted.json()["moderation"]["output"]["results"][0]["stage"] == "candidate"

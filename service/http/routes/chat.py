@@ -62,7 +62,7 @@ async def chat(request: Request) -> Response:
         stream = await slot.submit(job, intent)
         if not asked.stream and not wants_async(request):
             async with stream:
-                return answered(answer_of(await stream.outcome(), slot.job_id))
+                return answered(answer_of(await stream.outcome(), slot.job_id, asked.include))
     if wants_async(request):
         state.finish_in_background(stream, slot.job_id)
         return accepted(slot.job_id, "chat", intent.created, request.scope["root_path"])
@@ -79,7 +79,7 @@ async def chat(request: Request) -> Response:
         waited_s = asyncio.get_running_loop().time() - began_s
         state.metrics.observe("time_to_first_token_seconds", waited_s, model="chat")
 
-    return EventStream(chat_events(stream, begin, on_first_text=on_first_text), slot.cancel)
+    return EventStream(chat_events(stream, begin, include=asked.include, on_first_text=on_first_text), slot.cancel)
 
 
 def _picture(asked: ChatRequest, upload: bytes | None) -> str | bytes | None:

@@ -1,9 +1,10 @@
 """Jobs by id: for clients that did not wait, lost their connection, or changed their mind."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
 from service.core.current_request import note_job
@@ -17,24 +18,31 @@ from service.http.schemas.jobs import JobResponse
 from service.http.schemas.requests import MAX_ID_CHARS
 from service.http.sse import EventStream
 from service.image_output.ai_labels import Origin
-from service.jobs.answers import ChatResponse, answer_of, outcome_of
+from service.jobs.answers import ChatResponse, Include, answer_of, outcome_of
 from service.jobs.intents import ChatIntent, PaintIntent, decode_intent
 from service.queue.record import JobRecord
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 JobId = Annotated[str, Path(max_length=MAX_ID_CHARS)]
+IncludeQuery = Annotated[
+    list[Include], Query(alias="include", max_length=8, description="As the field of this name of a request.")
+]
+_NOTHING_MORE: list[Include] = []
 
 
 @router.get("/{job_id}", summary="A job", **documented(JobResponse, statuses=(404, 503)))
-async def get_job(request: Request, job_id: JobId) -> Response:
+async def get_job(request: Request, job_id: JobId, include: IncludeQuery = _NOTHING_MORE) -> Response:
     """Where it is; once it has ended, its answer or its error, for the retention time."""
-    return answered(_described(job_id, await _status(request, job_id)))
+    return answered(_described(job_id, await _status(request, job_id), include))
 
 
 @router.get("/{job_id}/events", summary="A job's stream", **documented(None, stream=True, statuses=(404, 429, 503)))
 async def get_events(
-    request: Request, job_id: JobId, last_event_id: Annotated[str | None, Header()] = None
+    request: Request,
+    job_id: JobId,
+    include: IncludeQuery = _NOTHING_MORE,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The job's events from the beginning or, with `Last-Event-ID`, what came after. Going away does not cancel it.
 
@@ -45,9 +53,9 @@ async def get_events(
     after_chars = _characters(last_event_id) if status.kind == "chat" else 0
     if status.kind == "paint":
         origin = _origin(job_id, status)
-        return EventStream(paint_events(state.queue.watch("paint", job_id), origin, state.labels))
+        return EventStream(paint_events(state.queue.watch("paint", job_id), origin, state.labels, include))
     begin = _begin(job_id, status)
-    return EventStream(chat_events(state.queue.watch("chat", job_id), begin, after_chars))
+    return EventStream(chat_events(state.queue.watch("chat", job_id), begin, after_chars, include))
 
 
 @router.delete("/{job_id}", summary="Cancel a job", **documented(JobResponse, statuses=(404, 503)))
@@ -66,12 +74,12 @@ async def _status(request: Request, job_id: str) -> JobRecord:
     return status
 
 
-def _described(job_id: str, status: JobRecord) -> JobResponse:
+def _described(job_id: str, status: JobRecord, include: Collection[Include] = ()) -> JobResponse:
     assert status.kind != "safety"
     described = JobResponse(id=job_id, kind=status.kind, state=status.state, created=status.created_ms // 1000)
     if status.ending is not None:
         try:
-            described.answer = answer_of(outcome_of(status.ending, status.kind), job_id)
+            described.answer = answer_of(outcome_of(status.ending, status.kind), job_id, include)
         except ServiceError as error:
             described.error = msgspec.convert(error_body(error)["error"], ErrorDetail)
     return described

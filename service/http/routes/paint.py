@@ -68,13 +68,13 @@ async def paint(request: Request) -> Response:
         stream = await slot.submit(job, intent)
         if not asked.stream and not wants_async(request):
             async with stream:
-                answer = answer_of(await stream.outcome(), slot.job_id)
+                answer = answer_of(await stream.outcome(), slot.job_id, asked.include)
             assert isinstance(answer, PaintResponse)
             return answered(answer) if media == JSON else picture(answer)
     if wants_async(request):
         state.finish_in_background(stream, slot.job_id)
         return accepted(slot.job_id, "paint", intent.created, request.scope["root_path"])
-    return EventStream(paint_events(stream, intent.origin(slot.job_id), state.labels), slot.cancel)
+    return EventStream(paint_events(stream, intent.origin(slot.job_id), state.labels, asked.include), slot.cancel)
 
 
 def _output_format(asked: PaintRequest, media: str) -> PictureFormat:

@@ -1,6 +1,6 @@
 """Answers as HTTP: JSON, a picture, `202`, or events."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 
 import msgspec
 from starlette.responses import Response
@@ -10,7 +10,7 @@ from service.http.schemas.chat import ChatDelta
 from service.http.schemas.jobs import JobResponse
 from service.http.sse import event
 from service.image_output.ai_labels import AILabels, Origin
-from service.jobs.answers import ChatResponse, PaintResponse, answer_of
+from service.jobs.answers import ChatResponse, Include, PaintResponse, answer_of
 from service.jobs.screened_stream import DenoisingStep, JobStream, Text
 
 _PARTIAL = "image_generation.partial_image"
@@ -39,13 +39,18 @@ def picture(answer: PaintResponse) -> Response:
 
 
 async def chat_events(
-    stream: JobStream, begin: ChatDelta, after_chars: int = 0, on_first_text: Callable[[], None] | None = None
+    stream: JobStream,
+    begin: ChatDelta,
+    after_chars: int = 0,
+    include: Collection[Include] = (),
+    on_first_text: Callable[[], None] | None = None,
 ) -> AsyncIterator[bytes]:
     """Pieces of text, then the whole answer. Event ids count characters, so that a stream can be taken up again.
 
     Args:
         begin: an empty piece, sent at once: it tells the ids.
         after_chars: what the client has had already.
+        include: what the answer has on demand.
         on_first_text: called when the first piece of text is there.
     """
     yield event(begin, event_id=str(after_chars))
@@ -61,7 +66,7 @@ async def chat_events(
                 if sent_chars > after_chars:
                     yield _piece(begin, part.text[max(0, after_chars - part.offset_chars) :], sent_chars)
                 continue
-            answer = answer_of(part, begin.id)
+            answer = answer_of(part, begin.id, include)
             assert isinstance(answer, ChatResponse)
             rest = answer.answer[max(sent_chars, after_chars) :]
             if rest:  # a search gives its answer as a whole
@@ -73,7 +78,9 @@ def _piece(begin: ChatDelta, text: str, end_chars: int) -> bytes:
     return event(msgspec.structs.replace(begin, delta=text, offset=end_chars - len(text)), event_id=str(end_chars))
 
 
-async def paint_events(stream: JobStream, origin: Origin, labels: AILabels) -> AsyncIterator[bytes]:
+async def paint_events(
+    stream: JobStream, origin: Origin, labels: AILabels, include: Collection[Include] = ()
+) -> AsyncIterator[bytes]:
     """Progress, labelled previews, then one event for each finished picture (CONVENTIONS §2)."""
     job_id, previews = origin.job_id, 0
     async with stream:
@@ -90,7 +97,7 @@ async def paint_events(stream: JobStream, origin: Origin, labels: AILabels) -> A
                     yield event({"type": _PARTIAL, "id": job_id, "created_at": origin.created, **preview}, _PARTIAL)
                     previews += 1
                 continue
-            answer = answer_of(part, job_id)
+            answer = answer_of(part, job_id, include)
             assert isinstance(answer, PaintResponse)
             common = {name: value for name, value in msgspec.structs.asdict(answer).items() if name != "data"}
             for index, painted in enumerate(answer.data):

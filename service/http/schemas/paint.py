@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from service.http.schemas.requests import Request, Seed, limits_of, plain_text
+from service.http.schemas.requests import Included, Request, Seed, limits_of, plain_text
 from service.jobs.answers import PictureFormat
 
 
@@ -33,6 +33,7 @@ class PaintRequest(Request):
     response_format: Literal["b64_json"] = "b64_json"
     stream: bool = Field(False, description="Server-sent events: progress, previews and the finished pictures.")
     partial_images: int = Field(0, ge=0, le=3, description="Previews while painting; needs `stream`.")
+    include: Included = []
     raw: bool = Field(False, description="Honour the model's special tokens in the prompt, as the reference does.")
 
     @field_validator("prompt", "negative_prompt")

@@ -11,11 +11,20 @@ from typing import Annotated, ClassVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from service.core.settings import Settings
+from service.jobs.answers import Include
 
 MAX_SEED = 2**53 - 1  # exact in every JSON reader
 MAX_ID_CHARS = 64
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Included = Annotated[
+    list[Include],
+    Field(
+        max_length=8,
+        description="What the answer has beyond the usual: `moderation`, the screens' verdicts with every category's "
+        "score. Refusals have them always.",
+    ),
+]
 
 
 class Request(BaseModel):

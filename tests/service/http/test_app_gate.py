@@ -81,6 +81,57 @@ async def test_a_flagged_answer_is_filtered_on_every_way(settings: Settings) -> 
         assert await service.accounting() == {"refused": 2}
 
 
+async def test_verdicts_are_whole_where_they_are_asked_for_and_else_a_summary(settings: Settings) -> None:
+    short = {"flagged": False, "screens": ["words"]}
+    async with serving(settings, WordScreens()) as service:
+        await service.ready()
+        post, get = service.client.post, service.client.get
+        chat, paint = {"question": "echo fine"}, {"prompt": "x", "seed": 11}
+        form = {name: (None, text) for name, text in chat.items()}
+
+        async def told(whole: bool) -> list[dict[str, Any]]:
+            include: dict[str, Any] = {"include": ["moderation"]} if whole else {}
+            query = {"include": "moderation"} if whole else {}
+            answers = [
+                (await post("/chat", json=chat | include)).json(),
+                (await post("/chat", files=form | {name: (None, "moderation") for name in include})).json(),
+                sse_events((await post("/chat", json=chat | include | {"stream": True})).text)[-2][1],
+                (await post("/paint", json=paint | include)).json(),
+                sse_events((await post("/paint", json=paint | include | {"stream": True})).text)[-2][1],
+            ]
+            for job_id in (answers[0]["id"], answers[3]["id"]):
+                answers.append((await get(f"/jobs/{job_id}", params=query)).json()["answer"])
+                answers.append(sse_events((await get(f"/jobs/{job_id}/events", params=query)).text)[-2][1])
+            return [answer["moderation"] for answer in answers]
+
+        assert await told(whole=False) == [short] * 9
+        for moderation in await told(whole=True):
+            assert {"flagged": moderation["flagged"], "screens": moderation["screens"]} == short
+            for part in ("input", "output"):
+                assert [one["category_scores"] for one in moderation[part]["results"]] == [{"violence": 0.0}]
+
+
+async def test_what_cannot_be_included_is_refused_by_name(settings: Settings) -> None:
+    async with serving(settings, WordScreens()) as service:
+        await service.ready()
+        job_id = (await service.ask("echo x")).json()["id"]
+        post, get = service.client.post, service.client.get
+        wrong = [
+            (await post("/chat", json={"question": "q", "include": ["moderation", "logprobs"]}), "include.1"),
+            (await post("/chat", files={"question": (None, "q"), "include": (None, "logprobs")}), "include.0"),
+            (await post("/paint", json={"prompt": "p", "include": ["logprobs"]}), "include.0"),
+            (await get(f"/jobs/{job_id}", params={"include": "logprobs"}), "include.0"),
+            (await get(f"/jobs/{job_id}/events", params={"include": "logprobs"}), "include.0"),
+        ]
+        for response, param in wrong:
+            error = assert_error(response, 400, "invalid_request", param)
+            assert error["message"] == f"{param}: Input should be 'moderation', got 'logprobs'"
+        many = await post("/chat", json={"question": "q", "include": ["moderation"] * 9})
+        assert_error(many, 400, "invalid_request", "include")
+        assert (await service.ask("echo x", include=[])).json()["moderation"]["screens"] == ["words"]
+        assert (await service.ask("echo x", include=None)).status_code == 200
+
+
 async def test_unsafe_candidates_are_replaced_by_the_next(settings: Settings) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()

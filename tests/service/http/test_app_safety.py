@@ -20,7 +20,8 @@ BOMB = "how to build a pipe bomb at home"
 
 
 async def test_verdicts_are_in_answers_metrics_and_audit(guarded: Service, audit_file: Path, worker_log: Path) -> None:
-    chat = (await guarded.ask("echo a red kite", image=encoded(colour=(1, 2, 3)))).json()
+    asked = {"image": encoded(colour=(1, 2, 3)), "include": ["moderation"]}
+    chat = (await guarded.ask("echo a red kite", **asked)).json()
     assert chat["answer"] == "a red kite"
     question, picture = chat["moderation"]["input"]["results"]
     assert (question["stage"], question["flagged"], question["language"]) == ("question", False, "en")
@@ -29,7 +30,8 @@ async def test_verdicts_are_in_answers_metrics_and_audit(guarded: Service, audit
     assert chat["moderation"]["input"]["model"] == "rules+image-safety-classifier+open-nsfw"
     [answer] = chat["moderation"]["output"]["results"]
     assert answer["stage"] == "answer" and not answer["flagged"]
-    painted = (await guarded.client.post("/paint", json={"prompt": "一座红色的灯塔", "n": 2, "candidates": 3})).json()
+    wanted = {"prompt": "一座红色的灯塔", "n": 2, "candidates": 3, "include": ["moderation"]}
+    painted = (await guarded.client.post("/paint", json=wanted)).json()
     assert [one["stage"] for one in painted["moderation"]["input"]["results"]] == ["prompt"]
     assert [one["stage"] for one in painted["moderation"]["output"]["results"]] == ["candidate"] * 2
 

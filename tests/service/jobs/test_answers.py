@@ -31,9 +31,19 @@ from service.jobs.answers import (
     encode_verdicts,
     milliseconds,
     outcome_of,
+    told_verdicts,
 )
 from service.queue.record import Ending
 
+VERDICTS = {
+    "input": {
+        "type": "moderation_results",
+        "model": "rules+open-nsfw",
+        "results": [{"flagged": True, "category_scores": {"hate": 0.5}}],
+    },
+    "output": {"type": "moderation_results", "model": "rules", "results": [{"flagged": False}]},
+}
+SUMMARY = {"flagged": True, "screens": ["rules", "open-nsfw"]}
 CHAT = ChatResponse(
     id="chat-1",
     created=5,
@@ -47,7 +57,7 @@ CHAT = ChatResponse(
     vision_cached=True,
     untrained=True,
     timings=ChatTimings(prefill_ms=0.5, decode_ms=1.25),
-    moderation={"output": {"results": [{"flagged": False}]}},
+    moderation=VERDICTS,
 )
 PAINT = PaintResponse(
     id="paint-1",
@@ -66,7 +76,15 @@ def test_an_answer_comes_back_from_redis_as_it_was(answer: Any, kind: Any) -> No
     ending = Ending("done", body=encode_answer(answer))
     outcome = outcome_of(ending, kind)
     assert outcome == Outcome(ending, answer) and type(outcome.answer) is type(answer)
-    assert answer_of(outcome, "any") is outcome.answer
+
+
+def test_an_answer_tells_a_summary_of_the_verdicts_and_the_whole_on_demand() -> None:
+    outcome = outcome_of(Ending("done", body=encode_answer(CHAT)), "chat")
+    assert answer_of(outcome, "chat-1").moderation == SUMMARY
+    assert answer_of(outcome, "chat-1", ["moderation"]) == msgspec.structs.replace(CHAT, moderation=SUMMARY | VERDICTS)
+    assert outcome.answer == CHAT, "others follow the same job"
+    assert answer_of(outcome_of(Ending("done", body=encode_answer(PAINT)), "paint"), "any") == PAINT, "nothing judged"
+    assert told_verdicts({"output": VERDICTS["output"]}, is_whole=False) == {"flagged": False, "screens": ["rules"]}
 
 
 def test_json_and_redis_tell_the_same_and_neither_repeats_a_pictures_base64() -> None:
@@ -80,13 +98,13 @@ def test_json_and_redis_tell_the_same_and_neither_repeats_a_pictures_base64() ->
 def test_a_filtered_answer_is_an_answer_and_a_refused_picture_is_none() -> None:
     filtered = msgspec.structs.replace(CHAT, answer="", finish_reason="content_filter")
     outcome = outcome_of(Ending("refused", CONTENT_FILTER, "not here", encode_answer(filtered)), "chat")
-    assert answer_of(outcome, "chat-1") == filtered
-    body = encode_verdicts({"output": {"type": "moderation_results"}})
+    assert answer_of(outcome, "chat-1") == msgspec.structs.replace(filtered, moderation=SUMMARY | VERDICTS)
+    body = encode_verdicts(VERDICTS)
     refused = outcome_of(Ending("refused", "content_policy_violation", "not here", body), "paint")
     assert refused.answer is None
     with pytest.raises(ContentRefused, match="not here") as error:
         answer_of(refused, "paint-1")
-    assert error.value.extra == {"moderation": {"output": {"type": "moderation_results"}}}
+    assert error.value.extra == {"moderation": SUMMARY | VERDICTS}
 
 
 def test_nothing_is_decoded_of_a_screening() -> None:
