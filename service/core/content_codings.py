@@ -101,7 +101,8 @@ class Decoder:
             try:
                 rest = yield from self._stream.decoded(data)
             except Exception as error:  # zlib's and zstd's own, which have no class of ours in common
-                raise CodingError(f"is not readable as {self._coding}: {error}") from None
+                why = str(error).rpartition(": ")[2]  # without the codec's number and function
+                raise CodingError(f"is not readable as {self._coding}: {why}") from None
             if rest is None:
                 return
             data, self._stream = rest, None

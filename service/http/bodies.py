@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
@@ -55,6 +56,7 @@ async def read_chat(request: Request, settings: Settings) -> tuple[ChatRequest, 
         fields |= {name: _whole(texts[name]) for name in integers(ChatRequest).intersection(texts)}
         if "include" in texts:
             fields["include"] = [name.strip() for name in texts["include"].split(",")]
+        _require_known(ChatRequest, texts)
         return ChatRequest.model_validate(fields, strict=False, context=settings), upload
     except ValidationError as error:
         raise from_validation(error) from None
@@ -74,23 +76,32 @@ def _validated(model: type[_Body], body: bytes, settings: Settings) -> _Body:
     validation, and with it every other request, busy for minutes.
     """
     body = _in_utf_8(body)
+    if not body.strip():
+        raise InvalidRequest(f"body: is empty ({len(body)} bytes), a JSON object is needed")
     limit = model.max_texts * max(settings.max_question_chars, settings.max_prompt_chars) + _COMMAS_OF_FIELDS
     if _has_more_than(limit, b",", body):
-        raise InvalidRequest(f"body: has more than {limit} commas, which no sound request has")
+        raise InvalidRequest(f"body: has more than {limit} commas, more than all its fields can need")
     try:
         names = _members.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         if _has_more_than(_COMMAS_OF_FIELDS, b",", body):
             raise InvalidRequest(f"body: not a JSON object: {error}") from None
         names = {}  # a short one: validation finds out what is wrong, and in which field
-    unknown = [name for name in names if name not in model.model_fields]
-    if unknown:
-        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise InvalidRequest(f"{unknown[0][:80]}: unknown field{more}", param=unknown[0][:80])
+    _require_known(model, names)
     try:
         return model.model_validate_json(body, context=settings)
     except ValidationError as error:
         raise from_validation(error) from None
+
+
+def _require_known(model: type[RequestBody], names: Collection[str]) -> None:
+    """Raises InvalidRequest for what is no field."""
+    unknown = [name for name in names if name not in model.model_fields]
+    if unknown:
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise InvalidRequest(
+            f"{unknown[0][:80]}: unknown field{more}; allowed: {', '.join(model.model_fields)}", param=unknown[0][:80]
+        )
 
 
 def _in_utf_8(body: bytes) -> bytes:

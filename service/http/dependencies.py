@@ -55,7 +55,7 @@ class ApiState:
     def moderating(self) -> Iterator[None]:
         """A place for one request to the screens alone, taken before a picture is decoded. Raises QueueFull."""
         if self.num_moderating >= self.settings.queue_size:
-            raise QueueFull(f"{self.num_moderating} moderations are under way, try again later")
+            raise QueueFull(f"{self.num_moderating} moderations are under way, which is all that may; try again later")
         self.num_moderating += 1
         try:
             yield

@@ -22,8 +22,10 @@ from service.core.errors import (
     UnsupportedMedia,
     error_body,
 )
+from service.http.schemas.requests import KIND_MARK, shown
 
-_TOLD = ("missing", "json_invalid", "extra_forbidden")  # errors whose message says it all
+# Errors whose message says it all; value_error: of our own checks
+_TOLD = ("missing", "json_invalid", "extra_forbidden", "value_error", "union_tag_not_found", "union_tag_invalid")
 OUTCOME = "viscpm.outcome"  # in a request's scope: the code of the error that it was answered with
 
 
@@ -51,15 +53,29 @@ def from_validation(error: RequestValidationError | ValidationError) -> InvalidR
     """400 for the first field at fault: its path, the rule, and what was got."""
     items = error.errors()
     first = items[0]
-    location = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
-    param = ".".join(location) or None
+    param = ".".join(_path(first["loc"])) or None
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "unknown field"
-    is_told = first["type"] in _TOLD or (first["type"] == "value_error" and isinstance(first.get("input"), dict))
-    got = "" if is_told else _shown(first.get("input"))
+    if first["type"].startswith("union_tag_"):
+        told = first.get("ctx", {})
+        allowed = f" of {told['expected_tags']}, got {str(told['tag'])[:40]!r}" if "tag" in told else ""
+        message = f"needs a {str(told.get('discriminator')).strip(chr(39))}{allowed}"
+    got = "" if first["type"] in _TOLD else shown(first.get("input"))
     more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
     return InvalidRequest(f"{param or 'body'}: {message}{got}{more}", param=param)
+
+
+def _path(location: tuple[int | str, ...]) -> list[str]:
+    """Of a field in the request: without where in the request that is, and the kinds that a union is told apart by."""
+    path: list[str] = []
+    before: int | str = ""
+    for part in location:
+        is_kind = isinstance(part, str) and (part.startswith(KIND_MARK) or isinstance(before, int))
+        if not is_kind and part not in ("body", "query", "path", "header"):
+            path.append(str(part))
+        before = part
+    return path
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -87,15 +103,3 @@ def _from_http(error: HTTPException) -> ServiceError:
     if error.status_code in known:
         return known[error.status_code](str(error.detail))
     return InvalidRequest(str(error.detail)) if error.status_code < 500 else ServiceError("internal error")
-
-
-def _shown(value: object) -> str:
-    """A short form of what was got; never a picture's text or a long prompt."""
-    if isinstance(value, bool | int | float) or value is None:
-        return f", got {str(value)[:40]}"
-    if isinstance(value, str):
-        return f", got {value!r}" if len(value) <= 40 else f", got {len(value)} characters"
-    if isinstance(value, dict):
-        names = ", ".join(repr(str(name)[:20]) for name in list(value)[:3])
-        return f", got an object {f'of {names}' if names else 'of no fields'}"
-    return f", got a list of {len(value)}" if isinstance(value, list | tuple) else ", got something else"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # where alone it is
     from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 32
+_MAX_HEADERS, _MAX_HEADER_BYTES = 8, 4096  # of one part, and of one of its lines; the parser has about the same
+_MAX_BOUNDARY_BYTES = 256  # as the parser; RFC 2046 allows 70
 _PICTURE = "image"  # the field that may be a file
 _CHARSET = "_charset_"  # the field in which HTML forms name the charset of all
 # What text may be in, by Python's names, and what is read as a larger one of its family, as browsers do
@@ -59,6 +61,7 @@ class _Parts:
         self.all: list[_Part] = []
         self._head: dict[bytes, bytes] = {}
         self._name = self._value = b""
+        self._num_headers = 0
 
     def callbacks(self) -> "MultipartCallbacks":
         return {
@@ -72,9 +75,10 @@ class _Parts:
 
     def _begin(self) -> None:
         if len(self.all) == _MAX_PARTS:
-            raise InvalidRequest(f"body: the form has more than {_MAX_PARTS} parts")
+            raise InvalidRequest(f"body: the form has {_MAX_PARTS + 1} parts or more, at most {_MAX_PARTS} are allowed")
         self.all.append(_Part())
         self._head = {}
+        self._num_headers = 0
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self.all[-1].data += data[start:end]
@@ -86,6 +90,11 @@ class _Parts:
         self._value += data[start:end]
 
     def _header_end(self) -> None:
+        self._num_headers += 1
+        if self._num_headers > _MAX_HEADERS:
+            raise self.too_many_headers()
+        if len(self._name) + len(self._value) > _MAX_HEADER_BYTES:
+            raise self.too_long_header()
         self._head[self._name.lower()] = self._value
         self._name = self._value = b""
 
@@ -93,7 +102,11 @@ class _Parts:
         part = self.all[-1]
         _, options = parse_options_header(self._head.get(b"content-disposition"))
         if b"name" not in options:
-            raise InvalidRequest("body: a part of the form has no name in its Content-Disposition")
+            got = self._head.get(b"content-disposition", b"").decode("utf-8", "replace")[:40]
+            raise InvalidRequest(
+                f"body: part {len(self.all)} of the form has no name in its Content-Disposition, got {got or 'none'}; "
+                'allowed: form-data; name="…"'
+            )
         part.name = options[b"name"].decode("utf-8", "replace")
         part.is_file = b"filename" in options or b"filename*" in options
         part.file_name = options.get(b"filename") or options.get(b"filename*", b"")
@@ -101,16 +114,33 @@ class _Parts:
         part.media = media.decode("latin-1").strip().lower()
         part.charset = options.get(b"charset", b"").decode("latin-1")
 
+    def too_many_headers(self) -> InvalidRequest:
+        return InvalidRequest(
+            f"body: part {len(self.all)} of the form has {_MAX_HEADERS + 1} header lines or more, at most "
+            f"{_MAX_HEADERS} are allowed"
+        )
+
+    def too_long_header(self) -> InvalidRequest:
+        return InvalidRequest(
+            f"body: part {len(self.all)} of the form has a header line of more than the {_MAX_HEADER_BYTES} bytes "
+            "allowed"
+        )
+
 
 async def read_form(request: Request) -> tuple[dict[str, str], bytes | None]:
     """The fields that hold something, and the picture's bytes where it was sent as bytes.
 
     Raises InvalidRequest naming the field.
     """
-    _, options = parse_options_header(request.headers.get("content-type"))
-    if not options.get(b"boundary"):
-        raise InvalidRequest("body: not a readable form: its Content-Type names no boundary")
-    parts = await _read(request, options[b"boundary"])
+    media, options = parse_options_header(request.headers.get("content-type"))
+    boundary = options.get(b"boundary", b"")
+    if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
+        got = f"one of {len(boundary)} bytes" if boundary else "none"
+        raise InvalidRequest(
+            f"body: the Content-Type of a form names its boundary, got {got}; allowed: {media.decode('latin-1')}; "
+            f"boundary=… of 1 to {_MAX_BOUNDARY_BYTES} bytes"
+        )
+    parts = await _read(request, boundary)
     charset = options.get(b"charset", b"").decode("latin-1")
     for part in parts:
         if part.name == _CHARSET:
@@ -120,14 +150,16 @@ async def read_form(request: Request) -> tuple[dict[str, str], bytes | None]:
     seen: set[str] = set()
     for part in parts:
         if part.name in seen:
-            raise InvalidRequest(f"{part.name[:80]}: is given twice", param=part.name[:80])
+            raise InvalidRequest(f"{part.name[:80]}: is given twice, once is allowed", param=part.name[:80])
         seen.add(part.name)
         if part.name == _CHARSET or (part.is_empty and part.name != "question"):
             continue  # a browser sends every field of its form, also those that nobody filled in
         if part.name == _PICTURE and part.is_picture:
             picture = bytes(part.data)
         elif part.is_file and part.name != _PICTURE:
-            raise InvalidRequest(f"{part.name[:80]}: only the field image takes a file", param=part.name[:80])
+            raise InvalidRequest(
+                f"{part.name[:80]}: is a file, and only the field image may be one", param=part.name[:80]
+            )
         else:
             fields[part.name] = _text(part, part.charset or charset or "utf-8")
     return fields, picture
@@ -135,14 +167,29 @@ async def read_form(request: Request) -> tuple[dict[str, str], bytes | None]:
 
 async def _read(request: Request, boundary: bytes) -> list[_Part]:
     parts = _Parts()
+    read_bytes = 0
     try:
         parser = MultipartParser(boundary, parts.callbacks())
         async for chunk in request.stream():
             parser.write(chunk)
+            read_bytes += len(chunk)
         parser.finalize()
     except FormParserError as error:
-        raise InvalidRequest(f"body: not a readable form: {error}") from None
+        raise _unreadable(error, parts, read_bytes) from None
     return parts.all
+
+
+def _unreadable(error: FormParserError, parts: _Parts, read_bytes: int) -> InvalidRequest:
+    """In words of ours: the parser's are about its states. `read_bytes` came before the piece at fault."""
+    if "header count" in str(error):
+        return parts.too_many_headers()
+    if "header size" in str(error):
+        return parts.too_long_header()
+    place = read_bytes + max(0, getattr(error, "offset", 0))
+    return InvalidRequest(
+        f"body: not a readable form: byte {place} belongs to no boundary and no header line; allowed: --boundary, "
+        "header lines, an empty line and the content of each part, and --boundary-- behind the last"
+    )
 
 
 def _text(part: _Part, named: str) -> str:

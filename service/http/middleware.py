@@ -205,7 +205,10 @@ class BodyLimits:
             if body_bytes > self._max_bytes:
                 raise _too_large(body_bytes, self._max_bytes)
             if self._buffered_bytes > self._max_bytes * _BUFFERED_BODIES:
-                raise Unavailable("too many large bodies at once, try again later")
+                raise Unavailable(
+                    f"too many large bodies at once: {self._buffered_bytes} bytes, at most "
+                    f"{self._max_bytes * _BUFFERED_BODIES} are held; try again later"
+                )
             return message
 
         scope[_RELEASE] = release

@@ -53,7 +53,7 @@ def decode_base64(text: str) -> bytearray:
     elif _is_path(text, start, end):
         raise _looks_like("it looks like a file path", text, start, end)
     if start == end:
-        raise InvalidImage("image: is empty", param="image")
+        raise InvalidImage("image: is empty, base64, a data URL or a whole http(s) URL is expected", param="image")
     bare_end = end
     while bare_end > max(start, end - 3) and text[bare_end - 1] == "=":
         bare_end -= 1

@@ -75,7 +75,10 @@ def to_pixels(
                 frame = _measured(frame, picture)
                 _check_size(frame, max_image_px)
             if picture.size != (frame.width_px, frame.height_px):
-                raise InvalidImage("image: cannot be decoded, its headers tell different sizes", param="image")
+                told = f"{frame.width_px}×{frame.height_px} and {picture.width}×{picture.height} pixels"
+                raise InvalidImage(
+                    f"image: cannot be decoded, this {frame.format} tells two sizes: {told}", param="image"
+                )
             picture.load()
             shown = picture if background is None else composed(picture, frame, background)
             upright = _upright(shown, frame.orientation)
@@ -135,7 +138,8 @@ def _require_every_pixel(frame: Frame, limit_s: float, ends_s: float) -> None:
             picture.load()
             found.add(digest(picture))
         if len(found) > 1:
-            raise InvalidImage("image: cannot be decoded, it is cut off", param="image")
+            size = f"{frame.width_px}×{frame.height_px} pixels"
+            raise InvalidImage(f"image: cannot be decoded, this {frame.format} of {size} is cut off", param="image")
 
 
 def _upright(picture: Image.Image, orientation: int) -> Image.Image:

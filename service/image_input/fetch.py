@@ -124,9 +124,12 @@ class Fetcher:
 
     def _check(self, status: int, fields: dict[bytes, bytes]) -> None:
         if status != 200:
-            raise ImageFetchFailed(f"image: the URL's server answered {status}", param="image")
+            raise ImageFetchFailed(f"image: the URL's server answered {status}, 200 is needed", param="image")
         if fields.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise ImageFetchFailed("image: the URL's server answered with a compressed body unasked", param="image")
+            raise ImageFetchFailed(
+                "image: the URL's server answered with a compressed body, one without Content-Encoding was asked for",
+                param="image",
+            )
         declared = fields.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > self._settings.max_body_bytes:
             raise self._too_long()

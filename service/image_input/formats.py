@@ -38,6 +38,8 @@ _WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM")
 _WEBP_DROPPED_FLAGS = 0x20 | 0x08 | 0x04  # profile, EXIF, XMP
 _WEBP_ALPHA, _WEBP_ANIMATION = 0x10, 0x02
 
+_CUT_OFF = "cut off: its data end before it does"
+
 _BMP_UNCOMPRESSED = (0, 3, 6)  # BI_RGB, BI_BITFIELDS, BI_ALPHABITFIELDS
 
 
@@ -70,22 +72,29 @@ def first_frame(data: bytes | bytearray, extra: tuple[Extra, ...] = ()) -> Frame
     Raises:
         InvalidImage: of no known format, cut off, or of a structure that is refused.
     """
-    read = _reader(bytes(data[:16]))
-    if read is None:
+    kind = _format(bytes(data[:16]))
+    if kind is None:
         found = extra_format(data)
         if found not in extra:
             raise _unknown(data, extra)
         load_decoder(found)
         if found != "TIFF":
             return Frame(PILLOW_NAMES[found], 0, 0, 1, data)
-        read = _tiff
+        kind = "TIFF"
     try:
-        frame = read(data)
-    except (struct.error, IndexError):
-        raise _broken("cut off") from None
-    if frame.width_px < 1 or frame.height_px < 1:
-        raise _broken("without pixels")
+        frame = _READERS[kind](data)
+        if frame.width_px < 1 or frame.height_px < 1:
+            raise _Broken(f"without pixels: its header tells {frame.width_px}×{frame.height_px}")
+    except (_Broken, struct.error, IndexError) as error:
+        why = str(error) if isinstance(error, _Broken) else _CUT_OFF
+        raise InvalidImage(
+            f"image: cannot be decoded, this {kind} of {len(data)} bytes is {why}", param="image"
+        ) from None
     return frame
+
+
+class _Broken(Exception):
+    """Why a file is not read, as the end of `it is …`."""
 
 
 def _unknown(data: bytes | bytearray, extra: tuple[Extra, ...]) -> InvalidImage:
@@ -100,19 +109,20 @@ def _tiff(data: bytes | bytearray) -> Frame:
     try:
         return Frame("TIFF", *first_picture(data))
     except UnreadTiff as why:
-        raise _broken(str(why)) from None
+        raise _Broken(str(why)) from None
 
 
-def _reader(start: bytes) -> Callable[[bytes | bytearray], Frame] | None:
+def _format(start: bytes) -> str | None:
+    """Of FORMATS, by the first bytes."""
     if start.startswith(_PNG_SIGNATURE):
-        return _png
+        return "PNG"
     if start.startswith(b"\xff\xd8\xff"):
-        return _jpeg
+        return "JPEG"
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        return _webp
+        return "WEBP"
     if start.startswith((b"GIF87a", b"GIF89a")):
-        return _gif
-    return _bmp if start.startswith(b"BM") else None
+        return "GIF"
+    return "BMP" if start.startswith(b"BM") else None
 
 
 def _png(data: bytes | bytearray) -> Frame:
@@ -128,9 +138,9 @@ def _png(data: bytes | bytearray) -> Frame:
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
-            raise _broken("cut off")
+            raise _Broken(_CUT_OFF)
         if (kind == b"IHDR") != (len(kept) == 1):
-            raise _broken("without its header in front")
+            raise _Broken("without its header in front")
         if kind == b"IHDR":
             width_px, height_px, bits, colour_type = struct.unpack_from(">IIBB", data, position + 8)
         elif kind == b"tRNS" and not has_data:
@@ -147,7 +157,7 @@ def _png(data: bytes | bytearray) -> Frame:
             clear = tuple(sample & (1 << bits) - 1 for sample in clear)
             return Frame("PNG", width_px, height_px, turn, b"".join(kept), clear, bits)
         position = end
-    raise _broken(f"of more than {_MAX_PARTS} chunks")
+    raise _Broken(f"of more than the {_MAX_PARTS} chunks allowed")
 
 
 def _jpeg(data: bytes | bytearray) -> Frame:
@@ -159,20 +169,20 @@ def _jpeg(data: bytes | bytearray) -> Frame:
     for _ in range(_MAX_PARTS):
         position = data.find(b"\xff", position)  # decoders pass over what lies between segments, and so is it here
         if position < 0:
-            raise _broken("cut off")
+            raise _Broken(_CUT_OFF)
         marker = data[position + 1]
         if marker in (0x00, 0xFF) or marker in _JPEG_STANDALONE:
             position += 1 if marker == 0xFF else 2
             continue
         if marker in (0xD8, 0xD9):
-            raise _broken("without a frame")
+            raise _Broken("without a frame")
         (length,) = struct.unpack_from(">H", data, position + 2)
         end = position + 2 + length
         if length < 2 or end > len(data):
-            raise _broken("cut off")
+            raise _Broken(_CUT_OFF)
         if marker in _JPEG_START_OF_FRAME:
             if width_px:
-                raise _broken("with a second frame header")
+                raise _Broken("with a second frame header")
             height_px, width_px = struct.unpack_from(">HH", data, position + 5)
             header = view[position:end]
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", position + 4):
@@ -180,13 +190,13 @@ def _jpeg(data: bytes | bytearray) -> Frame:
         elif marker == 0xDA:
             scans, lacks_end = _scans(view, data, position)
             if lacks_end and not (header and brings_all(scans, header)):
-                raise _broken("cut off")
+                raise _Broken(_CUT_OFF)
             kept += [scans, END if lacks_end else b""]
             return Frame("JPEG", width_px, height_px, turn, b"".join(kept), lacks_end=lacks_end)
         if marker in _JPEG_KEPT:
             kept.append(view[position:end])
         position = end
-    raise _broken(f"of more than {_MAX_PARTS} segments")
+    raise _Broken(f"of more than the {_MAX_PARTS} segments allowed")
 
 
 def _scans(view: memoryview, data: bytes | bytearray, start: int) -> tuple[memoryview, bool]:
@@ -198,7 +208,7 @@ def _scans(view: memoryview, data: bytes | bytearray, start: int) -> tuple[memor
     end = len(data) - data.endswith(b"\xff") if found < 0 else found + len(END)
     scans = data.count(b"\xff\xda", start, end)  # 0xFF is escaped inside of a scan
     if scans > MAX_JPEG_SCANS:
-        raise _broken(f"of {scans} scans, at most {MAX_JPEG_SCANS} are allowed")
+        raise _Broken(f"of {scans} scans, at most {MAX_JPEG_SCANS} are allowed")
     return view[start:end], found < 0
 
 
@@ -214,7 +224,7 @@ def _webp(data: bytes | bytearray) -> Frame:
         kind, length = struct.unpack_from("<4sI", data, position)
         start, end = position + 8, position + 8 + length
         if end > file_end:
-            raise _broken("cut off")
+            raise _Broken(_CUT_OFF)
         size = size or _webp_size(kind, data, start)
         if kind == b"VP8X":
             flags = data[start] & ~_WEBP_DROPPED_FLAGS
@@ -230,9 +240,9 @@ def _webp(data: bytes | bytearray) -> Frame:
             turn = orientation(view[start:end])
         position = end + length % 2
     else:
-        raise _broken(f"of more than {_MAX_PARTS} chunks")
+        raise _Broken(f"of more than the {_MAX_PARTS} chunks allowed")
     if size is None:
-        raise _broken("without a frame")
+        raise _Broken("without a frame")
     body = b"".join(kept)
     return Frame("WEBP", *size, turn, b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body)
 
@@ -263,12 +273,12 @@ def _gif(data: bytes | bytearray) -> Frame:
             position += 1 + data[position]
             parts += 1
             if parts > _MAX_PARTS:
-                raise _broken(f"of more than {_MAX_PARTS} blocks before its first frame")
+                raise _Broken(f"of more than the {_MAX_PARTS} blocks allowed before its first frame")
         position += 1
         if label == 0xF9:  # the frame's transparent colour: what it does not cover has this one
             kept.append(bytes(data[start:position]))
     if data[position] != 0x2C:
-        raise _broken("without a frame")
+        raise _Broken("without a frame")
     left_px, top_px, width_px, height_px = struct.unpack_from("<HHHH", data, position + 1)
     box_px = (left_px, top_px, left_px + width_px, top_px + height_px)
     width_px, height_px = max(screen_width_px, box_px[2]), max(screen_height_px, box_px[3])
@@ -285,12 +295,12 @@ def _bmp(data: bytes | bytearray) -> Frame:
     else:
         width_px, height_px, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
     if compression not in _BMP_UNCOMPRESSED:
-        raise _broken("BMP with compression, which is not read")
+        raise _Broken(f"of compression {compression}; allowed: 0 (none), and 3 and 6 (bit fields)")
     height_px = abs(height_px)
     used_bytes, row_bytes = (width_px * bits + 7) // 8, (width_px * bits + 31) // 32 * 4
     missing_bytes = pixels_start + row_bytes * height_px - len(data)
     if missing_bytes > row_bytes - used_bytes:
-        raise _broken("cut off")
+        raise _Broken(_CUT_OFF)
     return Frame("BMP", width_px, height_px, 1, _with(data, bytes(max(0, missing_bytes))))
 
 
@@ -298,5 +308,11 @@ def _with(data: bytes | bytearray, end: bytes) -> bytes | bytearray:
     return data + end if end else data
 
 
-def _broken(what: str) -> InvalidImage:
-    return InvalidImage(f"image: cannot be decoded, it is {what}", param="image")
+_READERS: dict[str, Callable[[bytes | bytearray], Frame]] = {
+    "PNG": _png,
+    "JPEG": _jpeg,
+    "WEBP": _webp,
+    "GIF": _gif,
+    "BMP": _bmp,
+    "TIFF": _tiff,
+}

@@ -34,7 +34,11 @@ class Traffic:
             self.received_bytes - self.body_bytes - _READ_BYTES
         )  # a read's worth is not counted as body yet
         if overhead_bytes > _OVERHEAD_BYTES + self.body_bytes // _OVERHEAD_OF_BODY:
-            raise ImageFetchFailed("image: the URL's server sends more around the picture than of it", param="image")
+            raise ImageFetchFailed(
+                f"image: the URL's server sends more around the picture than of it: {overhead_bytes} bytes for "
+                f"{self.body_bytes} of the body",
+                param="image",
+            )
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):

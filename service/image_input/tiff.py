@@ -37,14 +37,14 @@ class Tiff(NamedTuple):
 
 
 class UnreadTiff(Exception):
-    """Why a TIFF is not read, as the end of `it is …`."""
+    """Why a TIFF is not read, as the end of `this TIFF is …`."""
 
 
 def first_picture(data: bytes | bytearray) -> Tiff:
     """Raises UnreadTiff, struct.error where the file is cut off."""
     order = "<" if data[:2] == b"II" else ">"
     if data[2:4] != struct.pack(f"{order}H", 42):
-        raise UnreadTiff("a BigTIFF, which is not read")
+        raise UnreadTiff("a BigTIFF; allowed: TIFF of 32-bit offsets")
     (start,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, start)
     kept: dict[int, bytes] = {}
@@ -54,7 +54,9 @@ def first_picture(data: bytes | bytearray) -> Tiff:
         if tag not in _MAX_COUNTS or tag in kept:
             continue
         if kind not in _SIZES or length > _MAX_COUNTS[tag]:
-            raise UnreadTiff(f"a TIFF whose tag {tag} has {length} values of type {kind}")
+            raise UnreadTiff(
+                f"of {length} values of type {kind} in tag {tag}; allowed: up to {_MAX_COUNTS[tag]} of type 1, 3 or 4"
+            )
         kept[tag] = bytes(data[position : position + _ENTRY_BYTES])
         size = _SIZES[kind] * length
         at = position + 8 if size <= 4 else struct.unpack_from(f"{order}I", data, position + 8)[0]
@@ -65,7 +67,7 @@ def first_picture(data: bytes | bytearray) -> Tiff:
     directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept[tag] for tag in sorted(kept)) + bytes(4)
     end = start + len(directory)
     if end > len(data):
-        raise UnreadTiff("cut off")
+        raise UnreadTiff("cut off: its data end before it does")
     view = memoryview(data)
     alone = b"".join((view[:start], directory, view[end:]))
     return Tiff(values[_WIDTH][0], values[_HEIGHT][0], turn if 1 <= turn <= 8 else 1, alone)
@@ -73,17 +75,21 @@ def first_picture(data: bytes | bytearray) -> Tiff:
 
 def _check(values: dict[int, tuple[int, ...]]) -> None:
     if not values.get(_WIDTH) or not values.get(_HEIGHT):
-        raise UnreadTiff("a TIFF without a size")
-    if not all(values.values()):
-        raise UnreadTiff("a TIFF with an empty tag")
+        raise UnreadTiff("without a size: it lacks tag 256 or 257")
+    if empty := [tag for tag, content in values.items() if not content]:
+        raise UnreadTiff(f"of no value in tag {empty[0]}; allowed: one or more")
     compression = values.get(_COMPRESSION, (1,))[0]
     if compression not in _COMPRESSIONS:
         allowed = ", ".join(dict.fromkeys(name for name in _COMPRESSIONS.values() if name))
-        raise UnreadTiff(f"a TIFF of compression {compression}; allowed: {allowed}")
-    if any(bits not in (1, 2, 4, 8, 16) for bits in values.get(_BITS, ())) or values.get(_SAMPLES, (1,))[0] > 5:
-        raise UnreadTiff("a TIFF of other samples than up to five of 1, 2, 4, 8 or 16 bits")
-    if any(kind != 1 for kind in values.get(_SAMPLE_FORMAT, ())):
-        raise UnreadTiff("a TIFF whose samples are not whole numbers from 0")
+        raise UnreadTiff(f"of compression {compression}; allowed: {allowed}")
+    bits, samples = values.get(_BITS, ()), values.get(_SAMPLES, (1,))[0]
+    if any(count not in (1, 2, 4, 8, 16) for count in bits) or samples > 5:
+        raise UnreadTiff(
+            f"of {samples} samples of {', '.join(map(str, bits)) or '1'} bits; allowed: up to 5 of 1, 2, 4, 8 or 16"
+        )
+    if other := [kind for kind in values.get(_SAMPLE_FORMAT, ()) if kind != 1]:
+        raise UnreadTiff(f"of sample format {other[0]}; allowed: 1 (whole numbers from 0)")
     tile_px = values.get(_TILE_WIDTH, (0,))[0] * values.get(_TILE_HEIGHT, (0,))[0]
-    if tile_px > max(_MAX_TILE_PX, values[_WIDTH][0] * values[_HEIGHT][0]):
-        raise UnreadTiff(f"a TIFF of tiles of {tile_px} pixels, which are larger than it")
+    allowed_px = max(_MAX_TILE_PX, values[_WIDTH][0] * values[_HEIGHT][0])
+    if tile_px > allowed_px:
+        raise UnreadTiff(f"of tiles of {tile_px} pixels; allowed: up to {allowed_px}")

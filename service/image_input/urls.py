@@ -9,6 +9,7 @@ import httpx
 from service.core.errors import BlockedUrl
 
 MAX_URL_CHARS = 4096
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,15}):", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _URL = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -44,20 +45,23 @@ def parse(text: str) -> Target:
         raise _blocked(f"the URL has {len(text)} characters, at most {MAX_URL_CHARS} are allowed")
     match = _URL.fullmatch(text)
     if match is None:
-        raise _blocked("only http and https URLs are fetched")
-    if _AMBIGUOUS.search(text):
-        raise _blocked("the URL has white space, a control character or a backslash; percent-encode it")
+        raise _blocked(f"only http and https URLs are fetched, got {_scheme(text) or 'none'}")
+    if odd := _AMBIGUOUS.search(text):
+        where = f"character {odd.start() + 1} is U+{ord(odd[0]):04X}"
+        raise _blocked(f"the URL has white space, a control character or a backslash: {where}; percent-encode it")
     scheme, authority = match[1].lower(), match[2]
     if "@" in authority:
-        raise _blocked("a URL with credentials is not fetched")
+        raise _blocked("a URL with credentials is not fetched; allowed: a host, and a port")
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
-        raise _blocked("the URL has no readable host")
+        raise _blocked(
+            "the URL has no readable host; allowed: a name or an address (IPv6 in brackets), and a port of digits"
+        )
     host = _address(parts[1]) if parts[1] else _name(parts[2])
     try:
         path = httpx.URL(f"http://host{match[3]}").raw_path
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise _blocked("the URL's path is not readable") from None
+        raise _blocked("the URL's path is not readable; percent-encode it") from None
     return Target(scheme, host, int(parts[3]) if parts[3] else _DEFAULT_PORTS[scheme], path)
 
 
@@ -78,6 +82,11 @@ def redirected(target: Target, location: bytes) -> Target:
 def is_below(host: str, parents: tuple[str, ...]) -> bool:
     """Whether a host is one of `parents` or belongs to one."""
     return any(host == parent or host.endswith(f".{parent}") for parent in parents)
+
+
+def _scheme(text: str) -> str:
+    found = _SCHEME.match(text)
+    return "" if found is None else found[1]
 
 
 def _address(text: str) -> str:

@@ -138,7 +138,7 @@ def _post(client: httpx.Client, path: str, body: dict[str, Any], member: str) ->
         advice = (
             f"asked through the proxy {_without_password(proxy)}; {_UNSET}" if proxy else "is `viscpm serve` running?"
         )
-        raise ClientError(f"{url}: {_line(error) or type(error).__name__}; {advice}") from None
+        raise ClientError(f"{url}: {_line(error) or 'the connection broke off'}; {advice}") from None
     except ValueError:
         raise ClientError(f"{response.url} answered {response.status_code} with no JSON: not this service?") from None
     told = answer.get("error" if response.is_error else member) if isinstance(answer, dict) else None

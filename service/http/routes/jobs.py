@@ -109,5 +109,7 @@ def _characters(last_event_id: str | None) -> int:
     if last_event_id is None:
         return 0
     if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 9):
-        raise InvalidRequest(f"Last-Event-ID: must be an event id of this stream, got {last_event_id[:40]!r}")
+        raise InvalidRequest(
+            f"Last-Event-ID: must be an event id of this stream (up to 9 digits), got {last_event_id[:40]!r}"
+        )
     return int(last_event_id)

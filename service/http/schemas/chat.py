@@ -64,7 +64,9 @@ class ChatRequest(Request):
     def _check_question(cls, value: str, info: ValidationInfo) -> str:
         text = plain_text(value, limits_of(info).max_question_chars)
         if not any(map(_is_visible, text)):
-            raise ValueError("has nothing but blanks and control characters; at least one to be seen is needed")
+            raise ValueError(
+                f"has nothing but blanks and control characters ({len(text)}); at least one to be seen is needed"
+            )
         return text
 
     @field_validator("temperature", "top_k", "top_p", "length_penalty")
@@ -76,7 +78,7 @@ class ChatRequest(Request):
         low, high = _RANGES[name]
         counts = beams > 1 and not samples if name == "length_penalty" else samples
         if counts and not low <= value <= high:
-            raise ValueError(f"must be from {low} to {high}")
+            raise ValueError(f"must be from {low} to {high}, got {value:g}")
         return value
 
     @model_validator(mode="after")

@@ -4,9 +4,9 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from service.http.schemas.requests import MAX_ID_CHARS, Request, limits_of, plain_text
+from service.http.schemas.requests import KIND_MARK, MAX_ID_CHARS, Request, limits_of, plain_text
 
 MAX_PARTS = 32  # of one moderation
 MAX_PICTURES = 8
@@ -30,6 +30,26 @@ _Parts = Annotated[
     list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(min_length=1, max_length=MAX_PARTS)
 ]
 _Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_PARTS)]
+_TEXT, _TEXTS, _PARTS = (KIND_MARK + kind for kind in ("text", "texts", "parts"))
+
+
+def _kind(value: object) -> str | None:
+    """By what the input's errors are told; None: it is nothing that can be meant."""
+    if isinstance(value, str):
+        return _TEXT
+    if not isinstance(value, list):
+        return None
+    if all(isinstance(part, dict | BaseModel) for part in value) and value:
+        return _PARTS
+    return _TEXTS if all(isinstance(part, str) for part in value) else None
+
+
+_Input = Annotated[
+    Annotated[str, Tag(_TEXT)] | Annotated[_Texts, Tag(_TEXTS)] | Annotated[_Parts, Tag(_PARTS)],
+    Discriminator(
+        _kind, custom_error_type="input_kind", custom_error_message="must be a text, a list of texts or a list of parts"
+    ),
+]
 
 
 class ModerationRequest(Request):
@@ -37,7 +57,7 @@ class ModerationRequest(Request):
 
     max_texts: ClassVar[int] = MAX_PARTS
 
-    input: str | _Texts | _Parts = Field(
+    input: _Input = Field(
         description=f"A text, up to {MAX_PARTS} texts, or up to {MAX_PARTS} parts of texts and pictures, of which at "
         f"most {MAX_PICTURES} are pictures. A text's length limit is VISCPM_MAX_QUESTION_CHARS."
     )

@@ -1,11 +1,14 @@
 """A prompt (its answer: service/jobs/answers.py)."""
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from service.http.schemas.requests import Included, Request, Seed, limits_of, plain_text
+from service.http.schemas.requests import Included, Request, Seed, limits_of, plain_text, shown
 from service.jobs.answers import PictureFormat
+
+_SIZE = re.compile(r"auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3}")
 
 
 class PaintRequest(Request):
@@ -23,7 +26,7 @@ class PaintRequest(Request):
     num_inference_steps: int = Field(50, ge=1, le=1000)
     guidance_scale: float = Field(7.5, ge=0, le=50)
     size: str = Field(
-        "auto", pattern=r"^(auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3})$", description="`512x512`, or the default."
+        "auto", description="`512x512`, or the default.", json_schema_extra={"pattern": f"^({_SIZE.pattern})$"}
     )
     seed: Seed | None = Field(
         None, description="Candidate i starts from seed + i, of the same limit. Absent: drawn, told."
@@ -35,6 +38,20 @@ class PaintRequest(Request):
     partial_images: int = Field(0, ge=0, le=3, description="Previews while painting; needs `stream`.")
     include: Included = []
     raw: bool = Field(False, description="Honour the model's special tokens in the prompt, as the reference does.")
+
+    @field_validator("rerank", mode="before")
+    @classmethod
+    def _check_rerank(cls, value: object) -> object:
+        if not isinstance(value, bool) and value != "auto":
+            raise ValueError(f"must be true, false or 'auto'{shown(value)}")
+        return value
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, value: str) -> str:
+        if not _SIZE.fullmatch(value):
+            raise ValueError(f"must be auto, or width x height in pixels such as 512x512{shown(value)}")
+        return value
 
     @field_validator("prompt", "negative_prompt")
     @classmethod

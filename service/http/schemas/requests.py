@@ -15,6 +15,8 @@ from service.jobs.answers import Include
 
 MAX_SEED = 2**53 - 1  # exact in every JSON reader
 MAX_ID_CHARS = 64
+KIND_MARK = "="  # begins the tag of a union's member, which is part of an error's location and no field
+_JSON_NAMES = {True: "true", False: "false", None: "null"}
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Included = Annotated[
@@ -60,7 +62,7 @@ def plain_text(value: str, limit_chars: int) -> str:
     if len(value) > limit_chars:
         raise ValueError(f"has {len(value)} characters, at most {limit_chars} are allowed")
     if "\0" in value:
-        raise ValueError("contains a NUL character")
+        raise ValueError(f"contains a NUL character (character {value.index(chr(0)) + 1})")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("contains a surrogate that is half of no character")
     return value
@@ -69,3 +71,17 @@ def plain_text(value: str, limit_chars: int) -> str:
 def limits_of(info: ValidationInfo) -> Settings:
     assert isinstance(info.context, Settings), "bodies are validated with the settings as context"
     return info.context
+
+
+def shown(value: object) -> str:
+    """A short form of what was got; never a picture's text or a long prompt."""
+    if isinstance(value, bool) or value is None:
+        return f", got {_JSON_NAMES[value]}"
+    if isinstance(value, int | float):
+        return f", got {str(value)[:40]}"
+    if isinstance(value, str):
+        return f", got {value!r}" if len(value) <= 40 else f", got {len(value)} characters"
+    if isinstance(value, dict):
+        names = ", ".join(repr(str(name)[:20]) for name in list(value)[:3])
+        return f", got an object {f'of {names}' if names else 'of no fields'}"
+    return f", got a list of {len(value)}" if isinstance(value, list | tuple) else ", got something else"

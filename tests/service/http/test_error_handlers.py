@@ -70,7 +70,7 @@ def test_a_validation_shows_no_long_text_and_no_object() -> None:
     assert refused(Body, {"text": {"url": "secret"}}).message.endswith("valid string, got an object of 'url'")
     assert refused(Body, {"text": {}}).message.endswith("got an object of no fields")
     assert refused(Together, {"a": 3}).message == "body: a goes with b, got a 3 without it"
-    assert refused(Body, {"text": None}).message.endswith("got None")
+    assert refused(Body, {"text": None}).message.endswith("got null")
 
 
 @pytest.mark.parametrize(
