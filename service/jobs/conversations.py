@@ -98,6 +98,11 @@ class Conversations:
             num_gone=int(num_gone),
         )
 
+    async def pixels(self, conversation: Conversation) -> bytes:
+        """Of its picture, as the model takes them. Empty: it has none, or was deleted meanwhile."""
+        found: bytes | None = await self._connection.send("GET", conversation.pixels_key)
+        return found or b""
+
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """Look at it. Raises ConversationNotFound, ConversationExpired."""
         member = _member(tenant, conversation_id)

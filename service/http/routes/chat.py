@@ -17,6 +17,7 @@ from service.http.openapi import CHAT_BODY, documented
 from service.http.routes.responses import accepted, answered, chat_events
 from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.sse import EventStream
+from service.image_input.copies import is_copy
 from service.image_input.intake import InputPixels
 from service.jobs.answers import ChatResponse, answer_of
 from service.jobs.conversations import (
@@ -95,13 +96,22 @@ async def _open(
     if conversation_id is None:
         return None
     conversation = await state.conversations.open(tenant, conversation_id, job_id)
-    of_picture = conversation.meta.image_sha256
-    if pixels is not None and of_picture and pixels.sha256 != of_picture:
+    if pixels is not None and not await _may_bring(state, conversation, pixels):
         raise InvalidRequest(
             "image: the conversation is about another picture; leave the image out, or begin a new conversation",
             param="image",
         )
     return conversation
+
+
+async def _may_bring(state: ApiState, conversation: Conversation, pixels: InputPixels) -> bool:
+    """A picture where there is none, or once more what is kept: the same pixels, or a copy compressed or resized."""
+    kept = conversation.meta
+    if not kept.image_sha256 or kept.image_sha256 == pixels.sha256:
+        return True
+    if kept.image_size_px != pixels.side_px:  # it was kept for another model, which is told later
+        return True
+    return is_copy(await state.conversations.pixels(conversation), pixels.rgb, pixels.side_px)
 
 
 def _require_room(opened: Conversation, max_turns: int) -> None:

@@ -64,6 +64,7 @@ async def test_opening_gives_history_pixels_and_a_longer_life(
         await client.expire(key, 10)
     opened = await conversations.open("a", "1", "job-1")
     assert opened.meta == META and await client.get(opened.pixels_key) == PIXELS
+    assert await conversations.pixels(opened) == PIXELS
     assert [(turn.question, turn.answer) for turn in opened.history()] == [("q", "a<<b")]
     assert await client.get(BUSY_KEY) == b"job-1"
     for key in (META_KEY, TURNS_KEY, PIXELS_KEY):

@@ -61,6 +61,22 @@ async def test_a_copy_of_the_picture_in_another_format_is_the_same_picture(servi
         assert copy.status_code == (400 if kind == "TIFF" and not installed() else 200), kind
 
 
+async def test_a_copy_that_loses_a_little_is_the_same_picture_and_the_first_one_stays(service: Service) -> None:
+    first = (await service.ask("echo one", image=encoded(64, 48))).json()
+    talk, kept = first["conversation_id"], hashlib.sha256(bytes((200, 30, 40)) * 4).hexdigest()
+    for kind in ("JPEG", "WEBP"):
+        for size_px in ((64, 48), (32, 24), (128, 96)):
+            data = base64.b64encode(picture_bytes(*size_px, kind=kind)).decode()
+            alone = (await service.ask("echo alone", image=data)).json()["conversation_id"]
+            sent = (await service.client.get(f"/conversations/{alone}")).json()["image_sha256"]
+            copy = await service.ask("echo two", image=data, conversation_id=talk)
+            assert sent != kept and copy.status_code == 200, (kind, size_px)
+            assert copy.json()["vision_cached"] is True
+    assert (await service.client.get(f"/conversations/{talk}")).json()["image_sha256"] == kept
+    other = await service.ask("echo three", image=encoded(64, 48, (200, 50, 60)), conversation_id=talk)
+    assert_error(other, 400, "invalid_request", "image")
+
+
 async def test_a_picture_may_join_a_talk_that_has_none(service: Service) -> None:
     first = (await service.ask("echo one")).json()
     talk = first["conversation_id"]
