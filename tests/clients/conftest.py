@@ -1,0 +1,38 @@
+"""Requests as clients of the field send them, to the server that `viscpm api` runs: one for all files here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.api_process import ApiProcess, api_process
+
+SIDE_PX = 24  # of the square that the scripted model sees
+MAX_TURNS = 3
+ORIGIN = "https://chat.example.org"
+
+SETTINGS = {
+    "VISCPM_CHAT_CHECKPOINT": f"scripted:{SIDE_PX}",
+    "VISCPM_CONVERSATION_MAX_TURNS": str(MAX_TURNS),
+    "VISCPM_CORS_ORIGINS": ORIGIN,
+    "VISCPM_ROOT_PATH": "/viscpm",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.process_tree)
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    with api_process(tmp_path_factory.mktemp("clients"), **SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(api: ApiProcess) -> Iterator[httpx.Client]:
+    with api.client() as connected:
+        yield connected
