@@ -28,8 +28,10 @@ RUN if compgen -G 'certificates/*.crt' >/dev/null; then \
 RUN /tools/bin/pip install 'setuptools>=77,<82' wheel
 
 FROM tools AS requirements
+# What the API reads beside its five formats of pictures: HEIC, AVIF and TIFF; empty leaves their decoders out
+ARG API_EXTRAS=formats
 COPY pyproject.toml docker/requirements.py ./
-RUN python3 requirements.py <pyproject.toml >api.txt \
+RUN python3 requirements.py ${API_EXTRAS:+"${API_EXTRAS}"} <pyproject.toml >api.txt \
  && python3 requirements.py safety <pyproject.toml >safety.txt \
  && python3 requirements.py safety worker <pyproject.toml >worker.txt \
  && python3 requirements.py safety evaluate <pyproject.toml >training.txt

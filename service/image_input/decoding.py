@@ -80,7 +80,12 @@ def to_pixels(
                     f"image: cannot be decoded, this {frame.format} tells two sizes: {told}", param="image"
                 )
             picture.load()
-            shown = picture if background is None else composed(picture, frame, background)
+            if picture.size != (frame.width_px, frame.height_px):
+                raise InvalidImage(
+                    "image: cannot be decoded, its data have another size than its header", param="image"
+                )
+            straight = picture.convert("RGBA") if picture.mode == "RGBa" else picture  # a HEIC's, multiplied by alpha
+            shown = straight if background is None else composed(straight, frame, background)
             upright = _upright(shown, frame.orientation)
             return upright.resize((side_px, side_px), Image.Resampling.BICUBIC).convert("RGB").tobytes()
     except ServiceError:

@@ -2,6 +2,9 @@
 
 HEIC, AVIF and TIFF are decoded where the extra `formats` is installed: their decoders are large and stand open to
 whoever may send a picture, so they are not there unasked. The rest is for people.
+
+The extra is pi-heif, which decodes alone (libheif and libde265, LGPL). pillow-heif is taken as well where it is there:
+the same code with an encoder, whose library (x265) is under the GPL.
 """
 
 import importlib
@@ -14,7 +17,7 @@ from PIL import features
 Extra = Literal["AVIF", "HEIC", "TIFF"]
 EXTRA: tuple[Extra, ...] = ("AVIF", "HEIC", "TIFF")
 
-_HEIF_PACKAGE = "pillow_heif"
+_HEIF_PACKAGES = ("pi_heif", "pillow_heif")
 _PLUGINS = {"AVIF": "PIL.AvifImagePlugin", "TIFF": "PIL.TiffImagePlugin"}  # Pillow's own
 PILLOW_NAMES = {"AVIF": "AVIF", "HEIC": "HEIF", "TIFF": "TIFF"}
 
@@ -63,9 +66,14 @@ _TEXTS = (
 
 def installed() -> tuple[Extra, ...]:
     """What is decoded beside the five formats; nothing without the extra `formats`."""
-    if importlib.util.find_spec(_HEIF_PACKAGE) is None:
+    if not _heif_package():
         return ()
     return tuple(name for name in EXTRA if name != "AVIF" or features.check("avif"))
+
+
+def _heif_package() -> str:
+    """The first that is installed; empty: none."""
+    return next((name for name in _HEIF_PACKAGES if importlib.util.find_spec(name) is not None), "")
 
 
 def load_decoder(name: Extra) -> None:
@@ -74,8 +82,8 @@ def load_decoder(name: Extra) -> None:
     Decoders that would take a thread for each core get one: `decode_threads` says how much of the machine is theirs.
     """
     if name == "HEIC":
-        heif = importlib.import_module(_HEIF_PACKAGE)
-        heif.register_heif_opener(decode_threads=1, thumbnails=False)
+        heif = importlib.import_module(_heif_package())
+        heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
     else:
         plugin = importlib.import_module(_PLUGINS[name])
         if name == "AVIF":

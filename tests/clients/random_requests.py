@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from tests.attacks.files import gif, gif_frame, photo, png_flat, saved, webp_frames
+from tests.service.heic import heic
 
 _BOUNDARY = "X"
 
@@ -48,6 +49,8 @@ _PICTURES: list[bytes] = [
     png_flat(64, 64, 16, 0, 1),
     gif(gif_frame(8, 8, 2, 2), width_px=32, height_px=32),
     webp_frames(3),
+    heic(photo()),
+    heic(photo().convert("RGBA"), photo(64, 64), quality=30, chroma=420),
 ]
 pictures = st.sampled_from(_PICTURES).flatmap(_bitten) | st.binary(max_size=64)
 
@@ -55,7 +58,9 @@ pictures = st.sampled_from(_PICTURES).flatmap(_bitten) | st.binary(max_size=64)
 
 _blanks = st.text(" \t\r\n\f\v\u00a0\ufeff\u3000", max_size=3)
 _heads = st.lists(
-    st.sampled_from(["image/png", ";base64", ";BASE64", ";charset=utf-8", ";name=a b.png", " ", ";", "%2C", "/", "data:"])
+    st.sampled_from(
+        ["image/png", ";base64", ";BASE64", ";charset=utf-8", ";name=a b.png", " ", ";", "%2C", "/", "data:"]
+    )
     | st.text(max_size=12)
     | st.integers(200, 9000).map(lambda length: ";name=" + "n" * length),
     max_size=5,
@@ -78,7 +83,9 @@ def _joined(parts: tuple[str, ...]) -> str:
     return "".join(parts)
 
 
-_data_urls = st.tuples(_blanks, st.sampled_from(["data:", "DATA:", "data:"]), _heads, st.sampled_from([",", ";base64,"]))
+_data_urls = st.tuples(
+    _blanks, st.sampled_from(["data:", "DATA:", "data:"]), _heads, st.sampled_from([",", ";base64,"])
+)
 images = (
     st.tuples(_data_urls.map(_joined), _base64, _blanks).map(_joined)
     | st.tuples(_blanks, _base64, _blanks).map(_joined)
@@ -159,8 +166,12 @@ _media = st.sampled_from(
 ) | st.sampled_from(["utf-7", "utf-16", "idna", "punycode", "hz", "iso2022_jp", "rot13", "zip", "none", "é"]).map(
     "text/plain; charset=".__add__
 )
-_contents = pictures | st.text(max_size=20).map(lambda text: f"echo {text}".encode("utf-8", "replace")) | st.sampled_from(
-    [b"", b"1", b"1e2", b"64.0", b"true", b"gbk", b"--X", b"\r\n--X--\r\n", "echo 图".encode("gbk"), b"\xff\xfe\0"]
+_contents = (
+    pictures
+    | st.text(max_size=20).map(lambda text: f"echo {text}".encode("utf-8", "replace"))
+    | st.sampled_from(
+        [b"", b"1", b"1e2", b"64.0", b"true", b"gbk", b"--X", b"\r\n--X--\r\n", "echo 图".encode("gbk"), b"\xff\xfe\0"]
+    )
 )
 
 
@@ -186,9 +197,7 @@ _form_types = st.sampled_from(
         "multipart/form-data; boundary*=UTF-8''X",
     ]
 )
-forms = st.tuples(_bodies, _form_types).map(
-    lambda drawn: RandomRequest("/chat", drawn[0], {"Content-Type": drawn[1]})
-)
+forms = st.tuples(_bodies, _form_types).map(lambda drawn: RandomRequest("/chat", drawn[0], {"Content-Type": drawn[1]}))
 
 # With a coding around some of them ------------------------------------------------------------------------------------
 
