@@ -11,12 +11,14 @@ from tests.service.api_process import ApiProcess, api_process
 SIDE_PX = 24  # of the square that the scripted model sees
 MAX_TURNS = 3
 ORIGIN = "https://chat.example.org"
+PROXY = "127.0.0.9"  # of this machine, and trusted
 
 SETTINGS = {
     "VISCPM_CHAT_CHECKPOINT": f"scripted:{SIDE_PX}",
     "VISCPM_CONVERSATION_MAX_TURNS": str(MAX_TURNS),
     "VISCPM_CORS_ORIGINS": ORIGIN,
     "VISCPM_ROOT_PATH": "/viscpm",
+    "VISCPM_TRUSTED_PROXIES": f"{PROXY}/32",
 }
 
 

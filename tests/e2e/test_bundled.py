@@ -84,6 +84,16 @@ def decode_steps(client: httpx.Client) -> float:
     return float(line)
 
 
+def test_what_a_transparent_picture_hides_is_not_seen(boxed: Tree) -> None:
+    """Green under an alpha of zero: its ground is what there is to see, unless the reference's way is asked for."""
+    png = io.BytesIO()
+    Image.new("RGBA", (256, 256), (0, 255, 0, 0)).save(png, "PNG")
+    asked = {"image": base64.b64encode(png.getvalue()).decode(), "question": "What colour is the background?"}
+    with boxed.client() as client:
+        assert "white" in client.post("/chat", json=asked).json()["answer"].lower()
+        assert "white" not in client.post("/chat", json={**asked, "raw": True}).json()["answer"].lower()
+
+
 @pytest.mark.parametrize("prompt", [NAMES["zh"], NAMES["en"]])
 def test_what_it_paints_it_recognises(boxed: Tree, prompt: str) -> None:
     with boxed.client(60) as client:

@@ -33,3 +33,20 @@ def post(path: str, body: bytes, *headers: bytes, media: bytes = b"application/j
 def body_of(answer: bytes) -> Any:
     """The JSON of one whole answer."""
     return json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+def form(*parts: tuple[str, str, bytes]) -> bytes:
+    """Of the boundary X; parts of (Content-Disposition, Content-Type or "", content)."""
+    body = b""
+    for disposition, media, content in parts:
+        type_line = f"Content-Type: {media}\r\n" if media else ""
+        body += f"--X\r\nContent-Disposition: {disposition}\r\n{type_line}\r\n".encode() + content + b"\r\n"
+    return body + b"--X--\r\n"
+
+
+def chunked(path: str, body: bytes, *headers: bytes, media: bytes = b"application/json") -> bytes:
+    """A request in chunks of seven bytes."""
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(body[i : i + 7]), body[i : i + 7]) for i in range(0, len(body), 7))
+    lines = [b"Content-Type: " + media, b"Transfer-Encoding: chunked", *headers]
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\n" % path.encode() + b"".join(line + b"\r\n" for line in lines)
+    return head + b"\r\n" + chunks + b"0\r\n\r\n"

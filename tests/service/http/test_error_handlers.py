@@ -1,6 +1,6 @@
 """Every exception as an answer in the one documented form."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -61,6 +61,22 @@ def test_a_validation_names_field_rule_and_what_was_got() -> None:
     assert (unknown.param, unknown.message) == ("colour", "colour: unknown field")
     several = refused(Body, {"text": 1, "flag": 2, "inner": 3})
     assert several.param == "text" and several.message.endswith("got 1 (and 2 more)")
+
+
+class Several(BaseModel):
+    rerank: bool | Literal["auto"] = "auto"
+    input: str | list[str] | list[Inner] = ""
+
+
+def test_a_field_of_several_kinds_is_named_as_it_was_sent() -> None:
+    either = refused(Several, {"rerank": "x"})
+    assert (either.param, either.message) == (
+        "rerank",
+        "rerank: Input should be a valid boolean, or Input should be 'auto', got 'x'",
+    )
+    deep = refused(Several, {"input": [{"n": 9}]}, strict=False)
+    assert deep.param == "input.0.n" and deep.message.endswith("less than or equal to 4, got 9")
+    assert refused(Several, {"input": 1, "rerank": 2}).message.endswith("got 2 (and 1 more)")
 
 
 def test_a_validation_shows_no_long_text_and_no_object() -> None:

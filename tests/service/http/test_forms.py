@@ -7,21 +7,12 @@ from typing import Any
 import pytest
 
 from tests.service.web import Service, assert_error, encoded, picture_bytes
-from tests.service.wire import body_of, post, said
+from tests.service.wire import body_of, form, post, said
 
 PICTURE = picture_bytes(8, 8, (0, 0, 255))
 TEXT = "echo 图片里有什么？"
 QUESTION = 'form-data; name="question"'
 IMAGE = 'form-data; name="image"'
-
-
-def form(*parts: tuple[str, str, bytes]) -> bytes:
-    """Parts of (Content-Disposition, Content-Type or "", content)."""
-    body = b""
-    for disposition, media, content in parts:
-        type_line = f"Content-Type: {media}\r\n" if media else ""
-        body += f"--X\r\nContent-Disposition: {disposition}\r\n{type_line}\r\n".encode() + content + b"\r\n"
-    return body + b"--X--\r\n"
 
 
 async def answered(service: Service, body: bytes, charset: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.tree import quick_settings
 from tests.service.web import Service, serving
-from tests.service.wire import body_of, post, said
+from tests.service.wire import body_of, chunked, post, said
 
 # Head lines of JDK 17's HttpClient, which curl --http2 sends in another order
 OFFER = (
@@ -28,18 +28,6 @@ async def service(redis_url: str) -> AsyncIterator[Service]:
         yield served
 
 
-def chunked(body: bytes, *headers: bytes, media: bytes = b"application/json") -> bytes:
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(body[i : i + 7]), body[i : i + 7]) for i in range(0, len(body), 7))
-    lines = [b"Content-Type: " + media, b"Transfer-Encoding: chunked", *headers]
-    return (
-        b"POST /chat HTTP/1.1\r\nHost: x\r\n"
-        + b"".join(line + b"\r\n" for line in lines)
-        + b"\r\n"
-        + chunks
-        + b"0\r\n\r\n"
-    )
-
-
 FORM = (
     b'--b\r\nContent-Disposition: form-data; name="question"\r\n\r\nq\r\n'
     b'--b\r\nContent-Disposition: form-data; name="mask"\r\n\r\n1\r\n--b--\r\n'
@@ -56,9 +44,9 @@ async def test_an_offer_is_passed_over_and_the_body_read(
     caplog.set_level(logging.WARNING)
     sent, at_fault = {
         "length": (post("/chat", QUESTION, *offer, close=False), "question"),
-        "chunked": (chunked(QUESTION, *offer), "question"),
+        "chunked": (chunked("/chat", QUESTION, *offer), "question"),
         "form": (post("/chat", FORM, *offer, media=FORM_TYPE, close=False), "mask"),
-        "chunked form": (chunked(FORM, *offer, media=FORM_TYPE), "mask"),
+        "chunked form": (chunked("/chat", FORM, *offer, media=FORM_TYPE), "mask"),
     }[kind]
     step = -(-len(sent) // pieces)
     parts = [sent[i : i + step] for i in range(0, len(sent), step)]
