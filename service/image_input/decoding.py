@@ -8,6 +8,7 @@ as in the reference, without their alpha; palettes and CMYK converted; colour pr
 """
 
 import io
+import struct
 import time
 
 # The plugins register with Pillow on import; named here so that no other format's decoder is ever loaded.
@@ -21,6 +22,7 @@ from PIL import (  # noqa: F401
 )
 
 from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
+from service.image_input.av1_sizes import UnreadAvif, coded_sizes
 from service.image_input.exif import orientation
 from service.image_input.formats import Frame, first_frame
 from service.image_input.jpeg_ends import CONTINUATIONS, END, digest
@@ -31,6 +33,8 @@ MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a s
 # WebP's decoder holds four copies of the pixels, and copies one of them without letting go. AVIF and HEIC were measured
 # to need less (docs/intake.md) and keep to the same.
 MAX_WEBP_PX = 25_000_000
+
+_MAX_AVIF_PASSES = 4  # over the largest picture: its alpha, its layers
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -66,6 +70,8 @@ def to_pixels(
     """
     frame = first_frame(data, extra)
     _check_size(frame, max_image_px)
+    if frame.format == "AVIF":
+        _check_coded_sizes(frame, max_image_px)
     ends_s = time.thread_time() + limit_s
     try:
         if frame.lacks_end:
@@ -124,6 +130,22 @@ def _check_size(frame: Frame, max_image_px: int) -> None:
     if max(width_px, height_px) > MAX_SIDE_PX:
         raise ImageTooLarge(
             f"image: {width_px}×{height_px} has a side of more than {MAX_SIDE_PX} pixels", param="image"
+        )
+
+
+def _check_coded_sizes(frame: Frame, max_image_px: int) -> None:
+    """An AVIF's compressed data may have more pixels than its headers tell, and its decoder believes the data."""
+    try:
+        coded = coded_sizes(frame.data)
+    except UnreadAvif as why:
+        raise InvalidImage(f"image: cannot be decoded, it is {why}", param="image") from None
+    except (struct.error, IndexError):
+        raise InvalidImage("image: cannot be decoded, it is cut off", param="image") from None
+    _check_size(frame._replace(width_px=coded.width_px, height_px=coded.height_px), max_image_px)
+    limit_px = _MAX_AVIF_PASSES * min(max_image_px, MAX_WEBP_PX)
+    if coded.sum_px > limit_px:
+        raise ImageTooLarge(
+            f"image: its parts have {coded.sum_px} pixels together, at most {limit_px} are allowed", param="image"
         )
 
 

@@ -1,10 +1,10 @@
 """Picture files taken apart before any decoder sees them: the format by content, the size, the first frame alone.
 
 Covered: PNG, JPEG, WebP, GIF and BMP; TIFF (tiff.py), AVIF and HEIC where they are installed (other_formats.py). What
-goes on to the decoder has no metadata (EXIF, XMP, colour profiles, text, comments, thumbnails; an AVIF or HEIC goes on
-as it is), no later frames and nothing behind the picture, so none of these can cost memory or time there; EXIF
-orientation is read here. Structures that take a decoder long for few bytes are refused: JPEGs of very many scans,
-run-length coded BMPs, floods of small parts.
+goes on to the decoder has no metadata (EXIF, XMP, colour profiles, text, comments, thumbnails; an AVIF loses its EXIF
+and its sequence alone, and a HEIC goes on as it is), no later frames and nothing behind the picture, so none of these
+can cost memory or time there; EXIF orientation is read here. Structures that take a decoder long for few bytes are
+refused: JPEGs of very many scans, run-length coded BMPs, floods of small parts.
 Not covered: whether the compressed data are sound; the decoder finds that out within the size known here.
 Sources: PNG (W3C, third edition), JPEG (ITU T.81), WebP (RFC 9649), GIF89a, BITMAPINFOHEADER.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from service.core.errors import InvalidImage
+from service.image_input.av1_sizes import UnreadAvif, as_still
 from service.image_input.exif import orientation
 from service.image_input.jpeg_ends import END, brings_all
 from service.image_input.other_formats import PILLOW_NAMES, Extra, extra_format, load_decoder, name_of
@@ -78,12 +79,10 @@ def first_frame(data: bytes | bytearray, extra: tuple[Extra, ...] = ()) -> Frame
         if found not in extra:
             raise _unknown(data, extra)
         load_decoder(found)
-        if found != "TIFF":
-            return Frame(PILLOW_NAMES[found], 0, 0, 1, data)
-        kind = "TIFF"
+        kind = found
     try:
         frame = _READERS[kind](data)
-        if frame.width_px < 1 or frame.height_px < 1:
+        if (frame.width_px < 1 or frame.height_px < 1) and kind not in ("AVIF", "HEIC"):
             raise _Broken(f"without pixels: its header tells {frame.width_px}×{frame.height_px}")
     except (_Broken, struct.error, IndexError) as error:
         why = str(error) if isinstance(error, _Broken) else _CUT_OFF
@@ -110,6 +109,17 @@ def _tiff(data: bytes | bytearray) -> Frame:
         return Frame("TIFF", *first_picture(data))
     except UnreadTiff as why:
         raise _Broken(str(why)) from None
+
+
+def _avif(data: bytes | bytearray) -> Frame:
+    try:
+        return Frame(PILLOW_NAMES["AVIF"], 0, 0, 1, as_still(data))
+    except UnreadAvif as why:
+        raise _Broken(str(why)) from None
+
+
+def _heic(data: bytes | bytearray) -> Frame:
+    return Frame(PILLOW_NAMES["HEIC"], 0, 0, 1, data)
 
 
 def _format(start: bytes) -> str | None:
@@ -315,4 +325,6 @@ _READERS: dict[str, Callable[[bytes | bytearray], Frame]] = {
     "GIF": _gif,
     "BMP": _bmp,
     "TIFF": _tiff,
+    "AVIF": _avif,
+    "HEIC": _heic,
 }
