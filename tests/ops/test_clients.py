@@ -1,17 +1,16 @@
 """What asks in the field, with its default settings: Java's HTTP client, curl."""
 
-import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.core.settings import Settings
 from tests.debian import absent
-from tests.service.tree import WorkerProcess, quick_settings
-from tests.service.web import Service, encoded, serving
+from tests.service.api_process import ApiProcess, api_process
+from tests.service.web import encoded
 
 _JAVA = """
 import java.io.ByteArrayInputStream;
@@ -38,48 +37,29 @@ public class Ask {
 """
 
 
-@pytest.fixture
-def settings(redis_url: str) -> Settings:
-    return quick_settings(redis_url, paint_engine="tests.service.painter:create_engine", root_path="/viscpm")
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    with api_process(tmp_path_factory.mktemp("asked")) as running:
+        yield running
 
 
-@pytest.fixture
-def workers(settings: Settings, tmp_path: Path) -> Iterator[None]:
-    started = [WorkerProcess(settings, tmp_path / "engine.log", kind, step_s=0.002) for kind in ("chat", "paint")]
-    yield
-    for worker in started:
-        worker.kill()
+def _output(*command: str) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=100).stdout.decode()
 
 
-@pytest.fixture
-async def service(settings: Settings, workers: None) -> AsyncIterator[Service]:
-    async with serving(settings) as served:
-        await served.ready()
-        yield served
-
-
-async def _output(*command: str) -> str:
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    told, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0
-    return told.decode()
-
-
-async def test_java_with_its_default_settings(
-    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_java_with_its_default_settings(api: ApiProcess, tmp_path: Path) -> None:
     if shutil.which("javac") is None:
         absent("a JDK: apt-get install default-jdk-headless")
-    program = tmp_path / "Ask.java"
+    program, before = tmp_path / "Ask.java", api.log
     program.write_text(_JAVA)
     body = json.dumps({"question": "echo 爪哇", "image": encoded()})
-    told = await _output("java", "-Xmx64m", "-Dfile.encoding=UTF-8", str(program), f"{service.url}/chat", body)
+    told = _output("java", "-Xmx64m", "-Dfile.encoding=UTF-8", str(program), f"{api.url}/chat", body)
     assert [json.loads(line)["answer"] for line in told.splitlines()] == ["爪哇"] * 3
-    assert not [record for record in caplog.records if "upgrade" in record.getMessage().lower()]
+    assert api.log == before, "an offer of another protocol is nothing to log"
 
 
-async def test_curl_that_offers_http_2(service: Service) -> None:
+def test_curl_that_offers_http_2(api: ApiProcess) -> None:
     if shutil.which("curl") is None:
         absent("curl: apt-get install curl")
-    told = await _output("curl", "-s", "--http2", "--noproxy", "*", "-F", "question=echo 卷曲", f"{service.url}/chat")
+    told = _output("curl", "-s", "--http2", "--noproxy", "*", "-F", "question=echo 卷曲", f"{api.url}/chat")
     assert json.loads(told)["answer"] == "卷曲"
