@@ -22,9 +22,11 @@ from PIL import (  # noqa: F401
 )
 
 from service.core.errors import ImageTooLarge, InvalidImage, ServiceError
-from service.image_input.av1_sizes import UnreadAvif, coded_sizes
 from service.image_input.exif import orientation
 from service.image_input.formats import Frame, first_frame
+from service.image_input.heif.avif import coded_sizes
+from service.image_input.heif.boxes import UnreadHeif
+from service.image_input.heif.heic import told_sizes
 from service.image_input.jpeg_ends import CONTINUATIONS, END, digest
 from service.image_input.other_formats import Extra
 from service.image_input.transparency import Colour, composed, eight_bit
@@ -34,7 +36,9 @@ MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a s
 # to need less (docs/intake.md) and keep to the same.
 MAX_WEBP_PX = 25_000_000
 
-_MAX_AVIF_PASSES = 4  # over the largest picture: its alpha, its layers
+_HEVC_BLOCK_PX = 64  # HEVC codes whole blocks, and a HEIC says how much of them is cut off
+_PARTS = {"AVIF": coded_sizes, "HEIF": told_sizes}
+_MAX_PASSES = 4  # over the largest picture: its tiles beside the grid that they make, its alpha, layers, gain map
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,8 +74,8 @@ def to_pixels(
     """
     frame = first_frame(data, extra)
     _check_size(frame, max_image_px)
-    if frame.format == "AVIF":
-        _check_coded_sizes(frame, max_image_px)
+    if frame.format in _PARTS:
+        _check_parts(frame, max_image_px)
     ends_s = time.thread_time() + limit_s
     try:
         if frame.lacks_end:
@@ -133,19 +137,21 @@ def _check_size(frame: Frame, max_image_px: int) -> None:
         )
 
 
-def _check_coded_sizes(frame: Frame, max_image_px: int) -> None:
-    """An AVIF's compressed data may have more pixels than its headers tell, and its decoder believes the data."""
+def _check_parts(frame: Frame, max_image_px: int) -> None:
+    """An AVIF or HEIC may have more to decode than its picture's size tells."""
     try:
-        coded = coded_sizes(frame.data)
-    except UnreadAvif as why:
+        sizes = _PARTS[frame.format](frame.data)
+    except UnreadHeif as why:
         raise InvalidImage(f"image: cannot be decoded, it is {why}", param="image") from None
     except (struct.error, IndexError):
         raise InvalidImage("image: cannot be decoded, it is cut off", param="image") from None
-    _check_size(frame._replace(width_px=coded.width_px, height_px=coded.height_px), max_image_px)
-    limit_px = _MAX_AVIF_PASSES * min(max_image_px, MAX_WEBP_PX)
-    if coded.sum_px > limit_px:
+    slack_px = _HEVC_BLOCK_PX - 1 if frame.format == "HEIF" else 0
+    width_px, height_px = max(1, sizes.width_px - slack_px), max(1, sizes.height_px - slack_px)
+    _check_size(frame._replace(width_px=width_px, height_px=height_px), max_image_px)
+    limit_px = _MAX_PASSES * min(max_image_px, MAX_WEBP_PX)
+    if sizes.sum_px > limit_px:
         raise ImageTooLarge(
-            f"image: its parts have {coded.sum_px} pixels together, at most {limit_px} are allowed", param="image"
+            f"image: its parts have {sizes.sum_px} pixels together, at most {limit_px} are allowed", param="image"
         )
 
 

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from service.core.errors import InvalidImage
-from service.image_input.av1_sizes import UnreadAvif, as_still
 from service.image_input.exif import orientation
+from service.image_input.heif.avif import as_still
+from service.image_input.heif.boxes import UnreadHeif
 from service.image_input.jpeg_ends import END, brings_all
 from service.image_input.other_formats import PILLOW_NAMES, Extra, extra_format, load_decoder, name_of
 from service.image_input.tiff import UnreadTiff, first_picture
@@ -114,7 +115,7 @@ def _tiff(data: bytes | bytearray) -> Frame:
 def _avif(data: bytes | bytearray) -> Frame:
     try:
         return Frame(PILLOW_NAMES["AVIF"], 0, 0, 1, as_still(data))
-    except UnreadAvif as why:
+    except UnreadHeif as why:
         raise _Broken(str(why)) from None
 
 

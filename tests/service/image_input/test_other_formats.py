@@ -98,5 +98,5 @@ def test_an_avifs_turn_and_transparency_are_those_of_the_other_formats() -> None
 
 def test_broken_boxes_are_invalid() -> None:
     for data in (box(b"avif"), box(b"avif") + bytes(9999)):
-        with pytest.raises(InvalidImage, match="an AVIF without a still picture"):
+        with pytest.raises(InvalidImage, match="a file without a still picture"):
             to_pixels(data, SIDE_PX, LIMIT_PX, extra=("AVIF",))

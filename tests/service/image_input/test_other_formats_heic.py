@@ -157,5 +157,5 @@ def test_flipped_bytes_raise_nothing_else() -> None:
 def test_a_sequence_without_a_still_picture_is_invalid() -> None:
     data = b"\0\0\0\x18ftyphevc\0\0\0\0msf1hevc" + b"\0\0\0\x10moov" + b"\0\0\0\x08mvhd"
     assert extra_format(data) == "HEIC"
-    with pytest.raises(InvalidImage, match="broken data"):
+    with pytest.raises(InvalidImage, match="a file without a still picture"):
         decoded(data)
