@@ -29,4 +29,4 @@ def as_still(data: bytes | bytearray) -> bytes:
 
 def coded_sizes(data: bytes | bytearray) -> Sizes:
     """Raises UnreadHeif; struct.error or IndexError where the file is cut off."""
-    return Sizes.of(size_px for item in items(memoryview(data)) for size_px in frames(item))
+    return Sizes.of(size_px for item in items(memoryview(data), b"av01") for size_px in frames(item))

@@ -1,6 +1,6 @@
 """The container of AVIF and HEIC taken apart: boxes, and what lies at the places that its items name.
 
-Source: ISO/IEC 14496-12 (boxes; meta, iloc).
+Source: ISO/IEC 14496-12 (boxes; meta, iinf, iloc).
 """
 
 import struct
@@ -35,14 +35,36 @@ def meta_boxes(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
     yield from boxes(view, meta[0] + 4, meta[1])
 
 
-def items(view: memoryview) -> Iterator[bytes]:
-    """What lies at each place of the item location box."""
+def item_kinds(view: memoryview, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Each item's number and kind, from the item information box."""
+    box = Numbers(view, start, end)
+    version = box.number(1)
+    entries_start = start + (6 if version == 0 else 8)
+    for kind, at, until in boxes(view, entries_start, end):
+        if kind != b"infe":
+            continue
+        entry = Numbers(view, at, until)
+        version = entry.number(1)
+        entry.number(3)
+        if version < 2:
+            continue
+        number = entry.number(2 if version == 2 else 4)
+        entry.number(2)
+        yield number, entry.number(4).to_bytes(4, "big")
+
+
+def items(view: memoryview, kind: bytes) -> Iterator[bytes]:
+    """What lies at each place of the item location box, but for items that are told to be of other kinds."""
     inner = {kind: (start, end) for kind, start, end in meta_boxes(view)}
     if b"iloc" not in inner:
         raise UnreadHeif("a file without a still picture")
+    told = set(item_kinds(view, *inner[b"iinf"])) if b"iinf" in inner else set()
+    others = {item for item, _ in told} - {item for item, is_kind in told if is_kind == kind}
     own_start, own_end = inner.get(b"idat", (0, 0))
     left_bytes = 2 * len(view)  # the same bytes again and again are no picture
-    for is_own, extents in _locations(Numbers(view, *inner[b"iloc"])):
+    for item, is_own, extents in _locations(Numbers(view, *inner[b"iloc"])):
+        if item in others:
+            continue
         source = view[own_start:own_end] if is_own else view
         parts = [source[offset : offset + length if length else len(source)] for offset, length in extents]
         left_bytes -= sum(map(len, parts))
@@ -51,8 +73,8 @@ def items(view: memoryview) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def _locations(box: "Numbers") -> Iterator[tuple[bool, list[tuple[int, int]]]]:
-    """Of each item: whether it lies inside of the meta box, and its (offset, length)."""
+def _locations(box: "Numbers") -> Iterator[tuple[int, bool, list[tuple[int, int]]]]:
+    """Of each item: its number, whether it lies inside of the meta box, and its (offset, length)."""
     version = box.number(1)
     box.number(3)
     sizes, more_sizes = box.number(1), box.number(1)
@@ -62,7 +84,7 @@ def _locations(box: "Numbers") -> Iterator[tuple[bool, list[tuple[int, int]]]]:
     if count > _MAX_ITEMS:
         raise UnreadHeif(f"a file of {count} items, at most {_MAX_ITEMS} are allowed")
     for _ in range(count):
-        box.number(2 if version < 2 else 4)
+        item = box.number(2 if version < 2 else 4)
         method = box.number(2) & 15 if version in (1, 2) else 0
         box.number(2)
         base = box.number(base_bytes)
@@ -73,7 +95,7 @@ def _locations(box: "Numbers") -> Iterator[tuple[bool, list[tuple[int, int]]]]:
             extents.append((base + offset, length))
         if method > 1:
             raise UnreadHeif("a file whose items are made of others")
-        yield method == 1, extents
+        yield item, method == 1, extents
 
 
 class Numbers:

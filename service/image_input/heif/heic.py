@@ -10,7 +10,7 @@ Sources: ISO/IEC 23008-12 (ispe, ipma, grid, iovl), ISO/IEC 14496-12 (iinf, iref
 import struct
 from collections.abc import Iterator
 
-from service.image_input.heif.boxes import Numbers, UnreadHeif, boxes, meta_boxes
+from service.image_input.heif.boxes import Numbers, UnreadHeif, boxes, item_kinds, meta_boxes
 from service.image_input.heif.sizes import Sizes
 
 _MADE_OF_SEVERAL = (b"grid", b"iovl")
@@ -51,27 +51,9 @@ def _sizes(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _refuse_nesting(view: memoryview, infos: tuple[int, int], references: tuple[int, int]) -> None:
     """Raises UnreadHeif for a grid or an overlay of what is made of others itself."""
     made_of = dict(_parts(view, *references))
-    for item, kind in _kinds(view, *infos):
+    for item, kind in item_kinds(view, *infos):
         if kind in _MADE_OF_SEVERAL and not made_of.keys().isdisjoint(made_of.get(item, ())):
             raise UnreadHeif("a file whose grids are made of grids")
-
-
-def _kinds(view: memoryview, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Each item's number and kind, from the item information box."""
-    box = Numbers(view, start, end)
-    version = box.number(1)
-    entries_start = start + (6 if version == 0 else 8)
-    for kind, at, until in boxes(view, entries_start, end):
-        if kind != b"infe":
-            continue
-        entry = Numbers(view, at, until)
-        version = entry.number(1)
-        entry.number(3)
-        if version < 2:
-            continue
-        number = entry.number(2 if version == 2 else 4)
-        entry.number(2)
-        yield number, entry.number(4).to_bytes(4, "big")
 
 
 def _parts(view: memoryview, start: int, end: int) -> Iterator[tuple[int, frozenset[int]]]:

@@ -17,6 +17,22 @@ def test_every_item_is_looked_at() -> None:
     assert coded_sizes(avif(small, b"Exif", small, large)) == Sizes(9000, 9000, 9000**2 + 2 * 64**2)
 
 
+def test_what_is_told_to_be_something_else_is_no_picture() -> None:
+    """Text may begin as a unit of AV1 does; what is told to be both is looked at."""
+    frame = unit(1, reduced_header(64, 64)) + unit(6, b"\0")
+    for kinds, wanted in (((b"av01", b"mime"), 1), ((b"mime", b"mime"), 0), ((b"mime", b"mime", b"av01"), 1)):
+        data = avif(frame, b"rdf" + b"\xff" * 9 if wanted and len(kinds) == 2 else frame)
+        entries = b"".join(
+            box(b"infe", b"\2\0\0\0" + struct.pack(">H", min(number, 2)) + bytes(2) + kind + b"\0")
+            for number, kind in enumerate(kinds, 1)
+        )
+        infos = box(b"iinf", bytes(4) + struct.pack(">H", len(kinds)) + entries)
+        place = data.index(b"iloc") - 4
+        whole = bytearray(data[:place] + infos + data[place:])
+        struct.pack_into(">I", whole, 16, len(whole) - 16)
+        assert coded_sizes(bytes(whole)).sum_px == wanted * 64 * 64
+
+
 def test_places_of_every_notation() -> None:
     item = unit(1, reduced_header(70, 50)) + unit(6, b"\0")
     for version, count, number in ((0, ">H", ">H"), (1, ">H", ">H"), (2, ">I", ">I")):
