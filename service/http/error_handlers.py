@@ -3,8 +3,10 @@
 What the request sent and FastAPI refused is a 400 with the field at fault; the unexpected keeps its insides to the log.
 """
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -26,6 +28,8 @@ from service.http.schemas.requests import KIND_MARK, shown
 
 # Errors whose message says it all; value_error: of our own checks
 _TOLD = ("missing", "json_invalid", "extra_forbidden", "value_error", "union_tag_not_found", "union_tag_invalid")
+# Of pydantic's paths: which kind of value was tried where a field takes several
+_KIND = re.compile(r"str|bool|int|float|constrained-str|(list|literal|tagged-union|function-\w+)\[.*\]")
 OUTCOME = "viscpm.outcome"  # in a request's scope: the code of the error that it was answered with
 
 
@@ -50,19 +54,18 @@ def from_exception(error: Exception) -> ServiceError:
 
 
 def from_validation(error: RequestValidationError | ValidationError) -> InvalidRequest:
-    """400 for the first field at fault: its path, the rule, and what was got."""
+    """400 for the first field at fault: its path, the rule, and what was got.
+
+    A field that takes one of several kinds is at fault by each of them; what went furthest into it tells most.
+    """
     items = error.errors()
-    first = items[0]
-    param = ".".join(_path(first["loc"])) or None
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "unknown field"
-    if first["type"].startswith("union_tag_"):
-        told = first.get("ctx", {})
-        allowed = f" of {told['expected_tags']}, got {str(told['tag'])[:40]!r}" if "tag" in told else ""
-        message = f"needs a {str(told.get('discriminator')).strip(chr(39))}{allowed}"
+    first = max(items, key=lambda item: len(_path(item["loc"])))
+    path = _path(first["loc"])
+    param = ".".join(path) or None
+    message = ", or ".join(dict.fromkeys(_rule(item) for item in items if _path(item["loc"]) == path))
     got = "" if first["type"] in _TOLD else shown(first.get("input"))
-    more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
+    num_more = len({tuple(other) for item in items if path[: len(other := _path(item["loc"]))] != other})
+    more = f" (and {num_more} more)" if num_more else ""
     return InvalidRequest(f"{param or 'body'}: {message}{got}{more}", param=param)
 
 
@@ -71,11 +74,25 @@ def _path(location: tuple[int | str, ...]) -> list[str]:
     path: list[str] = []
     before: int | str = ""
     for part in location:
-        is_kind = isinstance(part, str) and (part.startswith(KIND_MARK) or isinstance(before, int))
+        is_kind = isinstance(part, str) and (
+            part.startswith(KIND_MARK) or isinstance(before, int) or bool(path and _KIND.fullmatch(part))
+        )
         if not is_kind and part not in ("body", "query", "path", "header"):
             path.append(str(part))
         before = part
     return path
+
+
+def _rule(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown field"
+    if item["type"].startswith("union_tag_"):
+        told = item.get("ctx", {})
+        allowed = f" of {told['expected_tags']}, got {str(told['tag'])[:40]!r}" if "tag" in told else ""
+        return f"needs a {str(told.get('discriminator')).strip(chr(39))}{allowed}"
+    return (
+        str(item["msg"]).removeprefix("Value error, ").replace("dictionary or object to extract fields from", "object")
+    )
 
 
 def install_error_handlers(app: FastAPI) -> None:

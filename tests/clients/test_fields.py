@@ -9,7 +9,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.http.schemas import MAX_SEED, ChatRequest, PaintRequest
+from service.http.schemas.chat import ChatRequest
+from service.http.schemas.paint import PaintRequest
+from service.http.schemas.requests import MAX_SEED
 from tests.clients.asking import JSON, answered, ask, refused
 from tests.clients.conftest import MAX_TURNS
 
@@ -107,8 +109,13 @@ MESSAGES: dict[str, tuple[str, Any, str | None, str]] = {
     "a list for a picture": ("/chat", {"question": "echo x", "image": [1, 2]}, "image", "got a list of 2"),
     "text for a switch": ("/chat", {"question": "echo x", "stream": "yes"}, "stream", "got 'yes'"),
     "a list for a body": ("/chat", [1], None, "body: Input should be an object, got a list of 1"),
-    "another kind": ("/paint", {"prompt": "a", "rerank": "x"}, "rerank", "valid boolean, or Input should be 'auto'"),
-    "a part of none": ("/v1/moderations", {"input": [1]}, "input.0", "input.0: Input should be"),
+    "another kind": ("/paint", {"prompt": "a", "rerank": "x"}, "rerank", "must be true, false or 'auto', got 'x'"),
+    "a part of none": (
+        "/v1/moderations",
+        {"input": [1]},
+        "input",
+        "input: must be a text, a list of texts or a list of parts, got a list of 1",
+    ),
     "an unknown field": ("/paint", {"prompt": "a", "colour": 1}, "colour", "colour: unknown field"),
     "no JSON": ("/chat", b"{", None, "Invalid JSON: EOF"),
 }

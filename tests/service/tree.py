@@ -39,6 +39,7 @@ QUICK: dict[str, object] = {
     "sweep_s": 0.2,
     "drain_s": 5.0,
     "retention_s": 60,
+    "chat_max_jobs": 4,
     "chat_engine": "tests.service.engines:create_engine",
     "paint_engine": "tests.service.engines:create_engine",
     "safety": "off",  # tests of the gate turn it on
