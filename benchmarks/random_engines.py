@@ -12,7 +12,8 @@ from models.checkpoints.config_from_shapes import PUBLISHED_CHAT, PUBLISHED_PAIN
 from models.checkpoints.loading import LoadedChat, LoadedPaint
 from models.checkpoints.random_weights import draw_weights, random_chat, random_paint
 from models.checkpoints.tiny import tiny_vocabulary
-from models.engines.chat.engine import WARM_UP_BLOCKS, ChatEngine, pool_blocks
+from models.engines.chat.engine import WARM_UP_BLOCKS, ChatEngine
+from models.engines.chat.kv_pool import pool_blocks
 from models.engines.paint.engine import PaintEngine, describe
 from models.engines.paint.painter import Painter
 from models.jobs import EngineConfig, Observe
@@ -43,7 +44,8 @@ def create_chat(config: EngineConfig, observe: Observe) -> ChatEngine:
     loaded = LoadedChat(model, _tokenizer(sizes.llm), sizes, fingerprint=f"random-{config.checkpoint}", untrained=True)
     engine = ChatEngine(loaded, f"random-{config.checkpoint}", config.max_jobs, observe, WARM_UP_BLOCKS)
     engine.warm_up()
-    engine.make_pool(pool_blocks(loaded, config))
+    weight = model.llm.embedding.weight
+    engine.make_pool(pool_blocks(sizes.llm, weight.dtype, weight.device, config))
     return engine
 
 

@@ -22,12 +22,11 @@ from models.checkpoints.loading import LoadedChat, load_chat
 from models.engines.chat.batch import DecodingBatch
 from models.engines.chat.checks import check_generation, check_picture
 from models.engines.chat.image_embeddings import ImageEmbeddingCache
-from models.engines.chat.kv_pool import BLOCK_SLOTS, KVPool, blocks_of, slot_bytes
+from models.engines.chat.kv_pool import BLOCK_SLOTS, KVPool, blocks_of, pool_blocks, slot_bytes
 from models.engines.chat.request import ChatRequest, ChatRuntime
 from models.engines.chat.scheduler import PoolExhausted, Scheduler
 from models.engines.chat.search.vocabulary import NonFiniteLogits
 from models.engines.device import usable_device
-from models.engines.free_memory import free_bytes
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.packed_linear import pack_language_model, pack_linears
 from models.engines.text_folding import text_folding
@@ -53,8 +52,6 @@ IMAGE_EMBEDDINGS_BYTES = 64 * 2**20  # 128 pictures at the published sizes in ha
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 WARM_UP_BLOCKS = 64
 TYPICAL_SLOTS = 256  # of a request, until some have ended
-LONGEST_SLOTS = 3000 + 514 + 2  # of a request at the defaults of ChatGeneration
-CPU_SHARE = 0.25  # of free memory: other processes live there too
 
 
 class ChatEngine:
@@ -366,21 +363,6 @@ def first_ones(requests: Sequence[ChatRequest], max_rows: int | None) -> list[Ch
     return group
 
 
-def pool_blocks(loaded: LoadedChat, config: EngineConfig) -> int:
-    """Blocks of the pool: `kv_bytes`, or a share of what is free, and no more than all jobs can ever take."""
-    weight = loaded.model.llm.embedding.weight
-    bytes_per_block = slot_bytes(loaded.config.llm, weight.dtype) * BLOCK_SLOTS
-    longest = blocks_of(LONGEST_SLOTS)
-    if config.kv_bytes:
-        return max(config.kv_bytes // bytes_per_block, 1)
-    if weight.device.type == "cuda":
-        total = torch.cuda.get_device_properties(weight.device).total_memory
-        available = free_bytes(weight.device) - int((1 - config.memory_utilization) * total)
-    else:
-        available = int(free_bytes(weight.device) * CPU_SHARE)
-    return max(min(available // bytes_per_block, longest * config.max_jobs), 1)
-
-
 def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     """Loads the checkpoint, folds its scalings, packs its weights, warms up and fills the pool with what is left.
 
@@ -401,7 +383,8 @@ def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     pack_linears(loaded.model)
     loaded_s = perf_counter()
     engine.warm_up()
-    engine.make_pool(num_blocks := pool_blocks(loaded, config))
+    weight = loaded.model.llm.embedding.weight
+    engine.make_pool(num_blocks := pool_blocks(loaded.config.llm, weight.dtype, weight.device, config))
     logger.info(
         "chat engine loaded in %.1f s, warmed up in %.1f s; keys and values of %d tokens, %.2f GB",
         loaded_s - started_s,

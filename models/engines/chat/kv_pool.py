@@ -7,9 +7,13 @@ from bisect import bisect_left
 
 import torch
 
+from models.engines.free_memory import free_bytes
+from models.jobs import EngineConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 
 BLOCK_SLOTS = 16
+LONGEST_SLOTS = 3000 + 514 + 2  # of a request at the defaults of ChatGeneration
+CPU_SHARE = 0.25  # of free memory: other processes live there too
 
 
 class BlockAllocator:
@@ -141,3 +145,16 @@ def blocks_of(num_slots: int) -> int:
 def slot_bytes(config: CPMBeeConfig, dtype: torch.dtype) -> int:
     """Keys and values of one token in all layers: 0.75 MiB at the published sizes in half precision (SPEC §12)."""
     return 2 * config.num_layers * config.num_heads * config.dim_head * dtype.itemsize
+
+
+def pool_blocks(config: CPMBeeConfig, dtype: torch.dtype, device: torch.device, wanted: EngineConfig) -> int:
+    """Blocks of a worker's pool: `kv_bytes`, or a share of what is free, and no more than all jobs can ever take."""
+    block_bytes = slot_bytes(config, dtype) * BLOCK_SLOTS
+    if wanted.kv_bytes:
+        return max(wanted.kv_bytes // block_bytes, 1)
+    if device.type == "cuda":
+        total_bytes = torch.cuda.get_device_properties(device).total_memory
+        available_bytes = free_bytes(device) - int((1 - wanted.memory_utilization) * total_bytes)
+    else:
+        available_bytes = int(free_bytes(device) * CPU_SHARE)
+    return max(min(available_bytes // block_bytes, blocks_of(LONGEST_SLOTS) * wanted.max_jobs), 1)

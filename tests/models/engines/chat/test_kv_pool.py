@@ -5,7 +5,17 @@ import random
 import pytest
 import torch
 
-from models.engines.chat.kv_pool import BLOCK_SLOTS, BlockAllocator, KVPool, SlotTable, blocks_of, slot_bytes
+from models.engines.chat.kv_pool import (
+    BLOCK_SLOTS,
+    BlockAllocator,
+    KVPool,
+    SlotTable,
+    blocks_of,
+    pool_blocks,
+    slot_bytes,
+)
+from models.engines.free_memory import free_bytes
+from models.jobs import EngineConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 
 
@@ -63,3 +73,19 @@ def test_a_token_takes_what_the_specification_says() -> None:
     pool = KVPool(small, 3, torch.float32, torch.device("cpu"))
     held = sum(tensor.nbytes for tensor in (*pool.keys, *pool.values))
     assert held == slot_bytes(small, torch.float32) * pool.num_slots == slot_bytes(small, torch.float32) * 48
+
+
+def test_a_pool_is_of_the_bytes_that_are_given_or_of_a_share_of_what_is_free() -> None:
+    small = CPMBeeConfig(50, dim_model=32, dim_ff=48, num_layers=2, num_heads=2, dim_head=16, half=False)
+    cpu = torch.device("cpu")
+    block_bytes = BLOCK_SLOTS * slot_bytes(small, torch.float32)
+
+    def blocks(**fields: int) -> int:
+        config = EngineConfig(kind="chat", checkpoint="", **fields)
+        return pool_blocks(small, torch.float32, cpu, config)
+
+    assert blocks(kv_bytes=10 * block_bytes + 5) == 10
+    assert blocks(kv_bytes=1) == 1, "a pool of nothing could take no job"
+    assert blocks(max_jobs=3) == 3 * blocks_of(3516), "no more than three jobs can ever take"
+    huge = EngineConfig(kind="chat", checkpoint="", max_jobs=10**9)
+    assert 0 < pool_blocks(small, torch.float32, cpu, huge) * block_bytes < free_bytes(cpu) / 2
