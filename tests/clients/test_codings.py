@@ -15,8 +15,6 @@ from tests.clients.asking import IMAGE, JSON, QUESTION, answered, encoded, refus
 from tests.service.web import picture_bytes
 from tests.service.wire import form
 
-pytestmark = pytest.mark.own_process  # the API's
-
 ASKED = json.dumps({"question": "echo 压缩", "image": encoded(picture_bytes())}).encode()
 FORM = form((QUESTION, "", "echo 压缩".encode()), (IMAGE, "image/png", picture_bytes()))
 FORM_TYPE = {"content-type": "multipart/form-data; boundary=X"}

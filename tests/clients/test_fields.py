@@ -15,8 +15,6 @@ from service.http.schemas.requests import MAX_SEED
 from tests.clients.asking import JSON, answered, ask, refused
 from tests.clients.conftest import MAX_TURNS
 
-pytestmark = pytest.mark.own_process  # the API's
-
 CHAT_FIELDS = sorted(set(ChatRequest.model_fields) - {"question"})
 PAINT_FIELDS = sorted(set(PaintRequest.model_fields) - {"prompt"})
 

@@ -10,8 +10,6 @@ from tests.clients.asking import IMAGE, QUESTION, answered, encoded, refused, sh
 from tests.service.web import picture_bytes
 from tests.service.wire import form
 
-pytestmark = pytest.mark.own_process  # the API's
-
 BLUE = (0, 0, 255)
 PICTURE = picture_bytes(8, 8, BLUE)
 QUESTION_PART = (QUESTION, "", b"echo x")

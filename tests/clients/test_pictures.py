@@ -13,8 +13,6 @@ from tests.attacks.files import photo, saved
 from tests.clients.asking import answered, ask, encoded, refused, sha256, sha_of, sha_of_picture, square
 from tests.service.heic import heic
 
-pytestmark = pytest.mark.own_process  # the API's
-
 PHOTO = photo(80, 60)
 PNG = saved(PHOTO, "PNG")
 TEXT = encoded(PNG)

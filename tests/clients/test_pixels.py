@@ -21,8 +21,6 @@ from tests.clients.asking import sha256, sha_of_picture, square
 from tests.clients.conftest import SIDE_PX
 from tests.service.heic import heic
 
-pytestmark = pytest.mark.own_process  # the API's
-
 WHITE = (255, 255, 255)
 LOSSY = 3  # of 255: the greatest difference of a lossy variant, at its best quality
 PHOTO = photo(96, 64)

@@ -13,8 +13,6 @@ from tests.clients.asking import ask, encoded, refused
 from tests.e2e.tree import metric
 from tests.service.api_process import ROOT, ApiProcess
 
-pytestmark = pytest.mark.own_process  # the API's
-
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 PROXIES = {
     "http": {"http_proxy": NOWHERE, "HTTP_PROXY": NOWHERE, "no_proxy": ""},

@@ -13,8 +13,6 @@ from tests.service.api_process import ApiProcess
 from tests.service.web import picture_bytes, sse_events
 from tests.service.wire import body_of, chunked, form, post, said
 
-pytestmark = pytest.mark.own_process  # the API's
-
 PICTURE = picture_bytes()
 CLOSING = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 WAIT = {"Prefer": "respond-async"}
