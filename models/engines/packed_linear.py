@@ -58,10 +58,22 @@ def pack_linears(module: nn.Module) -> None:
 
 
 def pack_language_model(llm: CPMBee) -> None:
-    """Packs all layers of a folded model, and beside the embedding a second copy that projects to the vocabulary.
+    """Packs all layers of a folded model, those of one input as one, and beside the embedding a copy that projects.
 
     The model is for inference alone from here on: its linear weights are in no state dict.
     """
+    for block in llm.blocks:
+        attention, feed_forward = block.attention, block.feed_forward
+        if can_pack(attention.query.weight):
+            attention.joined = PackedLinear(_stacked(attention.query, attention.key, attention.value))
+            del attention.query, attention.key, attention.value
+        if can_pack(feed_forward.gate.weight):
+            feed_forward.joined = PackedLinear(_stacked(feed_forward.gate, feed_forward.up))
+            del feed_forward.gate, feed_forward.up
     pack_linears(llm)
     if can_pack(llm.embedding.weight):
         llm.vocabulary_projection = PackedLinear(llm.embedding.weight)
+
+
+def _stacked(*linears: nn.Linear) -> Tensor:
+    return torch.cat([linear.weight.detach() for linear in linears])

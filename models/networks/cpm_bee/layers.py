@@ -42,13 +42,19 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.dim_model, inner, bias=False)
         self.value = nn.Linear(config.dim_model, inner, bias=False)
         self.output = nn.Linear(inner, config.dim_model, bias=False)
+        self.joined: nn.Module | None = None  # query, key and value in one, where an engine lays them out so
         self.num_heads, self.dim_head = config.num_heads, config.dim_head
         self.input_divisor: float | None = math.sqrt(config.dim_model)
         self.output_divisor: float | None = math.sqrt(inner)
 
     def project(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """States (B, L, D), and those (B, R, D) that ask -> queries (B, H, R, Dh), keys and values (B, H, L, Dh)."""
-        return self._heads(self.query(asking)), self._heads(self.key(x)), self._heads(self.value(x))
+        if self.joined is None:
+            return self._heads(self.query(asking)), self._heads(self.key(x)), self._heads(self.value(x))
+        queries, keys, values = self.joined(x).chunk(3, dim=-1)
+        if asking is not x:
+            queries = self.joined(asking).chunk(3, dim=-1)[0]
+        return self._heads(queries), self._heads(keys), self._heads(values)
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: AttentionBias) -> Tensor:
         """Queries (B, H, L, Dh), keys and values (B, H, N, Dh) -> (B, L, D)."""
@@ -62,7 +68,7 @@ class Attention(nn.Module):
         return divided(self.output(mixed.transpose(1, 2).flatten(2)), self.output_divisor)
 
     def _heads(self, projected: Tensor) -> Tensor:
-        split = projected.view(*projected.shape[:2], self.num_heads, self.dim_head)
+        split = projected.unflatten(-1, (self.num_heads, self.dim_head))
         return divided(split, self.input_divisor).transpose(1, 2)
 
 
@@ -74,12 +80,13 @@ class FeedForward(nn.Module):
         self.gate = nn.Linear(config.dim_model, config.dim_ff, bias=False)
         self.up = nn.Linear(config.dim_model, config.dim_ff, bias=False)
         self.down = nn.Linear(config.dim_ff, config.dim_model, bias=False)
+        self.joined: nn.Module | None = None  # gate and up in one, where an engine lays them out so
         self.input_divisor: float | None = math.sqrt(config.dim_model)
         self.inner_divisor: float | None = math.sqrt(config.dim_ff)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = F.gelu(divided(self.gate(x), self.input_divisor))
-        inner = gate * divided(self.up(x), self.input_divisor)  # (B, L, F)
+        gate, up = (self.gate(x), self.up(x)) if self.joined is None else self.joined(x).chunk(2, dim=-1)
+        inner = F.gelu(divided(gate, self.input_divisor)) * divided(up, self.input_divisor)  # (B, L, F)
         # Divided before the product: half precision would overflow after it.
         down: Tensor = self.down(divided(inner, self.inner_divisor))
         return down

@@ -1,11 +1,17 @@
 """Packed weights: the same products, whatever else is in the batch."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.engines.packed_linear import PackedLinear, can_pack, pack_linears, packed
+from models.checkpoints.loading import LoadedChat
+from models.engines.chat.prompt import build_prompt, pack_prompts
+from models.engines.packed_linear import PackedLinear, can_pack, pack_language_model, pack_linears, packed
+from models.networks.cpm_bee.folding import fold_scalings
+from tests.models.engines.chat.jobs import job
 
 ROWS = (1, 2, 3, 7, 16, 48, 173)
 
@@ -59,3 +65,18 @@ def test_every_linear_within_is_packed_and_none_other() -> None:
     assert type(module[0]) is type(module[2][0]) is PackedLinear and type(module[1]) is nn.GELU
     torch.testing.assert_close(module[2][0](module[1](module[0](x))), expected, rtol=1e-5, atol=1e-5)
     assert not module.state_dict(), "packed weights cannot be saved"
+
+
+@torch.inference_mode()
+def test_a_packed_language_model_gives_the_same_numbers(loaded: LoadedChat) -> None:
+    plain, llm = loaded.model.llm, copy.deepcopy(loaded.model.llm)
+    prompt = build_prompt(job(), loaded.tokenizer, 4)
+    batch = pack_prompts([prompt], loaded.tokenizer)
+    expected = plain(batch)
+    fold_scalings(llm)
+    pack_language_model(llm)
+    assert not any(type(module) is nn.Linear for module in llm.modules())
+    torch.testing.assert_close(llm(batch), expected, rtol=1e-4, atol=1e-4)
+    places = torch.tensor([[3, 0]])
+    torch.testing.assert_close(llm(batch, places=places), expected[:, [3, 0]], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(llm.logits(expected, None), plain.logits(expected, None), rtol=1e-3, atol=1e-3)
