@@ -14,6 +14,7 @@ BUS_VERSION = 2
 Model = Literal["chat", "paint"]
 OnOffAuto = Literal["on", "off", "auto"]
 Kind = Literal["chat", "paint", "safety"]  # what a worker serves: a model, or the heavy screens of the safety gate
+SamplerName = Literal["ddpm", "ddim", "dpm++", "euler"]  # ddpm: the reference's
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -86,6 +87,7 @@ class PaintJob(Message, frozen=True, tag="paint"):
     previews: int = 0  # intermediate pictures wanted
     raw_text: bool = False
     language: str = "zh"  # of the prompt: which reranker judges
+    sampler: SamplerName = "ddpm"
     request_id: str = ""  # of the HTTP request, for log lines
 
 

@@ -16,8 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoints.loading import LoadedPaint, load_paint
-from models.engines.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
+from models.engines.paint.decoding import decode_latents, to_bytes
+from models.engines.paint.denoise import Denoiser
 from models.engines.paint.prompt import NEGATIVE_ROW, PROMPT_ROW, pack_job
+from models.engines.paint.samplers import make_scheduler
 from models.jobs import PaintJob
 from models.networks.cpm_bee.folding import fold_scalings
 from models.networks.cpm_bee.packing import PackedBatch

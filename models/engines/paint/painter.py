@@ -1,45 +1,38 @@
-"""One paint job from its texts to its candidates, in slices short enough to be stopped between."""
+"""What one paint job needs of the networks, a piece of work at a time. Which piece comes when is the engine's."""
 
-import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DDPMScheduler
 from PIL import Image
 from torch import Tensor
 
-from models.engines.paint.denoise import (
-    Denoiser,
-    candidate_generators,
-    check_num_steps,
-    check_picture,
-    decode_latents,
-    make_scheduler,
-    to_bytes,
-)
+from models.engines.paint.batch import DenoisingBatch
+from models.engines.paint.decoding import PictureDecoder, check_picture, decode_latents, to_bytes
+from models.engines.paint.previews import LatentColours
 from models.engines.paint.prompt import PROMPT_ROW
 from models.engines.paint.rerank import Reranker
-from models.jobs import Candidate, Generated, JobRejected, Observe, PaintJob, PaintResult, Progress
+from models.engines.paint.samplers import check_num_steps, make_scheduler, step_table
+from models.engines.paint.sampling import Sampling, candidate_generators
+from models.engines.paint.texts import TextEncoder
+from models.jobs import Candidate, Generated, JobRejected, PaintJob, PaintResult
 from models.networks.cpm_bee.packing import PackedBatch
 from models.networks.paint.model import PaintModel
-
-# What the slices of a job yield; None where there is nothing to tell.
-Slices = Iterator[Progress | Generated | None]
 
 
 @dataclass(frozen=True)
 class Painter:
-    """The networks of one worker, and the line that a job runs through. Holds nothing of any job.
+    """The networks of one worker, and each piece of a job's work. Holds nothing of any job but its texts.
 
     Args:
         scheduler_config: the noise schedule's settings, in diffusers' names.
         steps_offset: see `make_scheduler`.
         rerankers: by the language of prompts.
+        colours: paints previews; None: the VAE does.
     """
 
     model: PaintModel
@@ -48,6 +41,20 @@ class Painter:
     steps_offset: int
     rerankers: Mapping[str, Reranker]
     device: torch.device
+    colours: LatentColours | None = None
+
+    @cached_property
+    def texts(self) -> TextEncoder:
+        return TextEncoder(self.model, self.device)
+
+    @cached_property
+    def decoder(self) -> PictureDecoder:
+        return PictureDecoder(self.vae)
+
+    @cached_property
+    def scheduler(self) -> DDPMScheduler:
+        """The betas that all samplers share."""
+        return make_scheduler(self.scheduler_config, self.steps_offset)
 
     @property
     def latent_px(self) -> int:
@@ -80,112 +87,115 @@ class Painter:
         if job.candidates < 1:
             raise JobRejected("invalid_request", f"candidates is {job.candidates}, at least 1 is needed")
         try:
-            check_num_steps(make_scheduler(self.scheduler_config, self.steps_offset), job.num_inference_steps)
+            check_num_steps(self.scheduler, job.num_inference_steps)
         except ValueError as error:
             raise JobRejected("invalid_request", str(error)) from error
 
-    def paint(self, job: PaintJob, texts: PackedBatch, observe: Observe, unknown_words: Sequence[str] = ()) -> Slices:
-        """Yields after each slice of work: the texts, each denoising step, each picture, the reranking.
-
-        The last thing yielded is `Generated`.
-
-        Args:
-            unknown_words: of the job's texts, for its result.
+    def paint(self, job: PaintJob, texts: PackedBatch) -> Generated:
+        """A job by itself, from beginning to end.
 
         Raises:
             JobRejected: `generation_failed`, instead of a picture that is none.
         """
-        clock = Stopwatch(observe)
-        observe("prompt_tokens", prompt_tokens := int(texts.lengths[PROMPT_ROW]))
-        with clock.measure("text_encode_s"):
-            conditioning = self.encode(texts)
-        yield None
-
-        denoiser = self.denoiser(job, conditioning)
-        previews = preview_steps(job.previews, job.num_inference_steps)
-        while not denoiser.is_done:
-            with clock.measure("denoise_step_s"):
-                denoiser.step()
-            step = denoiser.num_steps_done
-            preview = self.preview(denoiser) if step in previews else b""
-            yield Progress(step=step, total_steps=job.num_inference_steps, preview_png=preview)
-
-        seeds = [job.seed + i for i in range(job.candidates)]
-        pictures = []
-        for latents, seed in zip(denoiser.latents.split(1), seeds, strict=True):
-            with clock.measure("vae_decode_s"):
-                pictures.append(self.decode(latents, seed))
-            yield None
-
-        scores: list[float | None] = [None] * job.candidates
-        reranker = self.rerankers.get(job.language) if wants_rerank(job) else None
-        if reranker is not None:
-            with clock.measure("rerank_s"):
-                scores = list(reranker.scores(job.prompt, pictures))
-        candidates = [
-            Candidate(png=encode_png(picture), seed=seed, score=score)
-            for picture, seed, score in zip(pictures, seeds, scores, strict=True)
+        painting, batch = Painting(job, texts), DenoisingBatch(self.model.unet)
+        sampling = self.begin(job, self.encode(texts))
+        while not sampling.is_done:
+            for error in batch.step([sampling]).values():
+                raise error
+        painting.pictures = [
+            picture
+            for latents, seed in zip(sampling.latents.split(1), painting.seeds, strict=True)
+            for picture in self.decode(latents, [seed])
         ]
-        observe("pictures", len(candidates))
-        yield Generated(
-            result=PaintResult(
-                candidates=best_first(candidates),
-                prompt_tokens=prompt_tokens,
-                height_px=job.height_px,
-                width_px=job.width_px,
-                reranker=reranker.name if reranker else "",
-                unknown_words=list(unknown_words),
-                denoise_s=clock.total_s["denoise_step_s"],
-                decode_s=clock.total_s["vae_decode_s"],
-            )
-        )
+        return self.finish(painting)
 
-    @torch.inference_mode()
     def encode(self, texts: PackedBatch) -> Tensor:
-        """Conditioning (2, L, cross attention width) in the adapter's dtype."""
-        conditioning = self.model.encode_prompts(texts.to(self.device))
-        if not torch.isfinite(conditioning).all():
-            raise JobRejected("generation_failed", "the prompt's hidden states are not finite")
-        return conditioning
+        """Conditioning (B, L, cross attention width) in the adapter's dtype."""
+        return self.texts.encode(texts)
 
-    def denoiser(self, job: PaintJob, conditioning: Tensor) -> Denoiser:
-        return Denoiser(
-            self.model.unet,
-            make_scheduler(self.scheduler_config, self.steps_offset),
+    def begin(self, job: PaintJob, conditioning: Tensor) -> Sampling:
+        """The job's noise, and its way from there."""
+        return Sampling(
+            step_table(self.scheduler, job.num_inference_steps, job.sampler),
             conditioning,
             num_candidates=job.candidates,
-            latent_size=(job.height_px // self.latent_px, job.width_px // self.latent_px),
-            num_inference_steps=job.num_inference_steps,
+            latent_shape=(int(self.model.unet.config.in_channels), *self.latent_size(job)),
             guidance_scale=job.guidance_scale,
             generators=candidate_generators(job.seed, job.candidates),
         )
 
-    def decode(self, latents: Tensor, seed: int) -> Image.Image:
-        """One candidate's picture from its latents (1, C, h, w)."""
-        picture = to_bytes(decode_latents(self.vae, latents))[0].cpu()  # (H, W, 3)
-        check_picture(picture, seed)
-        return Image.fromarray(picture.numpy())
+    def latent_size(self, job: PaintJob) -> tuple[int, int]:
+        """Height and width of the job's latents."""
+        return job.height_px // self.latent_px, job.width_px // self.latent_px
 
-    def preview(self, denoiser: Denoiser) -> bytes:
+    def decode(self, latents: Tensor, seeds: Sequence[int]) -> list[Image.Image]:
+        """Pictures of candidates of any jobs from their latents (n, C, h, w).
+
+        Raises:
+            JobRejected: `generation_failed`, instead of a picture that is none.
+        """
+        pictures = self.decoder.decode(latents)  # (n, H, W, 3)
+        for picture, seed in zip(pictures, seeds, strict=True):
+            check_picture(picture, seed)
+        return [Image.fromarray(picture.numpy()) for picture in pictures]
+
+    def preview(self, sampling: Sampling) -> bytes:
         """The first candidate's picture as the last step foresees it."""
-        foreseen = to_bytes(decode_latents(self.vae, denoiser.predicted_latents[:1]))[0]
-        return encode_png(Image.fromarray(foreseen.cpu().numpy()))
+        foreseen = sampling.predicted_latents[:1]
+        painted = decode_latents(self.vae, foreseen) if self.colours is None else self.colours.paint(foreseen)
+        return encode_png(Image.fromarray(to_bytes(painted)[0].cpu().numpy()))
+
+    def finish(self, painting: "Painting") -> Generated:
+        """Judge and encode the pictures of a job that has them all."""
+        job = painting.job
+        scores: list[float | None] = [None] * job.candidates
+        reranker = self.reranker(job)
+        if reranker is not None:
+            scores = list(reranker.scores(job.prompt, painting.pictures))
+        candidates = [
+            Candidate(png=encode_png(picture), seed=seed, score=score)
+            for picture, seed, score in zip(painting.pictures, painting.seeds, scores, strict=True)
+        ]
+        return Generated(
+            result=PaintResult(
+                candidates=best_first(candidates),
+                prompt_tokens=painting.prompt_tokens,
+                height_px=job.height_px,
+                width_px=job.width_px,
+                reranker=reranker.name if reranker else "",
+                unknown_words=list(painting.unknown_words),
+                denoise_s=painting.denoise_s,
+                decode_s=painting.decode_s,
+            )
+        )
+
+    def reranker(self, job: PaintJob) -> Reranker | None:
+        return self.rerankers.get(job.language) if wants_rerank(job) else None
 
 
-class Stopwatch:
-    """Tells each measured time, and keeps the sums by name."""
+@dataclass
+class Painting:
+    """One job in progress."""
 
-    def __init__(self, observe: Observe) -> None:
-        self.observe = observe
-        self.total_s: defaultdict[str, float] = defaultdict(float)
+    job: PaintJob
+    packed: PackedBatch
+    unknown_words: Sequence[str] = ()  # of its texts
+    sampling: Sampling | None = None  # None until its texts are encoded
+    pictures: list[Image.Image] = field(default_factory=list)
+    denoise_s: float = 0.0  # of the steps that it took part in
+    decode_s: float = 0.0
 
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        started_s = time.perf_counter()
-        yield
-        elapsed_s = time.perf_counter() - started_s
-        self.total_s[name] += elapsed_s
-        self.observe(name, elapsed_s)
+    @property
+    def prompt_tokens(self) -> int:
+        return int(self.packed.lengths[PROMPT_ROW])
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.job.seed + i for i in range(self.job.candidates)]
+
+    @property
+    def has_all_pictures(self) -> bool:
+        return len(self.pictures) == self.job.candidates
 
 
 def wants_rerank(job: PaintJob) -> bool:

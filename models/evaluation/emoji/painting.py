@@ -10,9 +10,11 @@ from models.checkpoints.loading import LoadedChat, LoadedPaint
 from models.datasets.examples import PixelArray
 from models.emoji.names import EmojiName
 from models.emoji.texts.conversation import name_answer
-from models.engines.paint.denoise import Denoiser, decode_latents, make_scheduler, to_bytes
+from models.engines.paint.decoding import decode_latents, to_bytes
+from models.engines.paint.denoise import Denoiser
 from models.engines.paint.painter import Painter
 from models.engines.paint.prompt import pack_job, paint_tree
+from models.engines.paint.samplers import make_scheduler
 from models.evaluation.asking import PictureQuestions, ask
 from models.evaluation.emoji.answers import judge
 from models.evaluation.emoji.benchmark import TONGUES, Tongue

@@ -31,7 +31,7 @@ SD21_BASE_UNET: Mapping[str, Any] = {
     "use_linear_projection": True,
 }
 
-# The noise schedule (SPEC §1.3); which sampler runs it is decided in models/engines/paint/denoise.py.
+# The noise schedule (SPEC §1.3); which sampler runs it is decided in models/engines/paint/samplers.py.
 SD21_BASE_SCHEDULER: Mapping[str, Any] = {
     "_class_name": "PNDMScheduler",
     "beta_end": 0.012,

@@ -6,8 +6,10 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor
 
-from models.engines.paint.denoise import Denoiser, candidate_generators, decode_latents, to_bytes
+from models.engines.paint.decoding import decode_latents, to_bytes
+from models.engines.paint.denoise import Denoiser
 from models.engines.paint.prompt import paint_tree
+from models.engines.paint.sampling import candidate_generators
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.cpm_bee.tokenizer import Tokenizer, escape
 from models.networks.paint.model import PaintModel

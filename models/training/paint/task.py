@@ -22,7 +22,7 @@ from models.checkpoints.companion_files import SCHEDULER_CONFIG_FILE, VOCABULARY
 from models.checkpoints.conversion import write_folder, write_json
 from models.checkpoints.published_names import published_name
 from models.datasets.examples import PictureSource
-from models.engines.paint.denoise import make_scheduler
+from models.engines.paint.samplers import make_scheduler
 from models.networks.paint.model import PaintModel
 from models.training.muon import layer_weights
 from models.training.paint.batch import PaintBatch, collate_pictures

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from models.engines.paint.denoise import decode_latents, to_bytes
+from models.engines.paint.decoding import decode_latents, to_bytes
 from models.parity.fixtures import Fixtures
 from models.parity.paint import CHECKS, encode, judge, load, start, text_job
 from tests.models.parity.reference import REFERENCE, Recorded, change_json, change_tensor, copy_reference, run_checks

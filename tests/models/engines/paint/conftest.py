@@ -59,7 +59,7 @@ def loaded_engine(paint_folder: Path, clip_folder: Path, observed: list[tuple[st
 def engine(loaded_engine: PaintEngine) -> Iterator[PaintEngine]:
     assert loaded_engine.capacity == 3
     yield loaded_engine
-    for job_id in list(loaded_engine._running):
+    for job_id in list(loaded_engine._paintings):
         loaded_engine.cancel(job_id)
 
 

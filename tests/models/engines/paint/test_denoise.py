@@ -8,16 +8,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from models.engines.paint.denoise import (
-    Denoiser,
-    Generators,
-    candidate_generators,
-    check_num_steps,
-    check_picture,
-    decode_latents,
-    make_scheduler,
-    to_bytes,
-)
+from models.engines.paint.denoise import Denoiser
+from models.engines.paint.samplers import make_scheduler
+from models.engines.paint.sampling import Generators, candidate_generators
 from models.jobs import JobRejected
 from models.networks.paint.config import SD21_BASE_SCHEDULER
 
@@ -216,59 +209,14 @@ def test_other_errors_are_not_taken_for_lack_of_memory(conditioning: Tensor) -> 
 def test_latents_that_are_not_finite_end_the_sampling(conditioning: Tensor, value: float) -> None:
     sampler = denoiser(RecordingUNet(), conditioning, candidate_generators(0, 3), 3)
     sampler.step()
-    sampler.latents = sampler.latents.clone()
+    sampler.sampling.latents = sampler.latents.clone()
     sampler.latents[1, 0, 0, 0] = value
     with pytest.raises(JobRejected, match=r"candidates \[1\] are not finite after step 2 of 4 in float32") as caught:
         sampler.step()
     assert caught.value.code == "generation_failed"
 
 
-@pytest.mark.parametrize(("offset", "most"), [(0, 1000), (1, 999)])
-def test_steps_must_fit_the_schedule(offset: int, most: int) -> None:
-    scheduler = make_scheduler(SD21_BASE_SCHEDULER, offset)
-    check_num_steps(scheduler, 1)
-    check_num_steps(scheduler, most)
-    for wrong in (0, most + 1):
-        with pytest.raises(ValueError, match=f"is {wrong}, allowed are 1 to {most}"):
-            check_num_steps(scheduler, wrong)
-
-
 def test_the_most_steps_allowed_can_be_taken(unet: Any, conditioning: Tensor) -> None:
     sampler = denoiser(RecordingUNet(), conditioning, torch.Generator(), offset=1, num_inference_steps=999)
     assert (sampler.timesteps[0], sampler.timesteps[-1]) == (999, 1)
     sampler.step()
-
-
-class IdentityVAE:
-    """Decodes to its first three channels."""
-
-    dtype = torch.float32
-    config = type("Config", (), {"scaling_factor": 0.5})
-
-    def decode(self, latents: Tensor, return_dict: bool) -> tuple[Tensor]:
-        return (latents[:, :3],)
-
-
-def test_decoding_scales_clamps_and_puts_channels_last() -> None:
-    latents = torch.zeros(1, 4, 1, 2)
-    latents[0, :3, 0, 0] = torch.tensor([0.25, -5.0, 5.0])
-    pictures = decode_latents(IdentityVAE(), latents)
-    assert pictures.shape == (1, 1, 2, 3)
-    assert pictures[0, 0].tolist() == [[0.75, 0.0, 1.0], [0.5, 0.5, 0.5]]
-
-
-def test_halves_round_to_even() -> None:
-    values = torch.tensor([0.5, 1.5, 2.5, 254.5]) / 255
-    assert (values * 255).tolist() == [0.5, 1.5, 2.5, 254.5], "the halves must survive the division"
-    assert to_bytes(values).tolist() == [0, 2, 2, 254]
-
-
-def test_a_picture_of_one_colour_is_refused() -> None:
-    black = torch.zeros(4, 4, 3, dtype=torch.uint8)
-    with pytest.raises(JobRejected, match=r"seed 12 is a single colour, RGB \(0, 0, 0\)") as caught:
-        check_picture(black, seed=12)
-    assert caught.value.code == "generation_failed"
-    with pytest.raises(JobRejected):
-        check_picture(black + torch.tensor([7, 0, 200], dtype=torch.uint8), seed=12)
-    black[2, 1, 0] = 1
-    check_picture(black, seed=12)

@@ -10,57 +10,84 @@ import pytest
 import torch
 
 from models.engines.paint import painter as painter_module
-from models.engines.paint.denoise import Denoiser
 from models.engines.paint.engine import PaintEngine
+from models.engines.paint.prompt import pack_job
+from models.engines.paint.sampling import Sampling
 from models.jobs import Failed
-from tests.models.engines.paint.jobs import finish, job, paint, pixels, result_of
+from tests.models.engines.paint.jobs import assert_nearly_equal, finish, job, paint, pixels, result_of
 
 
 class ShortOfMemory:
-    """A UNet that refuses more than `most_rows` rows, `failures` times at most."""
+    """A UNet that refuses more than `most_rows` rows of latents at least `least_side` high."""
 
     def __init__(
-        self, engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, most_rows: int, failures: int = 1000
+        self, engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, most_rows: int, least_side: int = 0
     ) -> None:
         self.forward = engine.painter.model.unet.forward
         self.most_rows = most_rows
-        self.failures = failures
+        self.least_side = least_side
         monkeypatch.setattr(engine.painter.model.unet, "forward", self)
 
     def __call__(self, rows: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if len(rows) > self.most_rows and self.failures > 0:
-            self.failures -= 1
+        if len(rows) > self.most_rows and rows.shape[-2] >= self.least_side:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return self.forward(rows, *args, **kwargs)
 
 
 @pytest.fixture
-def samplings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[Denoiser]]]:
+def samplings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[Sampling]]]:
     """Every sampling that takes a step. Cycles are not collected meanwhile: device memory cannot wait for that."""
-    begun: list[weakref.ref[Denoiser]] = []
-    step = Denoiser.step
-    monkeypatch.setattr(Denoiser, "step", lambda self: (begun.append(weakref.ref(self)), step(self))[1])
+    begun: list[weakref.ref[Sampling]] = []
+    draw = Sampling.draw
+    monkeypatch.setattr(Sampling, "draw", lambda self: (begun.append(weakref.ref(self)), draw(self))[1])
     gc.disable()
     yield begun
     gc.enable()
 
 
-def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, samplings: list[weakref.ref[Denoiser]]) -> None:
+def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, samplings: list[weakref.ref[Sampling]]) -> None:
     engine.admit(job())
-    for _ in range(2):
-        engine.step()
+    engine.step()
     assert samplings[0]() is not None
     engine.cancel("job")
     assert samplings[0]() is None
 
 
 def test_a_job_out_of_memory_gives_its_latents_back(
-    engine: PaintEngine, samplings: list[weakref.ref[Denoiser]], monkeypatch: pytest.MonkeyPatch
+    engine: PaintEngine, samplings: list[weakref.ref[Sampling]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ShortOfMemory(engine, monkeypatch, most_rows=0)
     (failure,) = paint(engine)
     assert isinstance(failure, Failed) and failure.code == "out_of_memory"
     assert len(samplings) == 1 and samplings[0]() is None
+
+
+def test_one_of_two_jobs_of_a_size_that_does_not_fit_fails_alone(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of one size take the same memory but for their texts: here the longer one is too much."""
+    expected = result_of(paint(engine, seed=9))
+    forward = engine.painter.model.unet.forward
+    short = paint_texts(engine, "a red house")
+
+    def tight(rows: torch.Tensor, times: torch.Tensor, texts: torch.Tensor, **kwargs: Any) -> Any:
+        lengths = kwargs.get("encoder_attention_mask", torch.ones(texts.shape[:2])).sum(1)
+        if len(rows) > 1 or lengths.max() > short:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(rows, times, texts, **kwargs)
+
+    monkeypatch.setattr(engine.painter.model.unet, "forward", tight)
+    engine.admit(job("long", prompt="a red house that has a very long name beside it"))
+    engine.admit(job("job", seed=9))
+    events = finish(engine)
+    (failure,) = events["long"]
+    assert isinstance(failure, Failed) and failure.code == "out_of_memory"
+    assert_nearly_equal(result_of(events["job"]).candidates[0].png, expected.candidates[0].png)
+
+
+def paint_texts(engine: PaintEngine, prompt: str) -> int:
+    """The length of a job's texts."""
+    return pack_job(job(prompt=prompt), engine.tokenizer).ids.shape[1]
 
 
 def test_candidates_that_do_not_fit_together_are_painted_in_groups(
@@ -76,13 +103,13 @@ def test_candidates_that_do_not_fit_together_are_painted_in_groups(
 
 def test_a_job_that_never_fits_fails_alone(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = result_of(paint(engine, seed=9))
-    ShortOfMemory(engine, monkeypatch, most_rows=0, failures=2)  # both tries of the first job: two rows, then one
-    engine.admit(job("big"))
+    ShortOfMemory(engine, monkeypatch, most_rows=0, least_side=16)
+    engine.admit(job("big", height_px=128))
     engine.admit(job("job", seed=9))
     events = finish(engine)
     (failure,) = events["big"]
     assert isinstance(failure, Failed) and failure.code == "out_of_memory" and "smaller size" in failure.message
-    assert result_of(events["job"]).candidates[0].png == expected.candidates[0].png
+    assert_nearly_equal(result_of(events["job"]).candidates[0].png, expected.candidates[0].png)
 
 
 def test_out_of_memory_while_decoding_fails_the_job(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +141,7 @@ def test_hidden_states_that_are_not_finite_give_an_error(engine: PaintEngine, mo
     forward = adapter.forward
     with monkeypatch.context() as patch:
         patch.setattr(adapter, "forward", lambda hidden: forward(hidden) * float("nan"))
-        (failure,) = paint(engine)
+        (failure,) = paint(engine, prompt="a prompt that is not known yet")
     assert isinstance(failure, Failed) and failure.code == "generation_failed"
 
 
@@ -133,8 +160,7 @@ def test_an_unforeseen_error_ends_one_job(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(painter_module, "make_scheduler", lambda *args: None)
-        patch.setattr(painter_module, "check_num_steps", lambda *args: None)
+        patch.setattr(painter_module, "step_table", lambda *args: None)
         (failure,) = paint(engine)
     assert isinstance(failure, Failed) and failure.code == "job_failed"
     assert "paint job job met an error of the engine" in caplog.text
@@ -149,6 +175,5 @@ def test_a_broken_device_ends_the_process_instead_of_one_job(
 
     monkeypatch.setattr(engine.painter.model.unet, "forward", forward)
     engine.admit(job())
-    engine.step()
     with pytest.raises(torch.AcceleratorError):
         engine.step()

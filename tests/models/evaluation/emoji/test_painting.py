@@ -31,7 +31,7 @@ def test_prompts_painted_together_are_what_the_service_paints_of_each(tmp_path: 
             width_px=SIDE_PX,
             seed=40 + place,
         )
-        *_, last = painter.paint(job, pack_job(job, loaded.tokenizer), lambda name, value: None)
+        last = painter.paint(job, pack_job(job, loaded.tokenizer))
         assert isinstance(last, Generated) and isinstance(last.result, PaintResult)
         with Image.open(BytesIO(last.result.candidates[0].png)) as png:
             expected = np.asarray(png).astype(int)

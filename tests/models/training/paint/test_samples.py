@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.engines.paint.denoise import make_scheduler
 from models.engines.paint.painter import Painter
 from models.engines.paint.prompt import pack_job
+from models.engines.paint.samplers import make_scheduler
 from models.jobs import Generated, PaintJob, PaintResult
 from models.training.paint.samples import paint_samples
 from models.training.paint.start import PaintStart
@@ -46,7 +46,7 @@ def test_a_sample_is_what_the_service_paints_with_the_captions_number_as_seed(st
             height_px=SIDE_PX,
             width_px=SIDE_PX,
         )
-        *_, last = painter.paint(job, pack_job(job, start.tokenizer), lambda name, value: None)
+        last = painter.paint(job, pack_job(job, start.tokenizer))
         assert isinstance(last, Generated) and isinstance(last.result, PaintResult)
         with Image.open(BytesIO(last.result.candidates[0].png)) as png:
             expected = np.asarray(png).astype(int)

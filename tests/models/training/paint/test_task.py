@@ -9,8 +9,8 @@ from torch import Tensor
 
 from models.checkpoints.companion_files import VOCABULARY_FILE
 from models.checkpoints.loading import load_paint
-from models.engines.paint.denoise import make_scheduler
 from models.engines.paint.prompt import paint_tree
+from models.engines.paint.samplers import make_scheduler
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.paint.config import SD21_BASE_SCHEDULER
 from models.training.cli import main
