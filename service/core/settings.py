@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     paint_vocab: str = ""
     paint_device: str = "cpu"
     paint_dtype: Dtype = "auto"
-    paint_max_jobs: int = Field(1, ge=1, le=16)
+    paint_max_jobs: int = Field(8, ge=1, le=64)  # as far as memory goes
     paint_workers: int = Field(1, ge=0, le=64)
     paint_engine: str = "models.engines.paint.engine:create_engine"
     paint_vae: str = ""

@@ -150,7 +150,7 @@ def _chat(settings: Settings, options: argparse.Namespace, overrides: dict[str, 
 def _paint(settings: Settings, options: argparse.Namespace, overrides: dict[str, object]) -> int:
     from service.process.client import ClientError, paint
 
-    names = ("negative_prompt", "num_inference_steps", "guidance_scale", "size", "seed")
+    names = ("negative_prompt", "sampler", "num_inference_steps", "guidance_scale", "size", "seed")
     try:
         paint(options.url or _default_url(settings), options.prompt, options.output, _given(options, *names))
     except ClientError as error:
@@ -235,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     paint.add_argument("prompt")
     paint.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".png, .jpg or .webp")
     paint.add_argument("--negative-prompt", metavar="TEXT")
+    paint.add_argument("--sampler", metavar="NAME", help="ddpm, ddim, dpm++ or euler")
     paint.add_argument("--num-inference-steps", type=int, metavar="N")
     paint.add_argument("--guidance-scale", type=float, metavar="X")
     paint.add_argument("--size", metavar="WIDTHxHEIGHT")

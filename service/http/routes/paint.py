@@ -28,6 +28,7 @@ router = APIRouter(tags=["paint"])
 _MAX_SIDE_PX = 1024
 _RERANKED_CANDIDATES = 4  # where the request does not say how many
 _DEFAULT_REQUESTS = 8  # whose work one request may ask for, where no limit is set
+_REFERENCE_STEPS, _FEWER_STEPS = 50, 25  # of ddpm, and of the samplers that need fewer
 
 
 @router.post(
@@ -130,7 +131,9 @@ def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
         negative_prompt=asked.negative_prompt,
         candidates=candidates,
         rerank="on" if reranks else "off",
-        num_inference_steps=asked.num_inference_steps,
+        sampler=asked.sampler,
+        num_inference_steps=asked.num_inference_steps
+        or (_REFERENCE_STEPS if asked.sampler == "ddpm" else _FEWER_STEPS),
         guidance_scale=asked.guidance_scale,
         height_px=height_px,
         width_px=width_px,

@@ -14,7 +14,7 @@ from models.checkpoints.loading import load_paint
 from models.engines.paint import painter as painter_module
 from models.engines.paint.batch import DenoisingBatch
 from models.engines.paint.engine import PaintEngine, create_engine
-from models.jobs import ChatJob, EngineConfig, JobRejected, Progress
+from models.jobs import ChatJob, EngineConfig, JobRejected, Progress, SamplerName
 from tests.models.engines.paint.jobs import assert_nearly_equal, finish, job, paint, pixels, result_of
 
 
@@ -222,6 +222,18 @@ def test_a_reranker_judges_prompts_in_its_language_alone(engine: PaintEngine) ->
     assert (english.reranker, english.candidates[0].score) == ("", None)
     with pytest.raises(JobRejected, match="no reranker for prompts in 'en', only for: zh"):
         engine.admit(job(rerank="on", language="en"))
+
+
+def test_samplers_are_chosen_by_request_and_run_side_by_side(engine: PaintEngine) -> None:
+    alone = {}
+    samplers: list[SamplerName] = ["ddpm", "dpm++", "euler"]
+    for sampler in samplers:
+        alone[sampler] = result_of(paint(engine, sampler=sampler, num_inference_steps=8)).candidates[0].png
+    assert np.abs(pixels(alone["ddpm"]) - pixels(alone["dpm++"])).max() > 1
+    for sampler in samplers:
+        engine.admit(job(sampler, sampler=sampler, num_inference_steps=8))
+    for sampler, events in finish(engine).items():
+        assert_nearly_equal(result_of(events).candidates[0].png, alone[sampler])
 
 
 def test_nothing_admitted_gives_nothing(engine: PaintEngine) -> None:

@@ -77,6 +77,7 @@ async def test_what_the_model_cannot_do_is_refused_before_a_slot(service: Servic
         ({"size": "big"}, "size"),
         ({"n": 3, "candidates": 2}, None),
         ({"partial_images": 1}, None),
+        ({"sampler": "plms"}, "sampler"),
         ({"n": 5}, "n"),
         ({"response_format": "url"}, "response_format"),
         ({"guidance_scale": -1}, "guidance_scale"),
@@ -115,6 +116,22 @@ def test_the_reranker_is_that_of_the_language_that_the_screens_tell(prompt: str,
     if rerank == "off":
         with pytest.raises(RerankerNotConfigured, match=f"no reranker for prompts in '{language}'"):
             _job(asked, model)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sampler", "steps"),
+    [
+        ({}, "ddpm", 50),
+        ({"sampler": "dpm++"}, "dpm++", 25),
+        ({"sampler": "euler", "num_inference_steps": 40}, "euler", 40),
+        ({"num_inference_steps": 7}, "ddpm", 7),
+    ],
+)
+def test_a_sampler_brings_its_usual_number_of_steps(fields: dict[str, object], sampler: str, steps: int) -> None:
+    model = ModelDescription(kind="paint", name="painter", fingerprint="f", picture_size_px=64)
+    asked = PaintRequest.model_validate({"prompt": "a cat", **fields}, context=Settings())
+    job = _job(asked, model)
+    assert (job.sampler, job.num_inference_steps) == (sampler, steps)
 
 
 async def test_a_stream_sends_progress_previews_and_every_picture(service: Service) -> None:
