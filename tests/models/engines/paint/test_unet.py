@@ -6,10 +6,12 @@ import weakref
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.activations import GEGLU
 
 from models.checkpoints.bundled import bundled_checkpoint
 from models.checkpoints.loading import load_paint
-from models.engines.paint.unet import PackedConv2d, PackedLinear, can_pack, prepare_unet
+from models.engines.paint import unet as unet_module
+from models.engines.paint.unet import PackedConv2d, PackedGEGLU, PackedLinear, can_pack, prepare_unet
 
 
 def load(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
@@ -50,7 +52,27 @@ def test_weights_lie_packed_once() -> None:
     prepare_unet(unet)
     kinds = [type(module) for module in unet.modules()]
     assert PackedLinear in kinds and PackedConv2d in kinds
-    assert torch.nn.Conv2d not in kinds and torch.nn.Linear not in kinds, "no second copy of any weight"
+    assert PackedGEGLU in kinds and GEGLU not in kinds and torch.nn.Conv2d not in kinds
+    few_rows = {name.split(".")[-1] for name, module in unet.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert few_rows == {"linear_1", "linear_2", "time_emb_proj"}
+
+
+@torch.inference_mode()
+def test_a_convolution_is_packed_for_the_first_size_and_right_for_all() -> None:
+    conv = torch.nn.Conv2d(8, 12, 3, stride=2, padding=1)
+    packed = PackedConv2d(conv)
+    for rows, side in ((2, 8), (5, 8), (3, 24), (1, 8)):
+        pictures = torch.randn(rows, 8, side, side)
+        assert torch.allclose(packed(pictures), conv(pictures), atol=1e-5)
+        assert packed.size == (8, 8, 8)
+
+
+def test_large_convolutions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unet_module, "MAX_PACKED_BYTES", 1000)
+    unet = load()
+    prepare_unet(unet)
+    kinds = [type(module) for module in unet.modules()]
+    assert PackedLinear in kinds and PackedConv2d not in kinds
 
 
 @torch.inference_mode()
