@@ -85,7 +85,7 @@ class DenoisingBatch:
         prediction = negative + guidance * (conditional - negative)
         x0 = from_latents * latents + from_prediction * prediction
         previous = torch.cat([sampling.predicted_latents for sampling in samplings])
-        drawn = torch.cat([sampling.draw() for sampling in samplings])
+        drawn = torch.cat([sampling.draw() for sampling in samplings]).to(device, non_blocking=True)
         following = keep * latents + towards * x0 + towards_previous * previous + noise * drawn
 
         finite = torch.isfinite(following).flatten(1).all(dim=1).tolist()  # the one wait for the device

@@ -203,7 +203,7 @@ class PaintEngine:
         """The oldest finished latents of one size, as many pictures as take about one denoising step's time."""
         wanted: list[tuple[str, Painting, int]] = []
         size: torch.Size | None = None
-        most = share_of_step(self._step_s, [self._decode_s], MAX_PICTURES_PER_DECODE)
+        most = share_of_step(self._step_s, self._decode_s, MAX_PICTURES_PER_DECODE)
         for job_id in self.scheduler.running:
             painting = self._paintings[job_id]
             sampling = painting.sampling

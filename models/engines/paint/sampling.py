@@ -77,12 +77,14 @@ class Sampling:
         return self.table.steps[self.num_steps_done]
 
     def draw(self) -> Tensor:
-        """The next step's noise, like the latents; zeros, and nothing drawn, where the step takes none."""
+        """The next step's noise, like the latents but where its generators are: who has many moves them at once.
+
+        Zeros, and nothing drawn, where the step takes none.
+        """
+        first = self.generators[0] if isinstance(self.generators, list) else self.generators
         if not self.next_step.draws:
-            return torch.zeros_like(self.latents)
-        return randn_tensor(
-            self.latents.shape, generator=self.generators, device=self.latents.device, dtype=torch.float32
-        )
+            return torch.zeros(self.latents.shape, device=first.device)
+        return randn_tensor(self.latents.shape, generator=self.generators, device=first.device, dtype=torch.float32)
 
     def advance(self, latents: Tensor, predicted_latents: Tensor, prediction: Tensor) -> None:
         """Take over what a step made, all like the latents."""

@@ -1,7 +1,5 @@
 """Which jobs are painted at once: first come, first served, as far as memory goes. No tensors here."""
 
-from collections.abc import Iterable
-
 
 class Scheduler:
     """Jobs by id, each waiting or running with the bytes that its rows take.
@@ -59,13 +57,10 @@ class Scheduler:
         self._running[job_id] = self._waiting.pop(job_id)
 
 
-def share_of_step(step_s: float, one_s: Iterable[float], most: int) -> int:
+def share_of_step(step_s: float, one_s: float, most: int) -> int:
     """How many pieces of other work take about as long as one denoising step: at least one, at most `most`.
 
     Args:
-        one_s: what such a piece took lately; none: unknown yet.
+        one_s: what such a piece took lately; 0: unknown yet.
     """
-    measured = [seconds for seconds in one_s if seconds > 0]
-    if not measured:
-        return 1
-    return max(1, min(most, int(step_s / measured[-1])))
+    return max(1, min(most, int(step_s / one_s))) if one_s > 0 else 1

@@ -2,7 +2,8 @@
 
 - Keys and values of the texts are computed once for as long as the same rows come again, not in every step.
 - Queries, keys and values of self-attention are one product.
-- On processors, weights of float32 are packed once the way oneDNN wants them, where torch would do it in every call.
+- On processors, weights of float32, and of bfloat16 where it is computed with, are packed once the way oneDNN wants
+  them, where torch would do it in every call.
 - On GPUs, activations and convolutions are channels-last.
 
 Training, evaluation and parity take the UNet as it is.
@@ -127,8 +128,11 @@ def prepare_unet(unet: UNet2DConditionModel) -> None:
 
 def can_pack(unet: UNet2DConditionModel) -> bool:
     """Whether this torch has oneDNN's packed products for the UNet's device and dtype."""
-    is_cpu_float32 = unet.device.type == "cpu" and unet.dtype == torch.float32
-    return is_cpu_float32 and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if unet.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    has_bfloat16 = torch.cpu._is_avx512_bf16_supported()
+    has_products = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_products and (unet.dtype == torch.float32 or (unet.dtype == torch.bfloat16 and has_bfloat16))
 
 
 def _fuse(block: BasicTransformerBlock) -> None:

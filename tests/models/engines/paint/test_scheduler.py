@@ -81,8 +81,6 @@ def test_over_random_arrivals_the_budget_holds_and_nothing_starves() -> None:
     assert max(waited.values()) < 200
 
 
-@pytest.mark.parametrize(
-    ("step_s", "one_s", "pieces"), [(1.0, [], 1), (1.0, [0.3], 3), (1.0, [0.01], 4), (0.1, [2.0], 1), (1.0, [0.0], 1)]
-)
-def test_other_work_takes_about_one_steps_time(step_s: float, one_s: list[float], pieces: int) -> None:
+@pytest.mark.parametrize(("step_s", "one_s", "pieces"), [(1.0, 0.3, 3), (1.0, 0.01, 4), (0.1, 2.0, 1), (1.0, 0.0, 1)])
+def test_other_work_takes_about_one_steps_time(step_s: float, one_s: float, pieces: int) -> None:
     assert share_of_step(step_s, one_s, most=4) == pieces
