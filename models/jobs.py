@@ -244,6 +244,7 @@ class EngineConfig(Message, frozen=True):
     steps_offset: Literal[0, 1] = 0  # paint: timesteps of the pinned (0) or of newer diffusers (1), SPEC §8.4
     max_jobs: int = 1  # jobs in progress at once
     fold_traditional: OnOffAuto = "auto"  # characters to simplified ones; auto: as the checkpoint was trained
+    full_every: int = 1  # paint: of a picture's steps, one in so many runs the whole UNet
     kv_bytes: int = 0  # chat: for keys and values of all jobs; 0: what the device has left
     memory_utilization: float = 0.9  # chat: of a GPU's memory, weights included, where kv_bytes is 0
 

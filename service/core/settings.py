@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     paint_device: str = "cpu"
     paint_dtype: Dtype = "auto"
     paint_max_jobs: int = Field(8, ge=1, le=64)  # as far as memory goes
+    paint_step_cache: Literal["off", "2", "3"] = "off"  # one step in so many runs the whole UNet
     paint_workers: int = Field(1, ge=0, le=64)
     paint_engine: str = "models.engines.paint.engine:create_engine"
     paint_vae: str = ""

@@ -43,6 +43,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
         steps_offset=settings.paint_steps_offset,
         max_jobs=settings.paint_max_jobs,
         fold_traditional=settings.fold_traditional,
+        full_every=1 if settings.paint_step_cache == "off" else int(settings.paint_step_cache),
     )
 
 

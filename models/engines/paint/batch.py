@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.paint.sampling import Sampling
+from models.engines.paint.unet.step_cache import StepCachingUNet
 from models.jobs import JobRejected
 
 Latents = tuple[int, ...]  # the shape of one candidate's
@@ -26,8 +27,9 @@ class _Texts:
 
 @dataclass
 class _Group:
-    """Samplings of one size."""
+    """Samplings of one size that take a step of one kind."""
 
+    is_shallow: bool = False
     rows_per_call: int | None = None  # None: all at once
     texts_key: tuple[int, ...] = ()  # rows a call, and the samplings' numbers
     texts: list[_Texts] = field(default_factory=list)  # one a call
@@ -37,11 +39,16 @@ class DenoisingBatch:
     """Advances samplings of any sizes, steps, samplers, guidances and texts; those of one size share one call.
 
     A sampling's numbers do not depend on its neighbours beyond the rounding of differently sized products.
+
+    Args:
+        full_every: of each sampling's steps, one in so many runs the whole UNet, the others its outer blocks.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: UNet2DConditionModel, full_every: int = 1) -> None:
         self.unet = unet
-        self._groups: dict[Latents, _Group] = {}
+        self.full_every = full_every
+        self._caching = StepCachingUNet(unet) if full_every > 1 else None
+        self._groups: dict[tuple[Latents, bool], _Group] = {}
 
     @torch.inference_mode()
     def step(self, samplings: Sequence[Sampling]) -> Failures:
@@ -50,14 +57,18 @@ class DenoisingBatch:
         Failures are `JobRejected` (`generation_failed`) where latents are no longer finite, and out of memory where
         even a single row does not fit.
         """
-        places: defaultdict[Latents, list[int]] = defaultdict(list)
+        places: defaultdict[tuple[Latents, bool], list[int]] = defaultdict(list)
         for place, sampling in enumerate(samplings):
-            places[tuple(sampling.latents.shape[1:])].append(place)
-        self._groups = {size: self._groups.get(size, _Group()) for size in places}  # what ran out is forgotten
+            is_shallow = sampling.num_steps_done % self.full_every > 0
+            places[tuple(sampling.latents.shape[1:]), is_shallow].append(place)
+        self._groups = {
+            key: group for key, group in self._groups.items() if any(key[0] == size for size, _ in places)
+        }  # what ran out is forgotten
         failures: Failures = {}
-        for size, of_size in places.items():
-            failed = self._step_group([samplings[place] for place in of_size], self._groups[size])
-            failures |= {of_size[place]: error for place, error in failed.items()}
+        for key, of_key in places.items():
+            group = self._groups.setdefault(key, _Group(is_shallow=key[1]))
+            failed = self._step_group([samplings[place] for place in of_key], group)
+            failures |= {of_key[place]: error for place, error in failed.items()}
         return failures
 
     def clear(self) -> None:
@@ -112,25 +123,45 @@ class DenoisingBatch:
         while True:
             size = min(group.rows_per_call or len(rows), len(rows))
             texts = self._texts(samplings, group, size)
-            calls = list(zip(rows.split(size), timesteps.split(size), texts, strict=True))
+            kept = self._kept(samplings, size) if group.is_shallow else [None] * len(texts)
+            calls = list(zip(rows.split(size), timesteps.split(size), texts, kept, strict=True))
             predictions: list[Tensor] = []
+            deep: list[Tensor] = []
             lost: dict[int, Exception] = {}
-            for number, (latents, times, states) in enumerate(calls):
+            for number, call in enumerate(calls):
                 try:
-                    arguments = {} if states.mask is None else {"encoder_attention_mask": states.mask}
-                    predictions.append(self.unet(latents, times, states.states, return_dict=False, **arguments)[0])
+                    predictions.append(self._call(*call, deep))
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
                     if size > 1:
                         break
                     lost[number % (len(rows) // 2)] = error.with_traceback(None)  # which would keep tensors alive
-                    predictions.append(torch.zeros_like(latents))
+                    predictions.append(torch.zeros_like(call[0]))
             if len(predictions) == len(calls):
+                if len(deep) == len(calls):
+                    _keep_deep(samplings, torch.cat(deep))
                 return torch.cat(predictions), lost
             predictions.clear()
+            deep.clear()
             group.rows_per_call = (size + 1) // 2
             release_memory(rows.device)
+
+    def _call(self, rows: Tensor, times: Tensor, texts: _Texts, kept: Tensor | None, deep: list[Tensor]) -> Tensor:
+        if self._caching is None:
+            arguments = {} if texts.mask is None else {"encoder_attention_mask": texts.mask}
+            prediction: Tensor = self.unet(rows, times, texts.states, return_dict=False, **arguments)[0]
+            return prediction
+        if kept is not None:
+            return self._caching.shallow(rows, times, texts.states, texts.mask, kept)
+        prediction, features = self._caching.full(rows, times, texts.states, texts.mask)
+        deep.append(features)
+        return prediction
+
+    def _kept(self, samplings: list[Sampling], rows_per_call: int) -> tuple[Tensor, ...]:
+        """The deep features of all rows in the order of the rows."""
+        pairs = [sampling.deep for sampling in samplings if sampling.deep is not None]
+        return torch.cat([negative for negative, _ in pairs] + [other for _, other in pairs]).split(rows_per_call)
 
     def _texts(self, samplings: list[Sampling], group: _Group, rows_per_call: int) -> list[_Texts]:
         key = (rows_per_call, *(sampling.number for sampling in samplings))
@@ -148,6 +179,14 @@ class DenoisingBatch:
             f"latents of candidates {bad} are not finite after step {sampling.num_steps_done + 1} of "
             f"{sampling.num_steps} in {str(self.unet.dtype).removeprefix('torch.')}",
         )
+
+
+def _keep_deep(samplings: Sequence[Sampling], deep: Tensor) -> None:
+    """Give each sampling its rows of the features (2n, C, h, w)."""
+    counts = [sampling.num_candidates for sampling in samplings]
+    negative, others = deep.chunk(2)
+    for sampling, *pair in zip(samplings, negative.split(counts), others.split(counts), strict=True):
+        sampling.deep = (pair[0].clone(), pair[1].clone())  # or a neighbour that ends would keep all alive
 
 
 def pad_texts(texts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:

@@ -26,7 +26,7 @@ from models.engines.paint.previews import fit_latent_colours
 from models.engines.paint.prompt import pack_job, unknown_words
 from models.engines.paint.rerank import Reranker
 from models.engines.paint.scheduler import Scheduler, share_of_step
-from models.engines.paint.unet import prepare_unet
+from models.engines.paint.unet.preparation import prepare_unet
 from models.engines.text_folding import Fold, text_folding
 from models.jobs import (
     EngineConfig,
@@ -63,13 +63,14 @@ class PaintEngine:
         max_jobs: int,
         observe: Observe,
         fold: Fold = str,
+        full_every: int = 1,
     ) -> None:
         self.painter = painter
         self.tokenizer = tokenizer
         self.max_jobs = max_jobs
         self.observe = observe
         self.fold = fold
-        self.batch = DenoisingBatch(painter.model.unet)
+        self.batch = DenoisingBatch(painter.model.unet, full_every)
         self.scheduler = Scheduler(max_jobs, UNKNOWN_BYTES, 1)
         self.bytes_per_latent = 0.0  # of one row of the UNet
         self._description = description
@@ -323,7 +324,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
     colours = fit_latent_colours(painter.vae, painter.latent_px, device)
     painter = replace(painter, colours=colours if colours.is_good else None)
     fold = text_folding(loaded.training_text, loaded.tokenizer, config.fold_traditional)
-    engine = PaintEngine(painter, loaded.tokenizer, description, config.max_jobs, observe, fold)
+    engine = PaintEngine(painter, loaded.tokenizer, description, config.max_jobs, observe, fold, config.full_every)
     loaded_s = time.perf_counter()
     engine.warm_up()
     logger.info(

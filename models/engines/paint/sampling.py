@@ -59,6 +59,7 @@ class Sampling:
         self.latents = latents * table.initial_scale  # (n, C, h, w)
         self.predicted_latents = self.latents  # what the last step takes the finished latents to be
         self.prediction = torch.zeros_like(self.latents)  # guided, of the last step
+        self.deep: tuple[Tensor, Tensor] | None = None  # features kept for shallow steps: of negative rows and others
 
     @property
     def num_candidates(self) -> int:

@@ -38,3 +38,8 @@ def test_the_bundled_checkpoint_is_for_our_engine_without_a_checkpoint(
     settings: dict[str, str], checkpoint: str
 ) -> None:
     assert engine_config("paint", read_settings(**settings)).checkpoint == checkpoint
+
+
+@pytest.mark.parametrize(("step_cache", "full_every"), [("off", 1), ("2", 2), ("3", 3)])
+def test_the_step_cache_is_how_many_steps_share_a_full_one(step_cache: str, full_every: int) -> None:
+    assert engine_config("paint", read_settings(paint_step_cache=step_cache)).full_every == full_every

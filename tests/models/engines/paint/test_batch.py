@@ -9,30 +9,12 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from models.engines.paint.batch import DenoisingBatch, pad_texts
-from models.engines.paint.samplers import make_scheduler, step_table
-from models.engines.paint.sampling import Sampling, candidate_generators
-from models.engines.paint.unet import prepare_unet
+from models.engines.paint.sampling import Sampling
+from models.engines.paint.unet.preparation import prepare_unet
 from models.jobs import SamplerName
-from models.networks.paint.config import SD21_BASE_SCHEDULER
+from tests.models.engines.paint.samplings import REQUEST, WIDTH, begin, make_unet
 
-WIDTH = 8
 SAMPLERS: list[SamplerName] = ["ddpm", "ddim", "dpm++", "euler"]
-SCHEDULER = make_scheduler(SD21_BASE_SCHEDULER, 0)
-
-
-def make_unet() -> UNet2DConditionModel:
-    torch.manual_seed(3)
-    unet = UNet2DConditionModel(
-        block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=2,
-        cross_attention_dim=WIDTH,
-        use_linear_projection=True,
-    )
-    return unet.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module", params=["as it is", "prepared"])
@@ -54,18 +36,6 @@ def draw_request(chance: random.Random) -> dict[str, Any]:
         "size": chance.choice([(8, 8), (8, 8), (8, 16)]),
         "length": chance.randint(3, 9),
     }
-
-
-def begin(request: dict[str, Any]) -> Sampling:
-    texts = torch.randn(2, request["length"], WIDTH, generator=torch.Generator().manual_seed(request["seed"] + 7))
-    return Sampling(
-        step_table(SCHEDULER, request["steps"], request["sampler"]),
-        texts,
-        num_candidates=request["candidates"],
-        latent_shape=(4, *request["size"]),
-        guidance_scale=request["guidance"],
-        generators=candidate_generators(request["seed"], request["candidates"]),
-    )
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -115,17 +85,6 @@ class RecordingUNet(torch.nn.Module):
         if len(rows) > self.most_rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.99 GiB")
         return (rows * 0.1,)
-
-
-REQUEST: dict[str, Any] = {
-    "seed": 1,
-    "sampler": "ddpm",
-    "steps": 4,
-    "candidates": 2,
-    "guidance": 7.5,
-    "size": (8, 8),
-    "length": 4,
-}
 
 
 def test_requests_of_one_size_share_one_call_each_at_its_timestep() -> None:

@@ -10,8 +10,8 @@ from diffusers.models.activations import GEGLU
 
 from models.checkpoints.bundled import bundled_checkpoint
 from models.checkpoints.loading import load_paint
-from models.engines.paint import unet as unet_module
-from models.engines.paint.unet import PackedConv2d, PackedGEGLU, PackedLinear, can_pack, prepare_unet
+from models.engines.paint.unet import preparation
+from models.engines.paint.unet.preparation import PackedConv2d, PackedGEGLU, PackedLinear, can_pack, prepare_unet
 
 
 def load(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
@@ -69,7 +69,7 @@ def test_a_convolution_is_packed_for_the_first_size_and_right_for_all() -> None:
 
 
 def test_large_convolutions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unet_module, "MAX_PACKED_BYTES", 1000)
+    monkeypatch.setattr(preparation, "MAX_PACKED_BYTES", 1000)
     unet = load()
     prepare_unet(unet)
     kinds = [type(module) for module in unet.modules()]
