@@ -128,10 +128,11 @@ def _euler_table(scheduler: DDPMScheduler, num_inference_steps: int) -> StepTabl
 
 
 def _dpm_table(scheduler: DDPMScheduler, num_inference_steps: int) -> StepTable:
-    """DPM-Solver++ of second order in multistep form (2M, midpoint), the first and the last step of first order."""
-    spaced = np.linspace(0, scheduler.config.num_train_timesteps - 1, num_inference_steps + 1)
-    timesteps = spaced.round()[:0:-1].tolist()
-    sigmas = _sigmas(scheduler, timesteps)
+    """DPM-Solver++ of second order in multistep form (2M, midpoint), the first and the last step of first order.
+
+    At Karras' noise levels: at evenly spaced timesteps the bundled model's pictures were recognised less often.
+    """
+    timesteps, sigmas = _karras_schedule(scheduler, num_inference_steps)
     steps = []
     last_h = 0.0  # half the logarithm of the signal-to-noise ratio that the step before won
     for number, timestep in enumerate(timesteps):
@@ -160,6 +161,16 @@ def _sigmas(scheduler: DDPMScheduler, timesteps: Sequence[float]) -> list[float]
     cumulative = scheduler.alphas_cumprod.double().numpy()
     known = np.sqrt((1 - cumulative) / cumulative)
     return [*np.interp(timesteps, np.arange(len(known)), known).tolist(), 0.0]
+
+
+def _karras_schedule(scheduler: DDPMScheduler, num_inference_steps: int) -> tuple[list[float], list[float]]:
+    """Timesteps, and noise levels that fall evenly in their seventh root (Karras et al. 2022), then to 0."""
+    cumulative = scheduler.alphas_cumprod.double().numpy()
+    known = np.sqrt((1 - cumulative) / cumulative)
+    roots = known[[-1, 0]] ** (1 / 7)
+    sigmas = (roots[0] + np.linspace(0, 1, num_inference_steps) * (roots[1] - roots[0])) ** 7
+    timesteps = np.interp(np.log(sigmas), np.log(known), np.arange(len(known))).round()
+    return timesteps.tolist(), [*sigmas.tolist(), 0.0]
 
 
 def _x0_weights(scheduler: DDPMScheduler, signal: float, spread: float) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from models.networks.paint.config import SD21_BASE_SCHEDULER
 OWN: dict[SamplerName, tuple[Any, dict[str, Any]]] = {
     "ddpm": (DDPMScheduler, {"timestep_spacing": "leading"}),
     "ddim": (DDIMScheduler, {"timestep_spacing": "leading", "set_alpha_to_one": False}),
-    "dpm++": (DPMSolverMultistepScheduler, {"timestep_spacing": "linspace", "final_sigmas_type": "zero"}),
+    "dpm++": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True, "final_sigmas_type": "zero"}),
     "euler": (EulerDiscreteScheduler, {"timestep_spacing": "linspace"}),
 }
 
