@@ -1,34 +1,40 @@
 """How much memory is left on a device: of the process' own limits the narrowest."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP_FILES = (  # limit and use, of version 2 and version 1
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+_UNLIMITED = 1 << 62
 
 
-def free_bytes(device: torch.device) -> int:
-    """Bytes that can still be taken: what torch has in store counts as free."""
+def free_bytes(device: torch.device, cgroup_files: Sequence[tuple[Path, Path]] = _CGROUP_FILES) -> int:
+    """What the device, or the machine and this process' control group, has left; what torch has in store counts."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return min(_available_bytes(), _left_in_cgroup_bytes())
+    return min(_available_bytes(), _left_in_cgroup_bytes(cgroup_files))
 
 
 def _available_bytes() -> int:
+    """Linux tells it; elsewhere a laptop's usual size is taken for it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:  # no Linux: a laptop's usual size
-        return 4 * 2**30
-    values = dict(line.split(":", 1) for line in lines if ":" in line)
-    return int(values["MemAvailable"].split()[0]) * 1024
-
-
-def _left_in_cgroup_bytes() -> int:
-    """Of a container's memory limit; more than any machine has where there is none."""
-    try:
-        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        used = (_CGROUP / "memory.current").read_text(encoding="ascii").strip()
     except OSError:
-        return 2**62
-    return 2**62 if limit == "max" else max(int(limit) - int(used), 0)
+        return 4 * 2**30
+    return int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))) * 1024
+
+
+def _left_in_cgroup_bytes(files: Sequence[tuple[Path, Path]]) -> int:
+    for limit_file, use_file in files:
+        try:
+            limit, use = limit_file.read_text(encoding="ascii").strip(), use_file.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if limit != "max":
+            return max(int(limit) - int(use), 0)
+    return _UNLIMITED

@@ -34,13 +34,17 @@ class PackedLinear(nn.Module):
         return product
 
 
+def computes_packed(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this torch, on this processor, multiplies by packed weights of that dtype."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
+
+
 def can_pack(weight: Tensor) -> bool:
-    """Whether this torch, on this CPU, multiplies by a packed weight of that dtype."""
-    if weight.device.type != "cpu" or min(weight.shape) < _SMALLEST or not torch.backends.mkldnn.is_available():
-        return False
-    if weight.dtype not in (torch.float32, torch.bfloat16) or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    return weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return min(weight.shape) >= _SMALLEST and computes_packed(weight.device, weight.dtype)
 
 
 def packed(linear: nn.Linear) -> nn.Module:

@@ -19,8 +19,9 @@ from PIL import Image
 from models.checkpoints.loading import LoadedPaint, load_paint
 from models.engines.device import usable_device
 from models.engines.oom import is_out_of_memory, release_memory
+from models.engines.packed_linear import pack_language_model
 from models.engines.paint.batch import DenoisingBatch
-from models.engines.paint.memory import free_bytes, row_bytes_per_latent
+from models.engines.paint.memory import row_budget_bytes, row_bytes_per_latent
 from models.engines.paint.painter import Painter, Painting, preview_steps
 from models.engines.paint.previews import fit_latent_colours
 from models.engines.paint.prompt import pack_job, unknown_words
@@ -139,7 +140,7 @@ class PaintEngine:
         conditioning = painter.encode(pack_job(job, self.tokenizer))
         self.bytes_per_latent = row_bytes_per_latent(self.batch, painter.begin(job, conditioning))
         self.batch.clear()
-        budget_bytes = free_bytes(painter.device)
+        budget_bytes = row_budget_bytes(painter.device)
         self.scheduler = Scheduler(self.max_jobs, budget_bytes, self._job_bytes(job))
         logger.info(
             "a picture of %d px takes %.0f MB while it is painted, of %.0f MB that there are",
@@ -321,6 +322,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
     )
     description = describe(config, painter, loaded)  # counts the weights as the checkpoint has them
     prepare_unet(loaded.model.unet)
+    pack_language_model(loaded.model.llm)
     colours = fit_latent_colours(painter.vae, painter.latent_px, device)
     painter = replace(painter, colours=colours if colours.is_good else None)
     fold = text_folding(loaded.training_text, loaded.tokenizer, config.fold_traditional)

@@ -1,8 +1,7 @@
 """How many rows of the UNet fit: what one takes is measured, never guessed."""
 
 import weakref
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,20 +9,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from models.engines.free_memory import free_bytes
 from models.engines.paint.batch import DenoisingBatch
 from models.engines.paint.sampling import Sampling
 
 # Of what is free after warm-up. A processor's memory belongs to others too.
 DEVICE_SHARE, HOST_SHARE = 0.9, 0.5
 KERNELS_SHARE = 1.3  # kernels' own buffers, which are no tensors
-
-_CGROUP_FILES = (  # limit and use, of version 2 and version 1
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
-)
 
 
 class _Tally(TorchDispatchMode):
@@ -68,33 +60,9 @@ def peak_bytes(work: Callable[[], object]) -> int:
     return tally.peak_bytes
 
 
-def free_bytes(device: torch.device, cgroup_files: Sequence[tuple[Path, Path]] = _CGROUP_FILES) -> int:
-    """What the device, or the machine and this process' control group, has left for tensors."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int((free + unused) * DEVICE_SHARE)
-    return int(min(_available_bytes(), _cgroup_bytes(cgroup_files)) * HOST_SHARE)
-
-
-def _available_bytes() -> float:
-    """Linux tells it; elsewhere nothing is known, and nothing limited."""
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:
-        return float(1 << 62)
-    return float(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))) * 1024
-
-
-def _cgroup_bytes(files: Sequence[tuple[Path, Path]]) -> float:
-    for limit_file, use_file in files:
-        try:
-            limit, use = limit_file.read_text("ascii").strip(), use_file.read_text("ascii").strip()
-        except OSError:
-            continue
-        if limit != "max":
-            return max(0.0, float(limit) - float(use))
-    return float(1 << 62)
+def row_budget_bytes(device: torch.device) -> int:
+    """What the UNet's rows may take of what the device has left."""
+    return int(free_bytes(device) * (DEVICE_SHARE if device.type == "cuda" else HOST_SHARE))
 
 
 def row_bytes_per_latent(batch: DenoisingBatch, sampling: Sampling) -> float:

@@ -5,25 +5,32 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.engines import free_memory
 from models.engines.free_memory import free_bytes
 
+CPU = torch.device("cpu")
 
-def test_it_is_what_the_machine_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(free_memory, "_CGROUP", tmp_path)
+
+def test_it_is_no_more_than_the_machine_has() -> None:
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         pytest.skip("Linux: tells of its memory in /proc")
     total = int(meminfo.read_text(encoding="ascii").split()[1]) * 1024
-    assert 0 < free_bytes(torch.device("cpu")) <= total
+    assert 0 < free_bytes(CPU, []) <= total
 
 
-def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(free_memory, "_CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("3000000\n", encoding="ascii")
-    (tmp_path / "memory.current").write_text("1000000\n", encoding="ascii")
-    assert free_bytes(torch.device("cpu")) == 2000000
-    (tmp_path / "memory.current").write_text("4000000\n", encoding="ascii")
-    assert free_bytes(torch.device("cpu")) == 0
-    (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
-    assert free_bytes(torch.device("cpu")) > 4000000
+def test_a_control_groups_limit_counts(tmp_path: Path) -> None:
+    limit, use = tmp_path / "memory.max", tmp_path / "memory.current"
+    limit.write_text("3000000\n")
+    use.write_text("1000000\n")
+    none = (tmp_path / "none", tmp_path / "none")
+    assert free_bytes(CPU, [none, (limit, use)]) == 2000000
+    use.write_text("4000000\n")
+    assert free_bytes(CPU, [(limit, use)]) == 0
+    limit.write_text("max\n")
+    assert free_bytes(CPU, [(limit, use)]) > 4000000
+    assert free_bytes(CPU, [none]) > 4000000
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA: needs a GPU")
+def test_a_gpus_free_memory_counts() -> None:
+    assert free_bytes(torch.device("cuda")) > 100 * 2**20

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.weak import WeakIdKeyDictionary
 
+from models.engines.packed_linear import PackedLinear, computes_packed
+
 PACKED_ROWS = 16  # that convolutions are packed for; other numbers of rows use the same weights
 MAX_PACKED_BYTES = 256 << 20  # of a UNet's convolutions
 
@@ -55,19 +57,6 @@ class TextAttention:
         key, value = self._known[encoder_hidden_states]
         mask = None if attention_mask is None else attention_mask[:, None]  # (rows, 1, 1, L), added
         return _attend(attn, _split_heads(attn.to_q(hidden_states), attn.heads), key, value, mask)
-
-
-class PackedLinear(nn.Module):
-    """A linear layer whose weights lie as oneDNN's product reads them: twice as fast from a hundred rows on."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
-        self.bias = linear.bias
-
-    def forward(self, rows: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
-        return product
 
 
 class PackedGEGLU(nn.Module):
@@ -119,20 +108,11 @@ def prepare_unet(unet: UNet2DConditionModel) -> None:
     for module in list(unet.modules()):
         if isinstance(module, BasicTransformerBlock):
             _fuse(module)
-    if can_pack(unet):
+    if computes_packed(unet.device, unet.dtype):
         _pack_linears(unet)
         _pack_convolutions(unet)
     elif unet.device.type == "cuda":
         unet.to(memory_format=torch.channels_last)
-
-
-def can_pack(unet: UNet2DConditionModel) -> bool:
-    """Whether this torch has oneDNN's packed products for the UNet's device and dtype."""
-    if unet.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    has_bfloat16 = torch.cpu._is_avx512_bf16_supported()
-    has_products = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return has_products and (unet.dtype == torch.float32 or (unet.dtype == torch.bfloat16 and has_bfloat16))
 
 
 def _fuse(block: BasicTransformerBlock) -> None:
@@ -162,7 +142,7 @@ def _pack_linears(module: nn.Module) -> None:
         if isinstance(child, GEGLU) and child.proj.bias is not None:
             setattr(module, name, PackedGEGLU(child))
         elif isinstance(child, nn.Linear):
-            setattr(module, name, PackedLinear(child))
+            setattr(module, name, PackedLinear(child.weight, child.bias))
         else:
             _pack_linears(child)
 

@@ -10,8 +10,9 @@ from diffusers.models.activations import GEGLU
 
 from models.checkpoints.bundled import bundled_checkpoint
 from models.checkpoints.loading import load_paint
+from models.engines.packed_linear import PackedLinear, computes_packed
 from models.engines.paint.unet import preparation
-from models.engines.paint.unet.preparation import PackedConv2d, PackedGEGLU, PackedLinear, can_pack, prepare_unet
+from models.engines.paint.unet.preparation import PackedConv2d, PackedGEGLU, prepare_unet
 
 
 def load(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
@@ -39,7 +40,9 @@ def test_the_prediction_is_the_same(rows: int, side: int, length: int, masked: b
 @torch.inference_mode()
 def test_half_precision_predicts_nearly_the_same(dtype: torch.dtype) -> None:
     plain, prepared = load(dtype), load(dtype)
-    assert can_pack(prepared) == (dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
+    assert computes_packed(prepared.device, dtype) == (
+        dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
+    )
     prepare_unet(prepared)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(2, 16, 8, 8, generator=generator).to(dtype)
