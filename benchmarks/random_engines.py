@@ -16,6 +16,7 @@ from models.engines.chat.engine import WARM_UP_BLOCKS, ChatEngine
 from models.engines.chat.kv_pool import pool_blocks
 from models.engines.paint.engine import PaintEngine, describe
 from models.engines.paint.painter import Painter
+from models.engines.paint.unet.preparation import prepare_unet
 from models.jobs import EngineConfig, Observe
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
@@ -67,7 +68,9 @@ def create_paint(config: EngineConfig, observe: Observe) -> PaintEngine:
         rerankers={},
         device=device,
     )
-    engine = PaintEngine(painter, loaded.tokenizer, describe(config, painter, loaded), config.max_jobs, observe)
+    description = describe(config, painter, loaded)
+    prepare_unet(model.unet)
+    engine = PaintEngine(painter, loaded.tokenizer, description, config.max_jobs, observe, config.full_every)
     engine.warm_up()
     return engine
 
