@@ -281,7 +281,7 @@ class ChatEngine:
                 continue
             if self._prefilling is not None and self._prefilling[0] in preempted:
                 self._prefilling = None
-        return [request for request in scheduler.running if request.sequences is not None and not request.events]
+        return [request for request in scheduler.running if request.sequences is not None and not request.has_ended]
 
     def _feed(self, group: Sequence[ChatRequest]) -> None:
         started_s = perf_counter()

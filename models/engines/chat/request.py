@@ -21,6 +21,7 @@ from models.jobs import (
     ChatResult,
     Delta,
     EngineEvent,
+    Failed,
     Generated,
     ImageEmbeddingsComputed,
     JobRejected,
@@ -104,6 +105,11 @@ class ChatRequest:
     def fewest_slots(self) -> int:
         """What an answer of the full length takes at least, all beams sharing their past."""
         return self._prompt.num_tokens + self.job.generation.max_new_tokens + self.num_rows - 1
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its last event is waiting to be told."""
+        return any(isinstance(event, Generated | Failed) for event in self.events)
 
     def prefill(self) -> Generator[str, None, None]:
         """Reads picture and prompt, and sets `sequences`; yields after each slice what it was, `picture` or `prompt`.

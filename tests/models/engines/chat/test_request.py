@@ -20,7 +20,7 @@ from tests.models.engines.chat.jobs import BEAMS, EACH, SAMPLED, job, timeless
 
 
 def test_the_first_step_reads_the_prompt_and_chooses_a_token(bench: Any) -> None:
-    bench.admit(job(stream=True))
+    bench.admit(job(stream=True, image_key="p"))
     steps = 0
     while bench.open:
         events = bench.step()
