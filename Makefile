@@ -49,8 +49,9 @@ install: .venv/.installed-test
 serve: .venv/.installed
 	@exec $(BIN)/viscpm serve $(ARGS)
 
-# One thread: the tests' models are small, and threads of several processes would wait for one another
-PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q
+# One thread: the tests' models are small, and threads of several processes would wait for one another. Compiled tests
+# are kept for the next run, also where the environment says otherwise.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q
 # A file's tests stay together with what they share; ARGS='-n 0' is one process, for a debugger
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 test: .venv/.installed-test

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from service.core.settings import Settings
 from service.http.app import create_app
 from service.process.api_server import bind, config_of, url_of
 from tests.service.tree import eventually
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the usual one reads all authorities, for each client
 
 
 class Service:
@@ -98,7 +101,7 @@ async def serving(settings: Settings, screens: Screens | None = None) -> AsyncIt
     try:
         await eventually(lambda: server.started or running.done())
         async with (
-            httpx.AsyncClient(base_url=url_of(listener), timeout=30.0) as client,
+            httpx.AsyncClient(base_url=url_of(listener), timeout=30.0, verify=NO_TLS) as client,
             redis.asyncio.Redis.from_url(settings.redis_url, protocol=3) as own_redis,
         ):
             yield Service(app, url_of(listener), client, own_redis)

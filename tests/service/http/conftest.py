@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import redis
 
 from service.core.settings import Settings
@@ -59,6 +60,25 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
     async with serving(settings) as served:
         await served.ready()
         yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_service(
+    routes_server: EmbeddedServer, shared_workers: None, worker_settings: dict[str, object]
+) -> AsyncIterator[Service]:
+    """One app for all tests of a file that leave nothing behind which another would see."""
+    with redis.Redis.from_url(routes_server.url, protocol=3) as client:
+        client.flushall()
+    async with serving(quick_settings(routes_server.url, **worker_settings)) as served:
+        await served.ready()
+        yield served
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def recounted_service(module_service: Service) -> Service:
+    """The same, for tests that look at what was counted since they began."""
+    await module_service.redis.delete("{viscpm}:accounting")
+    return module_service
 
 
 @pytest.fixture

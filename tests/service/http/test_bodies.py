@@ -9,6 +9,13 @@ from service.http.schemas.chat import ChatRequest
 from service.http.schemas.paint import PaintRequest
 from tests.service.web import Service, assert_error, encoded, picture_bytes
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def service(recounted_service: Service) -> Service:
+    return recounted_service
+
 
 async def test_a_form_with_a_file_is_the_same_request(service: Service) -> None:
     response = await service.client.post(

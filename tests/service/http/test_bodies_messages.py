@@ -13,6 +13,14 @@ from PIL import Image
 from tests.service.web import Service, encoded, picture_bytes
 from tests.service.wire import body_of, post, said
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def service(recounted_service: Service) -> Service:
+    return recounted_service
+
+
 PYTHON = re.compile(
     r"\b(dict|list\[|str|tuple|bytes\(|NoneType|None|True|False|\w+Error|Errno|object at|instance of)\b"
 )

@@ -9,6 +9,14 @@ import pytest
 from tests.service.web import Service, assert_error, encoded, picture_bytes
 from tests.service.wire import body_of, form, post, said
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def service(recounted_service: Service) -> Service:
+    return recounted_service
+
+
 PICTURE = picture_bytes(8, 8, (0, 0, 255))
 TEXT = "echo 图片里有什么？"
 QUESTION = 'form-data; name="question"'

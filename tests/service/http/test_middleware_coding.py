@@ -11,6 +11,14 @@ from service.core.content_codings import CODINGS
 from service.core.settings import Settings
 from tests.service.web import Service, assert_error, encoded, picture_bytes, serving
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def service(recounted_service: Service) -> Service:
+    return recounted_service
+
+
 BODY = json.dumps({"question": "echo packed", "image": encoded()}).encode()
 JSON = {"content-type": "application/json"}
 
@@ -62,6 +70,7 @@ async def test_other_codings_are_refused_by_name(service: Service, coding: str) 
     assert live.status_code == 200, "there is no body to read"
 
 
+@pytest.mark.fuzzing  # seconds of compressing
 async def test_a_bomb_ends_at_the_cap(settings: Settings) -> None:
     limit_bytes = 1 << 20
     async with serving(settings.model_copy(update={"max_body_bytes": limit_bytes})) as service:

@@ -38,6 +38,7 @@ def draw_request(chance: random.Random) -> dict[str, Any]:
     }
 
 
+@pytest.mark.whole_run  # a dozen mixes of two UNets, each beside its lone runs
 @pytest.mark.parametrize("seed", range(12))
 def test_a_sampling_equals_its_lone_run_whatever_is_beside_it(unet: UNet2DConditionModel, seed: int) -> None:
     """Random mixes: samplings join at different steps, some are cancelled in the middle."""
