@@ -20,6 +20,7 @@ from tests.attacks.files import photo, png, png_chunk, png_header, saved
 from tests.clients.asking import sha256, sha_of_picture, square
 from tests.clients.conftest import SIDE_PX
 from tests.service.heic import heic
+from tests.service.image_input.turns import TURNED_BACK
 
 WHITE = (255, 255, 255)
 LOSSY = 3  # of 255: the greatest difference of a lossy variant, at its best quality
@@ -124,15 +125,7 @@ def adobe_cmyk() -> bytes:
 
 def turned(kind: str, orientation: int, **how: Any) -> Callable[[], bytes]:
     """Stored as a camera does that was held otherwise."""
-    back = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]
+    back = TURNED_BACK[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture = PHOTO.transpose(back)

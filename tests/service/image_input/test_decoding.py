@@ -27,6 +27,7 @@ from tests.attacks.files import (
     webp_canvas,
     webp_chunk,
 )
+from tests.service.image_input.turns import TURNED_BACK
 
 SIDE_PX = 16
 LIMIT_PX = 1_000_000
@@ -74,16 +75,7 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_cameras_turn_is_undone(orientation: int, kind: str) -> None:
-    turned_back = {
-        1: None,
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]
+    turned_back = TURNED_BACK.get(orientation)
     upright = photo()
     stored = upright if turned_back is None else upright.transpose(turned_back)
     exif = Image.Exif()

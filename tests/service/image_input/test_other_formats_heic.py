@@ -14,19 +14,10 @@ from service.image_input.decoding import MAX_WEBP_PX, to_pixels
 from service.image_input.other_formats import EXTRA, extra_format, installed, load_decoder
 from tests.attacks.files import photo
 from tests.service.heic import heic
+from tests.service.image_input.turns import TURNED_BACK
 
 SIDE_PX, LIMIT_PX = 16, 1_000_000
 TOLERANCE = 3  # of 255: lossless HEVC is exact, the way to YCbCr and back is not
-
-ROTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 def decoded(
@@ -75,13 +66,13 @@ def test_ten_bits_are_rounded_to_eight() -> None:
     assert_near(got, wanted)
 
 
-@pytest.mark.parametrize("orientation", ROTATIONS)
+@pytest.mark.parametrize("orientation", TURNED_BACK)
 def test_the_cameras_turn_is_undone_once(orientation: int) -> None:
     """The turn stands in the file's own boxes and, for readers that know no better, in its EXIF once more."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = photo(80, 60)
-    stored = upright.transpose(ROTATIONS[orientation])
+    stored = upright.transpose(TURNED_BACK[orientation])
     assert_near(decoded(heic(stored, exif=exif.tobytes())), upright)
 
 
