@@ -147,6 +147,13 @@ def slot_bytes(config: CPMBeeConfig, dtype: torch.dtype) -> int:
     return 2 * config.num_layers * config.num_heads * config.dim_head * dtype.itemsize
 
 
+def gpu_share_bytes(free: int, total: int, utilization: float, longest_request: int) -> int:
+    """Bytes of a GPU for the pool, all in bytes: up to `utilization` of it; where weights leave less than the longest
+    request takes, of what is left as much as that needs, but for a tenth."""
+    share = free - int((1 - utilization) * total)
+    return max(share, min(int(free * 0.9), longest_request))
+
+
 def pool_blocks(config: CPMBeeConfig, dtype: torch.dtype, device: torch.device, wanted: EngineConfig) -> int:
     """Blocks of a worker's pool: `kv_bytes`, or a share of what is free, and no more than all jobs can ever take."""
     block_bytes = slot_bytes(config, dtype) * BLOCK_SLOTS
@@ -154,7 +161,8 @@ def pool_blocks(config: CPMBeeConfig, dtype: torch.dtype, device: torch.device, 
         return max(wanted.kv_bytes // block_bytes, 1)
     if device.type == "cuda":
         total_bytes = torch.cuda.get_device_properties(device).total_memory
-        available_bytes = free_bytes(device) - int((1 - wanted.memory_utilization) * total_bytes)
+        longest_bytes = blocks_of(LONGEST_SLOTS) * block_bytes
+        available_bytes = gpu_share_bytes(free_bytes(device), total_bytes, wanted.memory_utilization, longest_bytes)
     else:
         available_bytes = int(free_bytes(device) * CPU_SHARE)
     return max(min(available_bytes // block_bytes, blocks_of(LONGEST_SLOTS) * wanted.max_jobs), 1)
