@@ -11,6 +11,7 @@ from models.engines.chat.kv_pool import (
     KVPool,
     SlotTable,
     blocks_of,
+    gpu_share_bytes,
     pool_blocks,
     slot_bytes,
 )
@@ -73,6 +74,13 @@ def test_a_token_takes_what_the_specification_says() -> None:
     pool = KVPool(small, 3, torch.float32, torch.device("cpu"))
     held = sum(tensor.nbytes for tensor in (*pool.keys, *pool.values))
     assert held == slot_bytes(small, torch.float32) * pool.num_slots == slot_bytes(small, torch.float32) * 48
+
+
+def test_a_gpu_is_filled_to_its_share_and_a_small_one_beyond_it() -> None:
+    gigabyte = 10**9
+    assert gpu_share_bytes(60 * gigabyte, 80 * gigabyte, 0.9, 3 * gigabyte) == pytest.approx(52 * gigabyte)
+    assert gpu_share_bytes(3 * gigabyte, 24 * gigabyte, 0.9, 2 * gigabyte) == 2 * gigabyte, "0.6 GB is the share"
+    assert gpu_share_bytes(1 * gigabyte, 24 * gigabyte, 0.9, 2 * gigabyte) == 900_000_000, "and nothing is overdrawn"
 
 
 def test_a_pool_is_of_the_bytes_that_are_given_or_of_a_share_of_what_is_free() -> None:
