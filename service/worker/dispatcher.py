@@ -20,6 +20,7 @@ from service.worker.job_log import JobLog
 
 _log = logging.getLogger(__name__)
 
+_TAKEN_AT_ONCE = 8  # jobs at most, so that workers beside each other share a burst that one of them could take whole
 _BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
 _CANCELLED_BLOCK_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before Redis is asked again
@@ -118,7 +119,7 @@ class Dispatcher:
         await self._consumer.close()  # started again: a reply on its way there is of jobs that come back by their lease
         while self._is_pulling:
             self._changed.clear()
-            room = self._room()
+            room = min(self._room(), _TAKEN_AT_ONCE)
             if room <= 0:
                 await self._changed.wait()
                 continue

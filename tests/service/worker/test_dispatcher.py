@@ -1,13 +1,14 @@
 """Jobs on their way through a real worker: refused, failing, cancelled, and with pictures to be brought."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from service.queue.heartbeat import last_model
 from service.redis.keys import Keys
-from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, scrape
+from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, quick_settings, scrape
 
 pytestmark = pytest.mark.own_process
 
@@ -25,6 +26,17 @@ async def test_rejected_and_raising_jobs_fail_alone(api: ApiSide, start_worker: 
     assert "as told" in raising.ending.message
     assert (await api.request("echo still here")).answer == "still here"
     await api.check_accounting(accepted=3, done=1, refused=1, failed=1)
+
+
+async def test_two_workers_share_a_burst_that_one_could_take_whole(
+    redis_url: str, api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    settings = quick_settings(redis_url, chat_max_jobs=64)
+    await api.ready(*(start_worker(settings, step_s=0.01) for _ in range(2)))
+    outcomes = await asyncio.gather(*(api.request("stream 30") for _ in range(40)))
+    assert all(one.answer for one in outcomes)
+    taken_by = Counter(pid for pid, *_ in log_lines(engine_log, "admit"))
+    assert len(taken_by) == 2 and min(taken_by.values()) >= 8, taken_by
 
 
 async def test_out_of_memory_in_company_is_tried_again_alone(
