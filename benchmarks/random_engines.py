@@ -70,7 +70,7 @@ def create_paint(config: EngineConfig, observe: Observe) -> PaintEngine:
     )
     description = describe(config, painter, loaded)
     prepare_unet(model.unet)
-    engine = PaintEngine(painter, loaded.tokenizer, description, config.max_jobs, observe, config.full_every)
+    engine = PaintEngine(painter, loaded.tokenizer, description, config.max_jobs, observe, full_every=config.full_every)
     engine.warm_up()
     return engine
 
