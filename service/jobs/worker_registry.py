@@ -16,6 +16,7 @@ from service.redis.keys import Keys
 _log = logging.getLogger(__name__)
 
 _STALE_S = 5.0  # without a refresh for this long the server counts as away
+_LOOK_S = 0.5  # that a request waits for a second look
 
 
 class SharedState(msgspec.Struct, frozen=True):
@@ -43,14 +44,14 @@ class WorkerRegistry:
         self._refreshed = float("-inf")
         self._tasks = tasks or TaskSupervisor("api")
         self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self._refresh()
         self._task = self._tasks.start("worker_registry", self._keep_fresh)
 
     async def close(self) -> None:
-        if self._task is not None:
-            await stop_tasks([self._task])
+        await stop_tasks([task for task in (self._task, self._looking) if task is not None])
         await self._connection.close()
 
     @property
@@ -78,6 +79,15 @@ class WorkerRegistry:
             return []
         latest_s = asyncio.get_running_loop().time() - self._no_worker_s
         return [model for model in self._served if not self.workers(model) and self._heard_s[model] <= latest_s]
+
+    async def find(self, kind: Kind) -> ModelDescription:
+        """`require`, after a second look where nobody is known to serve it: another API process may have told its client
+        otherwise already."""
+        if kind in self._served and kind not in self._models and self.is_fresh:
+            if self._looking is None or self._looking.done():
+                self._looking = self._tasks.spawn(self._refresh(), "a second look at the workers")
+            await asyncio.wait([self._looking], timeout=_LOOK_S)
+        return self.require(kind)
 
     def require(self, kind: Kind) -> ModelDescription:
         """The model that a job of this kind will meet; during a rolling change of it, one of those.

@@ -48,7 +48,7 @@ async def chat(request: Request) -> Response:
     state.refuse_while_draining()
     asked, upload = await read_chat(request, state.settings)
     source = _picture(asked, upload)
-    model = state.registry.require("chat")
+    model = await state.registry.find("chat")
     async with admitted(request, state, "chat", tenant) as slot:
         if source is not None or asked.conversation_id is not None:
             await slot.granted()

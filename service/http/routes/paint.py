@@ -47,7 +47,7 @@ async def paint(request: Request) -> Response:
     release_body(request.scope)  # texts are left of it, whose length is limited
     media = negotiate(",".join(request.headers.getlist("accept")))
     output_format = _output_format(asked, media)
-    model = state.registry.require("paint")
+    model = await state.registry.find("paint")
     state.registry.require_screens()  # before a minute of painting, not after it
     described = _job(asked, model)
     _check_pixel_steps(described, model, state.settings.max_pixel_steps)

@@ -56,6 +56,34 @@ async def registry(servers: RedisServers, settings: Settings) -> AsyncIterator[W
     await made.close()
 
 
+async def test_a_request_that_finds_nobody_ready_looks_again(registry: WorkerRegistry, beats: Beats) -> None:
+    """What another API process knows since a moment ago, in which this one has not looked."""
+    with pytest.raises(NoWorker):
+        await registry.find("chat")
+    await beats.send("w", state="loading", name="")
+    with pytest.raises(NoWorker):
+        registry.require("chat")
+    with pytest.raises(ModelLoading):
+        await registry.find("chat")
+    await beats.send("w")
+    found = await asyncio.gather(*(registry.find("chat") for _ in range(20)))
+    assert {model.name for model in found} == {"m"}
+    with pytest.raises(ModelUnavailable):
+        await registry.find("safety")
+
+
+async def test_a_second_look_waits_for_no_server_that_is_away(own_server: EmbeddedServer) -> None:
+    settings = quick_settings(own_server.url)
+    registry = WorkerRegistry(open_redis(settings), settings)
+    await registry.start()
+    own_server.stop()
+    started_s = asyncio.get_running_loop().time()
+    with pytest.raises((NoWorker, BusUnavailable)):
+        await registry.find("chat")
+    assert asyncio.get_running_loop().time() - started_s < 2.0
+    await registry.close()
+
+
 @pytest.fixture
 def settings(redis_url: str) -> Settings:
     return quick_settings(redis_url, safety="on", models=("chat",))
