@@ -81,7 +81,7 @@ class WorkerRegistry:
         return [model for model in self._served if not self.workers(model) and self._heard_s[model] <= latest_s]
 
     async def find(self, kind: Kind) -> ModelDescription:
-        """`require`, after a second look where nobody is known to serve it: another API process may have told its client
+        """`require`, after a second look where nobody is known to serve it: another API process may have told a client
         otherwise already."""
         if kind in self._served and kind not in self._models and self.is_fresh:
             if self._looking is None or self._looking.done():
