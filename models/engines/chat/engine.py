@@ -30,6 +30,7 @@ from models.engines.device import usable_device
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.packed_linear import pack_language_model, pack_linears
 from models.engines.text_folding import text_folding
+from models.engines.threads import choose_threads
 from models.jobs import (
     ChatGeneration,
     ChatJob,
@@ -51,6 +52,7 @@ logger = logging.getLogger(__name__)
 IMAGE_EMBEDDINGS_BYTES = 64 * 2**20  # 128 pictures at the published sizes in half precision
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 WARM_UP_BLOCKS = 64
+_THREADS_JOBS = 6  # answers at once that choose the number of threads
 TYPICAL_SLOTS = 256  # of a request, until some have ended
 
 
@@ -207,8 +209,22 @@ class ChatEngine:
             for _, event in self.step():
                 if isinstance(event, Failed):
                     raise NonFiniteLogits(event.message)
+        if self._runtime.device.type == "cpu":
+            self._choose_threads()
         self._observe = observe
         self.make_pool(num_blocks)
+
+    def _choose_threads(self) -> None:
+        """By a step of several answers at once, which is taken again and again and never heard of."""
+        for number in range(min(_THREADS_JOBS, self._max_jobs)):
+            self.admit(ChatJob(job_id=f"threads{number}", question="What is this? " * 4))
+        with torch.inference_mode():
+            while self._scheduler.waiting or self._prefilling is not None:
+                self._prefill()
+            sequences = [request.sequences for request in self._requests.values() if request.sequences is not None]
+            choose_threads(lambda: self._batch.step(sequences))
+        for job_id in list(self._requests):
+            self._end(job_id)
 
     # Prompts ---------------------------------------------------------------------------------------------------------
 
