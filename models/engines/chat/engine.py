@@ -24,7 +24,7 @@ from models.engines.chat.checks import check_generation, check_picture
 from models.engines.chat.image_embeddings import ImageEmbeddingCache
 from models.engines.chat.kv_pool import BLOCK_SLOTS, KVPool, blocks_of, pool_blocks, slot_bytes
 from models.engines.chat.request import ChatRequest, ChatRuntime
-from models.engines.chat.scheduler import PoolExhausted, Scheduler
+from models.engines.chat.scheduler import PoolExhausted, Scheduler, first_ones
 from models.engines.chat.search.vocabulary import NonFiniteLogits
 from models.engines.device import usable_device
 from models.engines.oom import is_out_of_memory, release_memory
@@ -365,18 +365,6 @@ class ChatEngine:
         if self._runtime.device.type == "cuda":
             torch.cuda.synchronize(self._runtime.device)
         return perf_counter() - started_s
-
-
-def first_ones(requests: Sequence[ChatRequest], max_rows: int | None) -> list[ChatRequest]:
-    """As many as have no more rows together; at least one."""
-    group: list[ChatRequest] = []
-    rows = 0
-    for request in requests:
-        rows += request.num_rows
-        if group and max_rows is not None and rows > max_rows:
-            break
-        group.append(request)
-    return group
 
 
 def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:

@@ -1,5 +1,6 @@
 """Who waits and who runs: requests in the order of their arrival, blocks of the pool, and no tensors."""
 
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from models.engines.chat.kv_pool import BlockAllocator, SlotTable, blocks_of
@@ -10,6 +11,10 @@ class Schedulable(Protocol):
 
     table: SlotTable
     is_alone: bool  # it runs when nothing else does
+
+    @property
+    def num_rows(self) -> int:
+        """Of the batch."""
 
     @property
     def first_slots(self) -> int:
@@ -114,3 +119,15 @@ class Scheduler(Generic[Request]):
 
     def _arrival(self, request: Request) -> int:
         return self._arrivals[id(request)]
+
+
+def first_ones(requests: Sequence[Request], max_rows: int | None) -> list[Request]:
+    """As many as have no more rows together; at least one."""
+    group: list[Request] = []
+    rows = 0
+    for request in requests:
+        rows += request.num_rows
+        if group and max_rows is not None and rows > max_rows:
+            break
+        group.append(request)
+    return group

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from models.engines.chat.kv_pool import BLOCK_SLOTS, BlockAllocator, SlotTable
-from models.engines.chat.scheduler import PoolExhausted, Scheduler
+from models.engines.chat.scheduler import PoolExhausted, Scheduler, first_ones
 
 
 @dataclass(eq=False)
@@ -18,6 +18,10 @@ class Request:
     done: int = 0
     is_alone: bool = False
     restarts: int = field(default=0)
+
+    @property
+    def num_rows(self) -> int:
+        return self.prompt
 
     @property
     def first_slots(self) -> int:
@@ -138,3 +142,10 @@ def test_over_10000_arrivals_the_pool_is_never_exceeded_and_all_end() -> None:
             break
     assert ended + cancelled == 10_000 and allocator.num_free == num_blocks
     assert preempted > 100, "the pool was never short, which shows nothing"
+
+
+def test_a_call_takes_the_first_ones_as_many_as_its_rows_allow() -> None:
+    _, requests = made(9, (3, 1), (2, 1), (4, 1))
+    assert first_ones(requests, None) == requests
+    assert first_ones(requests, 5) == requests[:2]
+    assert first_ones(requests, 1) == requests[:1], "at least one"
