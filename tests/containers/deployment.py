@@ -81,6 +81,19 @@ class Deployment:
     def client(self, timeout_s: float = 60.0) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
 
+    @contextmanager
+    def logs_of(self, *services: str) -> Iterator[Path]:
+        """A file of what they say from now on; it outlives their containers."""
+        path = self.folder / "followed.log"
+        command = [self._compose, "--profile", PROFILE, "logs", "--follow", "--since", "0s", "--no-color", *services]
+        with path.open("w") as file:
+            following = subprocess.Popen(command, env=self.environment, cwd=self.folder, stdout=file, stderr=file)
+            try:
+                yield path
+            finally:
+                following.terminate()
+                following.wait()
+
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Prometheus' instant vector."""
         url = f"{self.prometheus_url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
