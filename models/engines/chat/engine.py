@@ -11,7 +11,7 @@ effect within one decode step. Observed, by name:
 """
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +23,7 @@ from models.engines.chat.batch import DecodingBatch
 from models.engines.chat.checks import check_generation, check_picture
 from models.engines.chat.image_embeddings import ImageEmbeddingCache
 from models.engines.chat.kv_pool import BLOCK_SLOTS, KVPool, blocks_of, pool_blocks, slot_bytes
+from models.engines.chat.prompt_reader import PromptReader
 from models.engines.chat.request import ChatRequest, ChatRuntime
 from models.engines.chat.scheduler import PoolExhausted, Scheduler, first_ones
 from models.engines.chat.search.vocabulary import NonFiniteLogits
@@ -102,7 +103,6 @@ class ChatEngine:
         assert not self._requests, "the pool is in use"
         llm, tokenizer = self._loaded.model.llm, self._loaded.tokenizer
         weight = llm.embedding.weight
-        self._prefilling: tuple[ChatRequest, Generator[str, None, None]] | None = None
         self._runtime = ChatRuntime(
             model=self._loaded.model,
             tokenizer=tokenizer,
@@ -114,6 +114,7 @@ class ChatEngine:
         )
         self._batch = DecodingBatch(llm, self._runtime.pool, tokenizer.bos_id, tokenizer.unk_id)
         self._scheduler: Scheduler[ChatRequest] = Scheduler(self._runtime.pool.allocator)
+        self._reader = PromptReader(self._scheduler, self._runtime)
 
     @property
     def description(self) -> ModelDescription:
@@ -219,7 +220,7 @@ class ChatEngine:
         for number in range(min(_THREADS_JOBS, self._max_jobs)):
             self.admit(ChatJob(job_id=f"threads{number}", question="What is this? " * 4))
         with torch.inference_mode():
-            while self._scheduler.waiting or self._prefilling is not None:
+            while self._reader.begin():
                 self._prefill()
             sequences = [request.sequences for request in self._requests.values() if request.sequences is not None]
             choose_threads(lambda: self._batch.step(sequences))
@@ -229,42 +230,29 @@ class ChatEngine:
     # Prompts ---------------------------------------------------------------------------------------------------------
 
     def _prefill(self) -> None:
-        """Reads prompts until that has taken the time of a decode step; one whole prompt where nothing decodes."""
+        """Reads prompts until that has taken the time of a decode step; one group of them where nothing decodes."""
         started_s = perf_counter()
         is_any_decoding = any(request.sequences is not None for request in self._scheduler.running)
-        while self._prefilling is not None or self._start_next():
-            assert self._prefilling is not None
-            request, slices = self._prefilling
-            problem = self._attempt([request], partial(self._read_slice, request, slices))
-            if problem is not None:
-                self._prefilling = None
-                self._give_up(request, problem)
+        reader = self._reader
+        while reader.begin():
+            group = list(reader.group)
+            problem = self._attempt(group, partial(self._read_slice, group))
+            if problem is not None and len(group) > 1:
+                reader.read_one_by_one()
+            elif problem is not None:
+                reader.drop(group[0])
+                self._give_up(group[0], problem)
             if is_any_decoding and perf_counter() - started_s >= self._step_s:
                 return
-            if not is_any_decoding and self._prefilling is None:
-                return  # so that its answer begins at once
+            if not is_any_decoding and not reader.group:
+                return  # so that their answers begin at once
 
-    def _start_next(self) -> bool:
-        request = self._scheduler.start_next()
-        if request is None:
-            return False
-        self._prefilling = request, request.prefill()
-        return True
-
-    def _read_slice(self, request: ChatRequest, slices: Generator[str, None, None]) -> None:
+    def _read_slice(self, group: Sequence[ChatRequest]) -> None:
         started_s = perf_counter()
-        part = next(slices, "")
+        part = self._reader.read_slice()
         elapsed_s = self._elapsed_s(started_s)
-        if part == "picture":
-            request.picture_s += elapsed_s
-            return
-        request.prefill_s += elapsed_s
-        if part == "":
-            self._prefilling = None
-            if request.picture_s:
-                self._observe("vision_tower_s", request.picture_s)
-                request.picture_s = 0.0
-            self._observe("prefill_s", request.prefill_s)
+        for request in group:
+            request.note_read(part, elapsed_s)
 
     # Answers ---------------------------------------------------------------------------------------------------------
 
@@ -295,8 +283,8 @@ class ChatEngine:
             except PoolExhausted as error:
                 request.events.append(Failed(code="out_of_memory", message=f"{error}; ask for fewer new tokens"))
                 continue
-            if self._prefilling is not None and self._prefilling[0] in preempted:
-                self._prefilling = None
+            for one in preempted:
+                self._reader.drop(one)
         return [request for request in scheduler.running if request.sequences is not None and not request.has_ended]
 
     def _feed(self, group: Sequence[ChatRequest]) -> None:
@@ -353,8 +341,7 @@ class ChatEngine:
         request = self._requests.pop(job_id, None)
         if request is None:
             return
-        if self._prefilling is not None and self._prefilling[0] is request:
-            self._prefilling = None
+        self._reader.drop(request)
         if request.table.blocks:
             self._typical_blocks += (len(request.table.blocks) - self._typical_blocks) / 8
         self._scheduler.remove(request)

@@ -110,6 +110,10 @@ class SlotTable:
         """The pool's slot of the request's own."""
         return self.blocks[number // BLOCK_SLOTS] * BLOCK_SLOTS + number % BLOCK_SLOTS
 
+    def slots(self, num_slots: int) -> list[int]:
+        """The pool's slots of the first `num_slots`."""
+        return [slot for first, end in self.runs(num_slots) for slot in range(first, end)]
+
     def runs(self, num_slots: int) -> list[tuple[int, int]]:
         """The pool's slots of the first `num_slots`, as (first, end) of stretches that lie together."""
         runs: list[tuple[int, int]] = []

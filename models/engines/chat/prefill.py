@@ -1,10 +1,12 @@
-"""Reading a request's picture and prompt, in slices short enough that running answers wait for none of them.
+"""Reading pictures and prompts, in slices short enough that running answers wait for none of them.
 
-The prompt's tokens see one another in both directions, so it is read layer by layer, never token by token. Q image
-tokens, L prompt tokens, D width.
+A prompt's tokens see one another in both directions, so it is read layer by layer, never token by token; several
+prompts are read together, their tokens behind one another as rows of one product. Q image tokens, L tokens of a
+prompt, M of all that are read together, D width, H heads, Dh head width.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +20,21 @@ from models.networks.vision.preprocess import normalise
 Slices = Generator[None, None, None]  # one for each layer
 
 
+@dataclass(frozen=True)
+class PromptRows:
+    """One prompt, ready to be read.
+
+    Args:
+        batch: of this prompt alone, where the model computes.
+        embeddings: its picture's (Q, D), or None.
+        slots: of the pool, one for each of its L tokens.
+    """
+
+    batch: PackedBatch
+    embeddings: Tensor | None
+    slots: Sequence[int]
+
+
 def picture_slices(model: ChatModel, pixels: bytes) -> Generator[None, None, Tensor]:
     """Image embeddings (Q, D) of RGB pixels of the model's side, a layer of the tower at a time."""
     side, weights = model.config.image_size_px, model.query_tokens
@@ -27,32 +44,21 @@ def picture_slices(model: ChatModel, pixels: bytes) -> Generator[None, None, Ten
     return embeddings
 
 
-def prompt_slices(
-    model: ChatModel, batch: PackedBatch, embeddings: Tensor | None, pool: KVPool, runs: list[tuple[int, int]]
-) -> Slices:
-    """Writes a prompt's keys and values into its slots, a layer at a time.
-
-    Args:
-        batch: of one prompt.
-        runs: (first, end) of its L slots.
-    """
+def prompt_slices(model: ChatModel, prompts: Sequence[PromptRows], pool: KVPool) -> Slices:
+    """Writes the prompts' keys and values into their slots, a layer at a time. None depends on the others."""
     llm = model.llm
-    hidden = model.embed_prompt(batch, [embeddings])  # (1, L, D)
-    bias = prompt_bias(llm.position_bias, batch)
+    hidden = torch.cat([model.embed_prompt(one.batch, [one.embeddings]) for one in prompts], dim=1)  # (1, M, D)
+    biases = [prompt_bias(llm.position_bias, one.batch) for one in prompts]
+    lengths = [len(one.slots) for one in prompts]
+    slots = torch.tensor([slot for one in prompts for slot in one.slots], device=hidden.device)  # (M,)
     last = len(llm.blocks) - 1
     for layer, block in enumerate(llm.blocks):
         normed = block.attention_norm(hidden)
-        queries, keys, values = block.attention.project(normed, normed)
-        _write(pool.keys[layer], keys[0], runs)
-        _write(pool.values[layer], values[0], runs)
-        if layer < last:  # what the last one makes of the prompt is read by nobody
-            hidden = block.finish(hidden, block.attention.attend(queries, keys, values, bias))
+        queries, keys, values = block.attention.project(normed, normed)  # (1, H, M, Dh)
+        pool.keys[layer][slots] = keys[0].transpose(0, 1)
+        pool.values[layer][slots] = values[0].transpose(0, 1)
+        if layer < last:  # what the last one makes of the prompts is read by nobody
+            parts = zip(*(states.split(lengths, dim=2) for states in (queries, keys, values)), biases, strict=True)
+            mixed = [block.attention.mix(*part) for part in parts]
+            hidden = block.finish(hidden, block.attention.merge(torch.cat(mixed, dim=2)))
         yield
-
-
-def _write(pool: Tensor, states: Tensor, runs: list[tuple[int, int]]) -> None:
-    """States (H, L, Dh) into the runs' slots."""
-    start = 0
-    for first, end in runs:
-        pool[first:end] = states[:, start : start + end - first].transpose(0, 1)
-        start += end - first

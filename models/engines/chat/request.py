@@ -4,12 +4,11 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from models.engines.chat.batch import RowSearch, RowState, Sequences, blocked_columns
 from models.engines.chat.image_embeddings import ImageEmbeddingCache, from_bytes, to_bytes
 from models.engines.chat.kv_pool import KVPool, SlotTable
-from models.engines.chat.prefill import picture_slices, prompt_slices
+from models.engines.chat.prefill import PromptRows, picture_slices, prompt_slices
 from models.engines.chat.prompt import build_prompt, pack_prompts
 from models.engines.chat.search.beam_search import BeamRows
 from models.engines.chat.search.sampling import SampledRow
@@ -111,24 +110,45 @@ class ChatRequest:
         """Whether its last event is waiting to be told."""
         return any(isinstance(event, Generated | Failed) for event in self.events)
 
-    def prefill(self) -> Generator[str, None, None]:
-        """Reads picture and prompt, and sets `sequences`; yields after each slice what it was, `picture` or `prompt`.
+    @property
+    def needs_tower(self) -> bool:
+        """Whether its picture's embeddings would have to be computed now."""
+        runtime = self._runtime
+        if not self._prompt.num_image_tokens or self._held is not None or self.job.image_embeddings:
+            return False
+        return runtime.image_key(self.job) not in runtime.image_embeddings
+
+    def read_picture(self) -> Generator[None, None, None]:
+        """Brings its picture's embeddings, a layer of the tower at a time where they must be computed.
 
         Raises:
-            JobRejected: the picture gives no embeddings.
+            JobRejected: the picture gives none.
         """
-        runtime, tokenizer = self._runtime, self._runtime.tokenizer
-        embeddings = None
         if self._prompt.num_image_tokens:
-            embeddings = yield from self._image_embeddings()
-        batch = pack_prompts([self._prompt], tokenizer)
-        vocabulary = AnswerVocabulary.of_batch(batch, tokenizer)
-        on_device = batch.to(runtime.device)
-        for _ in prompt_slices(
-            runtime.model, on_device, embeddings, runtime.pool, self.table.runs(self._prompt.num_tokens)
-        ):
-            yield "prompt"
+            yield from self._bring_embeddings()
+
+    def note_read(self, part: str, elapsed_s: float) -> None:
+        """What a slice of its reading took: of a `picture`, of a `prompt`, or "", the end."""
+        if part == "picture":
+            self.picture_s += elapsed_s
+            return
+        self.prefill_s += elapsed_s
+        if not part:
+            if self.picture_s:
+                self._runtime.observe("vision_tower_s", self.picture_s)
+                self.picture_s = 0.0
+            self._runtime.observe("prefill_s", self.prefill_s)
+
+    def prompt_rows(self) -> PromptRows:
+        """Once its picture is there."""
+        batch = pack_prompts([self._prompt], self._runtime.tokenizer)
+        return PromptRows(batch.to(self._runtime.device), self._held, self.table.slots(self._prompt.num_tokens))
+
+    def begin_answer(self, prompt: PromptRows) -> None:
+        """Sets `sequences`, once the prompt's keys are in their slots."""
+        runtime, batch = self._runtime, prompt.batch
         llm = runtime.model.llm
+        vocabulary = AnswerVocabulary.of_batch(batch, runtime.tokenizer)
         is_unknown_blocked, blocked = blocked_columns(vocabulary, runtime.device)
         has_extensions = len(batch.extension_ids) > 0
         self._decode_table = batch.decode_tables[0]
@@ -137,10 +157,8 @@ class ChatRequest:
             search=self._search(vocabulary),
             table=self.table,
             prompt_length=self._prompt.num_tokens,
-            to_prompt=bias_to_prompt(llm.position_bias, on_device)[0, vocabulary.segments[0]],
-            extension_rows=llm.extension_rows(on_device.extension_ids, on_device.extension_subs)
-            if has_extensions
-            else None,
+            to_prompt=bias_to_prompt(llm.position_bias, batch)[0, vocabulary.segments[0]],
+            extension_rows=llm.extension_rows(batch.extension_ids, batch.extension_subs) if has_extensions else None,
             blocked_extensions=blocked,
             is_unknown_blocked=is_unknown_blocked,
             rows=self._state.take(self.num_rows),
@@ -176,7 +194,7 @@ class ChatRequest:
             return SampledRow(vocabulary, generation, self.job.seed)
         return BeamRows(vocabulary, generation)
 
-    def _image_embeddings(self) -> Generator[str, None, Tensor]:
+    def _bring_embeddings(self) -> Generator[None, None, None]:
         """(Q, D) held here, brought by the job, or else computed."""
         runtime, job = self._runtime, self.job
         key = runtime.image_key(job)
@@ -193,16 +211,10 @@ class ChatRequest:
                 runtime.image_embeddings.put(key, embeddings)
             self._is_cached = self._is_cached or not self._is_picture_told
             self._held, self._is_picture_told = embeddings, True
-            return embeddings
+            return
         if not job.pixels:
             raise JobRejected("invalid_request", f"embeddings of {len(job.image_embeddings)} bytes, and no picture")
-        slices = picture_slices(runtime.model, job.pixels)
-        try:
-            while True:
-                next(slices)
-                yield "picture"
-        except StopIteration as stop:
-            embeddings = stop.value
+        embeddings = yield from picture_slices(runtime.model, job.pixels)
         if not embeddings.isfinite().all():  # never cached
             raise JobRejected("generation_failed", "the vision tower gave NaN or infinite embeddings for this picture")
         if key:
@@ -210,8 +222,7 @@ class ChatRequest:
             if not self._is_picture_told:
                 self.events.append(ImageEmbeddingsComputed(key=key, data=to_bytes(embeddings)))
         self._held, self._is_picture_told = embeddings, True
-        yield "picture"
-        return embeddings
+        yield
 
     def _deltas(self, ids: list[int]) -> list[EngineEvent]:
         """The text of `ids` that was not sent yet, for a job that streams; a final eos has none."""
@@ -242,3 +253,19 @@ class ChatRequest:
             prefill_s=self.prefill_s,
             decode_s=self.decode_s,
         )
+
+
+def read_prompts(requests: Sequence[ChatRequest], runtime: ChatRuntime) -> Generator[str, None, None]:
+    """Reads pictures and prompts, and sets `sequences`; yields after each slice what it was, `picture` or `prompt`.
+
+    Raises:
+        JobRejected: a picture gives no embeddings.
+    """
+    for request in requests:
+        for _ in request.read_picture():
+            yield "picture"
+    prompts = [request.prompt_rows() for request in requests]
+    for _ in prompt_slices(runtime.model, prompts, runtime.pool):
+        yield "prompt"
+    for request, prompt in zip(requests, prompts, strict=True):
+        request.begin_answer(prompt)

@@ -58,10 +58,12 @@ class Attention(nn.Module):
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: AttentionBias) -> Tensor:
         """Queries (B, H, L, Dh), keys and values (B, H, N, Dh) -> (B, L, D)."""
+        return self.merge(self.mix(queries, keys, values, bias))
+
+    def mix(self, queries: Tensor, keys: Tensor, values: Tensor, bias: AttentionBias) -> Tensor:
+        """Queries (B, H, L, Dh), keys and values (B, H, N, Dh) -> mixed values by head (B, H, L, Dh)."""
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.scores)
-        if bias.blind is not None:
-            mixed = mixed.masked_fill(bias.blind, 0)
-        return self.merge(mixed)
+        return mixed if bias.blind is None else mixed.masked_fill(bias.blind, 0)
 
     def merge(self, mixed: Tensor) -> Tensor:
         """Mixed values by head (B, H, L, Dh) -> (B, L, D)."""

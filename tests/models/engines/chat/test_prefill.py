@@ -5,7 +5,7 @@ import torch
 
 from models.checkpoints.loading import LoadedChat
 from models.engines.chat.kv_pool import KVPool
-from models.engines.chat.prefill import picture_slices, prompt_slices
+from models.engines.chat.prefill import PromptRows, picture_slices, prompt_slices
 from models.engines.chat.prompt import build_prompt, pack_prompts
 from models.networks.vision.preprocess import normalise
 from tests.models.engines.chat.jobs import SIDE_PX, job, picture
@@ -23,18 +23,24 @@ def test_a_picture_is_looked_at_a_layer_at_a_time(loaded: LoadedChat) -> None:
 
 
 @torch.inference_mode()
-def test_a_prompts_keys_are_those_of_the_plain_path_wherever_they_lie(loaded: LoadedChat) -> None:
-    llm = loaded.model.llm
-    prompt = build_prompt(job(), loaded.tokenizer, loaded.model.config.num_query_tokens)
-    batch = pack_prompts([prompt], loaded.tokenizer)
-    embeddings = torch.randn(4, 32, generator=torch.Generator().manual_seed(2))
-    _, cache = llm.prefill(batch, loaded.model.embed_prompt(batch, [embeddings]), 1, 1)
+def test_prompts_keys_are_those_of_the_plain_path_wherever_they_lie_and_whatever_is_read_beside(
+    loaded: LoadedChat,
+) -> None:
+    llm, config = loaded.model.llm, loaded.model.config
+    pool = KVPool(llm.config, 20, torch.float32, torch.device("cpu"))
+    free = list(torch.randperm(pool.num_slots, generator=torch.Generator().manual_seed(1)))
+    rows, caches = [], []
+    for number, question in enumerate(("What is this?", "?", "What is in the picture, and on its right?")):
+        prompt = build_prompt(job(question=question), loaded.tokenizer, config.num_query_tokens)
+        batch = pack_prompts([prompt], loaded.tokenizer)
+        embeddings = torch.randn(4, 32, generator=torch.Generator().manual_seed(number))
+        caches.append(llm.prefill(batch, loaded.model.embed_prompt(batch, [embeddings]), 1, 1)[1])
+        slots = [int(free.pop()) for _ in range(prompt.num_tokens)]
+        rows.append(PromptRows(batch, embeddings, slots))
 
-    pool = KVPool(llm.config, 10, torch.float32, torch.device("cpu"))
-    runs = [(100, 120), (3, 3 + prompt.num_tokens - 20)]
-    assert sum(1 for _ in prompt_slices(loaded.model, batch, embeddings, pool, runs)) == len(llm.layers)
-    slots = [slot for first, end in runs for slot in range(first, end)]
-    for layer in range(len(llm.layers)):
-        for own, plain in ((pool.keys, cache.keys), (pool.values, cache.values)):
-            expected = plain[layer, 0, :, : prompt.num_tokens].transpose(0, 1)
-            torch.testing.assert_close(own[layer][slots], expected, rtol=1e-5, atol=1e-6)
+    assert sum(1 for _ in prompt_slices(loaded.model, rows, pool)) == len(llm.layers)
+    for row, cache in zip(rows, caches, strict=True):
+        for layer in range(len(llm.layers)):
+            for own, plain in ((pool.keys, cache.keys), (pool.values, cache.values)):
+                expected = plain[layer, 0, :, : len(row.slots)].transpose(0, 1)
+                torch.testing.assert_close(own[layer][row.slots], expected, rtol=1e-5, atol=1e-6)
