@@ -2,11 +2,12 @@
 
     python benchmarks/load.py --baseline CHECKOUT [--rounds 3]
 
-Both run here at the same time and are measured in turns; each with its API, gate, bus and workers. One picture, one
-question: after the first answer its embeddings and its verdict are known to both, so that the language model counts.
+Both run here at the same time and are measured in turns; each with its API, gate, bus and workers. The README's picture
+and question: after the first answer its embeddings and its verdict are known to both, so that the language model counts.
 """
 
 import argparse
+import base64
 import json
 import os
 import statistics
@@ -19,7 +20,6 @@ from pathlib import Path
 from benchmarks.service_overhead import (
     ROOT,
     Row,
-    body_of,
     free_port,
     load,
     median,
@@ -29,6 +29,7 @@ from benchmarks.service_overhead import (
 )
 
 CLIENTS = (1, 4, 16)
+PICTURE = ROOT / "docs/images/red_apple_on_blue.png"
 
 
 def main() -> int:
@@ -36,7 +37,8 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         body = folder / "chat.json"
-        body.write_text(json.dumps(body_of("/chat") | {"question": options.question}))
+        picture = base64.b64encode(PICTURE.read_bytes()).decode()
+        body.write_text(json.dumps({"image": picture, "question": options.question}))
         roots = {"before": options.baseline, "now": ROOT}
         urls = {name: stack.enter_context(tree(folder / name, root)) for name, root in roots.items()}
         for name, url in urls.items():
