@@ -2,8 +2,9 @@
 
     python benchmarks/load.py --baseline CHECKOUT [--rounds 3]
 
-Both run here at the same time and are measured in turns; each with its API, gate, bus and workers. The README's picture
-and question: after the first answer its embeddings and its verdict are known to both, so that the language model counts.
+Both run here at the same time and are measured in turns; each with its API, gate, bus and workers. They are sent the
+README's picture and question: after the first answer its embeddings and its verdict are known to both, so that the
+language model counts.
 """
 
 import argparse

@@ -110,6 +110,7 @@ class BeamRows:
         self.parents = list(range(self.num_rows))  # the row of the step before that each goes on from
         self.num_fed = 0  # tokens of each beam before those
         self._sentence = Sentence(generation, vocabulary.eos_id)
+        self._num_settled = 0
         self._vocabulary = vocabulary
         self._max_new_tokens = generation.max_new_tokens
 
@@ -119,8 +120,28 @@ class BeamRows:
 
     @property
     def ids(self) -> list[int]:
-        """Column ids of the best answer; empty until the search is finished."""
-        return self._sentence.hypotheses.best.ids if self.is_finished else []
+        """Column ids of the best answer; until the search is finished, those that it will begin with in any case.
+
+        The answer will be one that goes on from a beam, or else the best that is complete: of complete ones no other
+        can overtake it. What these share is settled, and only grows.
+        """
+        if self.is_finished:
+            return self._sentence.hypotheses.best.ids
+        return self._possible()[0][: self._num_settled]
+
+    def _settle(self) -> None:
+        first, *others = self._possible()
+        shortest = min(map(len, [first, *others]))
+        while self._num_settled < shortest and all(
+            ids[self._num_settled] == first[self._num_settled] for ids in others
+        ):
+            self._num_settled += 1
+
+    def _possible(self) -> list[list[int]]:
+        """What the answer may go on from, or be."""
+        hypotheses = self._sentence.hypotheses
+        beams = [beam.ids for beam in self._sentence.beams]
+        return [*beams, hypotheses.best.ids] if hypotheses.kept else beams
 
     @property
     def scores(self) -> list[float]:
@@ -135,6 +156,7 @@ class BeamRows:
         self.num_fed += 1
         beams = self._sentence.beams
         if not self.is_finished:
+            self._settle()
             self.fed = [self._vocabulary.fed(beam.ids[-1]) for beam in beams]
             self.parents = [beam.parent for beam in beams]
 

@@ -36,6 +36,6 @@ def timeless(result: ChatResult) -> tuple[object, ...]:
 MIXED = [
     job("greedy", stream=True),
     job("sampled", generation=SAMPLED, seed=5, pixels=picture(2)),
-    job("beams", generation=BEAMS, pixels=b"", question="Why?"),
+    job("beams", generation=BEAMS, pixels=b"", question="Why?", stream=True),
     job("sampled2", generation=SAMPLED, seed=6, stream=True, question="图" * 9),
 ]

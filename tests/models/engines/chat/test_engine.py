@@ -66,6 +66,23 @@ def test_interleaved_jobs_answer_as_alone(make_bench: Callable[..., Any]) -> Non
         assert timeless(together.result(single.job_id)) == timeless(make_bench().run(single))
 
 
+@EACH
+def test_what_is_streamed_is_the_answer_and_comes_in_parts(
+    make_bench: Callable[..., Any], generation: ChatGeneration
+) -> None:
+    num_parts = 0
+    for seed in range(6):
+        bench = make_bench()
+        bench.finish(job(generation=generation, seed=seed, pixels=picture(seed), stream=True))
+        deltas = bench.deltas("a")
+        assert "".join(delta.text for delta in deltas) == bench.result("a").answer
+        assert [delta.offset_chars for delta in deltas] == [
+            sum(len(earlier.text) for earlier in deltas[:number]) for number in range(len(deltas))
+        ]
+        num_parts += len(deltas)
+    assert num_parts > 6
+
+
 def test_capacity_counts_admitted_jobs(make_bench: Callable[..., Any]) -> None:
     bench = make_bench(max_jobs=2)
     assert bench.engine.capacity == 2
