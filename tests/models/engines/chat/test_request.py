@@ -14,7 +14,7 @@ from models.jobs import (
     JobRejected,
     Turn,
 )
-from tests.models.engines.chat.jobs import BEAMS, EACH, SAMPLED, job, timeless
+from tests.models.engines.chat.jobs import EACH, SAMPLED, job, timeless
 
 # From its picture to its tokens ---------------------------------------------------------------------------------------
 
@@ -135,12 +135,6 @@ def test_a_token_is_streamed_by_the_step_that_chose_it(bench: Any) -> None:
     bench.admit(job(stream=True))
     for number in range(3):
         assert [event.token_ids for _, event in bench.step()] == [[bench.deltas("a")[number].token_ids[0]]]
-
-
-def test_beam_search_streams_its_answer_at_once(bench: Any) -> None:
-    result = bench.run(job(generation=BEAMS, stream=True))
-    (delta,) = bench.deltas("a")
-    assert (delta.text, delta.offset_chars) == (result.answer, 0)
 
 
 def test_without_stream_there_are_no_deltas(bench: Any) -> None:
