@@ -33,7 +33,7 @@ ARG API_EXTRAS=formats
 COPY pyproject.toml docker/requirements.py ./
 RUN python3 requirements.py ${API_EXTRAS:+"${API_EXTRAS}"} <pyproject.toml >api.txt \
  && python3 requirements.py safety <pyproject.toml >safety.txt \
- && python3 requirements.py safety worker <pyproject.toml >worker.txt \
+ && python3 requirements.py safety worker quantization <pyproject.toml >worker.txt \
  && python3 requirements.py safety evaluate <pyproject.toml >training.txt
 
 FROM tools AS source

@@ -13,6 +13,7 @@ BUS_VERSION = 2
 
 Model = Literal["chat", "paint"]
 OnOffAuto = Literal["on", "off", "auto"]
+Quantization = Literal["off", "int8", "int4"]  # of the language model's linear layers; nothing else is quantized
 Kind = Literal["chat", "paint", "safety"]  # what a worker serves: a model, or the heavy screens of the safety gate
 SamplerName = Literal["ddpm", "ddim", "dpm++", "euler"]  # ddpm: the reference's
 
@@ -219,6 +220,7 @@ class ModelDescription(Message, frozen=True):
     untrained: bool = False
     device: str = "cpu"
     dtype: str = "float32"
+    quantization: Quantization = "off"
     parameters: int = 0
     image_size_px: int = 0  # chat: the input picture's side
     image_tokens: int = 0  # chat: placeholders per picture
@@ -237,6 +239,7 @@ class EngineConfig(Message, frozen=True):
     vocabulary: str = ""  # vocab.txt, for a bare .pt/.bin
     device: str = "cpu"
     dtype: str = "float32"
+    quantization: Quantization = "off"  # done while loading; off: as the checkpoint is
     vae: str = ""  # paint: folder with config.json and weights, for a bare .pt
     rerankers: dict[str, str] = {}  # paint: folders of CLIPs by the language of the prompts that they judge
     prompt_checker: str = ""  # safety: folder of the checker of Chinese prompts

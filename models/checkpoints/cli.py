@@ -3,18 +3,20 @@
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from models.checkpoints.conversion import DEFAULT_SHARD_BYTES, average, convert
 from models.checkpoints.hub import COLLECTIONS, fetch
 from models.checkpoints.loading import open_checkpoint
 from models.checkpoints.manifest import KINDS, manifest
 from models.checkpoints.tensor_files import CheckpointError, fingerprint
+from models.jobs import Quantization
 from models.networks.paint.config import PaintConfig
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -45,7 +47,13 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     digest = convert(
-        options.source, options.folder, options.vocabulary, options.vae, options.shard_size, options.config
+        options.source,
+        options.folder,
+        options.vocabulary,
+        options.vae,
+        options.shard_size,
+        options.config,
+        options.quantize,
     )
     print(f"{options.folder}  fingerprint {digest}")
 
@@ -72,6 +80,9 @@ def describe(path: Path, config: Path | None = None) -> dict[str, Any]:
     """What a checkpoint is: kind, sizes, tensors, dtypes, bytes, fingerprint. Raises CheckpointError."""
     checkpoint = open_checkpoint(path, config=config)
     tensors = checkpoint.tensors
+    quantized = checkpoint.quantized.values()
+    parts = {name for weight in quantized for name in weight.names}
+    others = [tensor for name, tensor in tensors.items() if name not in parts]
     sizes = checkpoint.config
     if isinstance(sizes, PaintConfig):
         fields: dict[str, Any] = {"unet": {"block_out_channels": list(sizes.unet["block_out_channels"])}}
@@ -83,9 +94,10 @@ def describe(path: Path, config: Path | None = None) -> dict[str, Any]:
         "untrained": checkpoint.untrained,
         "llm": sizes.llm.to_published(),
         **fields,
+        "quantization": checkpoint.quantization,
         "tensors": len(tensors),
-        "unused": len(tensors) - len(checkpoint.parameters),
-        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "unused": len(others) - len(checkpoint.parameters) + len(quantized),
+        "parameters": sum(tensor.numel() for tensor in others) + sum(math.prod(weight.shape) for weight in quantized),
         "dtypes": dict(Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values())),
         "bytes": sum(tensor.nbytes for tensor in tensors.values()),
         "fingerprint": fingerprint(tensors),
@@ -124,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--config", type=Path, metavar="FILE", help="sizes, where the shapes do not tell them")
     one.add_argument(
         "--shard-size", type=_size, default=DEFAULT_SHARD_BYTES, metavar="SIZE", help="such as 500MB (default: 4GiB)"
+    )
+    one.add_argument(
+        "--quantize",
+        choices=get_args(Quantization),
+        default="off",
+        help="the language model's linear layers: int8 halves it, int4 takes less than a third (default: off)",
     )
     one.set_defaults(run=_convert)
 

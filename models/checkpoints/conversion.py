@@ -9,7 +9,7 @@ model-00001-of-00005.safetensors   ...                       unet/ vae/ schedule
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,20 @@ from models.checkpoints.companion_files import (
 )
 from models.checkpoints.loading import Checkpoint, open_checkpoint
 from models.checkpoints.published_names import Kind
-from models.checkpoints.tensor_files import SHARD_INDEX, CheckpointError, MappedTensors, fingerprint
+from models.checkpoints.quantization.stored import (
+    CONFIG_FIELD,
+    chosen_quantization,
+    quantized_tensors,
+    refuse_quantized,
+)
+from models.checkpoints.tensor_files import SHARD_INDEX, CheckpointError, fingerprint, map_tensors
 from models.checkpoints.training_text import TrainingText
+from models.jobs import Quantization
 from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import PaintConfig
+
+Tensors = Iterable[tuple[str, Tensor]]
+Release = Callable[[Tensor], object]
 
 DEFAULT_SHARD_BYTES = 4 * 1024**3
 AS_IT_COMES = TrainingText()
@@ -46,10 +56,12 @@ def convert(
     vae: Path | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     config: Path | None = None,
+    quantization: Quantization = "off",
 ) -> str:
-    """Convert a published file into a folder, every tensor unchanged, and return its fingerprint.
+    """Convert a published file into a folder, and return its fingerprint.
 
     Args:
+        quantization: of the language model's linear layers; `off` leaves every tensor unchanged, quantized ones too.
         folder: must not exist; it appears when it is complete.
         vocabulary, vae, config: as for `load_paint`.
 
@@ -58,7 +70,12 @@ def convert(
     """
     _refuse_existing(folder)
     checkpoint = open_checkpoint(source, config=config)
-    return _write_whole(folder, checkpoint, checkpoint.tensors, vocabulary, vae, shard_bytes)
+    tensors: Tensors = checkpoint.tensors.items()
+    chosen = chosen_quantization(checkpoint.quantization, quantization, checkpoint.file)
+    if chosen != checkpoint.quantization:
+        checkpoint.quantization = chosen
+        tensors = quantized_tensors(checkpoint.tensors, checkpoint.parameters, chosen)
+    return _write_whole(folder, checkpoint, tensors, vocabulary, vae, shard_bytes)
 
 
 def average(sources: Sequence[Path], folder: Path) -> str:
@@ -75,6 +92,8 @@ def average(sources: Sequence[Path], folder: Path) -> str:
     """
     _refuse_existing(folder)
     first, *others = (open_checkpoint(source) for source in sources)
+    for one in (first, *others):
+        refuse_quantized(one.quantization, one.file, "averaged")
     for other in others:
         if (other.kind, other.stored_config, other.tensors.keys()) != (
             first.kind,
@@ -86,7 +105,7 @@ def average(sources: Sequence[Path], folder: Path) -> str:
         name: torch.stack([one.tensors[name].float() for one in (first, *others)]).mean(0).to(tensor.dtype)
         for name, tensor in first.tensors.items()
     }
-    return _write_whole(folder, first, means)
+    return _write_whole(folder, first, means.items())
 
 
 def _refuse_existing(folder: Path) -> None:
@@ -97,7 +116,7 @@ def _refuse_existing(folder: Path) -> None:
 def _write_whole(
     folder: Path,
     checkpoint: Checkpoint,
-    tensors: Mapping[str, Tensor],
+    tensors: Tensors,
     vocabulary: Path | None = None,
     vae: Path | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
@@ -121,7 +140,7 @@ def _write_whole(
 def _write_checkpoint(
     folder: Path,
     checkpoint: Checkpoint,
-    tensors: Mapping[str, Tensor],
+    tensors: Tensors,
     vocabulary: Path,
     vae: Path | None,
     shard_bytes: int,
@@ -138,6 +157,8 @@ def _write_checkpoint(
         checkpoint.untrained,
         shard_bytes,
         checkpoint.training_text,
+        checkpoint.quantization,
+        checkpoint.tensors.release,
     )
 
 
@@ -145,15 +166,18 @@ def write_folder(
     folder: Path,
     kind: Kind,
     config: ChatConfig | PaintConfig,
-    tensors: Mapping[str, Tensor],
+    tensors: Tensors,
     untrained: bool,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     training_text: TrainingText = AS_IT_COMES,
+    quantization: Quantization = "off",
+    release: Release = lambda tensor: None,
 ) -> str:
     """Write configuration, shards and fingerprint into an existing folder, and return the fingerprint.
 
     Args:
-        tensors: published name -> tensor on the CPU; no more than a shard of them is in memory at once.
+        tensors: published names and tensors on the CPU; no more than a shard of them is in memory at once.
+        release: gets each tensor when it is written.
     """
     fields: dict[str, Any] = {"format": CONFIG_FORMAT, "model": kind, "untrained": untrained}
     if isinstance(config, ChatConfig):
@@ -163,39 +187,44 @@ def write_folder(
         write_json(folder / UNET_CONFIG_FILE, config.unet)
     if training_text != AS_IT_COMES:
         fields["training_text"] = training_text.to_published()
+    if quantization != "off":
+        fields[CONFIG_FIELD] = quantization
     write_json(folder / CONFIG_FILE, fields)
-    _write_shards(folder, tensors, shard_bytes)
-    digest = fingerprint(tensors)
+    _write_shards(folder, tensors, shard_bytes, release)
+    digest = fingerprint(map_tensors(folder / SHARD_INDEX))
     (folder / FINGERPRINT_FILE).write_text(digest + "\n")
     return digest
 
 
-def _write_shards(folder: Path, tensors: Mapping[str, Tensor], shard_bytes: int) -> None:
-    shards = list(_shards(tensors, shard_bytes))
+def _write_shards(folder: Path, tensors: Tensors, shard_bytes: int, release: Release) -> None:
+    files: list[Path] = []
+    names: list[list[str]] = []
+    total_bytes = 0
+    for shard in _shards(tensors, shard_bytes):
+        files.append(folder / f"{len(files)}.partial")
+        names.append(list(shard))
+        total_bytes += sum(tensor.nbytes for tensor in shard.values())
+        save_file({name: tensor.contiguous() for name, tensor in shard.items()}, files[-1], metadata={"format": "pt"})
+        for tensor in shard.values():
+            release(tensor)
     weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, 1):
-        shard = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file({name: tensors[name].contiguous() for name in names}, folder / shard, metadata={"format": "pt"})
-        for name in names:
-            weight_map[name] = shard
-            if isinstance(tensors, MappedTensors):
-                tensors.release(tensors[name])
-    total_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    for number, (file, shard_names) in enumerate(zip(files, names, strict=True), 1):
+        name = f"model-{number:05d}-of-{len(files):05d}.safetensors"
+        file.rename(folder / name)
+        weight_map |= dict.fromkeys(shard_names, name)
     write_json(folder / SHARD_INDEX, {"metadata": {"total_size": total_bytes}, "weight_map": weight_map})
 
 
-def _shards(tensors: Mapping[str, Tensor], shard_bytes: int) -> Iterable[list[str]]:
-    """Names in order, cut where a shard would grow past its size; a larger tensor has a shard of its own."""
-    names: list[str] = []
-    size = 0
-    for name, tensor in tensors.items():
-        if names and size + tensor.nbytes > shard_bytes:
-            yield names
-            names, size = [], 0
-        names.append(name)
-        size += tensor.nbytes
-    if names:
-        yield names
+def _shards(tensors: Tensors, shard_bytes: int) -> Iterable[dict[str, Tensor]]:
+    """Tensors in order, cut where a shard would grow past its size; a larger one has a shard of its own."""
+    shard: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        if shard and sum(one.nbytes for one in shard.values()) + tensor.nbytes > shard_bytes:
+            yield shard
+            shard = {}
+        shard[name] = tensor
+    if shard:
+        yield shard
 
 
 def _copy_files(source: Path, target: Path) -> None:

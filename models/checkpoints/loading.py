@@ -27,9 +27,17 @@ from models.checkpoints.companion_files import (
 )
 from models.checkpoints.config_from_shapes import Shapes, chat_config, llm_config
 from models.checkpoints.published_names import NAMES, Kind, kind_of, listed, published_name, sort_names
+from models.checkpoints.quantization.stored import (
+    CONFIG_FIELD,
+    StoredWeight,
+    chosen_quantization,
+    stored_quantization,
+    stored_weights,
+)
 from models.checkpoints.tensor_files import CheckpointError, MappedTensors, map_tensors, tensor_file
 from models.checkpoints.training_text import TrainingText
 from models.checkpoints.weights import fill, skeleton
+from models.jobs import Quantization
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.tokenizer import Tokenizer
@@ -52,6 +60,8 @@ class Checkpoint:
     stored_config: ChatConfig | PaintConfig  # of the tensors: another picture side where one is wanted
     tensors: MappedTensors  # by published name, unused ones included
     parameters: dict[str, str]  # published name -> ours, of what the model has
+    quantized: dict[str, StoredWeight]  # by published name, of weights that are stored so
+    quantization: Quantization
     untrained: bool
     training_text: TrainingText
     recorded_fingerprint: str | None
@@ -65,14 +75,28 @@ class Checkpoint:
         """The tokenizer, held against the embedding; without `vocabulary` from vocab.txt beside the checkpoint."""
         return load_tokenizer(self.file, self.config.llm.vocab_size, vocabulary)
 
-    def build(self, device: torch.device, dtypes: Callable[[str], torch.dtype | None]) -> tuple[nn.Module, str]:
+    def build(
+        self,
+        device: torch.device,
+        dtypes: Callable[[str], torch.dtype | None],
+        quantization: Quantization = "off",
+        is_to_change: bool = False,
+    ) -> tuple[nn.Module, str]:
         """The model with its weights, and their fingerprint; the checkpoint is used up by it.
 
         Args:
             dtypes: our name -> dtype wanted, or None for the stored one.
+            quantization: of its linear layers; `off` for one as it is stored.
+            is_to_change: see `fill`.
+
+        Raises:
+            CheckpointError: quantized in another way, or changed since it was converted.
         """
+        self.quantization = chosen_quantization(self.quantization, quantization, self.file)
         model = skeleton(self.config)
-        fingerprint = fill(model, self.tensors, self.parameters, device, dtypes)
+        fingerprint = fill(
+            model, self.tensors, self.parameters, device, dtypes, quantization, self.quantized, is_to_change
+        )
         if self.recorded_fingerprint not in (None, fingerprint):
             raise CheckpointError(f"{self.folder}: its tensors do not match its fingerprint; convert it again")
         return model, fingerprint
@@ -88,6 +112,7 @@ class LoadedChat:
     fingerprint: str
     untrained: bool
     training_text: TrainingText = TrainingText()
+    quantization: Quantization = "off"
 
 
 @dataclass(frozen=True)
@@ -102,6 +127,7 @@ class LoadedPaint:
     fingerprint: str
     untrained: bool
     training_text: TrainingText = TrainingText()
+    quantization: Quantization = "off"
 
 
 def load_chat(
@@ -111,6 +137,8 @@ def load_chat(
     dtype: torch.dtype | None = None,
     config: Path | None = None,
     image_size_px: int | None = None,
+    quantization: Quantization = "off",
+    is_to_change: bool = False,
 ) -> LoadedChat:
     """Load a Chat checkpoint onto a device.
 
@@ -119,13 +147,15 @@ def load_chat(
         dtype: of all weights; None keeps each as it is stored.
         config: a JSON file of sizes; without it the one beside the checkpoint, else sizes come from the shapes.
         image_size_px: another picture side than the checkpoint's; its position table is resized (SPEC §9).
+        quantization: of the language model's linear layers; `off` for a checkpoint as it is stored.
+        is_to_change: the language model's weights get memory of their own, for what will fold or pack them.
 
     Raises:
         CheckpointError: anything wrong with the files.
     """
     checkpoint = open_checkpoint(path, "chat", config, image_size_px)
     tokenizer = checkpoint.tokenizer(vocabulary)
-    model, fingerprint = checkpoint.build(torch.device(device), lambda _: dtype)
+    model, fingerprint = checkpoint.build(torch.device(device), lambda _: dtype, quantization, is_to_change)
     return LoadedChat(
         model=cast("ChatModel", model),
         tokenizer=tokenizer,
@@ -133,6 +163,7 @@ def load_chat(
         fingerprint=fingerprint,
         untrained=checkpoint.untrained,
         training_text=checkpoint.training_text,
+        quantization=checkpoint.quantization,
     )
 
 
@@ -144,6 +175,8 @@ def load_paint(
     dtype: torch.dtype | None = None,
     unet_dtype: torch.dtype | None = None,
     config: Path | None = None,
+    quantization: Quantization = "off",
+    is_to_change: bool = False,
 ) -> LoadedPaint:
     """Load a Paint checkpoint, its VAE and its noise schedule.
 
@@ -152,7 +185,7 @@ def load_paint(
         dtype: of the language model, and of everything else too unless `unet_dtype` says otherwise; None keeps what
             is stored (as published: float16, the rest float32).
         unet_dtype: of prompt adapter and UNet. The VAE is float32 always: half precision shows in pictures.
-        vocabulary, config: as for `load_chat`.
+        vocabulary, config, quantization, is_to_change: as for `load_chat`.
 
     Raises:
         CheckpointError: anything wrong with the files.
@@ -162,7 +195,10 @@ def load_paint(
     unet_dtype = unet_dtype or dtype
     vae_folder = find_vae(checkpoint.folder, vae)
     model, fingerprint = checkpoint.build(
-        torch.device(device), lambda ours: dtype if ours.startswith("llm.") else unet_dtype
+        torch.device(device),
+        lambda ours: dtype if ours.startswith("llm.") else unet_dtype,
+        quantization,
+        is_to_change,
     )
     return LoadedPaint(
         model=cast("PaintModel", model),
@@ -173,6 +209,7 @@ def load_paint(
         fingerprint=fingerprint,
         untrained=checkpoint.untrained,
         training_text=checkpoint.training_text,
+        quantization=checkpoint.quantization,
     )
 
 
@@ -194,8 +231,13 @@ def open_checkpoint(
     if kind not in (None, found):
         raise CheckpointError(f"{file}: a {found.capitalize()} checkpoint, but a {kind.capitalize()} one is wanted")
     fields = read_config(config or config_beside(file.parent, found))
-    parameters, unknown = sort_names(found, tensors)
-    shapes = {ours: tuple(tensors[published].shape) for published, ours in parameters.items()}
+    quantized = stored_weights(tensors, file)
+    parts = {name for weight in quantized.values() for name in weight.names}
+    parameters, unknown = sort_names(found, [*(name for name in tensors if name not in parts), *quantized])
+    shapes = {
+        ours: quantized[published].shape if published in quantized else tuple(tensors[published].shape)
+        for published, ours in parameters.items()
+    }
     absent = [name for name, ours in NAMES[found].items() if "{i}" not in name and ours not in shapes]
     if absent and not fields:
         raise CheckpointError(f"{file}: missing keys: {listed(absent)}")
@@ -219,6 +261,8 @@ def open_checkpoint(
         stored_config=stored,
         tensors=tensors,
         parameters=parameters,
+        quantized=quantized,
+        quantization=stored_quantization(quantized.values(), fields.get(CONFIG_FIELD), file),
         untrained=is_converted and bool(fields.get("untrained")),
         training_text=training_text,
         recorded_fingerprint=recorded.read_text().strip() if is_converted and recorded.is_file() else None,

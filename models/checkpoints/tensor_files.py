@@ -65,14 +65,27 @@ class MappedTensors(dict[str, Tensor]):
         if any(first <= start < end <= last for first, last in self._ranges):
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
-    def moved(self, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The tensor in another place or dtype, copied piece by piece; itself, still mapped, where nothing changes."""
+    def moved(self, name: str, device: torch.device, dtype: torch.dtype, is_copied: bool = False) -> Tensor:
+        """The tensor in another place or dtype, copied piece by piece.
+
+        Where nothing changes it is the tensor itself, still mapped, unless a copy is asked for.
+        """
         stored = self[name]
-        if (stored.device, stored.dtype) == (device, dtype):
+        if (stored.device, stored.dtype) == (device, dtype) and not is_copied:
             return stored
         target = torch.empty(stored.shape, dtype=dtype, device=device)
         pieces = zip(stored.view(-1).split(_PIECE_VALUES), target.view(-1).split(_PIECE_VALUES), strict=True)
         for source, piece in pieces:
+            piece.copy_(source)
+            self.release(source)
+        return target
+
+    def moved_transposed(self, name: str, dtype: torch.dtype) -> Tensor:
+        """The matrix in a dtype, copied piece by piece, its columns one after the other in memory."""
+        stored = self[name]
+        target = torch.empty(stored.shape[::-1], dtype=dtype).t()
+        rows = max(_PIECE_VALUES // stored.shape[1], 1)
+        for source, piece in zip(stored.split(rows), target.split(rows), strict=True):
             piece.copy_(source)
             self.release(source)
         return target

@@ -77,7 +77,7 @@ def _write(folder: Path, kind: Kind, config: ChatConfig | PaintConfig, model: nn
     folder.mkdir(parents=True)
     tensors = {published_name(kind, ours): tensor for ours, tensor in model.state_dict().items()}
     (folder / VOCABULARY_FILE).write_text("\n".join(vocabulary), encoding="utf-8")
-    write_folder(folder, kind, config, tensors, untrained=True)
+    write_folder(folder, kind, config, tensors.items(), untrained=True)
 
 
 def tiny_vae(seed: int) -> AutoencoderKL:

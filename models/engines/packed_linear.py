@@ -8,7 +8,9 @@ rows, so that a batch changes no answer.
 import torch
 from torch import Tensor, nn
 
+from models.engines.quantized_layout import lay_out_quantized
 from models.networks.cpm_bee.model import CPMBee
+from models.networks.cpm_bee.quantized_linear import Int4Linear, Int8Linear, QuantizedLinear
 
 _ROWS_HINT = 16  # any number but "unknown" gives the layout that is fast at all row counts
 _SMALLEST = 16  # columns and rows below which nothing is gained
@@ -61,23 +63,41 @@ def pack_linears(module: nn.Module) -> None:
             pack_linears(child)
 
 
-def pack_language_model(llm: CPMBee) -> None:
+def pack_language_model(llm: CPMBee, projects: bool = True) -> None:
     """Packs all layers of a folded model, those of one input as one, and beside the embedding a copy that projects.
 
-    The model is for inference alone from here on: its linear weights are in no state dict.
+    Quantized layers get the layout of their device instead, and their model no such copy: it is there to be small. The
+    model is for inference alone from here on: its linear weights are in no state dict.
+
+    Args:
+        projects: whether it is asked for logits.
     """
+    is_quantized = False
     for block in llm.blocks:
         attention, feed_forward = block.attention, block.feed_forward
-        if can_pack(attention.query.weight):
-            attention.joined = PackedLinear(_stacked(attention.query, attention.key, attention.value))
-            del attention.query, attention.key, attention.value
-        if can_pack(feed_forward.gate.weight):
-            feed_forward.joined = PackedLinear(_stacked(feed_forward.gate, feed_forward.up))
-            del feed_forward.gate, feed_forward.up
+        attention.joined = _joined(attention, "query", "key", "value")
+        feed_forward.joined = _joined(feed_forward, "gate", "up")
+        is_quantized |= isinstance(attention.joined, QuantizedLinear)
     pack_linears(llm)
-    if can_pack(llm.embedding.weight):
+    if is_quantized:
+        lay_out_quantized(llm, llm.embedding.weight.dtype)
+    elif projects and can_pack(llm.embedding.weight):
         llm.vocabulary_projection = PackedLinear(llm.embedding.weight)
 
 
-def _stacked(*linears: nn.Linear) -> Tensor:
-    return torch.cat([linear.weight.detach() for linear in linears])
+def _joined(parent: nn.Module, *names: str) -> nn.Module | None:
+    """Layers of one input as one, in whose favour the parent loses them; None where they stay as they are."""
+    layers = [getattr(parent, name) for name in names]
+    if all(isinstance(layer, Int8Linear) for layer in layers) or all(isinstance(layer, Int4Linear) for layer in layers):
+        joined = type(layers[0]).joined(layers)
+        for name in names:
+            delattr(parent, name)
+        return joined
+    if not all(type(layer) is nn.Linear and can_pack(layer.weight) for layer in layers):
+        return None
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    # Before it is packed, so that there is one copy too many at a time
+    layers.clear()
+    for name in names:
+        delattr(parent, name)
+    return PackedLinear(weight)

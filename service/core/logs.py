@@ -36,6 +36,9 @@ def configure_logging(level: str, role: str, log_format: LogFormat = "text") -> 
         setattr(logging, detail, False)
     for chatty in ("httpx", "httpcore", "uvicorn", "asyncio"):  # they say what we say ourselves
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # torchao, which diffusers loads where it is installed, names builds for other devices that it cannot use here
+    for unused in ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
+        logging.getLogger(unused).setLevel(logging.ERROR)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of what is answered with 400
     if log_format == "json":  # then nothing may stand between the lines
         logging.captureWarnings(True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.jobs import Kind, Model, OnOffAuto
+from models.jobs import Kind, Model, OnOffAuto, Quantization
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
 from service.core.setting_types import LIST, Colour, ExistingFile, Hosts, Networks, Origins, Port
@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     chat_vocab: str = ""
     chat_device: str = "cpu"
     chat_dtype: Dtype = "auto"
+    chat_quantization: Quantization = "off"  # of the language model, while it is loaded
     chat_max_jobs: int = Field(64, ge=1, le=1024)  # a cap: the pool of keys and values decides
     chat_kv_bytes: int = Field(0, ge=0)  # of that pool; 0: what the device has left
     chat_memory_utilization: float = Field(0.9, gt=0, le=1)  # of a GPU, weights included, where the former is 0
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     paint_vocab: str = ""
     paint_device: str = "cpu"
     paint_dtype: Dtype = "auto"
+    paint_quantization: Quantization = "off"
     paint_max_jobs: int = Field(8, ge=1, le=64)  # as far as memory goes
     paint_step_cache: Literal["off", "2", "3"] = "off"  # one step in so many runs the whole UNet
     paint_workers: int = Field(1, ge=0, le=64)

@@ -47,6 +47,7 @@ from models.jobs import (
     OnOffAuto,
 )
 from models.networks.cpm_bee.folding import fold_scalings
+from models.networks.cpm_bee.quantized_linear import num_weights
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ class ChatEngine:
             untrained=loaded.untrained,
             device=str(weights.device),
             dtype=dtype,
-            parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+            quantization=loaded.quantization,
+            parameters=num_weights(loaded.model),
             image_size_px=config.image_size_px,
             image_tokens=config.num_query_tokens,
             image_embeddings_bytes=config.num_query_tokens * config.llm.dim_model * weights.dtype.itemsize,
@@ -367,7 +369,14 @@ def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     started_s = perf_counter()
     path = Path(config.checkpoint)
     vocabulary = Path(config.vocabulary) if config.vocabulary else None
-    loaded = load_chat(path, vocabulary, usable_device(config.device), DTYPES[config.dtype])
+    loaded = load_chat(
+        path,
+        vocabulary,
+        usable_device(config.device),
+        DTYPES[config.dtype],
+        quantization=config.quantization,
+        is_to_change=True,
+    )
     fold_scalings(loaded.model.llm)
     engine = ChatEngine(loaded, path.stem, config.max_jobs, observe, WARM_UP_BLOCKS, config.fold_traditional)
     pack_language_model(loaded.model.llm)

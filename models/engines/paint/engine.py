@@ -42,6 +42,7 @@ from models.jobs import (
     Progress,
 )
 from models.networks.cpm_bee.folding import fold_scalings
+from models.networks.cpm_bee.quantized_linear import num_weights
 from models.networks.cpm_bee.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -310,6 +311,8 @@ def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
         vae=Path(config.vae) if config.vae else None,
         device=device,
         dtype=getattr(torch, config.dtype),
+        quantization=config.quantization,
+        is_to_change=True,
     )
     fold_scalings(loaded.model.llm)
     painter = Painter(
@@ -322,7 +325,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
     )
     description = describe(config, painter, loaded)  # counts the weights as the checkpoint has them
     prepare_unet(loaded.model.unet)
-    pack_language_model(loaded.model.llm)
+    pack_language_model(loaded.model.llm, projects=False)
     colours = fit_latent_colours(painter.vae, painter.latent_px, device)
     painter = replace(painter, colours=colours if colours.is_good else None)
     fold = text_folding(loaded.training_text, loaded.tokenizer, config.fold_traditional)
@@ -343,7 +346,8 @@ def describe(config: EngineConfig, painter: Painter, loaded: LoadedPaint) -> Mod
         untrained=loaded.untrained,
         device=config.device,
         dtype=config.dtype,
-        parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        quantization=loaded.quantization,
+        parameters=num_weights(loaded.model),
         picture_size_px=painter.default_size_px,
         picture_multiple_px=painter.picture_multiple_px,
         rerankers={language: reranker.name for language, reranker in painter.rerankers.items()},

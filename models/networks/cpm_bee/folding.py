@@ -4,6 +4,7 @@ from torch import nn
 
 from models.networks.cpm_bee.layers import Attention, FeedForward
 from models.networks.cpm_bee.model import CPMBee
+from models.networks.cpm_bee.quantized_linear import QuantizedLinear
 
 
 def fold_scalings(model: CPMBee) -> None:
@@ -32,5 +33,9 @@ def fold_scalings(model: CPMBee) -> None:
 
 
 def _fold(module: nn.Linear | nn.Embedding, divisor: float | None) -> None:
-    if divisor is not None:
+    if divisor is None:
+        return
+    if isinstance(module, QuantizedLinear):
+        module.divide_(divisor)
+    else:
         module.weight.data.div_(divisor)

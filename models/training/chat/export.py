@@ -34,7 +34,7 @@ def export_chat(
     """
     tensors = {published_name("chat", name): tensor.to(dtype) for name, tensor in weights.items()}
     shutil.copyfile(vocabulary, folder / VOCABULARY_FILE)
-    write_folder(folder, "chat", config, tensors, untrained=False)
+    write_folder(folder, "chat", config, tensors.items(), untrained=False)
     if writes_published:
         published = folder / PUBLISHED_FOLDER
         published.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.checkpoints.companion_files import VOCABULARY_FILE, find_vocabulary, read_config
 from models.checkpoints.loading import load_chat
+from models.checkpoints.quantization.stored import refuse_quantized
 from models.checkpoints.random_weights import random_chat
 from models.checkpoints.tensor_files import CheckpointError, tensor_file
 from models.networks.chat.config import ChatConfig
@@ -26,6 +27,7 @@ def chat_from_checkpoint(path: Path, vocabulary: Path | None) -> tuple[ChatModel
     """Model in float32, tokenizer and vocabulary file of a checkpoint. Raises CheckpointError."""
     file = find_vocabulary(tensor_file(path), vocabulary)
     loaded = load_chat(path, file, dtype=torch.float32)
+    refuse_quantized(loaded.quantization, path, "trained")
     return loaded.model, loaded.tokenizer, file
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from models.checkpoints.companion_files import find_vae, find_vocabulary, load_vae, read_config
 from models.checkpoints.loading import load_paint
+from models.checkpoints.quantization.stored import refuse_quantized
 from models.checkpoints.random_weights import random_paint
 from models.checkpoints.tensor_files import CheckpointError, tensor_file
 from models.networks.cpm_bee.config import CPMBeeConfig
@@ -41,6 +42,7 @@ def paint_from_checkpoint(path: Path, vocabulary: Path | None, vae: Path | None,
     """A checkpoint's model, adapter and UNet in float32. Raises CheckpointError."""
     file = tensor_file(path)
     loaded = load_paint(path, vocabulary, vae, dtype=llm_dtype, unet_dtype=torch.float32)
+    refuse_quantized(loaded.quantization, path, "trained")
     return PaintStart(
         model=loaded.model,
         vae=loaded.vae,

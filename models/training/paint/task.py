@@ -180,7 +180,7 @@ class PaintTask(Task[PaintBatch]):
         shutil.copyfile(self._files.vocabulary, folder / VOCABULARY_FILE)
         shutil.copytree(self._files.vae_folder, folder / "vae", dirs_exist_ok=True)
         write_json(folder / SCHEDULER_CONFIG_FILE, self._files.scheduler_config)
-        write_folder(folder, "paint", self._config, tensors, untrained=False)
+        write_folder(folder, "paint", self._config, tensors.items(), untrained=False)
 
     def _collate(
         self, source: PictureSource, positions: Sequence[Position], seed: int, empty_share: float
