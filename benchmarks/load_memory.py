@@ -1,14 +1,20 @@
 """Host memory and time to load a Chat checkpoint, against torch.load and load_state_dict in the same run.
 
-A random float16 checkpoint of the published widths and as many layers as the wanted size takes is written to a
-temporary folder and removed at the end. Each way of loading runs in a process of its own, so that its peak is its own.
+A random float16 checkpoint of the published widths and as many layers as the wanted size takes, with a vocabulary in
+proportion to them, is written to a temporary folder and removed at the end. Each way of loading runs in a process of
+its own, so that its peak is its own: `plain` is torch's usual one, `mapped` reads the checkpoint, `engine` is the whole
+start of a chat worker: reading, quantizing, folding, packing, and the warm-up's first answers.
 
 peak      highest resident memory (VmHWM) beyond what the imports took. Counts pages of the mapped file too, though
           the kernel takes those back whenever it needs memory.
 anonymous highest memory that only the process can free: copies, not file pages (sampled every 5 ms).
 read      time to look at every weight once after loading: a mapped file is read then, if it was not before.
 in use    resident memory beyond the imports' own once every weight has been read, as a first request does.
-weights   bytes of the loaded model: what any loader must end with. The ratios divide by it.
+weights   bytes of the model's weights, each held once in the precision that it ends in. The ratios divide by it.
+
+What is held to the limit: the peak of `mapped`, and the anonymous memory of `engine`, whose tables of keys and values
+and activations count as well. File pages are counted apart: a checkpoint that is quantized is read through once, and
+its pages are given back while it is.
 """
 
 import argparse
@@ -24,7 +30,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -32,32 +38,42 @@ from torch import nn
 from models.checkpoints.config_from_shapes import PUBLISHED_CHAT
 from models.checkpoints.loading import load_chat
 from models.checkpoints.published_names import published_name
+from models.checkpoints.quantization.sizes import weight_bytes
 from models.checkpoints.weights import skeleton
+from models.engines.chat.engine import ChatEngine, create_engine
+from models.jobs import EngineConfig, Quantization
 from models.networks.chat.config import ChatConfig
 
 LIMIT = 1.15
-WAYS = ("plain", "mapped")
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+WAYS = ("plain", "mapped", "engine")
+DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
+LOADED_DTYPES = ("float16", "float32")
+ENGINE_KV_BYTES = 2**25
 _BLOCK_VALUES = 2**20
 
 
 def main() -> int:
     options = _parser().parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure, options.file, DTYPES[options.dtype])))
+        print(json.dumps(measure(options.measure, options.file, DTYPES[options.dtype], options.quantization)))
         return 0
     rows = []
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         file = Path(temporary) / "pytorch_model.bin"
         write_checkpoint(file, options.gigabytes)
         print(f"{file.stat().st_size / 1e9:.2f} GB checkpoint, {'cold' if options.cold else 'warm'} page cache")
-        for dtype in DTYPES:
-            for way in WAYS:
-                if options.cold:
-                    evict(file)
-                rows.append(run_measurement(way, file, dtype))
+        cases = [(way, dtype, "off") for dtype in LOADED_DTYPES for way in ("plain", "mapped")]
+        cases += [("engine", "float32", quantization) for quantization in get_args(Quantization)]
+        if torch.cpu._is_avx512_bf16_supported():
+            cases += [("engine", "bfloat16", quantization) for quantization in get_args(Quantization)]
+        for case in cases:
+            if options.cold:
+                evict(file)
+            rows.append(run_measurement(case[0], file, *case[1:]))
     print_table(rows)
-    worst = max(row["peak_ratio"] for row in rows if row["way"] == "mapped")
+    worst = max(
+        row["anonymous_ratio" if row["way"] == "engine" else "peak_ratio"] for row in rows if row["way"] != "plain"
+    )
     summary = {"benchmark": "load_memory", "limit": LIMIT, "worst_peak_ratio": worst, "passed": worst <= LIMIT}
     print(json.dumps(summary | {"cold": options.cold, "rows": rows}))
     return 0 if worst <= LIMIT else 1
@@ -81,10 +97,12 @@ def write_checkpoint(file: Path, gigabytes: float) -> None:
 
 def sized_config(wanted_bytes: float) -> ChatConfig:
     """Published widths with a short vision tower and the fewest layers that reach the size."""
-    for num_layers in range(1, PUBLISHED_CHAT.llm.num_layers):
+    published = PUBLISHED_CHAT.llm
+    for num_layers in range(1, published.num_layers):
+        vocab_size = published.vocab_size * num_layers // published.num_layers
         config = replace(
             PUBLISHED_CHAT,
-            llm=replace(PUBLISHED_CHAT.llm, num_layers=num_layers),
+            llm=replace(published, num_layers=num_layers, vocab_size=vocab_size),
             vision=replace(PUBLISHED_CHAT.vision, num_layers=2),
         )
         if 2 * sum(parameter.numel() for parameter in skeleton(config).parameters()) >= wanted_bytes:
@@ -92,36 +110,40 @@ def sized_config(wanted_bytes: float) -> ChatConfig:
     raise SystemExit(f"--gigabytes {wanted_bytes / 1e9:g} is more than a whole checkpoint")
 
 
-def run_measurement(way: str, file: Path, dtype: str) -> dict[str, Any]:
+def run_measurement(way: str, file: Path, dtype: str, quantization: str = "off") -> dict[str, Any]:
     command = [sys.executable, __file__, "--measure", way, "--file", str(file), "--dtype", dtype]
+    command += ["--quantization", quantization]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_root(), os.environ.get("PYTHONPATH")]))}
     finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     measured: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return measured
 
 
-def measure(way: str, file: Path, dtype: torch.dtype) -> dict[str, Any]:
+def measure(way: str, file: Path, dtype: torch.dtype, quantization: Quantization = "off") -> dict[str, Any]:
     """Load in this process and tell what it took; nothing else must have been loaded in it."""
-    ways: dict[str, Callable[[], nn.Module]] = {
+    ways: dict[str, Callable[[], nn.Module | ChatEngine]] = {
         "plain": lambda: load_plainly(file, dtype),
         "mapped": lambda: load_chat(file, dtype=dtype).model,
+        "engine": lambda: start_engine(file, dtype, quantization),
     }
     skeleton(PUBLISHED_CHAT)  # makes torch import what it needs for models without memory: imports, not weights
+    shapes = {name: tuple(tensor.shape) for name, tensor in skeleton(config_of(file)).state_dict().items()}
+    weights_bytes = weight_bytes(shapes, dtype, quantization)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = memory_bytes()
     with sampled_anonymous() as samples:
         started = time.perf_counter()
-        model = ways[way]()
+        loaded = ways[way]()
         load_s = time.perf_counter() - started
     peak_bytes = memory_bytes()["VmHWM"] - before["VmRSS"]
-    weights_bytes = sum(parameter.nbytes for parameter in model.parameters())
     started = time.perf_counter()
-    for parameter in model.parameters():
+    for parameter in loaded.parameters() if isinstance(loaded, nn.Module) else ():
         parameter.view(torch.uint8).amax()
     first_read_s = time.perf_counter() - started
     return {
         "way": way,
         "dtype": str(dtype).removeprefix("torch."),
+        "quantization": quantization,
         "weights_bytes": weights_bytes,
         "load_s": round(load_s, 2),
         "first_read_s": round(first_read_s, 2),
@@ -132,6 +154,19 @@ def measure(way: str, file: Path, dtype: torch.dtype) -> dict[str, Any]:
         "anonymous_ratio": round((max(samples) - before["RssAnon"]) / weights_bytes, 3),
         "in_use_ratio": round((memory_bytes()["VmRSS"] - before["VmRSS"]) / weights_bytes, 3),
     }
+
+
+def start_engine(file: Path, dtype: torch.dtype, quantization: Quantization) -> ChatEngine:
+    """As a chat worker does it."""
+    config = EngineConfig(
+        kind="chat",
+        checkpoint=str(file),
+        dtype=str(dtype).removeprefix("torch."),
+        quantization=quantization,
+        max_jobs=2,
+        kv_bytes=ENGINE_KV_BYTES,
+    )
+    return create_engine(config, lambda name, value: None)
 
 
 def load_plainly(file: Path, dtype: torch.dtype) -> nn.Module:
@@ -185,11 +220,13 @@ def evict(file: Path) -> None:
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     print(
-        f"{'way':<8} {'dtype':<8} {'weights':>10} {'load':>9} {'read':>9} {'peak':>16} {'anonymous':>16} {'in use':>7}"
+        f"{'way':<8} {'dtype':<8} {'':<5} {'weights':>10} {'load':>9} {'read':>9} {'peak':>16} {'anonymous':>16} "
+        f"{'in use':>7}"
     )
     for row in rows:
+        kind = f"{row['way']:<8} {row['dtype']:<8} {row['quantization'].replace('off', ''):<5}"
         print(
-            f"{row['way']:<8} {row['dtype']:<8} {row['weights_bytes'] / 1e9:>7.2f} GB {row['load_s']:>7.2f} s "
+            f"{kind} {row['weights_bytes'] / 1e9:>7.2f} GB {row['load_s']:>7.2f} s "
             f"{row['first_read_s']:>7.2f} s {row['peak_bytes'] / 1e9:>6.2f} GB {row['peak_ratio']:>5.2f} x "
             f"{row['anonymous_bytes'] / 1e9:>6.2f} GB {row['anonymous_ratio']:>5.2f} x {row['in_use_ratio']:>5.2f} x"
         )
@@ -207,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=DTYPES, default="float16", help=argparse.SUPPRESS)
+    parser.add_argument("--quantization", choices=get_args(Quantization), default="off", help=argparse.SUPPRESS)
     return parser
 
 

@@ -18,27 +18,31 @@ _RANGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's own, tried for 
 _SMALLEST = 1e-12  # scale of what is all zeros
 
 
+def layer_of(quantization: Quantization, in_features: int) -> type[Int8Linear] | type[Int4Linear]:
+    """The layer that a weight with so many inputs becomes: int8 where int4's groups do not divide them."""
+    return Int4Linear if quantization == "int4" and in_features % INT4_GROUP == 0 else Int8Linear
+
+
 def quantize(
     weight: Tensor,
     quantization: Quantization,
     device: torch.device | str = "cpu",
     release: Callable[[Tensor], object] = lambda rows: None,
 ) -> QuantizedLinear:
-    """A layer on `device` with this weight; int8 where int4's groups do not divide the inputs.
+    """A layer on `device` with this weight.
 
     Args:
         weight: (O, I) in any float dtype; it is read a block of rows at a time.
         release: gets each block when it has been read.
     """
-    is_int4 = quantization == "int4" and weight.shape[1] % INT4_GROUP == 0
+    layer = layer_of(quantization, weight.shape[1])
     step = max(_BLOCK_VALUES // weight.shape[1], 1)
     parts = []
     for block in weight.split(step):
-        rounded = _int4(block.float()) if is_int4 else _int8(block.float())
+        rounded = _int4(block.float()) if layer is Int4Linear else _int8(block.float())
         parts.append([part.to(device) for part in rounded])
         release(block)
-    joined = [torch.cat(part) for part in zip(*parts, strict=True)]
-    return Int4Linear(*joined) if is_int4 else Int8Linear(*joined)
+    return layer(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _int8(rows: Tensor) -> tuple[Tensor, ...]:
