@@ -231,6 +231,15 @@ class ModelDescription(Message, frozen=True):
     screens: list[str] = []  # safety: names of the screens, as the policy knows them
 
 
+class DeviceTurns(Message, frozen=True):
+    """How workers share a device in turn."""
+
+    lock_dir: str = ""  # folder that they all see; empty: this user's own
+    turn_s: float = 10.0  # that one keeps it while another one waits
+    idle_unload_s: float = 300.0  # that one keeps it without work while none waits
+    device_bytes: int = 0  # of its memory that may be taken; 0: all
+
+
 class EngineConfig(Message, frozen=True):
     """All that an engine is built from; filled from the settings by the worker role."""
 
@@ -250,6 +259,7 @@ class EngineConfig(Message, frozen=True):
     full_every: int = 1  # paint: of a picture's steps, one in so many runs the whole UNet
     kv_bytes: int = 0  # chat: for keys and values of all jobs; 0: what the device has left
     memory_utilization: float = 0.9  # chat: of a GPU's memory, weights included, where kv_bytes is 0
+    turns: DeviceTurns | None = None  # None: the device is this worker's own
 
 
 class EngineLoad(Message, frozen=True):
@@ -344,6 +354,9 @@ class Engine(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """Drop a job, between two steps. Unknown ids are ignored."""
+
+    # Two more where an engine has them: `load`, an EngineLoad, and `rest() -> float | None`, called while it has no
+    # job, which tells after how many seconds it wants to be called again; None: not before the next job.
 
 
 # An engine is built by a function of a dotted name `package.module:function` with this signature.

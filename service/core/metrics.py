@@ -107,6 +107,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("worker_info", "gauge", "worker", "1, for the id of the worker behind an address.", ("model", "worker")),
     Metric("model_load_seconds", "gauge", "worker", "Time that loading the model took.", ("model",)),
     Metric("worker_resident_memory_bytes", "gauge", "worker", "Resident memory of the worker process.", ("model",)),
+    Metric("device_held", "gauge", "worker", "1 while a worker that takes turns has its device.", ("model",)),
+    Metric("device_waiting", "gauge", "worker", "1 while it has work and another worker has the device.", ("model",)),
+    Metric("device_turns_total", "counter", "worker", "Turns on the device that were begun.", ("model",)),
+    Metric("device_wait_seconds", "histogram", "worker", "One wait for a turn.", ("model",), _WAIT_S),
+    Metric("device_transfer_seconds", "histogram", "worker", "Weights and work in progress onto the device.",
+           ("model",), _WAIT_S),
     Metric("gpu_memory_used_bytes", "gauge", "worker", "Device memory in use, by all processes.", ("model", "gpu")),
     Metric("gpu_memory_reserved_bytes", "gauge", "worker", "Device memory held by this worker's allocator.",
            ("model", "gpu")),
@@ -114,7 +120,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("gpu_utilization_ratio", "gauge", "worker", "Share of time in which the device was busy.", ("model", "gpu")),
 )
 
-# What an engine observes, and the metrics that it moves. Counters add the value, or 1 where the value is a duration.
+# What an engine observes, and the metrics that it moves. Counters add the value, or 1 where the value is a duration;
+# gauges take it.
 OBSERVED: dict[str, tuple[str, ...]] = {
     "vision_cache_query": ("vision_cache_queries_total",),
     "vision_cache_hit": ("vision_cache_hits_total",),
@@ -128,6 +135,10 @@ OBSERVED: dict[str, tuple[str, ...]] = {
     "vae_decode_s": ("vae_decode_seconds",),
     "rerank_s": ("rerank_seconds",),
     "pictures": ("pictures_total",),
+    "device_held": ("device_held",),
+    "device_waiting": ("device_waiting",),
+    "device_wait_s": ("device_wait_seconds", "device_turns_total"),
+    "device_transfer_s": ("device_transfer_seconds",),
     "screens_s": ("safety_batch_seconds",),
     "contents_judged": ("safety_contents_total",),
 }
@@ -182,6 +193,9 @@ class Metrics:
     def observe_engine(self, name: str, value: float) -> None:
         """What an engine measured, under the engine's name for it (OBSERVED)."""
         for metric in OBSERVED[name]:
+            if metric not in self._counted:
+                self.set(metric, value, model=self._model)
+                continue
             family = self._counted[metric].labels(model=self._model)
             if isinstance(family, Histogram):
                 family.observe(value)

@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     paint_reranker_english: str = ""
     paint_steps_offset: Literal[0, 1] = 0
     fold_traditional: OnOffAuto = "auto"  # characters to simplified ones, for the models; auto: as they were trained
+    device_sharing: Literal["off", "turns"] = "off"  # turns: chat and paint workers have their device one at a time
+    device_lock_dir: str = ""  # by which they take turns; empty: a folder of this user's own
+    device_turn_s: float = Field(10.0, gt=0, le=3600)  # that one keeps it while another one waits
+    idle_unload_s: float = Field(300.0, ge=0)  # that one keeps it without work
+    device_bytes: int = Field(0, ge=0)  # of its memory that they may take; 0: all
     threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: its share of the cores (cpu_quota.py)
     host_workers: int = Field(1, ge=1, le=64)  # that share the cores of a worker's machine
 

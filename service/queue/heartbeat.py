@@ -9,6 +9,7 @@ from service.redis.connection import RedisConnection
 from service.redis.keys import Keys
 
 WorkerState = Literal["loading", "ready", "stalled", "draining"]
+DeviceTurn = Literal["own", "held", "waiting", "away"]  # own: not shared; away: in no need of it
 
 _FORGET_S = 3600.0  # a worker that has not been heard of for this long leaves the list
 
@@ -27,6 +28,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     capacity: int = 0  # how many more it would take
     load: EngineLoad = EngineLoad()
     step_age_s: float = 0.0  # how long the engine's current step has run; 0 between steps
+    device_turn: DeviceTurn = "own"
     metrics_url: str = ""
     resident_bytes: int = 0
     gpu_used_bytes: int = 0

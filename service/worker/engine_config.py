@@ -2,7 +2,7 @@
 
 import logging
 
-from models.jobs import EngineConfig, Kind, Model
+from models.jobs import DeviceTurns, EngineConfig, Kind, Model
 from service.core.settings import Dtype, Settings
 
 _log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
             kv_bytes=settings.chat_kv_bytes,
             memory_utilization=settings.chat_memory_utilization,
             fold_traditional=settings.fold_traditional,
+            turns=_turns(settings),
         )
     if kind == "safety":
         return EngineConfig(
@@ -46,6 +47,18 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
         max_jobs=settings.paint_max_jobs,
         fold_traditional=settings.fold_traditional,
         full_every=1 if settings.paint_step_cache == "off" else int(settings.paint_step_cache),
+        turns=_turns(settings),
+    )
+
+
+def _turns(settings: Settings) -> DeviceTurns | None:
+    if settings.device_sharing == "off":
+        return None
+    return DeviceTurns(
+        lock_dir=settings.device_lock_dir,
+        turn_s=settings.device_turn_s,
+        idle_unload_s=settings.idle_unload_s,
+        device_bytes=settings.device_bytes,
     )
 
 

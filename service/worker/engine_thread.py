@@ -9,8 +9,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from queue import SimpleQueue
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from models.jobs import Engine, EngineEvent, EngineLoad, Failed, Generated, Job, JobRejected
@@ -110,10 +110,22 @@ class EngineThread:
         while True:
             if self._asked.empty() and (self._tokens or self._events or self._admitted):
                 return True
-            request = self._asked.get()
+            request = self._next_asked(engine)
             if request is None:
                 return False
             request(engine)
+
+    def _next_asked(self, engine: Engine) -> Callable[[Engine], None] | None:
+        """What is asked for next; until then the engine rests, if it has a way to."""
+        rest: Callable[[], float | None] | None = getattr(engine, "rest", None)
+        while rest is not None and self._asked.empty():
+            with self._timed():
+                wait_s = rest()
+            if wait_s is None:
+                break
+            with suppress(Empty):
+                return self._asked.get(timeout=wait_s)
+        return self._asked.get()
 
     def _admit(self, engine: Engine, job: Job, token: int, has_looked: bool) -> None:
         try:

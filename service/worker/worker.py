@@ -26,7 +26,7 @@ from service.core.process_memory import resident_bytes
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
 from service.queue.consumer import JobConsumer
-from service.queue.heartbeat import WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
+from service.queue.heartbeat import DeviceTurn, WorkerInfo, WorkerState, remove_heartbeat, send_heartbeat
 from service.queue.vision_cache import VisionCache
 from service.redis.connection import RedisConnection, RedisServers, open_redis
 from service.redis.keys import Keys
@@ -96,6 +96,7 @@ class Worker:
         self._model: ModelDescription | None = None
         self._dispatcher: Dispatcher | None = None  # once the model is loaded
         self._device: Device | None = None
+        self._turn: dict[str, bool] = {}  # of a shared device, as the engine says
         self._failed_steps = 0
 
         self._loaded = asyncio.Event()
@@ -268,6 +269,13 @@ class Worker:
             return "loading"
         return "stalled" if self._is_stalled() else "ready"
 
+    def _device_turn(self) -> DeviceTurn:
+        if not self._turn:
+            return "own"
+        if self._turn.get("device_held"):
+            return "held"
+        return "waiting" if self._turn.get("device_waiting") else "away"
+
     def _info(self) -> WorkerInfo:
         use = self._device.read() if self._device is not None else None
         return WorkerInfo(
@@ -282,6 +290,7 @@ class Worker:
             capacity=self._dispatcher.capacity if self._dispatcher is not None else 0,
             load=self._thread.load_of_engine,
             step_age_s=self._thread.step_age_s,
+            device_turn=self._device_turn(),
             metrics_url=self._server.url,
             resident_bytes=resident_bytes(),
             gpu_used_bytes=use.used_bytes if use else 0,
@@ -321,4 +330,10 @@ class Worker:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         module, _, function = getattr(settings, f"{kind}_engine").partition(":")
         create: Callable[..., Engine] = getattr(importlib.import_module(module), function)
-        return create(engine_config(kind, settings), self._metrics.observe_engine)
+        return create(engine_config(kind, settings), self._observe)
+
+    def _observe(self, name: str, value: float) -> None:
+        """What the engine says, in its thread, also while it loads."""
+        if name in ("device_held", "device_waiting"):
+            self._turn[name] = bool(value)
+        self._metrics.observe_engine(name, value)

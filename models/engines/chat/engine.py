@@ -11,12 +11,13 @@ effect within one decode step. Observed, by name:
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import torch
+from torch import nn
 
 from models.checkpoints.loading import LoadedChat, load_chat
 from models.engines.chat.batch import DecodingBatch
@@ -27,14 +28,16 @@ from models.engines.chat.prompt_reader import PromptReader
 from models.engines.chat.request import ChatRequest, ChatRuntime
 from models.engines.chat.scheduler import PoolExhausted, Scheduler, first_ones
 from models.engines.chat.search.vocabulary import NonFiniteLogits
-from models.engines.device import usable_device
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.packed_linear import pack_language_model, pack_linears
 from models.engines.text_folding import text_folding
 from models.engines.threads import choose_threads
+from models.engines.turns.residency import InUse
+from models.engines.turns.sharing import OwnDevice, SharedDevice, open_device
 from models.jobs import (
     ChatGeneration,
     ChatJob,
+    Engine,
     EngineConfig,
     EngineEvent,
     EngineLoad,
@@ -237,17 +240,21 @@ class ChatEngine:
         is_any_decoding = any(request.sequences is not None for request in self._scheduler.running)
         reader = self._reader
         while reader.begin():
-            group = list(reader.group)
-            problem = self._attempt(group, partial(self._read_slice, group))
-            if problem is not None and len(group) > 1:
-                reader.read_one_by_one()
-            elif problem is not None:
-                reader.drop(group[0])
-                self._give_up(group[0], problem)
+            self._read_on()
             if is_any_decoding and perf_counter() - started_s >= self._step_s:
                 return
             if not is_any_decoding and not reader.group:
                 return  # so that their answers begin at once
+
+    def _read_on(self) -> None:
+        """A slice of the prompts that are being read."""
+        group = list(self._reader.group)
+        problem = self._attempt(group, partial(self._read_slice, group))
+        if problem is not None and len(group) > 1:
+            self._reader.read_one_by_one()
+        elif problem is not None:
+            self._reader.drop(group[0])
+            self._give_up(group[0], problem)
 
     def _read_slice(self, group: Sequence[ChatRequest]) -> None:
         started_s = perf_counter()
@@ -300,6 +307,27 @@ class ChatEngine:
                 request.advance(chosen)
             except NonFiniteLogits as error:
                 request.events.append(Failed(code="generation_failed", message=str(error)))
+
+    # Turns on a device that is shared --------------------------------------------------------------------------------
+
+    def modules(self) -> Sequence[nn.Module]:
+        return [self._loaded.model]
+
+    def settle(self) -> None:
+        """Reads the prompts in progress to their end: their slices keep tensors that nobody else knows."""
+        with torch.inference_mode():
+            while self._reader.group:
+                self._read_on()
+
+    def in_use(self) -> Iterator[InUse]:
+        """Keys and values of requests' blocks, and pictures. A request that began again each turn might never end."""
+        pool = self._runtime.pool
+        blocks = [block for request in self._requests.values() for block in request.table.blocks]
+        slots = torch.tensor(blocks, dtype=torch.int64)[:, None] * BLOCK_SLOTS + torch.arange(BLOCK_SLOTS)
+        for tensor in (*pool.keys, *pool.values):
+            yield InUse(tensor, slots.flatten())
+        for embeddings in self._image_embeddings.values():
+            yield InUse(embeddings)
 
     # Failures --------------------------------------------------------------------------------------------------------
 
@@ -356,11 +384,23 @@ class ChatEngine:
         return perf_counter() - started_s
 
 
-def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
-    """Loads the checkpoint, folds its scalings, packs its weights, warms up and fills the pool with what is left.
+def create_engine(config: EngineConfig, observe: Observe) -> Engine:
+    """A ChatEngine on the device that the configuration names, or what gives it that device in turn.
 
     Raises:
         DeviceUnusable: torch cannot compute there.
+        QueueUnusable: the folder by which workers take turns cannot be used.
+        CheckpointError: anything wrong with the files.
+        ValueError: an unknown dtype.
+    """
+    device = open_device(config, observe)
+    return device.around(load_engine(config, observe, device))
+
+
+def load_engine(config: EngineConfig, observe: Observe, device: OwnDevice | SharedDevice) -> ChatEngine:
+    """Loads the checkpoint, folds its scalings, packs its weights, warms up and fills the pool with what is left.
+
+    Raises:
         CheckpointError: anything wrong with the files.
         ValueError: an unknown dtype.
     """
@@ -372,12 +412,13 @@ def create_engine(config: EngineConfig, observe: Observe) -> ChatEngine:
     loaded = load_chat(
         path,
         vocabulary,
-        usable_device(config.device),
+        device.load_device,
         DTYPES[config.dtype],
         quantization=config.quantization,
         is_to_change=True,
     )
     fold_scalings(loaded.model.llm)
+    device.begin(loaded.model)
     engine = ChatEngine(loaded, path.stem, config.max_jobs, observe, WARM_UP_BLOCKS, config.fold_traditional)
     pack_language_model(loaded.model.llm)
     pack_linears(loaded.model)

@@ -20,6 +20,10 @@ class ImageEmbeddingCache:
     def __len__(self) -> int:
         return len(self._embeddings)
 
+    def values(self) -> list[Tensor]:
+        """All that are kept."""
+        return list(self._embeddings.values())
+
     def get(self, key: str) -> Tensor | None:
         if key in self._embeddings:
             self._embeddings.move_to_end(key)

@@ -6,7 +6,7 @@ painted), `vae_decode_s` (one picture), `rerank_s`, `prompt_tokens` and `picture
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import torch
 from PIL import Image
+from torch import nn
 
 from models.checkpoints.loading import LoadedPaint, load_paint
-from models.engines.device import usable_device
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.packed_linear import pack_language_model
 from models.engines.paint.batch import DenoisingBatch
@@ -29,7 +29,10 @@ from models.engines.paint.rerank import Reranker
 from models.engines.paint.scheduler import Scheduler, share_of_step
 from models.engines.paint.unet.preparation import prepare_unet
 from models.engines.text_folding import Fold, text_folding
+from models.engines.turns.residency import InUse
+from models.engines.turns.sharing import OwnDevice, SharedDevice, open_device
 from models.jobs import (
+    Engine,
     EngineConfig,
     EngineEvent,
     Failed,
@@ -149,6 +152,22 @@ class PaintEngine:
             self._job_bytes(job) / 1e6,
             budget_bytes / 1e6,
         )
+
+    def modules(self) -> Sequence[nn.Module]:
+        """All that has weights."""
+        painter = self.painter
+        return [painter.model, painter.vae, *(reranker.model for reranker in painter.rerankers.values())]
+
+    def settle(self) -> None:
+        """Between two turns on a shared device: what a batch keeps for its next step is soon made again."""
+        self.batch.clear()
+
+    def in_use(self) -> Iterator[InUse]:
+        """What paintings are by now, and the texts that are known."""
+        for painting in self._paintings.values():
+            if painting.sampling is not None:
+                yield from map(InUse, painting.sampling.tensors())
+        yield from map(InUse, self.painter.texts.values())
 
     def _job_bytes(self, job: PaintJob) -> int:
         """What the job's rows take in a denoising step: two for each candidate."""
@@ -296,25 +315,37 @@ def _failed(job_id: str, error: Exception) -> Failed:
     return Failed(code="job_failed", message="painting met an internal error")
 
 
-def create_engine(config: EngineConfig, observe: Observe) -> PaintEngine:
-    """Load the checkpoint, the VAE and, where configured, the rerankers; then warm up.
+def create_engine(config: EngineConfig, observe: Observe) -> Engine:
+    """A PaintEngine on the device that the configuration names, or what gives it that device in turn.
 
     Raises:
         DeviceUnusable: torch cannot compute there.
+        QueueUnusable: the folder by which workers take turns cannot be used.
+        CheckpointError, OSError: a file is missing, broken or of another kind.
+    """
+    place = open_device(config, observe)
+    return place.around(load_engine(config, observe, place))
+
+
+def load_engine(config: EngineConfig, observe: Observe, place: OwnDevice | SharedDevice) -> PaintEngine:
+    """Load the checkpoint, the VAE and, where configured, the rerankers; then warm up.
+
+    Raises:
         CheckpointError, OSError: a file is missing, broken or of another kind.
     """
     started_s = time.perf_counter()
-    device = usable_device(config.device)
+    device = place.device
     loaded = load_paint(
         Path(config.checkpoint),
         vocabulary=Path(config.vocabulary) if config.vocabulary else None,
         vae=Path(config.vae) if config.vae else None,
-        device=device,
+        device=place.load_device,
         dtype=getattr(torch, config.dtype),
         quantization=config.quantization,
         is_to_change=True,
     )
     fold_scalings(loaded.model.llm)
+    place.begin(loaded.model, loaded.vae)
     painter = Painter(
         model=loaded.model,
         vae=loaded.vae.to(memory_format=torch.channels_last),  # a tenth faster on CPUs; the UNet gains nothing there

@@ -77,6 +77,11 @@ class Sampling:
     def next_step(self) -> SamplerStep:
         return self.table.steps[self.num_steps_done]
 
+    def tensors(self) -> list[Tensor]:
+        """All that it has on its device, some of them twice."""
+        own = (self.latents, self.predicted_latents, self.prediction, self.negative_texts, self.texts)
+        return [*own, *(self.deep or ())]
+
     def draw(self) -> Tensor:
         """The next step's noise, like the latents but where its generators are: who has many moves them at once.
 

@@ -46,6 +46,10 @@ class TextEncoder:
             self._keep(key, states[key])
         return torch.stack([states[key] for key in keys])
 
+    def values(self) -> list[Tensor]:
+        """All that are known."""
+        return list(self._known.values())
+
     def _keep(self, key: bytes, state: Tensor) -> None:
         if key not in self._known:
             self.num_bytes += _num_bytes(key, state)

@@ -124,6 +124,7 @@ def _worker(worker: LiveWorker) -> dict[str, Any]:
         "kv_cache_usage_ratio": round(info.load.kv_blocks_used / max(info.load.kv_blocks, 1), 3),
         "device": "" if info.model is None else info.model.device,
         "quantization": "" if info.model is None else info.model.quantization,
+        "device_turn": info.device_turn,
     }
 
 
