@@ -44,7 +44,7 @@ COPY service service
 
 FROM ${PYTHON_IMAGE} AS base
 RUN useradd --system --uid 10001 --create-home viscpm \
- && install -d -o 10001 -g 10001 /var/log/viscpm
+ && install -d -o 10001 -g 10001 /var/log/viscpm /run/viscpm
 # The root may be read-only: what libraries cache goes to /tmp
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=/tmp/cache HF_HOME=/tmp/cache/hub
 COPY --from=tools /app /app

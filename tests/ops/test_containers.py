@@ -122,6 +122,17 @@ def test_the_time_to_stop_follows_the_drain(tool: Tool) -> None:
         assert services["api"]["environment"]["VISCPM_DRAIN_S"] == given.get("VISCPM_DRAIN_S", "30")
 
 
+def test_workers_of_one_gpu_share_the_folder_by_which_they_take_turns(tool: Tool) -> None:
+    for given, expected in (({}, "off"), ({"VISCPM_DEVICE_SHARING": "turns"}, "turns")):
+        services = _services(tool, "one-gpu", **given)
+        for name in ("worker-chat", "worker-paint"):
+            environment = services[name]["environment"]
+            assert environment["VISCPM_DEVICE_SHARING"] == expected
+            (volume,) = [one for one in services[name]["volumes"] if one["type"] == "volume"]
+            assert (volume["source"], volume["target"]) == ("device-locks", environment["VISCPM_DEVICE_LOCK_DIR"])
+    assert not any(one["type"] == "volume" for one in services["worker-safety"]["volumes"])
+
+
 def test_an_own_server_and_other_gpus_need_no_change_of_the_file(tool: Tool) -> None:
     own = "rediss://elsewhere:6380/1"
     services = _services(tool, "two-gpus", VISCPM_REDIS_URL=own, VISCPM_CHAT_GPU="3", VISCPM_PAINT_GPU="GPU-ab")

@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -41,6 +41,14 @@ def default_folder() -> Path:
     """Of this user's processes: in the runtime folder where there is one, else in /tmp."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     return Path(runtime) / "viscpm" if runtime else Path(f"/tmp/viscpm-{os.getuid()}")
+
+
+def places(folder: Path, device: str) -> list[Place]:
+    """All workers of a device, for who only looks: none where nobody was yet."""
+    if not (folder / device / "queue").exists():
+        return []
+    with (folder / device / "queue").open("rb") as mutex, _locked(mutex.fileno()):
+        return [_decoder.decode(path.read_bytes()) for path in sorted((folder / device / "workers").iterdir())]
 
 
 class DeviceQueue:
@@ -158,14 +166,9 @@ class DeviceQueue:
             os.close(file)
         self.is_held = False
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """No other process reads or changes the files meanwhile."""
-        fcntl.flock(self._mutex, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._mutex, fcntl.LOCK_UN)
+        return _locked(self._mutex)
 
     def _others(self) -> list[Place]:
         """Those that live; the files of dead ones go."""
@@ -187,6 +190,15 @@ class DeviceQueue:
         data = msgspec.json.encode(self._own)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, data, 0)
+
+
+@contextmanager
+def _locked(file: int) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _opened(path: Path) -> int:

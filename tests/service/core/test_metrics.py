@@ -47,6 +47,8 @@ def test_an_engines_measures_move_their_metrics() -> None:
         'viscpm_generation_tokens_total{model="chat"} 3.0',
         'viscpm_request_prefill_time_seconds_count{model="chat"} 1.0',
         'viscpm_prompt_tokens_total{model="chat"} 3.0',
+        'viscpm_device_held{model="chat"} 3.0',
+        'viscpm_device_turns_total{model="chat"} 1.0',
     ):
         assert line in pages["chat"]
     for line in ('viscpm_paint_steps_total{model="paint"} 1.0', 'viscpm_pictures_total{model="paint"} 3.0'):

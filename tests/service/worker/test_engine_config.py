@@ -3,7 +3,7 @@
 import pytest
 
 from models.checkpoints.bundled import bundled_checkpoint
-from models.jobs import Kind
+from models.jobs import DeviceTurns, Kind
 from service.core.settings import read_settings
 from service.worker.engine_config import engine_config
 
@@ -43,3 +43,16 @@ def test_the_bundled_checkpoint_is_for_our_engine_without_a_checkpoint(
 @pytest.mark.parametrize(("step_cache", "full_every"), [("off", 1), ("2", 2), ("3", 3)])
 def test_the_step_cache_is_how_many_steps_share_a_full_one(step_cache: str, full_every: int) -> None:
     assert engine_config("paint", read_settings(paint_step_cache=step_cache)).full_every == full_every
+
+
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+def test_a_device_is_shared_as_set(kind: Kind) -> None:
+    assert engine_config(kind, read_settings(device_turn_s=3)).turns is None
+    shared = read_settings(
+        device_sharing="turns", device_lock_dir="/run/locks", device_turn_s=3, idle_unload_s=0, device_bytes=24
+    )
+    expected = DeviceTurns(lock_dir="/run/locks", turn_s=3, idle_unload_s=0, device_bytes=24)
+    assert engine_config(kind, shared).turns == expected
+    defaults = read_settings(device_sharing="turns")
+    assert engine_config(kind, defaults).turns == DeviceTurns(), "defaults are said twice, and alike"
+    assert engine_config("safety", shared).turns is None

@@ -186,6 +186,38 @@ async def test_capacity_that_falls_without_any_event_is_told(listening: Listenin
     assert thread.load_of_engine.kv_blocks_used >= 3
 
 
+class Resting(ScriptedEngine):
+    """Lets something go in its third rest."""
+
+    rests = 0
+
+    def rest(self) -> float | None:
+        self.rests += 1
+        return 0.05 if self.rests % 3 else None
+
+
+async def test_an_engine_without_a_job_rests_as_often_as_it_wants(listening: Listening, start: Start) -> None:
+    engine = Resting(EngineConfig(kind="chat", checkpoint="", max_jobs=3), lambda name, value: None)
+    began_s = time.monotonic()
+    thread = start(lambda: engine)
+    await eventually(lambda: engine.rests == 3)
+    assert time.monotonic() - began_s > 0.1
+    await asyncio.sleep(0.2)
+    assert engine.rests == 3, "it wants no more"
+    for job_id, rests in (("a", 4), ("b", 5)):  # a job comes at once, also during a rest
+        thread.admit(job(job_id, "echo yes"), 1)
+        await eventually(lambda job_id=job_id: listening.has_ended(job_id))
+        assert engine.rests >= rests
+
+
+async def test_a_rest_that_hangs_shows(listening: Listening, start: Start) -> None:
+    engine = Resting(EngineConfig(kind="chat", checkpoint="", max_jobs=3), lambda name, value: None)
+    engine.rest = lambda: time.sleep(0.5)  # type: ignore[method-assign]
+    thread = start(lambda: engine)
+    await eventually(lambda: thread.step_age_s > 0.1)
+    await eventually(lambda: thread.step_age_s == 0)
+
+
 async def test_nothing_is_done_while_there_is_no_job(listening: Listening, start: Start) -> None:
     engine = create()
     thread = start(lambda: engine)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.engines.turns.device_queue import DeviceFull, DeviceQueue, QueueUnusable, default_folder
+from models.engines.turns.device_queue import DeviceFull, DeviceQueue, QueueUnusable, default_folder, places
 
 Join = Callable[..., DeviceQueue]
 
@@ -114,11 +114,17 @@ def test_what_all_have_is_within_the_device(join: Join) -> None:
     second.account(1000, 1000)
 
 
-def test_they_know_each_other(join: Join) -> None:
+def test_they_know_each_other(join: Join, tmp_path: Path) -> None:
+    assert places(tmp_path / "locks", "cpu") == []
     first, second = join("chat"), join("paint")
     assert [other.kind for other in first.introduce(20)] == ["paint"]
     (other,) = second.introduce(30)
     assert (other.kind, other.weights_bytes) == ("chat", 20)
+    first.account(5, 10)
+    assert [(place.kind, place.held_bytes) for place in places(tmp_path / "locks", "cpu")] == [
+        ("chat", 5),
+        ("paint", 0),
+    ]
 
 
 def test_the_default_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
