@@ -15,6 +15,9 @@ from service.process.embedded_redis import EmbeddedServer
 from service.redis.connection import RedisServers, open_redis
 from tests.debian import absent
 
+# Kernels are tested in Triton's interpreter, which is chosen when Triton is first imported, by whatever test.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Beginnings of the reasons for which a test may be skipped: what no package brings. What Debian's packages bring is
 # needed by tests marked `ops` alone, so that none is skipped for a package that one machine has and another has not.
 _MAY_BE_ABSENT = ("reference data: ", "Linux: ", "IPv6: ", "CUDA: ")

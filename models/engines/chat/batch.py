@@ -1,6 +1,6 @@
 """One forward a step over all rows of all requests that decode: beams, greedy and sampled ones side by side.
 
-R rows, D width, H heads, Dh head width, L prompt tokens of a request, T fed tokens, S answer slots, N = L + S.
+R rows, D width, H heads, L prompt tokens of a request, T fed tokens, S answer slots.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.engines.chat.answer_slots import AnswerSlots
-from models.engines.chat.attention import attend
+from models.engines.chat.forward import choose_forward
 from models.engines.chat.kv_pool import KVPool, SlotTable
 from models.engines.chat.search.selection import Choices, RowSettings, choose, penalise, repeated_columns
 from models.engines.chat.search.vocabulary import MASKED_LOGIT, AnswerVocabulary
@@ -127,6 +127,7 @@ class DecodingBatch:
         self._llm = llm
         self._unk_id = unk_id
         self._by_distance = bias_by_distance(llm.position_bias)
+        self._forward = choose_forward(llm, pool, self._by_distance)
 
     @property
     def _device(self) -> torch.device:
@@ -146,20 +147,10 @@ class DecodingBatch:
         positions = self.state.positions[source_index]  # (R, S)
         positions.scatter_(1, slot_index[:, None], now[:, None])
 
-        biases = self._biases(requests, positions, now)
-        runs = [request.table.runs(request.prompt_length + request.answer.size) for request in requests]
-        hidden = self._llm.embed(ids, sub_index)[None]  # (1, R, D)
-        for layer, block in enumerate(self._llm.blocks):
-            queries, keys, values = block.attention.project(normed := block.attention_norm(hidden), normed)
-            own_keys, own_values = self.pool.keys[layer], self.pool.values[layer]
-            own_keys[place_index] = keys[0].transpose(0, 1)  # (R, H, Dh)
-            own_values[place_index] = values[0].transpose(0, 1)
-            mixed = [
-                attend(part, own_keys, own_values, run, bias)
-                for part, run, bias in zip(queries[0].split(_sizes(requests), dim=1), runs, biases, strict=True)
-            ]
-            hidden = block.finish(hidden, block.attention.merge(torch.cat(mixed, dim=1)[None]))
-        choices = self._choose(requests, self._llm.output_norm(hidden)[0], fed_ids, nows)
+        distances = (now[:, None] - positions).clamp(max=len(self._by_distance) - 2) + 1
+        distances.masked_fill_(positions < 0, 0)
+        hidden = self._forward(requests, distances, place_index, ids, sub_index)  # (R, D)
+        choices = self._choose(requests, hidden, fed_ids, nows)
 
         self.state.fed[row_index] = fed_ids
         self.state.positions[row_index] = positions
@@ -177,16 +168,6 @@ class DecodingBatch:
                 ):
                     column.append(value)
         return table
-
-    def _biases(self, requests: Sequence[Sequences], positions: Tensor, now: Tensor) -> list[Tensor]:
-        """Each request's (H, K, N)."""
-        distances = (now[:, None] - positions).clamp(max=len(self._by_distance) - 2) + 1
-        to_answer = self._by_distance[distances.masked_fill(positions < 0, 0)]  # (R, S, H)
-        biases = []
-        for request, own in zip(requests, to_answer.split(_sizes(requests)), strict=True):
-            prompt = request.to_prompt[:, None, :].expand(-1, len(own), -1)  # (H, K, L)
-            biases.append(torch.cat([prompt, own[:, : request.answer.size].permute(2, 0, 1)], dim=-1))
-        return biases
 
     def _choose(
         self, requests: Sequence[Sequences], hidden: Tensor, fed_ids: Tensor, nows: list[int]
