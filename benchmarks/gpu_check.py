@@ -1,14 +1,16 @@
-"""`make gpu-check`: on a CUDA device, parity in three precisions, and the service with models of the full size.
+"""`make gpu-check`: on a CUDA device, parity, the attention kernel, and service and benchmarks with full-size models.
 
-    python benchmarks/gpu_check.py [--wheels DIR] [--steps parity,chat,paint]
+    python benchmarks/gpu_check.py [--wheels DIR] [--steps parity,kernel,chat,paint,speed]
 
-Prints a table for people, writes it to benchmarks/results/ and prints it as one JSON line for scripts. Exit code 1 when
-anything is off. It runs on a bare machine with torch and transformers: `make gpu-wheels` on another machine collects
-what is missing there, and --wheels puts it on the path of this run alone.
+Prints a table for people, writes it to benchmarks/results/DEVICE.{json,md} and prints it as one JSON line for scripts.
+Exit code 1 when anything is off, or slower than its bar. It takes less than eight minutes of the device, which may be a
+bare machine with torch and transformers: `make gpu-wheels` on another machine collects what is missing there, and
+--wheels puts it on the path of this run alone.
 
-The full-size models have random weights, made on the device itself: about 21 GB each, one after the other. What is
-timed goes the whole way, HTTP → bus → worker → device. The floor of a decode step is one read of the language model's
-weights at the memory bandwidth measured in the same run.
+The full-size models have random weights, made on the device itself: about 21 GB each, one after the other. `chat` and
+`paint` go the whole way, HTTP → bus → worker → device; `speed` runs benchmarks/chat.py and paint.py beside their
+baselines. The floor of a decode step is one read of the language model's weights at the memory bandwidth measured in
+the same run.
 
 Without CUDA it refuses; `--device cpu --tiny` runs the same steps on small models, to test this program itself.
 """
@@ -17,20 +19,33 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-STEPS = ("parity", "chat", "paint")
+sys.path.insert(0, str(ROOT))  # started as a file, on a machine where the project is not installed
+STEPS = ("parity", "kernel", "chat", "paint", "speed")
 GPU_MEMORY = ("viscpm_gpu_memory_used_bytes", "viscpm_gpu_memory_reserved_bytes", "viscpm_gpu_memory_free_bytes")
 READY_LIMIT_S = 600.0
 LLM_PARAMETERS = 9_616_080_896  # SPEC §1.1
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+ON_CPU = ("float32", "float16")  # of which Triton's interpreter knows the arithmetic
+TOGETHER = 64
+
+BARS = {  # at full size: what a row's figure must reach, or may take at most
+    "one request, share of the weights' roofline": (0.7, "at least"),
+    "one request, times the reference's tokens/s": (6.0, "at least"),
+    "64 requests, times one request's tokens/s": (60.0, "at least"),
+    "four pictures, s": (1.2, "at most"),
+    "four pictures, times as fast as the reference": (5.0, "at least"),
+}
 
 Row = dict[str, Any]  # check, result, is_good
 
@@ -39,6 +54,8 @@ def main() -> int:
     options = _options()
     if options.tiny:
         options.dtype = "float32"
+    if options.device == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"  # the kernels' only way there, chosen when Triton is first imported
     if options.wheels:
         return _run_with_wheels(options.wheels)
     import torch
@@ -54,9 +71,17 @@ def main() -> int:
     if "parity" in options.steps:
         rows += [_parity(options.device, dtype) for dtype in options.dtypes]
     bandwidth = _bandwidth(options.device)  # bytes a second
+    if "kernel" in options.steps:
+        rows += [
+            _kernel(options.device, dtype) for dtype in options.dtypes if options.device != "cpu" or dtype in ON_CPU
+        ]
+        rows += [_step_by_kernel(options.device)]
+        rows += [] if options.device == "cpu" else [_kernel_speed(options.device, bandwidth)]
     for kind in ("chat", "paint"):
         if kind in options.steps:
             rows += _serve(kind, options, bandwidth)
+    if "speed" in options.steps:
+        rows += _chat_speed(options, bandwidth) + _paint_speed(options)
     result = {
         "benchmark": "gpu_check",
         "device": where,
@@ -130,6 +155,143 @@ def _synchronize(device: str) -> None:
 
     if device != "cpu":
         torch.cuda.synchronize(device)
+
+
+def _kernel(device: str, dtype: str) -> Row:
+    """The attention kernel against attention request by request, of one request in parts and of sixteen."""
+    import torch
+
+    from models.engines.chat.paged import attention, self_check
+
+    if device == "cpu":
+        attention.PROGRAMS = 1  # the interpreter runs them one after the other
+    heads, width = (32, 128) if device != "cpu" else (1, 16)
+    limit = self_check.LIMITS[getattr(torch, dtype)]
+    error = self_check.largest_error(heads, width, getattr(torch, dtype), torch.device(device))
+    is_good = error <= limit
+    return {"check": f"attention kernel {dtype}", "result": f"off by {error:.1e}, limit {limit:g}", "is_good": is_good}
+
+
+def _step_by_kernel(device: str) -> Row:
+    """Whole answers of a small model in float32 by the kernel (on CUDA as graphs), and request by request."""
+    from benchmarks.random_engines import create_chat
+    from models.engines.chat import batch
+    from models.engines.chat.forward import Forward, GroupedForward
+    from models.engines.chat.paged.forward import PagedForward
+    from models.jobs import ChatGeneration, ChatJob, EngineConfig, Generated
+
+    num_jobs, longest = (2, 3) if device == "cpu" else (9, 40)
+    config = EngineConfig(kind="chat", checkpoint="tiny", device=device, max_jobs=num_jobs, kv_bytes=2**23)
+
+    def answers(way: "Callable[..., Forward]") -> dict[str, list[int]]:
+        batch.choose_forward = way  # type: ignore[attr-defined]
+        engine = create_chat(config, lambda name, value: None)
+        for number in range(num_jobs):
+            generation = ChatGeneration(max_new_tokens=longest, num_beams=1 + number % 4)
+            engine.admit(ChatJob(job_id=str(number), question="Why? " * (number + 1), generation=generation))
+        found: dict[str, list[int]] = {}
+        while len(found) < num_jobs:
+            found |= {job: event.result.token_ids for job, event in engine.step() if isinstance(event, Generated)}
+        return found
+
+    chosen = batch.choose_forward  # type: ignore[attr-defined]
+    try:
+        plain, by_kernel = answers(GroupedForward), answers(PagedForward)
+    finally:
+        batch.choose_forward = chosen  # type: ignore[attr-defined]
+    same = sum(plain[job] == by_kernel[job] for job in plain)
+    return {
+        "check": "steps by the kernel",
+        "result": f"{same} of {num_jobs} answers equal",
+        "is_good": same == num_jobs,
+    }
+
+
+def _kernel_speed(device: str, bandwidth: float) -> Row:
+    """A layer's attention of one request and of many at the published sizes, beside going request by request."""
+    import torch
+
+    from models.engines.chat.paged.self_check import MadeUpStep
+
+    parts = []
+    with torch.inference_mode():
+        for count in (1, TOGETHER):
+            sizes = [(3, 200, 60)] * count
+            step = MadeUpStep.draw(32, 128, torch.float16, torch.device(device), seed=0, sizes=sizes)
+            slots = sum(request.prompt_length + request.answer.size for request in step.requests)
+            kernel_s, grouped_s = (_attention_s(attend, device) for attend in (step.paged(), step.grouped()))
+            share = slots * 2 * 32 * 128 * 2 / kernel_s / bandwidth
+            parts.append(f"{count}: {kernel_s * 1e6:.0f} µs, not {grouped_s * 1e6:.0f}, {share:.0%} of bandwidth")
+    return {"check": "attention of a layer", "result": "; ".join(parts), "is_good": True}
+
+
+def _attention_s(attend: "Callable[[], object]", device: str) -> float:
+    for _ in range(3):
+        attend()
+    _synchronize(device)
+    started_s = time.perf_counter()
+    for _ in range(50):
+        attend()
+    _synchronize(device)
+    return (time.perf_counter() - started_s) / 50
+
+
+def _chat_speed(options: argparse.Namespace, bandwidth: float) -> list[Row]:
+    together, longest = (4, 20) if options.tiny else (TOGETHER, 128)
+    flags = ["--size", "tiny" if options.tiny else "full", "--together", str(together), "--longest", str(longest)]
+    flags += ["--device", options.device, "--dtype", options.dtype, "--sides", "ours", "reference", "--rounds", "1"]
+    measured = _benchmark("chat", flags)
+    if measured is None:
+        return [{"check": "chat speed", "result": "no result", "is_good": False}]
+    one, many, reference = (measured["tokens_per_s"][name] for name in ("ours, 1", f"ours, {together}", "reference, 1"))
+    rows = [
+        _rated("one request, times the reference's tokens/s", one / reference, f"{one:.1f} tokens/s", options.tiny),
+    ]
+    rows += [
+        _rated(f"{together} requests, times one request's tokens/s", many / one, f"{many:.1f} tokens/s", options.tiny)
+    ]
+    if not options.tiny:
+        floor_s = LLM_PARAMETERS * DTYPE_BYTES[options.dtype] / bandwidth
+        rows += [
+            _rated(
+                "one request, share of the weights' roofline", one * floor_s, f"{1 / one * 1e3:.1f} ms a token", False
+            )
+        ]
+    return rows
+
+
+def _paint_speed(options: argparse.Namespace) -> list[Row]:
+    flags = ["--checkpoint", "tiny" if options.tiny else "full", "--device", options.device, "--dtype", options.dtype]
+    flags += ["--loads", "four candidates", "--rounds", "1", "--steps", "2" if options.tiny else "50"]
+    measured = _benchmark("paint", flags)
+    if measured is None:
+        return [{"check": "paint speed", "result": "no result", "is_good": False}]
+    rate = measured["rows"][0]["engine_pictures_per_s"]
+    ratio = measured["four candidates: times as fast as reference"]
+    return [
+        _rated("four pictures, s", 4 / rate, f"{rate:.2f} pictures/s", options.tiny),
+        _rated("four pictures, times as fast as the reference", ratio, "in float32", options.tiny),
+    ]
+
+
+def _rated(check: str, value: float, told: str, is_tiny: bool) -> Row:
+    """A figure, at full size beside its bar."""
+    bar, sense = (None, "") if is_tiny else BARS[check]
+    is_good = bar is None or (value >= bar if sense == "at least" else value <= bar)
+    wanted = "" if bar is None else f", {sense} {bar:g} wanted"
+    return {"check": check, "result": f"{value:.2f} ({told}){wanted}", "value": value, "bar": bar, "is_good": is_good}
+
+
+def _benchmark(name: str, flags: list[str]) -> dict[str, Any] | None:
+    """What a benchmark prints last, as JSON."""
+    command = [sys.executable, f"benchmarks/{name}.py", *flags]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    process = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    if process.returncode != 0:
+        print("\n".join(process.stderr.splitlines()[-20:]))
+        return None
+    measured: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return measured
 
 
 def _serve(kind: str, options: argparse.Namespace, bandwidth: float) -> list[Row]:
@@ -239,12 +401,19 @@ def _memory(url: str, kind: str, device: str) -> list[Row]:
 
 
 def _report(result: dict[str, Any], folder: Path) -> None:
-    print(f"{result['device']}, torch {result['torch']}, {result['size']} models in {result['dtype']}")
+    heading = f"{result['device']}, torch {result['torch']}, {result['size']} models in {result['dtype']}"
+    print(heading)
     for row in result["rows"]:
-        print(f"{'ok  ' if row['is_good'] else 'FAIL'} {row['check']:24} {row['result']}")
+        print(f"{'ok  ' if row['is_good'] else 'FAIL'} {row['check']:45} {row['result']}")
     folder.mkdir(parents=True, exist_ok=True)
     line = json.dumps(result, ensure_ascii=False)
-    (folder / f"gpu_check_{result['size']}.json").write_text(line + "\n")
+    name = "-".join(re.findall(r"[a-z0-9]+", result["device"].lower())) + ("-tiny" if result["size"] == "tiny" else "")
+    (folder / f"{name}.json").write_text(line + "\n")
+    cells = [
+        f"| {row['check']} | {row['result']} | {'yes' if row['is_good'] else '**no**'} |" for row in result["rows"]
+    ]
+    table = ["| check | result | as wanted |", "| --- | --- | --- |", *cells]
+    (folder / f"{name}.md").write_text("\n".join([f"`make gpu-check` on {heading}.", "", *table]) + "\n")
     print(line)
 
 

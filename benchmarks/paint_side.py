@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from models.checkpoints.bundled import bundled_checkpoint
@@ -20,13 +21,15 @@ from models.jobs import EngineConfig, Failed, Generated, PaintJob
 
 PROMPTS = ("a red heart", "笑脸", "a black cat with a hat", "雨伞", "a green tree", "a slice of pizza", "月亮", "fire")
 
+RANDOM = ("full", "tiny")  # checkpoints with random weights (random_engines.py)
+
 Paint = Callable[[list[PaintJob]], None]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("side", choices=("engine", "reference"))
-    parser.add_argument("--checkpoint", type=Path, default=bundled_checkpoint("paint"))
+    parser.add_argument("--checkpoint", default=str(bundled_checkpoint("paint")), help="a folder, full or tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=0)
@@ -35,7 +38,7 @@ def main() -> int:
         torch.set_num_threads(options.threads)
     config = EngineConfig(
         kind="paint",
-        checkpoint=str(options.checkpoint),
+        checkpoint=options.checkpoint,
         device=options.device,
         dtype=options.dtype,
         max_jobs=16,
@@ -70,7 +73,12 @@ def jobs_of(load: dict[str, Any], size_px: int) -> list[PaintJob]:
 
 
 def engine_side(config: EngineConfig) -> tuple[Paint, int]:
-    engine = create_engine(config, lambda name, value: None)
+    if config.checkpoint in RANDOM:
+        from benchmarks.random_engines import create_paint  # not there in an older checkout
+
+        engine = create_paint(config, lambda name, value: None)
+    else:
+        engine = create_engine(config, lambda name, value: None)
 
     def paint(jobs: list[PaintJob]) -> None:
         for job in jobs:
@@ -86,9 +94,15 @@ def engine_side(config: EngineConfig) -> tuple[Paint, int]:
 
 
 def reference_side(config: EngineConfig) -> tuple[Paint, int]:
+    from benchmarks.random_engines import load_random_paint
     from benchmarks.reference_paint import ReferencePainter
+    from models.checkpoints.loading import load_paint
 
-    painter = ReferencePainter(Path(config.checkpoint), config.device)
+    if config.checkpoint in RANDOM:
+        loaded = load_random_paint(msgspec.structs.replace(config, dtype="float32"))
+    else:
+        loaded = load_paint(Path(config.checkpoint), device=torch.device(config.device), dtype=torch.float32)
+    painter = ReferencePainter(loaded, config.device)
     latent_px = 1 << (len(painter.loaded.vae.config.block_out_channels) - 1)
 
     def paint(jobs: list[PaintJob]) -> None:

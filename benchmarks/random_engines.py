@@ -42,7 +42,9 @@ def create_chat(config: EngineConfig, observe: Observe) -> ChatEngine:
     sizes = PUBLISHED_CHAT if _is_full(config) else ChatConfig(llm=_tiny_llm(), vision=TINY_VISION)
     model = random_chat(sizes, config.device, getattr(torch, config.dtype), SEED)
     fold_scalings(model.llm)
-    loaded = LoadedChat(model, _tokenizer(sizes.llm), sizes, fingerprint=f"random-{config.checkpoint}", untrained=True)
+    loaded = LoadedChat(
+        model, made_up_tokenizer(sizes.llm), sizes, fingerprint=f"random-{config.checkpoint}", untrained=True
+    )
     engine = ChatEngine(loaded, f"random-{config.checkpoint}", config.max_jobs, observe, WARM_UP_BLOCKS)
     engine.warm_up()
     weight = model.llm.embedding.weight
@@ -51,6 +53,25 @@ def create_chat(config: EngineConfig, observe: Observe) -> ChatEngine:
 
 
 def create_paint(config: EngineConfig, observe: Observe) -> PaintEngine:
+    loaded = load_random_paint(config)
+    model = loaded.model
+    painter = Painter(
+        model=model,
+        vae=loaded.vae,
+        scheduler_config=loaded.scheduler_config,
+        steps_offset=config.steps_offset,
+        rerankers={},
+        device=torch.device(config.device),
+    )
+    description = describe(config, painter, loaded)
+    prepare_unet(model.unet)
+    engine = PaintEngine(painter, loaded.tokenizer, description, config.max_jobs, observe, full_every=config.full_every)
+    engine.warm_up()
+    return engine
+
+
+def load_random_paint(config: EngineConfig) -> LoadedPaint:
+    """Networks with random weights, as a checkpoint's folder gives them but for the scalings, which are folded."""
     is_full = _is_full(config)
     sizes = PUBLISHED_PAINT if is_full else PaintConfig(llm=_tiny_llm(), unet={**SD21_BASE_UNET, **TINY_UNET})
     device = torch.device(config.device)
@@ -58,21 +79,8 @@ def create_paint(config: EngineConfig, observe: Observe) -> PaintEngine:
     fold_scalings(model.llm)
     vae = _vae(SD21_BASE_VAE_CHANNELS if is_full else (4, 8, 8, 8), device)
     fingerprint = f"random-{config.checkpoint}"
-    schedule = dict(SD21_BASE_SCHEDULER)
-    loaded = LoadedPaint(model, vae, schedule, _tokenizer(sizes.llm), sizes, fingerprint, untrained=True)
-    painter = Painter(
-        model=model,
-        vae=vae,
-        scheduler_config=schedule,
-        steps_offset=config.steps_offset,
-        rerankers={},
-        device=device,
-    )
-    description = describe(config, painter, loaded)
-    prepare_unet(model.unet)
-    engine = PaintEngine(painter, loaded.tokenizer, description, config.max_jobs, observe, full_every=config.full_every)
-    engine.warm_up()
-    return engine
+    tokenizer = made_up_tokenizer(sizes.llm)
+    return LoadedPaint(model, vae, dict(SD21_BASE_SCHEDULER), tokenizer, sizes, fingerprint, untrained=True)
 
 
 def _is_full(config: EngineConfig) -> bool:
@@ -85,7 +93,7 @@ def _tiny_llm() -> CPMBeeConfig:
     return replace(PUBLISHED_CHAT.llm, vocab_size=len(tiny_vocabulary()), **TINY_LLM)
 
 
-def _tokenizer(llm: CPMBeeConfig) -> Tokenizer:
+def made_up_tokenizer(llm: CPMBeeConfig) -> Tokenizer:
     """The tiny vocabulary, filled up with made-up words to the model's size."""
     entries = tiny_vocabulary()
     filled = [f"filler{i}" for i in range(llm.vocab_size - len(entries))]

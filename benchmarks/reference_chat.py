@@ -22,16 +22,17 @@ from models.networks.cpm_bee.position_bias import AttentionBias, prompt_bias
 @torch.inference_mode()
 def answer(llm: CPMBee, batch: PackedBatch, vocabulary: AnswerVocabulary, generation: ChatGeneration) -> list[int]:
     """Column ids of the best answer to a batch of one prompt of texts."""
-    width = generation.num_beams
+    width, device = generation.num_beams, llm.embedding.weight.device
     tripled = repeated(batch, width)
     extension_rows = llm.extension_rows(batch.extension_ids, batch.extension_subs) if len(batch.extension_ids) else None
     caches = _prefill(llm, tripled, extension_rows)
     sentence = Sentence(generation, vocabulary.eos_id)
-    scores = torch.tensor([0.0] + [UNUSED_BEAM_SCORE] * (width - 1))[:, None]
+    scores = torch.tensor([0.0] + [UNUSED_BEAM_SCORE] * (width - 1), device=device)[:, None]
     fed = [[vocabulary.bos_id] for _ in range(width)]
     subs = [0] * width
     for iteration in range(generation.max_new_tokens):
-        hidden = llm.embed(torch.tensor([[ids[-1]] for ids in fed]), torch.tensor(subs)[:, None])  # (K, 1, D)
+        newest = torch.tensor([[ids[-1]] for ids in fed], device=device)
+        hidden = llm.embed(newest, torch.tensor(subs, device=device)[:, None])  # (K, 1, D)
         bias = _step_bias(llm, tripled, vocabulary.segments[0], iteration)
         for layer, block in enumerate(llm.blocks):
             normed = block.attention_norm(hidden)
@@ -53,7 +54,7 @@ def answer(llm: CPMBee, batch: PackedBatch, vocabulary: AnswerVocabulary, genera
             break
         parents = [beam.parent for beam in sentence.beams]
         caches = [(keys[parents], values[parents]) for keys, values in caches]
-        scores = torch.tensor([[beam.score] for beam in sentence.beams])
+        scores = torch.tensor([[beam.score] for beam in sentence.beams], device=device)
         chosen = [vocabulary.fed(beam.ids[-1]) for beam in sentence.beams]
         fed = [[*fed[parent], token] for parent, (token, _) in zip(parents, chosen, strict=True)]
         subs = [sub for _, sub in chosen]
@@ -84,7 +85,7 @@ def _prefill(llm: CPMBee, batch: PackedBatch, extension_rows: Tensor | None) -> 
 def _step_bias(llm: CPMBee, batch: PackedBatch, segment: int, iteration: int) -> AttentionBias:
     """(K, H, 1, L + iteration + 1) of the newest token of every beam."""
     to_prompt = bias_to_prompt(llm.position_bias, batch)[:, segment][:, :, None]  # (K, H, 1, L)
-    distances = torch.arange(-iteration, 1)[None, None].expand(len(batch.ids), -1, -1)
+    distances = torch.arange(-iteration, 1, device=batch.ids.device)[None, None].expand(len(batch.ids), -1, -1)
     to_answer = llm.position_bias(torch.zeros_like(distances), distances)
     return AttentionBias(torch.cat([to_prompt, to_answer], dim=-1), blind=None)
 

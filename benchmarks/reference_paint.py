@@ -4,23 +4,21 @@ Float32 networks as loaded, one request after another; the language model runs f
 a request share the calls of the UNet.
 """
 
-from pathlib import Path
-
 import torch
 from PIL import Image
 from torch import Tensor
 
-from models.checkpoints.loading import load_paint
+from models.checkpoints.loading import LoadedPaint
 from models.jobs import PaintJob
 from models.networks.cpm_bee.packing import pack_paint
 from models.networks.cpm_bee.tokenizer import escape
 
 
 class ReferencePainter:
-    def __init__(self, checkpoint: Path, device: str) -> None:
-        self.loaded = load_paint(checkpoint, device=torch.device(device), dtype=torch.float32)
+    def __init__(self, loaded: LoadedPaint, device: str) -> None:
+        self.loaded = loaded
         self.device = device
-        config = self.loaded.scheduler_config
+        config = loaded.scheduler_config
         betas = torch.linspace(config["beta_start"] ** 0.5, config["beta_end"] ** 0.5, config["num_train_timesteps"])
         self.cumulative = torch.cumprod(1 - betas**2, 0)
         self.predicts_velocity = config["prediction_type"] == "v_prediction"

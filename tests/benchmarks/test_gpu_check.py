@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.gpu_check import _rated
 from benchmarks.random_engines import create_paint
 from models.jobs import EngineConfig, Failed, Generated, PaintJob
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.whole_run, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.whole_run, pytest.mark.timeout(420)]
 
 
 def _run(*flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "benchmarks/gpu_check.py", *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA: a device is here, make gpu-check runs for real")
@@ -30,12 +31,41 @@ def test_it_refuses_without_cuda_in_one_line() -> None:
     assert process.stderr.count("\n") == 1 and "needs a CUDA device" in process.stderr
 
 
-def test_the_whole_way_with_a_small_model(tmp_path: Path) -> None:
-    process = _run("--device", "cpu", "--tiny", "--steps", "chat", "--results", str(tmp_path))
+KERNEL = ["attention kernel float32", "attention kernel float16", "steps by the kernel"]
+SPEED = [
+    "one request, times the reference's tokens/s",
+    "4 requests, times one request's tokens/s",
+    "four pictures, s",
+    "four pictures, times as fast as the reference",
+]
+
+
+@pytest.mark.parametrize(
+    ("steps", "checks"),
+    [("kernel", KERNEL), ("chat", ["chat", "chat memory in /metrics"]), ("speed", SPEED)],
+    ids=["kernel", "chat", "speed"],
+)
+def test_the_whole_way_with_small_models(tmp_path: Path, steps: str, checks: list[str]) -> None:
+    process = _run("--device", "cpu", "--tiny", "--steps", steps, "--results", str(tmp_path))
     assert process.returncode == 0, process.stdout + process.stderr
-    result = json.loads((tmp_path / "gpu_check_tiny.json").read_text())
+    (written,) = tmp_path.glob("*-tiny.json")
+    result = json.loads(written.read_text())
     assert json.loads(process.stdout.splitlines()[-1]) == result
-    assert [row["check"] for row in result["rows"]] == ["chat", "chat memory in /metrics"]
+    assert [row["check"] for row in result["rows"]] == checks
+    assert written.with_suffix(".md").read_text().count("| yes |") == len(checks)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "is_tiny", "is_good"),
+    [
+        ("four pictures, s", 1.1, False, True),
+        ("four pictures, s", 1.3, False, False),
+        ("one request, share of the weights' roofline", 0.69, False, False),
+        ("4 requests, times one request's tokens/s", 0.1, True, True),
+    ],
+)
+def test_a_figure_of_the_full_size_is_held_to_its_bar(check: str, value: float, is_tiny: bool, is_good: bool) -> None:
+    assert _rated(check, value, "", is_tiny)["is_good"] is is_good
 
 
 def test_the_random_paint_engine_paints() -> None:

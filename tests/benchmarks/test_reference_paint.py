@@ -9,6 +9,7 @@ import torch
 from benchmarks.paint_side import jobs_of
 from benchmarks.reference_paint import ReferencePainter
 from models.checkpoints.bundled import bundled_checkpoint
+from models.checkpoints.loading import load_paint
 from models.checkpoints.tiny import write_tiny_checkpoints
 from models.engines.paint.decoding import decode_latents, to_bytes
 from models.engines.paint.denoise import Denoiser
@@ -27,11 +28,11 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_it_paints_the_same(checkpoint: Path) -> None:
-    painter = ReferencePainter(checkpoint, "cpu")
+    loaded = load_paint(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+    painter = ReferencePainter(loaded, "cpu")
     (job,) = jobs_of(LOAD, size_px=64)
     painted = painter.paint(job)
 
-    loaded = painter.loaded
     with torch.inference_mode():
         conditioning = loaded.model.encode_prompts(pack_job(job, loaded.tokenizer))
     latent_px = 1 << (len(loaded.vae.config.block_out_channels) - 1)

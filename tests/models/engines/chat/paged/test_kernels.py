@@ -11,10 +11,10 @@ HEADS = ((2, 16), (1, 64), (3, 40), (1, 128))  # and their widths
 
 
 def _compare(step: MadeUpStep, tolerance: float) -> None:
-    expected = step.grouped()
+    expected = step.grouped()()
     written = step.pool.keys[0].clone(), step.pool.values[0].clone()
     step.pool.keys[0][step.places] = step.pool.values[0][step.places] = 0
-    torch.testing.assert_close(step.paged(), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(step.paged()(), expected, rtol=0, atol=tolerance)
     assert torch.equal(step.pool.keys[0], written[0]) and torch.equal(step.pool.values[0], written[1])
 
 
