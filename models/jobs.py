@@ -247,6 +247,7 @@ class EngineConfig(Message, frozen=True):
     checkpoint: str  # file or folder; safety: the image checker's folder, empty for the bundled screens
     vocabulary: str = ""  # vocab.txt, for a bare .pt/.bin
     device: str = "cpu"
+    devices: tuple[str, ...] = ()  # chat: where it is several that share one model
     dtype: str = "float32"
     quantization: Quantization = "off"  # done while loading; off: as the checkpoint is
     vae: str = ""  # paint: folder with config.json and weights, for a bare .pt

@@ -8,6 +8,7 @@ from the shapes.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,10 +37,12 @@ from models.checkpoints.quantization.stored import (
 )
 from models.checkpoints.tensor_files import CheckpointError, MappedTensors, map_tensors, tensor_file
 from models.checkpoints.training_text import TrainingText
-from models.checkpoints.weights import fill, skeleton
+from models.checkpoints.weights import Share, fill, skeleton, whole
 from models.jobs import Quantization
 from models.networks.chat.config import ChatConfig
 from models.networks.cpm_bee.config import CPMBeeConfig
+from models.networks.cpm_bee.model import CPMBee
+from models.networks.cpm_bee.sharding import Part, Shard, narrow
 from models.networks.cpm_bee.tokenizer import Tokenizer
 from models.networks.paint.config import PaintConfig
 
@@ -48,6 +51,8 @@ if TYPE_CHECKING:  # diffusers takes seconds to import, and a chat worker needs 
 
     from models.networks.chat.model import ChatModel
     from models.networks.paint.model import PaintModel
+
+_LLM = "llm."  # begins the names of the language model's parameters
 
 
 @dataclass
@@ -81,6 +86,7 @@ class Checkpoint:
         dtypes: Callable[[str], torch.dtype | None],
         quantization: Quantization = "off",
         is_to_change: bool = False,
+        shard: Shard | None = None,
     ) -> tuple[nn.Module, str]:
         """The model with its weights, and their fingerprint; the checkpoint is used up by it.
 
@@ -88,14 +94,21 @@ class Checkpoint:
             dtypes: our name -> dtype wanted, or None for the stored one.
             quantization: of its linear layers; `off` for one as it is stored.
             is_to_change: see `fill`.
+            shard: of the language model; what lies beside it has weights in rank 0 alone.
 
         Raises:
-            CheckpointError: quantized in another way, or changed since it was converted.
+            CheckpointError: quantized in another way, quantized and to be shared, or changed since it was converted.
         """
         self.quantization = chosen_quantization(self.quantization, quantization, self.file)
         model = skeleton(self.config)
+        share: Share = whole
+        if shard is not None:
+            if self.quantization != "off":
+                raise CheckpointError(f"{self.file}: a quantized model cannot be shared by several devices")
+            narrow(cast(CPMBee, model.llm), shard)
+            share = partial(_part, shard)
         fingerprint = fill(
-            model, self.tensors, self.parameters, device, dtypes, quantization, self.quantized, is_to_change
+            model, self.tensors, self.parameters, device, dtypes, quantization, self.quantized, is_to_change, share
         )
         if self.recorded_fingerprint not in (None, fingerprint):
             raise CheckpointError(f"{self.folder}: its tensors do not match its fingerprint; convert it again")
@@ -139,6 +152,7 @@ def load_chat(
     image_size_px: int | None = None,
     quantization: Quantization = "off",
     is_to_change: bool = False,
+    shard: Shard | None = None,
 ) -> LoadedChat:
     """Load a Chat checkpoint onto a device.
 
@@ -149,13 +163,14 @@ def load_chat(
         image_size_px: another picture side than the checkpoint's; its position table is resized (SPEC §9).
         quantization: of the language model's linear layers; `off` for a checkpoint as it is stored.
         is_to_change: the language model's weights get memory of their own, for what will fold or pack them.
+        shard: this rank's of a language model over several devices; the rest of the model is rank 0's alone.
 
     Raises:
         CheckpointError: anything wrong with the files.
     """
     checkpoint = open_checkpoint(path, "chat", config, image_size_px)
     tokenizer = checkpoint.tokenizer(vocabulary)
-    model, fingerprint = checkpoint.build(torch.device(device), lambda _: dtype, quantization, is_to_change)
+    model, fingerprint = checkpoint.build(torch.device(device), lambda _: dtype, quantization, is_to_change, shard)
     return LoadedChat(
         model=cast("ChatModel", model),
         tokenizer=tokenizer,
@@ -211,6 +226,13 @@ def load_paint(
         training_text=checkpoint.training_text,
         quantization=checkpoint.quantization,
     )
+
+
+def _part(shard: Shard, ours: str, shape: tuple[int, ...]) -> Part | None:
+    """A rank's part of a parameter; None: nothing of it."""
+    if ours.startswith(_LLM):
+        return shard.part(ours.removeprefix(_LLM), shape)
+    return () if shard.rank == 0 else None
 
 
 def open_checkpoint(

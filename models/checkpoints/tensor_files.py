@@ -65,18 +65,29 @@ class MappedTensors(dict[str, Tensor]):
         if any(first <= start < end <= last for first, last in self._ranges):
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
-    def moved(self, name: str, device: torch.device, dtype: torch.dtype, is_copied: bool = False) -> Tensor:
+    def moved(
+        self, name: str, device: torch.device, dtype: torch.dtype, is_copied: bool = False, part: tuple[slice, ...] = ()
+    ) -> Tensor:
         """The tensor in another place or dtype, copied piece by piece.
 
         Where nothing changes it is the tensor itself, still mapped, unless a copy is asked for.
+
+        Args:
+            part: some rows, or some columns of all rows; (): all of it.
         """
-        stored = self[name]
-        if (stored.device, stored.dtype) == (device, dtype) and not is_copied:
-            return stored
-        target = torch.empty(stored.shape, dtype=dtype, device=device)
-        pieces = zip(stored.view(-1).split(_PIECE_VALUES), target.view(-1).split(_PIECE_VALUES), strict=True)
-        for source, piece in pieces:
-            piece.copy_(source)
+        whole = self[name]
+        wanted = whole[part] if part else whole
+        is_stretch = wanted.is_contiguous()
+        if is_stretch and (wanted.device, wanted.dtype) == (device, dtype) and not is_copied:
+            return wanted
+        target = torch.empty(wanted.shape, dtype=dtype, device=device)
+        if is_stretch:
+            sources, pieces = wanted.view(-1).split(_PIECE_VALUES), target.view(-1).split(_PIECE_VALUES)
+        else:
+            num_rows = max(_PIECE_VALUES // whole.shape[1], 1)
+            sources, pieces = whole.split(num_rows), target.split(num_rows)
+        for source, piece in zip(sources, pieces, strict=True):
+            piece.copy_(source if is_stretch else source[part])
             self.release(source)
         return target
 

@@ -20,6 +20,13 @@ EMBEDDING = "llm.embedding.weight"
 IMAGE_POSITIONS = "vision_encoder.image_positions"  # the one table that fits pictures of one side alone
 
 
+Share = Callable[[str, tuple[int, ...]], tuple[slice, ...] | None]  # name and shape -> part; None: nothing of it
+
+
+def whole(name: str, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return ()
+
+
 def skeleton(config: ChatConfig | PaintConfig) -> nn.Module:
     """A ChatModel or PaintModel on the meta device: shapes, no memory. Raises ValueError on sizes that cannot be."""
     with torch.device("meta"):
@@ -39,6 +46,7 @@ def fill(
     quantization: Quantization = "off",
     quantized: Mapping[str, StoredWeight] = MappingProxyType({}),
     is_to_change: bool = False,
+    share: Share = whole,
 ) -> str:
     """Give a skeleton its weights, which are then forgotten in `tensors`, and return the fingerprint of all of them.
 
@@ -54,6 +62,7 @@ def fill(
         is_to_change: the language model's weights will be written to, or replaced. They get memory of their own: a
             mapped file's changed pages stay as long as anything of the file is used. On a processor the embedding of a
             quantized model is laid out by columns, which projects twice as fast, so that it needs no packed copy.
+        share: what this process keeps of each weight that is not quantized.
     """
     digest = Fingerprint()
     is_lean = quantization != "off" or bool(quantized)
@@ -63,6 +72,7 @@ def fill(
         stored = tensors[name]
         digest.add(name, stored)
         ours = parameters.get(name)
+        wanted = None if ours is None else share(ours, tuple(stored.shape))
         if name in part_of:
             weight = part_of[name]
             parts[name] = tensors.moved(name, device, stored.dtype)
@@ -71,7 +81,7 @@ def fill(
                 set_layer(model, parameters[weight], layer)
         elif ours is not None and quantization != "off" and is_quantizable(ours):
             set_layer(model, ours, quantize(stored, quantization, device, tensors.release))
-        elif ours is not None:
+        elif ours is not None and wanted is not None:
             dtype = dtypes(ours) or stored.dtype
             if ours == IMAGE_POSITIONS and stored.shape != model.get_parameter(ours).shape:
                 resized = resize_positions(stored, model.get_parameter(ours).shape[0])
@@ -80,7 +90,7 @@ def fill(
                 set_parameter(model, ours, tensors.moved_transposed(name, dtype))
             else:
                 is_copied = is_to_change and ours.startswith(LANGUAGE_MODEL)
-                set_parameter(model, ours, tensors.moved(name, device, dtype, is_copied))
+                set_parameter(model, ours, tensors.moved(name, device, dtype, is_copied, wanted))
         tensors.release(stored)
     tensors.clear()
     model.eval()

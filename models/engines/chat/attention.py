@@ -10,18 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.engines.chat.answer_slots import AnswerSlots
 from models.engines.chat.kv_pool import KVPool, SlotTable
 
 
 class AttendedRequest(Protocol):
-    """What attention needs to know of a request."""
+    """What attention needs to know of a request: Sequences, or what another rank keeps of them."""
 
     table: SlotTable
     prompt_length: int
     to_prompt: Tensor  # (H, L) bias of the answer's tokens towards the prompt's
-    answer: AnswerSlots
     rows: list[int]
+
+    @property
+    def num_answer_slots(self) -> int: ...
 
 
 class GroupedAttention:
@@ -44,7 +45,7 @@ class GroupedAttention:
         """
         self._sizes = [len(request.rows) for request in requests]
         self._places = places
-        self._runs = [request.table.runs(request.prompt_length + request.answer.size) for request in requests]
+        self._runs = [request.table.runs(request.prompt_length + request.num_answer_slots) for request in requests]
         to_answer = self._by_distance[distances].split(self._sizes)  # (K, S, H) each
         self._biases = [_bias(request, own) for request, own in zip(requests, to_answer, strict=True)]
 
@@ -82,4 +83,4 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, runs: Sequence[tuple[i
 def _bias(request: AttendedRequest, to_answer: Tensor) -> Tensor:
     """One request's (H, K, N), from that towards its answer (K, S, H)."""
     prompt = request.to_prompt[:, None, :].expand(-1, len(to_answer), -1)  # (H, K, L)
-    return torch.cat([prompt, to_answer[:, : request.answer.size].permute(2, 0, 1)], dim=-1)
+    return torch.cat([prompt, to_answer[:, : request.num_answer_slots].permute(2, 0, 1)], dim=-1)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.engines.chat.answer_slots import AnswerSlots
+from models.engines.chat.attention import AttendedRequest
 from models.engines.chat.forward import choose_forward
 from models.engines.chat.kv_pool import KVPool, SlotTable
 from models.engines.chat.search.selection import Choices, RowSettings, choose, penalise, repeated_columns
@@ -66,6 +67,10 @@ class Sequences:
         self.answer = AnswerSlots(self.search.num_rows)
         self.begin_step()
 
+    @property
+    def num_answer_slots(self) -> int:
+        return self.answer.size
+
     def begin_step(self) -> None:
         """Finds slots for the tokens to be fed, and draws; once for each step, however often the step is tried."""
         self.slots = self.answer.feed(self.search.parents)
@@ -99,13 +104,18 @@ class RowState:
         if len(self._free) < count:
             old = len(self.fed)
             new = max(count, old, 8)
-            self.fed = F.pad(self.fed, (0, 0, 0, new), value=self._bos_id)
-            self.positions = F.pad(self.positions, (0, 0, 0, new), value=-1)
+            self._grow(new)
             self._free += range(old, old + new)
         rows = [self._free.pop() for _ in range(count)]
+        self.blank(rows)
+        return rows
+
+    def blank(self, rows: list[int]) -> None:
+        """Forgets what they were fed; those that are not there yet are made."""
+        if (missing := max(rows) + 1 - len(self.fed)) > 0:
+            self._grow(missing)
         self.fed[rows] = self._bos_id
         self.positions[rows] = -1
-        return rows
 
     def give_back(self, rows: list[int]) -> None:
         self._free += rows
@@ -116,6 +126,21 @@ class RowState:
             self.fed = F.pad(self.fed, (0, num_tokens), value=self._bos_id)
         if self.positions.shape[1] < num_slots:
             self.positions = F.pad(self.positions, (0, num_slots), value=-1)
+
+    def _grow(self, num_rows: int) -> None:
+        self.fed = F.pad(self.fed, (0, 0, 0, num_rows), value=self._bos_id)
+        self.positions = F.pad(self.positions, (0, 0, 0, num_rows), value=-1)
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What a token of every row gave, and what the state will hold of it."""
+
+    hidden: Tensor  # (R, D) after the output norm
+    logits: Tensor  # (R, V)
+    rows: Tensor  # (R,) of the state
+    fed_ids: Tensor  # (R, T)
+    positions: Tensor  # (R, S)
 
 
 class DecodingBatch:
@@ -136,10 +161,21 @@ class DecodingBatch:
     def step(self, requests: Sequence[Sequences]) -> list[list[Choices] | None]:
         """Feeds one token of every row of every request -> each request's choices by row; None: its logits are not
         finite. What it writes is written again in the same way where it is called again for the same tokens."""
+        tokens = self._tokens(requests)
+        fed = self.feed(requests, tokens)
+        choices = self._choose(requests, fed, nows=tokens[3])
+        self.keep(fed)
+        return choices
+
+    def feed(self, requests: Sequence[AttendedRequest], tokens: list[list[int]]) -> Fed:
+        """Runs the language model over a token of every row, whose keys and values go into the pool.
+
+        Args:
+            tokens: by row of the requests, see `_tokens`.
+        """
         rows = [row for request in requests for row in request.rows]
-        sources, fed, subs, nows, slots, places = self._tokens(requests)
-        self.state.reserve(int(max(nows)) + 1, max(request.answer.size for request in requests))
-        index = torch.tensor([rows, sources, fed, subs, nows, slots, places]).to(self._device)
+        self.state.reserve(max(tokens[3]) + 1, max(request.num_answer_slots for request in requests))
+        index = torch.tensor([rows, *tokens]).to(self._device)
         row_index, source_index, ids, sub_index, now, slot_index, place_index = index.unbind()  # (R,) each
 
         fed_ids = self.state.fed[source_index]  # (R, T)
@@ -150,11 +186,12 @@ class DecodingBatch:
         distances = (now[:, None] - positions).clamp(max=len(self._by_distance) - 2) + 1
         distances.masked_fill_(positions < 0, 0)
         hidden = self._forward(requests, distances, place_index, ids, sub_index)  # (R, D)
-        choices = self._choose(requests, hidden, fed_ids, nows)
+        return Fed(hidden, self._llm.logits(hidden, None), row_index, fed_ids, positions)
 
-        self.state.fed[row_index] = fed_ids
-        self.state.positions[row_index] = positions
-        return choices
+    def keep(self, fed: Fed) -> None:
+        """Enters what was fed into the state: not before it gave choices, for it may have to be fed again."""
+        self.state.fed[fed.rows] = fed.fed_ids
+        self.state.positions[fed.rows] = fed.positions
 
     def _tokens(self, requests: Sequence[Sequences]) -> list[list[int]]:
         """By row: the state's row it goes on from, id, sub index, position, slot in the answer, slot in the pool."""
@@ -169,20 +206,17 @@ class DecodingBatch:
                     column.append(value)
         return table
 
-    def _choose(
-        self, requests: Sequence[Sequences], hidden: Tensor, fed_ids: Tensor, nows: list[int]
-    ) -> list[list[Choices] | None]:
-        """From hidden states (R, D) after the output norm."""
+    def _choose(self, requests: Sequence[Sequences], fed: Fed, nows: list[int]) -> list[list[Choices] | None]:
         sizes = _sizes(requests)
-        logits = self._llm.logits(hidden, None).float()  # (R, V)
+        logits = fed.logits.float()  # (R, V)
         finite = logits.sum(-1).isfinite()  # (R,); sums of sane logits cannot overflow float32
         masked = [request.is_unknown_blocked for request in requests for _ in request.rows]
         if any(masked):
             logits[torch.tensor(masked, device=logits.device), self._unk_id] = MASKED_LOGIT
         if any(request.extension_rows is not None for request in requests):
-            logits = torch.cat([logits, self._extensions(requests, hidden.split(sizes))], dim=-1)
+            logits = torch.cat([logits, self._extensions(requests, fed.hidden.split(sizes))], dim=-1)
         settings = [row for request in requests for row in request.settings()]
-        penalise(logits, repeated_columns(fed_ids, nows, settings), settings)
+        penalise(logits, repeated_columns(fed.fed_ids, nows, settings), settings)
         choices = choose(logits, finite, settings)
 
         by_request: list[list[Choices] | None] = []
@@ -223,5 +257,5 @@ def blocked_columns(vocabulary: AnswerVocabulary, device: torch.device) -> tuple
     return bool(mask[0]), mask[1:] if len(mask) > 1 else None
 
 
-def _sizes(requests: Sequence[Sequences]) -> list[int]:
+def _sizes(requests: Sequence[AttendedRequest]) -> list[int]:
     return [len(request.rows) for request in requests]

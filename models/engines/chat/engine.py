@@ -393,6 +393,12 @@ def create_engine(config: EngineConfig, observe: Observe) -> Engine:
         CheckpointError: anything wrong with the files.
         ValueError: an unknown dtype.
     """
+    if config.dtype not in DTYPES:
+        raise ValueError(f"dtype {config.dtype!r}; one of {', '.join(DTYPES)} is allowed")
+    if config.devices:
+        from models.engines.chat.parallel.engine import create_parallel_engine  # which is made of this one
+
+        return create_parallel_engine(config, observe)
     device = open_device(config, observe)
     return device.around(load_engine(config, observe, device))
 
@@ -402,10 +408,7 @@ def load_engine(config: EngineConfig, observe: Observe, device: OwnDevice | Shar
 
     Raises:
         CheckpointError: anything wrong with the files.
-        ValueError: an unknown dtype.
     """
-    if config.dtype not in DTYPES:
-        raise ValueError(f"dtype {config.dtype!r}; one of {', '.join(DTYPES)} is allowed")
     started_s = perf_counter()
     path = Path(config.checkpoint)
     vocabulary = Path(config.vocabulary) if config.vocabulary else None

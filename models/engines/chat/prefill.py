@@ -7,17 +7,17 @@ prompt, M of all that are read together, D width, H heads, Dh head width.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from models.engines.chat.kv_pool import KVPool
 from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.answer_bias import bias_to_prompt
 from models.networks.cpm_bee.packing import PackedBatch
 from models.networks.cpm_bee.position_bias import prompt_bias
 from models.networks.vision.preprocess import normalise
-
-Slices = Generator[None, None, None]  # one for each layer
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,32 @@ class PromptRows:
 
     Args:
         batch: of this prompt alone, where the model computes.
+        segment: that its answer will have.
         embeddings: its picture's (Q, D), or None.
         slots: of the pool, one for each of its L tokens.
     """
 
     batch: PackedBatch
+    segment: int
     embeddings: Tensor | None
     slots: Sequence[int]
+
+
+@dataclass(frozen=True)
+class ReadPrompt:
+    """What its answer needs of a prompt beside the keys and values in the pool."""
+
+    to_prompt: Tensor  # (H, L) bias of the answer's tokens towards the prompt's
+    extension_rows: Tensor | None  # (E, D) of the logit columns beyond the vocabulary
+
+
+Slices = Generator[None, None, list[ReadPrompt]]  # one for each layer
+
+
+class PromptReading(Protocol):
+    """`prompt_slices`, or what has other ranks do the same beside it."""
+
+    def __call__(self, model: ChatModel, prompts: Sequence[PromptRows], pool: KVPool) -> Slices: ...
 
 
 def picture_slices(model: ChatModel, pixels: bytes) -> Generator[None, None, Tensor]:
@@ -62,3 +81,12 @@ def prompt_slices(model: ChatModel, prompts: Sequence[PromptRows], pool: KVPool)
             mixed = [block.attention.mix(*part) for part in parts]
             hidden = block.finish(hidden, block.attention.merge(torch.cat(mixed, dim=2)))
         yield
+    return [
+        ReadPrompt(
+            bias_to_prompt(llm.position_bias, one.batch)[0, one.segment],
+            llm.extension_rows(one.batch.extension_ids, one.batch.extension_subs)
+            if len(one.batch.extension_ids)
+            else None,
+        )
+        for one in prompts
+    ]

@@ -2,13 +2,14 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from models.engines.chat.batch import RowSearch, RowState, Sequences, blocked_columns
 from models.engines.chat.image_embeddings import ImageEmbeddingCache, from_bytes, to_bytes
 from models.engines.chat.kv_pool import KVPool, SlotTable
-from models.engines.chat.prefill import PromptRows, picture_slices, prompt_slices
+from models.engines.chat.prefill import PromptReading, PromptRows, ReadPrompt, picture_slices, prompt_slices
 from models.engines.chat.prompt import build_prompt, pack_prompts
 from models.engines.chat.search.beam_search import BeamRows
 from models.engines.chat.search.sampling import SampledRow
@@ -27,8 +28,9 @@ from models.jobs import (
     Observe,
 )
 from models.networks.chat.model import ChatModel
-from models.networks.cpm_bee.answer_bias import bias_to_prompt
 from models.networks.cpm_bee.tokenizer import Tokenizer, unescape
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ChatRuntime:
     key_prefix: str
     observe: Observe
     fold: Fold = str
+    read_prompts: PromptReading = prompt_slices
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +101,7 @@ class ChatRequest:
     def next_slots(self) -> int:
         if self.sequences is None:
             return self.first_slots
-        return self._prompt.num_tokens + self.sequences.answer.size
+        return self._prompt.num_tokens + self.sequences.num_answer_slots
 
     @property
     def fewest_slots(self) -> int:
@@ -142,23 +145,22 @@ class ChatRequest:
     def prompt_rows(self) -> PromptRows:
         """Once its picture is there."""
         batch = pack_prompts([self._prompt], self._runtime.tokenizer)
-        return PromptRows(batch.to(self._runtime.device), self._held, self.table.slots(self._prompt.num_tokens))
-
-    def begin_answer(self, prompt: PromptRows) -> None:
-        """Sets `sequences`, once the prompt's keys are in their slots."""
-        runtime, batch = self._runtime, prompt.batch
-        llm = runtime.model.llm
-        vocabulary = AnswerVocabulary.of_batch(batch, runtime.tokenizer)
-        is_unknown_blocked, blocked = blocked_columns(vocabulary, runtime.device)
-        has_extensions = len(batch.extension_ids) > 0
+        self._vocabulary = AnswerVocabulary.of_batch(batch, self._runtime.tokenizer)
         self._decode_table = batch.decode_tables[0]
+        slots = self.table.slots(self._prompt.num_tokens)
+        return PromptRows(batch.to(self._runtime.device), self._vocabulary.segments[0], self._held, slots)
+
+    def begin_answer(self, prompt: ReadPrompt) -> None:
+        """Sets `sequences`, once the prompt's keys are in their slots."""
+        vocabulary = self._vocabulary
+        is_unknown_blocked, blocked = blocked_columns(vocabulary, self._runtime.device)
         self.sequences = Sequences(
             generation=self.job.generation,
             search=self._search(vocabulary),
             table=self.table,
             prompt_length=self._prompt.num_tokens,
-            to_prompt=bias_to_prompt(llm.position_bias, batch)[0, vocabulary.segments[0]],
-            extension_rows=llm.extension_rows(batch.extension_ids, batch.extension_subs) if has_extensions else None,
+            to_prompt=prompt.to_prompt,
+            extension_rows=prompt.extension_rows,
             blocked_extensions=blocked,
             is_unknown_blocked=is_unknown_blocked,
             rows=self._state.take(self.num_rows),
@@ -262,10 +264,19 @@ def read_prompts(requests: Sequence[ChatRequest], runtime: ChatRuntime) -> Gener
         JobRejected: a picture gives no embeddings.
     """
     for request in requests:
-        for _ in request.read_picture():
-            yield "picture"
-    prompts = [request.prompt_rows() for request in requests]
-    for _ in prompt_slices(runtime.model, prompts, runtime.pool):
-        yield "prompt"
+        yield from _named("picture", request.read_picture())
+    rows = [request.prompt_rows() for request in requests]
+    prompts = yield from _named("prompt", runtime.read_prompts(runtime.model, rows, runtime.pool))
     for request, prompt in zip(requests, prompts, strict=True):
         request.begin_answer(prompt)
+
+
+def _named(name: str, slices: Generator[None, None, T]) -> Generator[str, None, T]:
+    """The same slices, each giving the name."""
+    try:
+        while True:
+            next(slices)
+            yield name
+    except StopIteration as stop:
+        value: T = stop.value
+        return value

@@ -13,6 +13,7 @@ from models.checkpoints.loading import load_chat, load_paint
 from models.checkpoints.published_names import our_name
 from models.checkpoints.tensor_files import CheckpointError
 from models.networks.chat.config import ChatConfig
+from models.networks.cpm_bee.sharding import Shard
 from models.networks.paint.config import SD21_BASE_SCHEDULER, PaintConfig
 
 Tensors = dict[str, Tensor]
@@ -129,3 +130,20 @@ def test_paint_ignores_what_is_none_of_its_parts(paint_file: Path, paint_tensors
     before = load_paint(paint_file).fingerprint
     torch.save(paint_tensors | {"vae.encoder.weight": torch.ones(3), "extra": torch.ones(1)}, paint_file)
     assert load_paint(paint_file).fingerprint != before  # it is another file, though
+
+
+def test_two_shards_are_the_language_model_and_the_first_has_the_rest(chat_file: Path, chat_config: ChatConfig) -> None:
+    whole = load_chat(chat_file)
+    shards = [load_chat(chat_file, dtype=torch.float32, shard=Shard(rank, 2)) for rank in range(2)]
+    names = dict(whole.model.named_parameters())
+    parts = [dict(shard.model.named_parameters()) for shard in shards]
+    for name, parameter in names.items():
+        first, second = (part[name] for part in parts)
+        assert second.is_meta == (not name.startswith("llm.")) and not first.is_meta, name
+        if not second.is_meta and first.shape != parameter.shape:
+            axis = 0 if first.shape[0] != parameter.shape[0] else 1
+            assert torch.equal(torch.cat([first, second], axis), parameter.float()), name
+        else:
+            assert torch.equal(first, parameter.float()), name
+    assert {shard.fingerprint for shard in shards} == {whole.fingerprint}
+    assert shards[0].config == chat_config and shards[1].model.llm.config.num_heads == chat_config.llm.num_heads // 2

@@ -125,6 +125,20 @@ def test_a_large_tensor_is_converted_piece_by_piece(tmp_path: Path) -> None:
     assert torch.equal(converted, values.float().view(-1, 1))
 
 
+@pytest.mark.parametrize("form", ["pickled", "safetensors"])
+def test_a_part_of_a_tensor_is_moved_alone(tmp_path: Path, form: str) -> None:
+    values = torch.arange(3000 * 2048, dtype=torch.int32).remainder(2048).half().view(3000, 2048)  # two pieces
+    mapped = map_tensors(write(tmp_path, {"a": values}, form))
+    cpu, rows, columns = torch.device("cpu"), (slice(1000, 2500),), (slice(None), slice(512, 1024))
+    kept = mapped.moved("a", cpu, torch.float16, rows)
+    assert kept.data_ptr() == mapped["a"][1000].data_ptr(), "rows lie together: they stay mapped"
+    for part in (rows, columns):
+        for dtype in (torch.float16, torch.float32):
+            moved = mapped.moved("a", cpu, dtype, part)
+            assert moved.is_contiguous() and torch.equal(moved, values[part].to(dtype))
+            assert moved.untyped_storage().nbytes() == moved.nbytes or moved.data_ptr() == kept.data_ptr()
+
+
 def test_faults_of_shards_are_named(tmp_path: Path, tensors: Tensors) -> None:
     index = write(tmp_path, tensors, "shards")
     assert tensor_file(tmp_path) == index

@@ -143,7 +143,7 @@ def request_table(requests: Sequence[AttendedRequest], width: int) -> tuple[list
     blocks: list[int] = []
     first_row = first_bias = 0
     for request in requests:
-        num_slots = request.prompt_length + request.answer.size
+        num_slots = request.prompt_length + request.num_answer_slots
         num_rows = len(request.rows)
         table.append(
             [

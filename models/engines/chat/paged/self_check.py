@@ -27,7 +27,7 @@ class MadeUpRequest:
     table: SlotTable
     prompt_length: int
     to_prompt: Tensor
-    answer: AnswerSlots
+    num_answer_slots: int
     rows: list[int]
 
 
@@ -85,10 +85,10 @@ class MadeUpStep:
             to_prompt = draw(num_heads, prompt).masked_fill(torch.arange(prompt, device=device) % 7 == 6, -torch.inf)
             rows = list(range(first_row, first_row + beams))
             table = _table(pool.allocator, prompt + answer.size, count(0, 1) == 1)
-            requests.append(MadeUpRequest(table, prompt, to_prompt, answer, rows))
+            requests.append(MadeUpRequest(table, prompt, to_prompt, answer.size, rows))
             places += [table.slot(prompt + past[-1]) for past in own]
 
-        width = max(request.answer.size for request in requests)
+        width = max(request.num_answer_slots for request in requests)
         distances = torch.zeros(len(pasts), width, dtype=torch.int64)
         for row, past in enumerate(pasts):
             distances[row, past] = torch.arange(len(past), 0, -1).clamp(max=MAX_DISTANCE + 1)

@@ -30,15 +30,23 @@ def test_prompts_keys_are_those_of_the_plain_path_wherever_they_lie_and_whatever
     pool = KVPool(llm.config, 20, torch.float32, torch.device("cpu"))
     free = list(torch.randperm(pool.num_slots, generator=torch.Generator().manual_seed(1)))
     rows, caches = [], []
-    for number, question in enumerate(("What is this?", "?", "What is in the picture, and on its right?")):
+    for number, question in enumerate(("日 x 本", "?", "What is in the picture, and on its right?")):
         prompt = build_prompt(job(question=question), loaded.tokenizer, config.num_query_tokens)
         batch = pack_prompts([prompt], loaded.tokenizer)
         embeddings = torch.randn(4, 32, generator=torch.Generator().manual_seed(number))
         caches.append(llm.prefill(batch, loaded.model.embed_prompt(batch, [embeddings]), 1, 1)[1])
         slots = [int(free.pop()) for _ in range(prompt.num_tokens)]
-        rows.append(PromptRows(batch, embeddings, slots))
+        rows.append(PromptRows(batch, batch.predict_segments[0][0][0], embeddings, slots))
 
-    assert sum(1 for _ in prompt_slices(loaded.model, rows, pool)) == len(llm.layers)
+    slices = prompt_slices(loaded.model, rows, pool)
+    for _ in llm.layers:
+        next(slices)
+    with pytest.raises(StopIteration) as stop:
+        next(slices)
+    for row, read in zip(rows, stop.value.value, strict=True):
+        assert read.to_prompt.shape == (llm.config.num_heads, len(row.slots))
+    extension_rows = llm.extension_rows(rows[0].batch.extension_ids, rows[0].batch.extension_subs)
+    assert len(extension_rows) > 0 and torch.equal(stop.value.value[0].extension_rows, extension_rows)
     for row, cache in zip(rows, caches, strict=True):
         for layer in range(len(llm.layers)):
             for own, plain in ((pool.keys, cache.keys), (pool.values, cache.values)):

@@ -24,7 +24,7 @@ def test_the_table_names_rows_slots_and_places() -> None:
     first, second = step.requests
     width = step.distances.shape[1]
     table, blocks = request_table(step.requests, width)
-    num_slots = 20 + first.answer.size
+    num_slots = 20 + first.num_answer_slots
     assert table == [
         [0, 3, num_slots, 20, 0, 0, 0, width],
         [3, 1, 41, 40, len(first.table.blocks), 20, 3 * width, width],
