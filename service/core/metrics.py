@@ -114,7 +114,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("device_transfer_seconds", "histogram", "worker", "Weights and work in progress onto the device.",
            ("model",), _WAIT_S),
     Metric("gpu_memory_used_bytes", "gauge", "worker", "Device memory in use, by all processes.", ("model", "gpu")),
-    Metric("gpu_memory_reserved_bytes", "gauge", "worker", "Device memory held by this worker's allocator.",
+    Metric("gpu_memory_reserved_bytes", "gauge", "worker", "Device memory held by this process' allocator.",
            ("model", "gpu")),
     Metric("gpu_memory_free_bytes", "gauge", "worker", "Device memory free.", ("model", "gpu")),
     Metric("gpu_utilization_ratio", "gauge", "worker", "Share of time in which the device was busy.", ("model", "gpu")),

@@ -1,4 +1,4 @@
-"""What settings hold beyond numbers and names: lists in one variable, hosts, networks, origins, colours, files."""
+"""What settings hold beyond numbers and names: lists in one variable, hosts, origins, colours, devices, files."""
 
 import re
 from ipaddress import IPv4Network, IPv6Network
@@ -10,13 +10,19 @@ from pydantic_settings import NoDecode
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
+_DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]?)")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
 def _split(value: object) -> object:
+    parts = _split_all(value)
+    return tuple(dict.fromkeys(parts)) if isinstance(value, str) and isinstance(parts, tuple) else parts
+
+
+def _split_all(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def _check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,6 +45,17 @@ def _check_colour(colour: str) -> str:
     return colour
 
 
+def _check_devices(devices: tuple[str, ...]) -> tuple[str, ...]:
+    for device in devices:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError(f"{device!r} is no device of several: cuda:0, cuda:1 and so on are allowed, or all cpu")
+    if "cpu" in devices and set(devices) != {"cpu"}:
+        raise ValueError("GPUs and cpu do not go together")
+    if "cpu" not in devices and len(set(devices)) < len(devices):
+        raise ValueError("a GPU is named twice")
+    return devices
+
+
 def _check_file(name: str) -> str:
     if name and not Path(name).is_file():
         raise ValueError("there is no such file")
@@ -52,4 +69,5 @@ Hosts = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_hosts)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], *LIST]
 Origins = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_origins)]
 Colour = Annotated[str, AfterValidator(_check_colour)]
+Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_all), AfterValidator(_check_devices)]
 ExistingFile = Annotated[str, AfterValidator(_check_file)]  # or empty: none

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from models.jobs import Kind, Model, OnOffAuto, Quantization
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
-from service.core.setting_types import LIST, Colour, ExistingFile, Hosts, Networks, Origins, Port
+from service.core.setting_types import LIST, Colour, Devices, ExistingFile, Hosts, Networks, Origins, Port
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     chat_checkpoint: str = ""
     chat_vocab: str = ""
     chat_device: str = "cpu"
+    chat_devices: Devices = ()  # that share one model, or are shared out among the workers; empty: chat_device
     chat_dtype: Dtype = "auto"
     chat_quantization: Quantization = "off"  # of the language model, while it is loaded
     chat_max_jobs: int = Field(64, ge=1, le=1024)  # a cap: the pool of keys and values decides

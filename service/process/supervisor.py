@@ -26,6 +26,7 @@ from service.core.settings import Settings
 from service.process.api_server import BindError, bind, url_of
 from service.process.embedded_redis import EmbeddedServer, EmbeddedServerError
 from service.process.parent_death import dies_with_parent
+from service.process.worker_devices import share_devices
 from service.redis.connection import RedisConnection, open_redis
 from service.redis.keys import Keys
 
@@ -101,6 +102,7 @@ class Supervisor:
         self._shared_metrics: tempfile.TemporaryDirectory[str] | None = None  # of several API processes
         self._apis: list[_Child] = []
         self._workers: list[_Child] = []
+        self._chat_devices: list[tuple[str, ...]] = []  # of each chat worker, where they are shared out
         self._is_ready = False  # until then a child that ends is a start that failed
         self._is_stopping = False
         self._hurry = asyncio.Event()
@@ -138,6 +140,10 @@ class Supervisor:
                 f"VISCPM_WORKER_METRICS_PORT={self._settings.worker_metrics_port} is one port for {workers} workers: "
                 "unset it, and each worker takes a free one"
             )
+        try:
+            self._chat_devices = share_devices(self._settings.chat_devices, self._settings.chat_workers)
+        except ValueError as error:
+            raise StartFailed(f"VISCPM_CHAT_DEVICES={error}") from None
         if not self._settings.threads and "OMP_NUM_THREADS" not in self._environment:
             # Left alone, each worker would take every core, and they would wait for one another
             models = sum(_worker_count(self._settings, kind) for kind in self._settings.models)
@@ -206,7 +212,10 @@ class Supervisor:
             ids = ["--worker-id", worker_id, *(["--predecessor", predecessor] if predecessor else [])]
             return [sys.executable, "-m", "service.process.cli", "worker", kind, *ids]
 
-        return _Child(f"{kind} worker {number}", command, self._environment)
+        environment = self._environment
+        if kind == "chat" and self._chat_devices:
+            environment = {**environment, "VISCPM_CHAT_DEVICES": ",".join(self._chat_devices[number])}
+        return _Child(f"{kind} worker {number}", command, environment)
 
     async def _keep(self, child: _Child, kind: Kind | None = None) -> None:
         while True:

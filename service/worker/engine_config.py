@@ -11,12 +11,14 @@ _log = logging.getLogger(__name__)
 def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
     """What the engine of this kind is built from."""
     if kind == "chat":
+        device = settings.chat_devices[0] if settings.chat_devices else settings.chat_device
         return EngineConfig(
             kind=kind,
             checkpoint=_checkpoint(kind, settings.chat_checkpoint, settings.chat_engine),
             vocabulary=settings.chat_vocab,
-            device=settings.chat_device,
-            dtype=_dtype(settings.chat_dtype, settings.chat_device),
+            device=device,
+            devices=settings.chat_devices if len(settings.chat_devices) > 1 else (),
+            dtype=_dtype(settings.chat_dtype, device),
             quantization=settings.chat_quantization,
             max_jobs=settings.chat_max_jobs,
             kv_bytes=settings.chat_kv_bytes,

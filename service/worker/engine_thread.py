@@ -51,6 +51,7 @@ class EngineThread:
         self._events: list[TokenEvent] = []
         self._step_started_s: float | None = None
         self._told_capacity = 0
+        self._engine: Engine | None = None
         self.load_of_engine = EngineLoad()  # after its last call, for who tells of it
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -68,6 +69,12 @@ class EngineThread:
         started_s = self._step_started_s
         return 0.0 if started_s is None else time.monotonic() - started_s
 
+    @property
+    def failure(self) -> str:
+        """What the engine needs and has lost for good, even while a call of it hangs; empty: nothing."""
+        failure: str = getattr(self._engine, "failure", "")
+        return failure
+
     def admit(self, job: Job, token: int, has_looked: bool = False) -> None:
         """Hand a job to the engine. Unless `has_looked`, its image may be asked for first."""
         self._asked.put(lambda engine: self._admit(engine, job, token, has_looked))
@@ -84,13 +91,15 @@ class EngineThread:
     def _run(self) -> None:
         started_s = time.monotonic()
         try:
-            engine = self._load()
+            engine = self._engine = self._load()
         except BaseException as error:
             self._tell(self._listener.on_load_failed, error)
             return
         self._tell(self._listener.on_loaded, engine, time.monotonic() - started_s)
         try:
             self._work(engine)
+            if (close := getattr(engine, "close", None)) is not None:  # it has processes of its own
+                close()
         except BaseException as error:
             self._tell(self._listener.on_broken, error)
 

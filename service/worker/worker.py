@@ -95,7 +95,7 @@ class Worker:
 
         self._model: ModelDescription | None = None
         self._dispatcher: Dispatcher | None = None  # once the model is loaded
-        self._device: Device | None = None
+        self._devices: list[Device] = []
         self._turn: dict[str, bool] = {}  # of a shared device, as the engine says
         self._failed_steps = 0
 
@@ -140,7 +140,7 @@ class Worker:
             engine.capacity,
             engine.description,
         )
-        self._device = Device(engine.description.device)
+        self._devices = [Device(name) for name in engine.description.device.split(",")]
         self._metrics.set("model_load_seconds", load_s, model=self._kind)
         _log.info("loaded %s on %s in %.1f s", self._model.name, self._model.device, load_s)
         self._loaded.set()
@@ -167,7 +167,8 @@ class Worker:
 
     def on_step_failed(self, error: Exception, job_ids: list[str], capacity: int) -> None:
         self._failed_steps += 1
-        is_broken = self._failed_steps >= _MAX_FAILED_STEPS or "CUDA error" in str(error)
+        is_lost = "CUDA error" in str(error) or bool(self._thread.failure)
+        is_broken = is_lost or self._failed_steps >= _MAX_FAILED_STEPS
         if self._dispatcher is not None:
             self._dispatcher.on_step_failed(error, job_ids, capacity, is_broken)
         if is_broken:
@@ -193,7 +194,8 @@ class Worker:
                     await self._consumer.tidy_consumers()
 
     async def _heartbeats(self) -> None:
-        """Also the watchdog of the engine's thread: a step that hangs, or an end that it could not tell of."""
+        """Also the watchdog of the engine's thread: a step that hangs, or an end that it could not tell of; and of
+        what the engine has beside it."""
         while True:
             with suppress(BusUnavailable):
                 await send_heartbeat(self._connection, self._keys, self._info(), self._settings.heartbeat_expiry_s)
@@ -201,6 +203,8 @@ class Worker:
                 _log.error("the engine's step has hung for %.0f s, leaving", self._thread.step_age_s)
                 self._stop_with(EXIT_STALLED)
             if self._loaded.is_set() and self._thread.has_ended and not self._stopping.is_set():
+                self._tasks.fail("engine")
+            if self._thread.failure:
                 self._tasks.fail("engine")
             self._has_news.clear()
             with suppress(TimeoutError):
@@ -277,7 +281,7 @@ class Worker:
         return "waiting" if self._turn.get("device_waiting") else "away"
 
     def _info(self) -> WorkerInfo:
-        use = self._device.read() if self._device is not None else None
+        uses = [use for device in self._devices if (use := device.read()) is not None]
         return WorkerInfo(
             worker_id=self._id,
             kind=self._kind,
@@ -293,9 +297,9 @@ class Worker:
             device_turn=self._device_turn(),
             metrics_url=self._server.url,
             resident_bytes=resident_bytes(),
-            gpu_used_bytes=use.used_bytes if use else 0,
-            gpu_reserved_bytes=use.reserved_bytes if use else 0,
-            gpu_free_bytes=use.free_bytes if use else 0,
+            gpu_used_bytes=sum(use.used_bytes for use in uses),
+            gpu_reserved_bytes=sum(use.reserved_bytes for use in uses),
+            gpu_free_bytes=sum(use.free_bytes for use in uses),
         )
 
     def _render_metrics(self) -> bytes:
@@ -309,11 +313,14 @@ class Worker:
             self._metrics.set("num_requests_waiting", load.waiting, model=model)
             self._metrics.set("num_requests_preempted", load.preempted, model=model)
             self._metrics.set("kv_cache_usage_ratio", load.kv_blocks_used / max(load.kv_blocks, 1), model=model)
-        use = self._device.read() if self._device is not None else None
-        if use is not None and self._device is not None:
-            gpu = str(self._device.index)
+        for number, device in enumerate(self._devices):
+            use = device.read()
+            if use is None:
+                continue
+            gpu = str(device.index)
             self._metrics.set("gpu_memory_used_bytes", use.used_bytes, model=model, gpu=gpu)
-            self._metrics.set("gpu_memory_reserved_bytes", use.reserved_bytes, model=model, gpu=gpu)
+            if number == 0:  # the others' allocators are in other processes
+                self._metrics.set("gpu_memory_reserved_bytes", use.reserved_bytes, model=model, gpu=gpu)
             self._metrics.set("gpu_memory_free_bytes", use.free_bytes, model=model, gpu=gpu)
             self._metrics.set("gpu_utilization_ratio", use.utilization, model=model, gpu=gpu)
         return self._metrics.render()

@@ -187,6 +187,25 @@ class BreakingEngine(ScriptedEngine):
         super().cancel(job_id)
 
 
+class LosingEngine(ScriptedEngine):
+    """Loses for good what it has beside it once a job says `lose`, and hangs in its next step."""
+
+    failure = ""
+
+    def step(self) -> list[tuple[str, EngineEvent]]:
+        if self.failure:
+            time.sleep(120)
+        return super().step()
+
+    def admit(self, job: Job) -> None:
+        super().admit(job)
+        if isinstance(job, ChatJob) and "lose" in job.question:
+            self.failure = "rank 1 is gone"
+
+    def close(self) -> None:
+        write_log("close", "")
+
+
 def create_engine(config: EngineConfig, observe: Observe) -> Engine:
     write_log("load", str(config.kind))
     write_log("waiting", os.environ.get("OMP_WAIT_POLICY", ""))
@@ -195,6 +214,10 @@ def create_engine(config: EngineConfig, observe: Observe) -> Engine:
 
 def create_breaking(config: EngineConfig, observe: Observe) -> Engine:
     return BreakingEngine(config, observe)
+
+
+def create_losing(config: EngineConfig, observe: Observe) -> Engine:
+    return LosingEngine(config, observe)
 
 
 def create_slowly(config: EngineConfig, observe: Observe) -> Engine:

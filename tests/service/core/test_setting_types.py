@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from service.core.setting_types import Colour, ExistingFile, Hosts, Networks, Origins, Port
+from service.core.setting_types import Colour, Devices, ExistingFile, Hosts, Networks, Origins, Port
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,9 @@ from service.core.setting_types import Colour, ExistingFile, Hosts, Networks, Or
         (Origins, "*", ("*",)),
         (Origins, "https://a.b:8443,http://[::1]:80", ("https://a.b:8443", "http://[::1]:80")),
         (Colour, "#00fF7a", "#00fF7a"),
+        (Devices, "cpu, cpu", ("cpu", "cpu")),
+        (Devices, "cuda:1,cuda:0,", ("cuda:1", "cuda:0")),
+        (Devices, "", ()),
         (ExistingFile, __file__, __file__),
         (ExistingFile, "", ""),
         (Port, 65535, 65535),
@@ -37,6 +40,10 @@ def test_what_is_meant_is_read(kind: Any, text: object, value: object) -> None:
         (Origins, "a.b", "'a.b' is no origin"),
         (Colour, "#fff", "no colour; allowed: # and six hex digits"),
         (Colour, "#ffffff\n", "no colour"),
+        (Devices, "cuda:0,cuda", "'cuda' is no device of several: cuda:0, cuda:1 and so on are allowed, or all cpu"),
+        (Devices, "cuda:00", "'cuda:00' is no device"),
+        (Devices, "cuda:0,cpu", "GPUs and cpu do not go together"),
+        (Devices, "cuda:0,cuda:1,cuda:0", "a GPU is named twice"),
         (ExistingFile, "/no/such.pem", "there is no such file"),
         (Port, 0, "greater than or equal to 1"),
     ],

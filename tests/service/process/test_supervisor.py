@@ -55,3 +55,16 @@ async def test_one_metrics_port_for_several_workers_is_refused(
     with caplog.at_level(logging.ERROR):
         assert await Supervisor(settings, {}).run() == 1
     assert "VISCPM_WORKER_METRICS_PORT=9100 is one port for 3 workers" in caplog.text
+
+
+async def test_each_chat_worker_gets_its_own_devices(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = read_settings(data_dir=tmp_path, port=0, chat_workers=2, chat_devices="cuda:0,cuda:1,cuda:2")
+    with caplog.at_level(logging.ERROR):
+        assert await Supervisor(settings, {}).run() == 1
+    assert "VISCPM_CHAT_DEVICES=cuda:0,cuda:1,cuda:2: 3 devices for 2 workers" in caplog.text
+
+    tree = Supervisor(settings, {})
+    tree._chat_devices = [("cuda:0",), ("cuda:1", "cuda:2")]
+    workers = [tree._worker("chat", 0), tree._worker("chat", 1), tree._worker("paint", 0)]
+    devices = [worker._environment.get("VISCPM_CHAT_DEVICES") for worker in workers]
+    assert devices == ["cuda:0", "cuda:1,cuda:2", None]

@@ -19,6 +19,20 @@ def test_the_dtype_follows_the_device(kind: Kind, device: str, configured: str, 
     assert (config.kind, config.device, config.dtype) == (kind, device, dtype)
 
 
+@pytest.mark.parametrize(
+    ("named", "device", "devices", "dtype"),
+    [
+        ("", "cpu", (), "float32"),
+        ("cuda:1", "cuda:1", (), "float16"),
+        ("cuda:0,cuda:1", "cuda:0", ("cuda:0", "cuda:1"), "float16"),
+        ("cpu,cpu", "cpu", ("cpu", "cpu"), "float32"),
+    ],
+)
+def test_one_of_several_devices_is_one(named: str, device: str, devices: tuple[str, ...], dtype: str) -> None:
+    config = engine_config("chat", read_settings(chat_devices=named))
+    assert (config.device, config.devices, config.dtype) == (device, devices, dtype)
+
+
 @pytest.mark.parametrize("kind", ["chat", "paint"])
 def test_traditional_characters_are_folded_as_set(kind: Kind) -> None:
     assert engine_config(kind, read_settings()).fold_traditional == "auto"

@@ -110,6 +110,28 @@ async def test_an_engine_that_breaks_outside_of_a_step_ends_its_process_and_othe
     await api.check_accounting(accepted=4 if where == "cancel" else 3, done=3)
 
 
+@pytest.mark.own_process
+async def test_an_engine_that_lost_a_part_ends_its_process_while_its_step_hangs(
+    redis_url: str, api: ApiSide, start_worker: StartWorker, engine_log: Path
+) -> None:
+    """As a model over several devices does: long before the step counts as hung, and its jobs go on elsewhere."""
+    patient = {"lease_s": 600.0, "lease_renew_s": 100.0, "stall_s": 60.0}
+    losing = quick_settings(redis_url, chat_engine="tests.service.engines:create_losing", **patient)
+    broken = start_worker(losing, step_s=0.01)
+    await api.ready(broken)
+    request = asyncio.create_task(api.request("echo lose"))
+    assert await broken.exit_code(10) == EXIT_FAILED
+    assert "the worker is broken (task engine), leaving" in broken.said()
+    await api.ready(start_worker(quick_settings(redis_url, **patient)))
+    assert (await asyncio.wait_for(request, 10)).answer == "lose"
+
+    whole = start_worker(losing)
+    await api.ready(whole)
+    whole.signal(signal.SIGTERM)
+    assert await whole.exit_code(10) == 0
+    assert len(log_lines(engine_log, "close")) == 1, "what it has beside it is ended with it"
+
+
 async def test_what_a_failed_publish_held_is_published_by_the_next(
     start_here: StartHere, api: ApiSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
