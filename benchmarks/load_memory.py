@@ -66,11 +66,11 @@ def main() -> int:
         cases += [("engine", "float32", quantization) for quantization in get_args(Quantization)]
         if torch.cpu._is_avx512_bf16_supported():
             cases += [("engine", "bfloat16", quantization) for quantization in get_args(Quantization)]
-        for case in cases:
+        for case in (case for case in cases if case[0] in options.ways):
             if options.cold:
                 evict(file)
             rows.append(run_measurement(case[0], file, *case[1:]))
-    print_table(rows)
+            print_row(rows[-1], with_head=len(rows) == 1)
     worst = max(
         row["anonymous_ratio" if row["way"] == "engine" else "peak_ratio"] for row in rows if row["way"] != "plain"
     )
@@ -218,18 +218,19 @@ def evict(file: Path) -> None:
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    print(
-        f"{'way':<8} {'dtype':<8} {'':<5} {'weights':>10} {'load':>9} {'read':>9} {'peak':>16} {'anonymous':>16} "
-        f"{'in use':>7}"
-    )
-    for row in rows:
-        kind = f"{row['way']:<8} {row['dtype']:<8} {row['quantization'].replace('off', ''):<5}"
+def print_row(row: dict[str, Any], with_head: bool) -> None:
+    if with_head:
         print(
-            f"{kind} {row['weights_bytes'] / 1e9:>7.2f} GB {row['load_s']:>7.2f} s "
-            f"{row['first_read_s']:>7.2f} s {row['peak_bytes'] / 1e9:>6.2f} GB {row['peak_ratio']:>5.2f} x "
-            f"{row['anonymous_bytes'] / 1e9:>6.2f} GB {row['anonymous_ratio']:>5.2f} x {row['in_use_ratio']:>5.2f} x"
+            f"{'way':<8} {'dtype':<8} {'':<5} {'weights':>10} {'load':>9} {'read':>9} {'peak':>16} {'anonymous':>16} "
+            f"{'in use':>7}"
         )
+    kind = f"{row['way']:<8} {row['dtype']:<8} {row['quantization'].replace('off', ''):<5}"
+    print(
+        f"{kind} {row['weights_bytes'] / 1e9:>7.2f} GB {row['load_s']:>7.2f} s "
+        f"{row['first_read_s']:>7.2f} s {row['peak_bytes'] / 1e9:>6.2f} GB {row['peak_ratio']:>5.2f} x "
+        f"{row['anonymous_bytes'] / 1e9:>6.2f} GB {row['anonymous_ratio']:>5.2f} x {row['in_use_ratio']:>5.2f} x",
+        flush=True,
+    )
 
 
 def _root() -> str:
@@ -241,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gigabytes", type=float, default=4.0, help="size of the checkpoint at least (default: 4)")
     parser.add_argument("--folder", type=Path, help="where the temporary folder goes; needs the checkpoint's size free")
     parser.add_argument("--cold", action="store_true", help="drop the file from the page cache before each load")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="default: all")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=DTYPES, default="float16", help=argparse.SUPPRESS)

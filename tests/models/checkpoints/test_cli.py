@@ -40,6 +40,21 @@ def test_convert_then_inspect(paint_file: Path, tmp_path: Path, capsys: pytest.C
     assert (told["kind"], told["fingerprint"]) == ("paint", digest)
 
 
+def test_convert_quantizes(chat_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(chat_file), str(tmp_path / "to"), "--quantize", "int8"]) == 0
+    digest = capsys.readouterr().out.split()[-1]
+    told = []
+    for path in (tmp_path / "to", chat_file):
+        assert main(["inspect", str(path), "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert [one["quantization"] for one in told] == ["int8", "off"]
+    assert told[0]["fingerprint"] == digest != told[1]["fingerprint"]
+    assert told[0]["bytes"] < told[1]["bytes"] and told[0]["parameters"] == told[1]["parameters"]
+    assert main(["convert", str(tmp_path / "to"), str(tmp_path / "other"), "--quantize", "int4"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "quantized to int8 already, but int4 is wanted" in line
+
+
 def test_manifest_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["manifest", "chat-zhplus"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -55,7 +70,14 @@ def test_a_failure_is_one_line(command: list[str], capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["manifest", "chat-v9"], ["fetch", "nothing"], ["convert", "a", "b", "--shard-size", "0"]]
+    "command",
+    [
+        [],
+        ["manifest", "chat-v9"],
+        ["fetch", "nothing"],
+        ["convert", "a", "b", "--shard-size", "0"],
+        ["convert", "a", "b", "--quantize", "int2"],
+    ],
 )
 def test_wrong_flags_end_with_two(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

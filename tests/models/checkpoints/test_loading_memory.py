@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[3]
 LIMIT = 1.15
 # What does not grow with the weights: skeleton, vocabulary, tables of names, one piece in transit.
 FIXED_BYTES = 24 * 2**20
+ENGINE_BYTES = FIXED_BYTES + 80 * 2**20  # keys and values, what a step computes, and modules that it imports
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def large_file(tmp_path_factory: pytest.TempPathFactory, chat_config: ChatConfig
     return file
 
 
-def measure(way: str, path: Path, dtype: str) -> dict[str, float]:
+def measure(way: str, path: Path, dtype: str, quantization: str = "off") -> dict[str, float]:
     command = [
         sys.executable,
         ROOT / "benchmarks" / "load_memory.py",
@@ -51,6 +52,8 @@ def measure(way: str, path: Path, dtype: str) -> dict[str, float]:
         path,
         "--dtype",
         dtype,
+        "--quantization",
+        quantization,
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
@@ -88,3 +91,13 @@ def test_the_usual_way_takes_two(large_file: Path) -> None:
     """What the limits above would catch."""
     measured = measure("plain", large_file, "float16")
     assert measured["peak_bytes"] > 1.9 * measured["weights_bytes"]
+
+
+@pytest.mark.parametrize("quantization", ["off", "int8", "int4"])
+def test_a_chat_worker_starts_within_its_weights(large_file: Path, quantization: str) -> None:
+    """Reading, quantizing, folding, packing and the first answers, counted without the mapped file's pages."""
+    measured = measure("engine", large_file, "float32", quantization)
+    embedding_bytes = 32_000 * 1024 * 4  # a third of this model is what a fiftieth of the published one is
+    copied = embedding_bytes if quantization == "off" else 0  # unquantized, a packed copy projects
+    assert measured["anonymous_bytes"] <= LIMIT * measured["weights_bytes"] + copied + ENGINE_BYTES
+    assert measured["anonymous_bytes"] >= 0.9 * measured["weights_bytes"]

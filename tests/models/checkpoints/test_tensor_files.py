@@ -130,11 +130,11 @@ def test_a_part_of_a_tensor_is_moved_alone(tmp_path: Path, form: str) -> None:
     values = torch.arange(3000 * 2048, dtype=torch.int32).remainder(2048).half().view(3000, 2048)  # two pieces
     mapped = map_tensors(write(tmp_path, {"a": values}, form))
     cpu, rows, columns = torch.device("cpu"), (slice(1000, 2500),), (slice(None), slice(512, 1024))
-    kept = mapped.moved("a", cpu, torch.float16, rows)
+    kept = mapped.moved("a", cpu, torch.float16, part=rows)
     assert kept.data_ptr() == mapped["a"][1000].data_ptr(), "rows lie together: they stay mapped"
     for part in (rows, columns):
         for dtype in (torch.float16, torch.float32):
-            moved = mapped.moved("a", cpu, dtype, part)
+            moved = mapped.moved("a", cpu, dtype, part=part)
             assert moved.is_contiguous() and torch.equal(moved, values[part].to(dtype))
             assert moved.untyped_storage().nbytes() == moved.nbytes or moved.data_ptr() == kept.data_ptr()
 

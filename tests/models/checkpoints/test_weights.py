@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.checkpoints.quantization.rounding import quantize
 from models.checkpoints.random_weights import random_chat
 from models.checkpoints.tensor_files import MappedTensors, fingerprint
 from models.checkpoints.weights import IMAGE_POSITIONS, fill, set_parameter, skeleton
 from models.networks.chat.config import ChatConfig
 from models.networks.chat.model import ChatModel
+from models.networks.cpm_bee.quantized_linear import Int8Linear
 from models.networks.paint.config import PaintConfig
 from models.networks.paint.model import PaintModel
 
@@ -88,3 +90,32 @@ def test_a_parameter_is_replaced_by_the_tensor_itself(chat_config: ChatConfig) -
     assert model.get_parameter("projector.0.bias").unique().tolist() == [2]
     with pytest.raises(AttributeError):
         set_parameter(model, "nowhere.bias", value)
+
+
+def test_weights_that_will_change_leave_the_file(chat_config: ChatConfig) -> None:
+    """Those of the language model; what nobody writes to stays where it is."""
+    tensors, ours = stored(chat_config)
+    names = {f"file.{name}": name for name in ours}
+    addresses = {ours: tensors[name].data_ptr() for name, ours in names.items()}
+    kept = dict(tensors)
+    model = skeleton(chat_config)
+    fill(model, tensors, names, CPU, lambda name: None, is_to_change=True)
+    for name, parameter in model.named_parameters():
+        assert (parameter.data_ptr() == addresses[name]) == (not name.startswith("llm.")), name
+        assert torch.equal(parameter, kept[f"file.{name}"])
+
+
+def test_a_weight_is_quantized_as_it_is_read(chat_config: ChatConfig) -> None:
+    tensors, ours = stored(chat_config)
+    names = {f"file.{name}": name for name in ours}
+    expected = fingerprint(dict(tensors))
+    model = skeleton(chat_config)
+    found = fill(model, tensors, names, CPU, lambda name: torch.float32, "int8", is_to_change=True)
+    assert found == expected, "of what the file holds"
+    assert isinstance(model, ChatModel)
+    attention = model.llm.blocks[0].attention
+    assert isinstance(attention.query, Int8Linear)
+    weight = ours["llm.layers.0.attention.query.weight"]
+    assert torch.equal(attention.query.values, quantize(weight, "int8").values)
+    embedding = model.llm.embedding.weight
+    assert torch.equal(embedding, ours["llm.embedding.weight"].float()) and embedding.t().is_contiguous()

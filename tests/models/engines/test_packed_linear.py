@@ -7,10 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.checkpoints.loading import LoadedChat
+from models.checkpoints.bundled import bundled_checkpoint
+from models.checkpoints.loading import LoadedChat, load_chat
 from models.engines.chat.prompt import build_prompt, pack_prompts
 from models.engines.packed_linear import PackedLinear, can_pack, pack_language_model, pack_linears, packed
+from models.jobs import Quantization
 from models.networks.cpm_bee.folding import fold_scalings
+from models.networks.cpm_bee.quantized_linear import QuantizedLinear
 from tests.models.engines.chat.jobs import job
 
 ROWS = (1, 2, 3, 7, 16, 48, 173)
@@ -80,3 +83,34 @@ def test_a_packed_language_model_gives_the_same_numbers(loaded: LoadedChat) -> N
     places = torch.tensor([[3, 0]])
     torch.testing.assert_close(llm(batch, places=places), expected[:, [3, 0]], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(llm.logits(expected, None), plain.logits(expected, None), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+@torch.inference_mode()
+def test_quantized_layers_are_not_packed_and_no_second_embedding_is_kept(quantization: Quantization) -> None:
+    def served(is_packed: bool) -> LoadedChat:
+        chat = load_chat(
+            bundled_checkpoint("chat"), dtype=torch.float32, quantization=quantization, is_to_change=is_packed
+        )
+        fold_scalings(chat.model.llm)
+        if is_packed:
+            pack_language_model(chat.model.llm)
+        return chat
+
+    plain, chat = served(is_packed=False), served(is_packed=True)
+    llm = chat.model.llm
+    assert not any(isinstance(module, PackedLinear) for module in llm.modules())
+    assert sum(isinstance(module, QuantizedLinear) for module in llm.modules()) == 3 * 4  # joined ones, and two others
+    assert llm.vocabulary_projection is None
+    assert llm.embedding.weight.stride() == (1, len(llm.embedding.weight))  # laid out for the projection
+    batch = pack_prompts([build_prompt(job(pixels=b""), chat.tokenizer, 16)], chat.tokenizer)
+    hidden, expected = llm(batch), plain.model.llm(batch)
+    torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(llm.logits(hidden, None), plain.model.llm.logits(expected, None), rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_that_is_not_asked_for_logits_keeps_no_projection(loaded: LoadedChat) -> None:
+    llm = copy.deepcopy(loaded.model.llm)
+    fold_scalings(llm)
+    pack_language_model(llm, projects=False)
+    assert llm.vocabulary_projection is None and isinstance(llm.blocks[0].attention.joined, PackedLinear)

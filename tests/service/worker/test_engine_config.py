@@ -4,7 +4,7 @@ import pytest
 
 from models.checkpoints.bundled import bundled_checkpoint
 from models.jobs import DeviceTurns, Kind
-from service.core.settings import read_settings
+from service.core.settings import SettingsError, read_settings
 from service.worker.engine_config import engine_config
 
 
@@ -70,3 +70,16 @@ def test_a_device_is_shared_as_set(kind: Kind) -> None:
     defaults = read_settings(device_sharing="turns")
     assert engine_config(kind, defaults).turns == DeviceTurns(), "defaults are said twice, and alike"
     assert engine_config("safety", shared).turns is None
+
+
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+def test_quantization_is_each_models_own(kind: Kind) -> None:
+    settings = read_settings(**{f"{kind}_quantization": "int8"})
+    assert engine_config(kind, settings).quantization == "int8"
+    assert engine_config("paint" if kind == "chat" else "chat", settings).quantization == "off"
+
+
+def test_an_unknown_quantization_is_refused_in_one_line() -> None:
+    with pytest.raises(SettingsError, match="VISCPM_CHAT_QUANTIZATION=int3: .*'off', 'int8' or 'int4'") as refused:
+        read_settings(chat_quantization="int3")
+    assert "\n" not in str(refused.value)

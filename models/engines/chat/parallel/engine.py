@@ -17,6 +17,7 @@ from models.engines.chat.parallel.commands import MakePool
 from models.engines.chat.parallel.layers import connect
 from models.engines.chat.parallel.ranks import COLLECTIVE_TIMEOUT_S, Ranks
 from models.engines.chat.parallel.share import load_share, share_blocks
+from models.engines.chat.prompt_reader import PromptReader
 from models.engines.device import usable_device
 from models.jobs import EngineConfig, Observe
 from models.networks.cpm_bee.sharding import check_divisible
@@ -48,6 +49,7 @@ class ParallelChatEngine(ChatEngine):
         super().make_pool(num_blocks)
         tokenizer = self._loaded.tokenizer
         self._runtime = replace(self._runtime, read_prompts=self._ranks.read_prompts)
+        self._reader = PromptReader(self._scheduler, self._runtime)
         self._batch = LeadingBatch(
             self._loaded.model.llm, self._runtime.pool, tokenizer.bos_id, tokenizer.unk_id, self._ranks
         )
@@ -73,10 +75,12 @@ def create_parallel_engine(
         timeout_s: after which a rank that does not come to a collective counts as lost.
 
     Raises:
-        ValueError: so many devices cannot share the model.
+        ValueError: so many devices cannot share the model, or another setting asks for what only one device does.
         RanksLost: one of the other ranks ended.
     """
     started_s = perf_counter()
+    if config.quantization != "off" or config.turns is not None:
+        raise ValueError("a model over several devices is neither quantized nor does it take turns on them")
     for device in config.devices:
         usable_device(device)
     llm = open_checkpoint(Path(config.checkpoint), "chat").config.llm

@@ -1,12 +1,16 @@
 """What random weights begin as."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from models.checkpoints.bundled import bundled_checkpoint
+from models.checkpoints.conversion import convert
+from models.checkpoints.tensor_files import CheckpointError
 from models.datasets.examples import Conversation
-from models.training.chat.start import chat_from_sizes, deepen
+from models.training.chat.start import chat_from_checkpoint, chat_from_sizes, deepen
 from models.training.chat.task import ChatSettings, ChatTask
 from models.training.sources import Listed
 from tests.models.training_files import Data
@@ -35,3 +39,10 @@ def test_layers_that_are_added_change_nothing_and_learn(data: Data, conversation
     losses[1].backward()
     for layer in begun.llm.layers[:2]:
         assert layer.attention.output.weight.grad.any() and layer.feed_forward.down.weight.grad.any()
+
+
+def test_a_quantized_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    convert(bundled_checkpoint("chat"), tmp_path / "quantized", quantization="int8")
+    with pytest.raises(CheckpointError, match=r"quantized to int8, which cannot be trained; .*") as refused:
+        chat_from_checkpoint(tmp_path / "quantized", None)
+    assert "\n" not in str(refused.value)

@@ -9,6 +9,8 @@ import torch
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 
+from models.checkpoints.bundled import bundled_checkpoint
+from models.checkpoints.conversion import convert
 from models.checkpoints.loading import load_paint
 from models.checkpoints.tensor_files import CheckpointError
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET
@@ -135,3 +137,9 @@ def test_sizes_may_say_what_is_predicted(files: dict[str, Path], tmp_path: Path)
     (tmp_path / "sizes.json").write_text(json.dumps({**sizes, "scheduler": {"prediction_type": "sample"}}))
     with pytest.raises(CheckpointError, match="prediction_type is sample, allowed are epsilon and v_prediction"):
         paint_from_sizes(tmp_path / "sizes.json", files["vocabulary"], files["vae"], seed=0)
+
+
+def test_a_quantized_checkpoint_is_refused(tmp_path: Path) -> None:
+    convert(bundled_checkpoint("paint"), tmp_path / "quantized", quantization="int4")
+    with pytest.raises(CheckpointError, match="quantized to int4, which cannot be trained"):
+        paint_from_checkpoint(tmp_path / "quantized", None, None, torch.float16)
