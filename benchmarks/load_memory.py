@@ -9,6 +9,7 @@ peak      highest resident memory (VmHWM) beyond what the imports took. Counts p
           the kernel takes those back whenever it needs memory.
 anonymous highest memory that only the process can free: copies, not file pages (sampled every 5 ms).
 read      time to look at every weight once after loading: a mapped file is read then, if it was not before.
+shard     a way of its own: what the second of two ranks loads, half of the language model (`VISCPM_CHAT_DEVICES`).
 in use    resident memory beyond the imports' own once every weight has been read, as a first request does.
 weights   bytes of the model's weights, each held once in the precision that it ends in. The ratios divide by it.
 
@@ -43,9 +44,10 @@ from models.checkpoints.weights import skeleton
 from models.engines.chat.engine import ChatEngine, create_engine
 from models.jobs import EngineConfig, Quantization
 from models.networks.chat.config import ChatConfig
+from models.networks.cpm_bee.sharding import Shard
 
 LIMIT = 1.15
-WAYS = ("plain", "mapped", "engine")
+WAYS = ("plain", "mapped", "shard", "engine")
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
 LOADED_DTYPES = ("float16", "float32")
 ENGINE_KV_BYTES = 2**25
@@ -62,7 +64,7 @@ def main() -> int:
         file = Path(temporary) / "pytorch_model.bin"
         write_checkpoint(file, options.gigabytes)
         print(f"{file.stat().st_size / 1e9:.2f} GB checkpoint, {'cold' if options.cold else 'warm'} page cache")
-        cases = [(way, dtype, "off") for dtype in LOADED_DTYPES for way in ("plain", "mapped")]
+        cases = [(way, dtype, "off") for dtype in LOADED_DTYPES for way in ("plain", "mapped", "shard")]
         cases += [("engine", "float32", quantization) for quantization in get_args(Quantization)]
         if torch.cpu._is_avx512_bf16_supported():
             cases += [("engine", "bfloat16", quantization) for quantization in get_args(Quantization)]
@@ -124,6 +126,7 @@ def measure(way: str, file: Path, dtype: torch.dtype, quantization: Quantization
     ways: dict[str, Callable[[], nn.Module | ChatEngine]] = {
         "plain": lambda: load_plainly(file, dtype),
         "mapped": lambda: load_chat(file, dtype=dtype).model,
+        "shard": lambda: load_chat(file, dtype=dtype, shard=Shard(1, 2)).model,
         "engine": lambda: start_engine(file, dtype, quantization),
     }
     skeleton(PUBLISHED_CHAT)  # makes torch import what it needs for models without memory: imports, not weights
@@ -136,8 +139,11 @@ def measure(way: str, file: Path, dtype: torch.dtype, quantization: Quantization
         loaded = ways[way]()
         load_s = time.perf_counter() - started
     peak_bytes = memory_bytes()["VmHWM"] - before["VmRSS"]
+    parameters = [one for one in loaded.parameters() if not one.is_meta] if isinstance(loaded, nn.Module) else []
+    if way == "shard":
+        weights_bytes = sum(parameter.nbytes for parameter in parameters)
     started = time.perf_counter()
-    for parameter in loaded.parameters() if isinstance(loaded, nn.Module) else ():
+    for parameter in parameters:
         parameter.view(torch.uint8).amax()
     first_read_s = time.perf_counter() - started
     return {

@@ -101,3 +101,12 @@ def test_a_chat_worker_starts_within_its_weights(large_file: Path, quantization:
     copied = embedding_bytes if quantization == "off" else 0  # unquantized, a packed copy projects
     assert measured["anonymous_bytes"] <= LIMIT * measured["weights_bytes"] + copied + ENGINE_BYTES
     assert measured["anonymous_bytes"] >= 0.9 * measured["weights_bytes"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_shard_takes_its_own_weights_and_never_the_whole(large_file: Path, dtype: str) -> None:
+    measured = measure("shard", large_file, dtype)
+    whole_bytes = large_file.stat().st_size * (1 if dtype == "float16" else 2)
+    assert measured["weights_bytes"] < 0.52 * whole_bytes
+    assert measured["peak_bytes"] <= LIMIT * measured["weights_bytes"] + FIXED_BYTES
+    assert measured["in_use_ratio"] <= LIMIT + FIXED_BYTES / measured["weights_bytes"]
