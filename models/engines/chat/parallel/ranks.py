@@ -61,6 +61,12 @@ class Ranks:
     """Ranks 1 to N - 1 of a model over N devices, which load from the start.
 
     They end with the thread that makes this, and with `close`.
+
+    Args:
+        timeout_s: of a collective.
+
+    Raises:
+        RanksLost: one ended at once.
     """
 
     def __init__(self, config: EngineConfig, timeout_s: float = COLLECTIVE_TIMEOUT_S) -> None:
@@ -77,15 +83,9 @@ class Ranks:
         for rank in range(1, self.shard.size):
             other = _Rank(rank, config.devices[rank], lambda how: (tell := on_end()) and tell(how))
             self._others.append(other)
-            other.channel.send(
-                Load(
-                    config=config,
-                    rank=rank,
-                    size=self.shard.size,
-                    store_file=str(self._store_file),
-                    timeout_s=timeout_s,
-                )
-            )
+            store_file = str(self._store_file)
+            load = Load(config=config, rank=rank, size=self.shard.size, store_file=store_file, timeout_s=timeout_s)
+            self._send(other, load)
 
     def join(self, device: torch.device) -> Group:
         """Waits until they have loaded, however long that takes, and meets them. Raises RanksLost."""
@@ -100,10 +100,7 @@ class Ranks:
         if self.failure:
             raise RanksLost(self.failure)
         for other in self._others:
-            try:
-                other.channel.send(command)
-            except OSError as error:
-                raise self._lost(f"{other.name} does not listen any more") from error
+            self._send(other, command)
 
     @contextmanager
     def together(self, command: Message) -> Iterator[None]:
@@ -143,6 +140,12 @@ class Ranks:
         if prompt.embeddings is None:
             return prompt
         return replace(prompt, embeddings=self._group.broadcast(prompt.embeddings.to(dtype)))
+
+    def _send(self, other: "_Rank", command: Message) -> None:
+        try:
+            other.channel.send(command)
+        except OSError as error:
+            raise self._lost(f"{other.name} does not listen any more") from error
 
     def _answer(self, other: "_Rank", kind: type[Answer]) -> Answer:
         while True:

@@ -30,7 +30,7 @@ def test_what_cannot_be_shared_is_refused_before_anything_starts(config: EngineC
 
 
 def test_a_rank_that_hangs_is_given_up(config: EngineConfig) -> None:
-    engine = create_parallel_engine(config, lambda name, value: None, timeout_s=2.0)
+    engine = create_parallel_engine(config, lambda name, value: None, timeout_s=4.0)
     try:
         (other,) = engine._ranks._others
         engine.admit(job())
@@ -40,7 +40,7 @@ def test_a_rank_that_hangs_is_given_up(config: EngineConfig) -> None:
         with pytest.raises(RanksLost):
             for _ in range(100):
                 engine.step()
-        assert time.monotonic() - started_s < 15
+        assert time.monotonic() - started_s < 20
         assert "rank 0 cannot go on beside the others" in engine.failure
     finally:
         engine.close()
