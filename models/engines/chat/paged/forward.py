@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from models.engines.chat.attention import AttendedRequest
@@ -40,6 +40,7 @@ class PagedForward:
         self._captures = by_distance.device.type == "cuda"
         self._captured: dict[int, tuple[StepBuffers, CapturedLayers]] = {}  # by number of rows
         self._memory = torch.cuda.graph_pool_handle() if self._captures else None
+        self._weights = list(llm.parameters())
         self._num_moves = 0
 
     def __call__(
@@ -62,7 +63,7 @@ class PagedForward:
         """The graph over these buffers, made where there is none; None: this step goes launch by launch."""
         if not self._captures or buffers.num_rows > ROW_COUNTS[-1]:
             return None
-        addresses = weight_addresses(self._llm)
+        addresses = weight_addresses(self._weights)
         known, captured = self._captured.get(buffers.num_rows, (None, None))
         if known is buffers and captured is not None and captured.addresses == addresses:
             return captured
@@ -101,9 +102,13 @@ class PagedForward:
         return CapturedLayers(graph, hidden, addresses)
 
 
-def weight_addresses(llm: CPMBee) -> list[int]:
-    """Where the weights lie, quantized ones by their parts."""
-    return [part.data_ptr() for weight in llm.parameters() for part in _parts(weight)]
+def weight_addresses(weights: Sequence[nn.Parameter]) -> list[int]:
+    """Where they lie, quantized ones by their parts. It is asked at every step."""
+    return [
+        part.data_ptr()
+        for weight in weights
+        for part in ((weight,) if type(weight) is nn.Parameter else _parts(weight))
+    ]
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:

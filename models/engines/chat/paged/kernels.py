@@ -7,6 +7,9 @@ request's beams. Softmax in float32; parts are put together by a second launch. 
 Import it only where Triton is; with TRITON_INTERPRET=1 beforehand it runs on a CPU, slowly, for tests.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -169,19 +172,20 @@ def write(keys: Tensor, values: Tensor, pool_keys: Tensor, pool_values: Tensor, 
     """Keys and values (H, R, Dh) of a step's rows into slots `places` (R,) of a layer's pool (slots, H, Dh)."""
     heads, rows, dim = keys.shape
     assert keys.stride() == values.stride() and keys.stride(2) == 1
-    _write[(rows,)](
-        keys,
-        values,
-        pool_keys,
-        pool_values,
-        places,
-        keys.stride(1),
-        keys.stride(0),
-        HEADS=heads,
-        DIM=dim,
-        TILE_HEADS=triton.next_power_of_2(heads),
-        TILE_DIM=triton.next_power_of_2(dim),
-    )
+    with _on(keys.device):
+        _write[(rows,)](
+            keys,
+            values,
+            pool_keys,
+            pool_values,
+            places,
+            keys.stride(1),
+            keys.stride(0),
+            HEADS=heads,
+            DIM=dim,
+            TILE_HEADS=triton.next_power_of_2(heads),
+            TILE_DIM=triton.next_power_of_2(dim),
+        )
 
 
 def attend(
@@ -216,35 +220,41 @@ def attend(
     assert num_parts <= MAX_PARTS.value, num_parts
     sums, maxima, totals = (mixed, mixed, mixed) if parts is None else parts
     tile_dim = max(triton.next_power_of_2(dim), 16)
-    _attend[(heads, num_parts, len(requests))](
-        queries,
-        keys,
-        values,
-        sums,
-        maxima,
-        totals,
-        requests,
-        blocks,
-        prompt_bias,
-        distances,
-        distance_bias,
-        dim**-0.5,
-        queries.stride(1),
-        queries.stride(0),
-        rows,
-        distance_bias.shape[1],
-        num_parts,
-        HEADS=heads,
-        DIM=dim,
-        BLOCK_SLOTS=BLOCK_SLOTS,
-        TILE_ROWS=tile_rows,
-        TILE_KEYS=64 if keys.dtype.itemsize == 2 else 32,  # two tiles in flight fit the shared memory of all GPUs
-        TILE_DIM=tile_dim,
-        IS_WHOLE=parts is None,
-        num_warps=4,
-        num_stages=2,
-    )
-    if parts is not None:
-        _join_parts[(rows, heads)](
-            sums, maxima, totals, mixed, rows, num_parts, HEADS=heads, DIM=dim, TILE_DIM=tile_dim
+    with _on(queries.device):
+        _attend[(heads, num_parts, len(requests))](
+            queries,
+            keys,
+            values,
+            sums,
+            maxima,
+            totals,
+            requests,
+            blocks,
+            prompt_bias,
+            distances,
+            distance_bias,
+            dim**-0.5,
+            queries.stride(1),
+            queries.stride(0),
+            rows,
+            distance_bias.shape[1],
+            num_parts,
+            HEADS=heads,
+            DIM=dim,
+            BLOCK_SLOTS=BLOCK_SLOTS,
+            TILE_ROWS=tile_rows,
+            TILE_KEYS=64 if keys.dtype.itemsize == 2 else 32,  # two tiles in flight fit the shared memory of all GPUs
+            TILE_DIM=tile_dim,
+            IS_WHOLE=parts is None,
+            num_warps=4,
+            num_stages=2,
         )
+        if parts is not None:
+            _join_parts[(rows, heads)](
+                sums, maxima, totals, mixed, rows, num_parts, HEADS=heads, DIM=dim, TILE_DIM=tile_dim
+            )
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device, wherever its tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

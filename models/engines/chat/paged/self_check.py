@@ -13,7 +13,6 @@ from torch import Tensor
 from models.engines.chat.answer_slots import AnswerSlots
 from models.engines.chat.attention import GroupedAttention
 from models.engines.chat.kv_pool import BlockAllocator, KVPool, SlotTable, blocks_of
-from models.engines.chat.paged.attention import PagedAttention
 from models.networks.cpm_bee.config import CPMBeeConfig
 
 LIMITS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}  # of values drawn with variance 1
@@ -112,6 +111,8 @@ class MadeUpStep:
 
     def paged(self) -> Callable[[], Tensor]:
         """Attention by the kernel, begun: it gives (H, R, Dh)."""
+        from models.engines.chat.paged.attention import PagedAttention  # needs Triton
+
         attention = PagedAttention(self.pool, self.by_distance)
         blank = torch.zeros_like(self.places)
         attention.begin(self.requests, self.distances, self.places, blank, blank)
