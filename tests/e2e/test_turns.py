@@ -20,7 +20,7 @@ from tests.e2e.tree import FAST_LEASES, Tree, metric, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
-TURN_S = 0.5
+TURN_S, IDLE_S = 0.5, 1.0
 KV_BYTES = 4 << 20
 DEVICE_BYTES = 46_500_000  # as much as paint takes, whose packed weights are there twice, and less than both
 ROUNDS = 6
@@ -31,16 +31,17 @@ PROMPTS = ("red apple", "黄色的星星", "a blue fish")
 class Shared:
     """A tree whose workers take turns, and what they had on the device, looked at all the time."""
 
-    def __init__(self, folder: Path, **variables: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.locks = folder / "locks"
         settings = {
             "VISCPM_DEVICE_SHARING": "turns",
             "VISCPM_DEVICE_LOCK_DIR": str(self.locks),
             "VISCPM_DEVICE_TURN_S": str(TURN_S),
             "VISCPM_DEVICE_BYTES": str(DEVICE_BYTES),
+            "VISCPM_IDLE_UNLOAD_S": str(IDLE_S),
             "VISCPM_CHAT_KV_BYTES": str(KV_BYTES),
         }
-        self.tree = Tree(folder / "data", **settings, **FAST_LEASES, **variables)
+        self.tree = Tree(folder / "data", **settings, **FAST_LEASES)
         self.seen: list[list[Place]] = []
         self._is_over = threading.Event()
         self._watch = threading.Thread(target=self._look, daemon=True)
@@ -63,9 +64,9 @@ class Shared:
             self.seen.append(self.places())
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Iterator[Shared]:
-    running = Shared(tmp_path)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    running = Shared(tmp_path_factory.mktemp("turns"))
     try:
         running.tree.wait_ready()
         yield running
@@ -150,20 +151,20 @@ def holder(shared: Shared) -> psutil.Process | None:
     return paint_worker if is_held else None
 
 
-def test_an_idle_device_is_free_after_a_while(tmp_path: Path) -> None:
-    running = Shared(tmp_path, VISCPM_IDLE_UNLOAD_S="1")
-    try:
-        with running.tree.wait_ready().client() as client:
-            wait_for(lambda: running.held() == {"chat": 0, "paint": 0}, what="a free device")
-            began_s = time.monotonic()
-            ask(client, QUESTIONS[0])
-            assert running.held()["chat"] > 0, "kept for a while"
-            wait_for(lambda: running.held() == {"chat": 0, "paint": 0}, what="a free device")
-            assert time.monotonic() - began_s > 1
-            workers = client.get("/health/ready").json()["models"]["chat"]["workers"]
-            wait_for(lambda: workers[0]["device_turn"] in ("held", "away"), what="its word")
-    finally:
-        running.stop()
+def test_an_idle_device_is_free_after_a_while(shared: Shared) -> None:
+    with shared.tree.client() as client:
+        wait_for(lambda: shared.held() == {"chat": 0, "paint": 0}, 60, "a free device")
+        began_s = time.monotonic()
+        ask(client, QUESTIONS[0])
+        assert shared.held()["chat"] > 0, "kept for a while"
+        wait_for(lambda: shared.held() == {"chat": 0, "paint": 0}, what="a free device")
+        assert time.monotonic() - began_s > IDLE_S
+
+        def turns() -> set[str]:
+            models = client.get("/health/ready").json()["models"]
+            return {worker["device_turn"] for model in models.values() for worker in model["workers"]}
+
+        wait_for(lambda: turns() == {"away"}, what="its word")
 
 
 def worker_page(tree: Tree) -> str:
