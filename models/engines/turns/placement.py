@@ -3,6 +3,7 @@ processor, two places of the same memory, of which one is counted as the device'
 
 import logging
 import os
+from contextlib import suppress
 from typing import Protocol
 
 import torch
@@ -69,6 +70,8 @@ class CudaPlacement:
         memory = torch.empty(num_bytes, dtype=torch.uint8)
         error = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), num_bytes, 0) if num_bytes else 0
         if int(error):
+            with suppress(RuntimeError):  # torch would take the next launch for the one that failed
+                torch.zeros(1, device=self.device)
             logger.warning("%.1f GB cannot be page-locked (error %d): turns take longer", num_bytes / 1e9, int(error))
         return memory
 

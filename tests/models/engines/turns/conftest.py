@@ -21,9 +21,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def alone(checkpoints: Path) -> dict[str, Any]:
     """The answers of JOBS, of engines that have their device for themselves."""
+    return alone_on("cpu", checkpoints)
+
+
+def alone_on(device: str, checkpoints: Path) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for kind, jobs in JOBS.items():
-        side = Side(kind, checkpoints, None)
+        side = Side(kind, checkpoints, None, device)
         for job in jobs:
             side.engine.admit(job)
         while len(side.endings) < len(jobs):
@@ -33,10 +37,15 @@ def alone(checkpoints: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
+def alone_on_gpu(checkpoints: Path) -> dict[str, Any]:
+    return alone_on("cuda", checkpoints)
+
+
+@pytest.fixture
 def make_side(checkpoints: Path, tmp_path: Path) -> Callable[..., Side]:
     """At the test's device, with settings of DeviceTurns."""
 
-    def make(kind: Kind, **settings: Any) -> Side:
-        return Side(kind, checkpoints, DeviceTurns(lock_dir=str(tmp_path / "locks"), **settings))
+    def make(kind: Kind, device: str = "cpu", **settings: Any) -> Side:
+        return Side(kind, checkpoints, DeviceTurns(lock_dir=str(tmp_path / "locks"), **settings), device)
 
     return make

@@ -54,7 +54,7 @@ JOBS: dict[Kind, list[Job]] = {
 class Side:
     """One worker's engine, what it observed, and its jobs' endings."""
 
-    def __init__(self, kind: Kind, checkpoints: Path, turns: DeviceTurns | None) -> None:
+    def __init__(self, kind: Kind, checkpoints: Path, turns: DeviceTurns | None, device: str = "cpu") -> None:
         self.observed: list[tuple[str, float]] = []
         config = EngineConfig(kind=kind, checkpoint=str(checkpoints / kind), max_jobs=4, kv_bytes=KV_BYTES, turns=turns)
         create = create_chat if kind == "chat" else create_paint

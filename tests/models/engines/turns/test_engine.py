@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from models.engines.turns.engine import TurnTakingEngine
 from models.jobs import Engine, Failed, Progress
@@ -70,6 +71,23 @@ def test_answers_are_those_of_lone_engines_however_often_turns_change(
         held = side.values("device_held")
         assert held[:3] == [0, 1, 0] and held.count(1) == len(waits)
         assert set(side.values("device_waiting")) == {0, 1}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA: needs a GPU")
+def test_on_a_gpu_it_is_the_same(make_side: MakeSide, alone_on_gpu: dict[str, Any]) -> None:
+    sides = load_both(make_side, device="cuda", turn_s=1e-9)
+    assert all(
+        one.device.type == "cuda"
+        for side in sides
+        for module in side.engine._engine.modules()
+        for one in module.parameters()
+    )
+    admit_all(*sides)
+    finish(*sides)
+    answers = {**sides[0].answers(), **sides[1].answers()}
+    assert answers.keys() == alone_on_gpu.keys()
+    assert all(answers[job_id] == alone_on_gpu[job_id] for job_id in answers if job_id.startswith("chat"))
+    assert len(sides[1].values("device_transfer_s")) > 10
 
 
 def test_both_at_once_would_not_fit(make_side: MakeSide) -> None:

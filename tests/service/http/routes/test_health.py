@@ -14,6 +14,7 @@ async def test_readiness_names_models_workers_and_screens(service: Service) -> N
     assert chat["workers"][0]["running"] == chat["workers"][0]["waiting"] == 0
     assert chat["workers"][0]["kv_cache_usage_ratio"] == 0
     assert (chat["workers"][0]["device"], chat["workers"][0]["quantization"]) == ("cpu", "off")
+    assert chat["workers"][0]["device_turn"] == "own"
     assert chat["workers"][0]["state"] == "ready" and chat["workers"][0]["heartbeat_age_s"] < 1
 
 
