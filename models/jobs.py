@@ -14,6 +14,7 @@ BUS_VERSION = 2
 Model = Literal["chat", "paint"]
 OnOffAuto = Literal["on", "off", "auto"]
 Quantization = Literal["off", "int8", "int4"]  # of the language model's linear layers; nothing else is quantized
+Offload = Literal["off", "streamed", "bminf"]
 Kind = Literal["chat", "paint", "safety"]  # what a worker serves: a model, or the heavy screens of the safety gate
 SamplerName = Literal["ddpm", "ddim", "dpm++", "euler"]  # ddpm: the reference's
 
@@ -261,6 +262,10 @@ class EngineConfig(Message, frozen=True):
     kv_bytes: int = 0  # chat: for keys and values of all jobs; 0: what the device has left
     memory_utilization: float = 0.9  # chat: of a GPU's memory, weights included, where kv_bytes is 0
     turns: DeviceTurns | None = None  # None: the device is this worker's own
+    offload: Offload = "off"  # where the language model's layers are while they do not compute
+    offload_bytes: int = 0  # of the device for those layers; 0: two layers streamed, what is free with bminf
+    vram_budget_bytes: int = 0  # of the device for everything; 0: no plan is made
+    planned: list[str] = []  # names of the fields above that a plan may change: nobody set them
 
 
 class EngineLoad(Message, frozen=True):

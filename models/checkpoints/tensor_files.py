@@ -10,7 +10,7 @@ import json
 import mmap
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,7 @@ class MappedTensors(dict[str, Tensor]):
 
     def release(self, tensor: Tensor) -> None:
         """Give the memory of a mapped, unwritten tensor back; the file is read again if it is touched once more."""
-        page = mmap.PAGESIZE
-        start = -(-tensor.data_ptr() // page) * page
-        end = (tensor.data_ptr() + tensor.nbytes) // page * page
-        # Outside of a file's mapping the same call would zero the memory.
-        if any(first <= start < end <= last for first, last in self._ranges):
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+        release_pages(tensor, self._ranges)
 
     def moved(
         self, name: str, device: torch.device, dtype: torch.dtype, is_copied: bool = False, part: tuple[slice, ...] = ()
@@ -100,6 +95,16 @@ class MappedTensors(dict[str, Tensor]):
             piece.copy_(source)
             self.release(source)
         return target
+
+
+def release_pages(tensor: Tensor, ranges: Sequence[tuple[int, int]]) -> None:
+    """Give an unwritten tensor's memory back where it lies in one of the address ranges, which are those of files."""
+    page = mmap.PAGESIZE
+    start = -(-tensor.data_ptr() // page) * page
+    end = (tensor.data_ptr() + tensor.nbytes) // page * page
+    # Outside of a file's mapping the same call would zero the memory.
+    if any(first <= start < end <= last for first, last in ranges):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
 def map_tensors(file: Path) -> MappedTensors:
@@ -199,17 +204,27 @@ def _map_shards(index: Path) -> dict[Path, dict[str, Tensor]]:
     return shards
 
 
+def mapped_ranges(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Address ranges of this process that files are mapped to and that hold one of these tensors."""
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    return [(start, end) for start, end, _ in _file_mappings() if any(start <= each < end for each in addresses)]
+
+
 def _mapped_ranges(file: Path) -> list[tuple[int, int]]:
     """Address ranges of this process that are mapped from `file`; none where the system does not tell."""
+    return [(start, end) for start, end, name in _file_mappings() if name == str(file.resolve())]
+
+
+def _file_mappings() -> list[tuple[int, int, str]]:
     if not sys.platform.startswith("linux"):
         return []
-    ranges = []
+    found = []
     for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
         fields = line.split(maxsplit=5)
-        if len(fields) == 6 and fields[5] == str(file.resolve()):
+        if len(fields) == 6 and fields[5].startswith("/"):
             start, end = fields[0].split("-")
-            ranges.append((int(start, 16), int(end, 16)))
-    return ranges
+            found.append((int(start, 16), int(end, 16), fields[5]))
+    return found
 
 
 def _first_line(error: Exception) -> str:

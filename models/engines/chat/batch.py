@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.engines.chat.answer_slots import AnswerSlots
 from models.engines.chat.attention import AttendedRequest
-from models.engines.chat.forward import choose_forward
+from models.engines.chat.forward import AfterLayer, choose_forward
 from models.engines.chat.kv_pool import KVPool, SlotTable
 from models.engines.chat.search.selection import Choices, RowSettings, choose, penalise, repeated_columns
 from models.engines.chat.search.vocabulary import MASKED_LOGIT, AnswerVocabulary
@@ -158,16 +158,22 @@ class DecodingBatch:
     def _device(self) -> torch.device:
         return self._llm.embedding.weight.device
 
-    def step(self, requests: Sequence[Sequences]) -> list[list[Choices] | None]:
+    def step(self, requests: Sequence[Sequences], after_layer: AfterLayer | None = None) -> list[list[Choices] | None]:
         """Feeds one token of every row of every request -> each request's choices by row; None: its logits are not
-        finite. What it writes is written again in the same way where it is called again for the same tokens."""
+        finite. What it writes is written again in the same way where it is called again for the same tokens.
+
+        Args:
+            after_layer: called with the number of each layer while it is there, for others to use it.
+        """
         tokens = self._tokens(requests)
-        fed = self.feed(requests, tokens)
+        fed = self.feed(requests, tokens, after_layer)
         choices = self._choose(requests, fed, nows=tokens[3])
         self.keep(fed)
         return choices
 
-    def feed(self, requests: Sequence[AttendedRequest], tokens: list[list[int]]) -> Fed:
+    def feed(
+        self, requests: Sequence[AttendedRequest], tokens: list[list[int]], after_layer: AfterLayer | None = None
+    ) -> Fed:
         """Runs the language model over a token of every row, whose keys and values go into the pool.
 
         Args:
@@ -185,7 +191,7 @@ class DecodingBatch:
 
         distances = (now[:, None] - positions).clamp(max=len(self._by_distance) - 2) + 1
         distances.masked_fill_(positions < 0, 0)
-        hidden = self._forward(requests, distances, place_index, ids, sub_index)  # (R, D)
+        hidden = self._forward(requests, distances, place_index, ids, sub_index, after_layer)  # (R, D)
         return Fed(hidden, self._llm.logits(hidden, None), row_index, fed_ids, positions)
 
     def keep(self, fed: Fed) -> None:

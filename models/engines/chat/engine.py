@@ -28,8 +28,10 @@ from models.engines.chat.prompt_reader import PromptReader
 from models.engines.chat.request import ChatRequest, ChatRuntime
 from models.engines.chat.scheduler import PoolExhausted, Scheduler, first_ones
 from models.engines.chat.search.vocabulary import NonFiniteLogits
+from models.engines.combinations import refuse_unsupported
+from models.engines.offload.placement import offload, pack_resident
+from models.engines.offload.transient_layers import TransientLayers
 from models.engines.oom import is_out_of_memory, release_memory
-from models.engines.packed_linear import pack_language_model, pack_linears
 from models.engines.text_folding import text_folding
 from models.engines.threads import choose_threads
 from models.engines.turns.residency import InUse
@@ -86,6 +88,7 @@ class ChatEngine:
         self._image_embeddings = ImageEmbeddingCache(IMAGE_EMBEDDINGS_BYTES)
         self._requests: dict[str, ChatRequest] = {}
         self._typical_blocks = float(blocks_of(TYPICAL_SLOTS))
+        self._layers_pass = isinstance(loaded.model.llm.layers, TransientLayers)
         self._rows_per_call: int | None = None  # all, until they ran out of memory
         self._step_s = 0.0  # of the last decode step
         self._description = ModelDescription(
@@ -119,7 +122,7 @@ class ChatEngine:
         )
         self._batch = DecodingBatch(llm, self._runtime.pool, tokenizer.bos_id, tokenizer.unk_id)
         self._scheduler: Scheduler[ChatRequest] = Scheduler(self._runtime.pool.allocator)
-        self._reader = PromptReader(self._scheduler, self._runtime)
+        self._reader = PromptReader(self._scheduler, self._runtime, self._layers_pass)
 
     @property
     def description(self) -> ModelDescription:
@@ -227,6 +230,7 @@ class ChatEngine:
         with torch.inference_mode():
             while self._reader.begin():
                 self._prefill()
+                self._read_with([])
             sequences = [request.sequences for request in self._requests.values() if request.sequences is not None]
             choose_threads(lambda: self._batch.step(sequences))
         for job_id in list(self._requests):
@@ -235,11 +239,14 @@ class ChatEngine:
     # Prompts ---------------------------------------------------------------------------------------------------------
 
     def _prefill(self) -> None:
-        """Reads prompts until that has taken the time of a decode step; one group of them where nothing decodes."""
+        """Reads prompts until that has taken the time of a decode step; one group of them where nothing decodes.
+
+        Where layers come and go, pictures alone are looked at here: prompts are read as the layers pass.
+        """
         started_s = perf_counter()
         is_any_decoding = any(request.sequences is not None for request in self._scheduler.running)
         reader = self._reader
-        while reader.begin():
+        while reader.begin() and not (self._layers_pass and reader.next_layer is not None):
             self._read_on()
             if is_any_decoding and perf_counter() - started_s >= self._step_s:
                 return
@@ -263,11 +270,26 @@ class ChatEngine:
         for request in group:
             request.note_read(part, elapsed_s)
 
+    def _read_layer(self, layer: int) -> None:
+        """The part of the prompts that waits for this layer, which is there now."""
+        if self._reader.next_layer == layer:
+            self._read_on()
+
+    def _read_with(self, decoding: Sequence[ChatRequest]) -> None:
+        """Where layers come and go: ends prompts that all of them have passed, and has them pass where none decodes."""
+        if not self._layers_pass or self._reader.next_layer is None:
+            return
+        llm = self._runtime.model.llm
+        if not decoding:
+            for layer, _ in enumerate(llm.blocks):
+                self._read_layer(layer)
+        self._read_layer(len(llm.blocks))
+
     # Answers ---------------------------------------------------------------------------------------------------------
 
     def _decode(self) -> None:
         """A token of every row, in as few calls as memory allows."""
-        ready = self._with_room()
+        decoding = ready = self._with_room()
         max_rows = self._rows_per_call
         while ready:
             group = first_ones(ready, max_rows)
@@ -280,6 +302,7 @@ class ChatEngine:
             if problem is not None:
                 self._give_up(group[0], problem)
             ready = ready[len(group) :]
+        self._read_with(decoding)
 
     def _with_room(self) -> list[ChatRequest]:
         """Those that decode and have slots for their next tokens; the youngest may have to give theirs up."""
@@ -298,7 +321,8 @@ class ChatEngine:
 
     def _feed(self, group: Sequence[ChatRequest]) -> None:
         started_s = perf_counter()
-        choices = self._batch.step([request.sequences for request in group if request.sequences is not None])
+        sequences = [request.sequences for request in group if request.sequences is not None]
+        choices = self._batch.step(sequences, self._read_layer if self._layers_pass else None)
         self._step_s = self._elapsed_s(started_s)
         self._observe("decode_step_s", self._step_s)
         for request, chosen in zip(group, choices, strict=True):
@@ -395,6 +419,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> Engine:
     """
     if config.dtype not in DTYPES:
         raise ValueError(f"dtype {config.dtype!r}; one of {', '.join(DTYPES)} is allowed")
+    refuse_unsupported(config)
     if config.devices:
         from models.engines.chat.parallel.engine import create_parallel_engine  # which is made of this one
 
@@ -412,19 +437,22 @@ def load_engine(config: EngineConfig, observe: Observe, device: OwnDevice | Shar
     started_s = perf_counter()
     path = Path(config.checkpoint)
     vocabulary = Path(config.vocabulary) if config.vocabulary else None
+    dtype, is_offloaded = DTYPES[config.dtype], config.offload != "off"
     loaded = load_chat(
         path,
         vocabulary,
-        device.load_device,
-        DTYPES[config.dtype],
-        quantization=config.quantization,
-        is_to_change=True,
+        "cpu" if is_offloaded else device.load_device,
+        None if is_offloaded else dtype,
+        quantization="off" if is_offloaded else config.quantization,
+        is_to_change=not is_offloaded,
     )
-    fold_scalings(loaded.model.llm)
-    device.begin(loaded.model)
+    if is_offloaded:
+        offload(loaded.model, loaded.model.llm, device.device, dtype, config)
+    else:
+        fold_scalings(loaded.model.llm)
+        device.begin(loaded.model)
     engine = ChatEngine(loaded, path.stem, config.max_jobs, observe, WARM_UP_BLOCKS, config.fold_traditional)
-    pack_language_model(loaded.model.llm)
-    pack_linears(loaded.model)
+    pack_resident(loaded.model, loaded.model.llm)
     loaded_s = perf_counter()
     engine.warm_up()
     weight = loaded.model.llm.embedding.weight

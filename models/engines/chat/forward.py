@@ -4,7 +4,7 @@ R rows, D width, H heads, S answer slots.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import Protocol
@@ -19,13 +19,22 @@ from models.networks.cpm_bee.model import CPMBee
 logger = logging.getLogger(__name__)
 
 
+AfterLayer = Callable[[int], None]  # with a layer's number, while that layer is there
+
+
 class StepAttention(Protocol):
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor: ...
 
 
 class Forward(Protocol):
     def __call__(
-        self, requests: Sequence[AttendedRequest], distances: Tensor, places: Tensor, ids: Tensor, subs: Tensor
+        self,
+        requests: Sequence[AttendedRequest],
+        distances: Tensor,
+        places: Tensor,
+        ids: Tensor,
+        subs: Tensor,
+        after_layer: AfterLayer | None = None,
     ) -> Tensor:
         """Hidden states (R, D) after the output norm, of the token that is fed to every row.
 
@@ -46,13 +55,21 @@ class GroupedForward:
         self._attention = GroupedAttention(pool, by_distance)
 
     def __call__(
-        self, requests: Sequence[AttendedRequest], distances: Tensor, places: Tensor, ids: Tensor, subs: Tensor
+        self,
+        requests: Sequence[AttendedRequest],
+        distances: Tensor,
+        places: Tensor,
+        ids: Tensor,
+        subs: Tensor,
+        after_layer: AfterLayer | None = None,
     ) -> Tensor:
         self._attention.begin(requests, distances, places)
-        return run_layers(self._llm, self._attention, ids, subs)
+        return run_layers(self._llm, self._attention, ids, subs, after_layer)
 
 
-def run_layers(llm: CPMBee, attention: StepAttention, ids: Tensor, subs: Tensor) -> Tensor:
+def run_layers(
+    llm: CPMBee, attention: StepAttention, ids: Tensor, subs: Tensor, after_layer: AfterLayer | None = None
+) -> Tensor:
     """Ids and sub indices (R,) -> hidden states (R, D) after the output norm."""
     hidden = llm.embed(ids, subs)[None]  # (1, R, D)
     for layer, block in enumerate(llm.blocks):
@@ -60,6 +77,8 @@ def run_layers(llm: CPMBee, attention: StepAttention, ids: Tensor, subs: Tensor)
         queries, keys, values = block.attention.project(normed, normed)
         mixed = attention.attend(layer, queries[0], keys[0], values[0])  # (H, R, Dh)
         hidden = block.finish(hidden, block.attention.merge(mixed[None]))
+        if after_layer is not None:
+            after_layer(layer)
     normed_states: Tensor = llm.output_norm(hidden)
     return normed_states[0]
 

@@ -71,7 +71,8 @@ def prompt_slices(model: ChatModel, prompts: Sequence[PromptRows], pool: KVPool)
     lengths = [len(one.slots) for one in prompts]
     slots = torch.tensor([slot for one in prompts for slot in one.slots], device=hidden.device)  # (M,)
     last = len(llm.blocks) - 1
-    for layer, block in enumerate(llm.blocks):
+    for layer in range(len(llm.blocks)):
+        block = llm.blocks[layer]  # asked for in its own slice: it may not stay where it is
         normed = block.attention_norm(hidden)
         queries, keys, values = block.attention.project(normed, normed)  # (1, H, M, Dh)
         pool.keys[layer][slots] = keys[0].transpose(0, 1)

@@ -6,13 +6,20 @@ from models.engines.chat.request import ChatRequest, ChatRuntime, read_prompts
 from models.engines.chat.scheduler import Scheduler
 
 TOKENS_AT_ONCE = 512  # of several prompts; one may be longer
+TOKENS_IN_A_PASS = 3072  # of all that are read while streamed layers pass: what one of the longest takes
 
 
 class PromptReader:
-    """Requests that the scheduler has started and that have no `sequences` yet."""
+    """Requests that the scheduler has started and that have no `sequences` yet.
 
-    def __init__(self, scheduler: Scheduler[ChatRequest], runtime: ChatRuntime) -> None:
+    Args:
+        layers_pass: layers come and go, so that all that waits is read while they pass, pictures or not.
+    """
+
+    def __init__(self, scheduler: Scheduler[ChatRequest], runtime: ChatRuntime, layers_pass: bool = False) -> None:
         self.group: list[ChatRequest] = []  # being read
+        self.next_layer: int | None = None  # of the language model, that the next slice takes; None: it takes none yet
+        self._layers_pass = layers_pass
         self._scheduler = scheduler
         self._runtime = runtime
         self._slices: Generator[str, None, None] | None = None
@@ -28,8 +35,9 @@ class PromptReader:
             return False
         self.group = [first]
         num_tokens = first.num_prompt_tokens
-        while not (self._is_one_by_one or self.group[-1].needs_tower):
-            request = self._next_unread(TOKENS_AT_ONCE - num_tokens)
+        most_tokens = TOKENS_IN_A_PASS if self._layers_pass else TOKENS_AT_ONCE
+        while not self._is_one_by_one and not self._is_read_alone(self.group[-1]):
+            request = self._next_unread(most_tokens - num_tokens)
             if request is None:
                 break
             num_tokens += request.num_prompt_tokens
@@ -41,7 +49,9 @@ class PromptReader:
         """One slice of the group's -> what it was, `picture` or `prompt`; "" once all are read."""
         assert self._slices is not None
         part = next(self._slices, "")
-        if not part:
+        if part == "prompt":
+            self.next_layer = 0 if self.next_layer is None else self.next_layer + 1
+        elif not part:
             self._stop()
         return part
 
@@ -60,7 +70,10 @@ class PromptReader:
             self._unread.remove(request)
 
     def _stop(self) -> None:
-        self.group, self._slices = [], None
+        self.group, self._slices, self.next_layer = [], None, None
+
+    def _is_read_alone(self, request: ChatRequest) -> bool:
+        return request.needs_tower and not self._layers_pass
 
     def _next_unread(self, room_tokens: int | None = None) -> ChatRequest | None:
         """The oldest, if it has no more tokens than that and, beside others, no picture to be looked at."""
@@ -71,6 +84,6 @@ class PromptReader:
                 return None
             self._unread.append(started)
         request = self._unread[0]
-        if room_tokens is not None and (request.num_prompt_tokens > room_tokens or request.needs_tower):
+        if room_tokens is not None and (request.num_prompt_tokens > room_tokens or self._is_read_alone(request)):
             return None
         return self._unread.pop(0)

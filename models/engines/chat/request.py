@@ -258,7 +258,8 @@ class ChatRequest:
 
 
 def read_prompts(requests: Sequence[ChatRequest], runtime: ChatRuntime) -> Generator[str, None, None]:
-    """Reads pictures and prompts, and sets `sequences`; yields after each slice what it was, `picture` or `prompt`.
+    """Reads pictures and prompts, and sets `sequences`; yields after each slice what it was, `picture` or `prompt`: one
+    `prompt` comes before the first layer, one after each.
 
     Raises:
         JobRejected: a picture gives no embeddings.
@@ -266,6 +267,7 @@ def read_prompts(requests: Sequence[ChatRequest], runtime: ChatRuntime) -> Gener
     for request in requests:
         yield from _named("picture", request.read_picture())
     rows = [request.prompt_rows() for request in requests]
+    yield "prompt"
     prompts = yield from _named("prompt", runtime.read_prompts(runtime.model, rows, runtime.pool))
     for request, prompt in zip(requests, prompts, strict=True):
         request.begin_answer(prompt)

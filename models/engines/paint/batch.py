@@ -67,13 +67,29 @@ class DenoisingBatch:
         failures: Failures = {}
         for key, of_key in places.items():
             group = self._groups.setdefault(key, _Group(is_shallow=key[1]))
-            failed = self._step_group([samplings[place] for place in of_key], group)
+            failed = self._step_or_split([samplings[place] for place in of_key], group)
             failures |= {of_key[place]: error for place, error in failed.items()}
         return failures
 
     def clear(self) -> None:
         """Let go of what was kept for the samplings of the last step."""
         self._groups = {}
+
+    def _step_or_split(self, samplings: list[Sampling], group: _Group) -> Failures:
+        """All at once; in halves where memory is short beside the UNet's call, which goes on in parts by itself."""
+        try:
+            return self._step_group(samplings, group)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            lost = error.with_traceback(None)  # which would keep tensors alive
+        group.texts_key, group.texts = (), []
+        release_memory(samplings[0].latents.device)
+        if len(samplings) == 1:
+            return {0: lost}
+        half = len(samplings) // 2
+        later = self._step_or_split(samplings[half:], group)
+        return self._step_or_split(samplings[:half], group) | {half + place: error for place, error in later.items()}
 
     def _step_group(self, samplings: list[Sampling], group: _Group) -> Failures:
         device = samplings[0].latents.device

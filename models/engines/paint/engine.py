@@ -18,8 +18,9 @@ from PIL import Image
 from torch import nn
 
 from models.checkpoints.loading import LoadedPaint, load_paint
+from models.engines.combinations import refuse_unsupported
+from models.engines.offload.placement import offload, pack_resident
 from models.engines.oom import is_out_of_memory, release_memory
-from models.engines.packed_linear import pack_language_model
 from models.engines.paint.batch import DenoisingBatch
 from models.engines.paint.memory import row_budget_bytes, row_bytes_per_latent
 from models.engines.paint.painter import Painter, Painting, preview_steps
@@ -142,6 +143,7 @@ class PaintEngine:
         with suppress(JobRejected):  # one step of an untrained model may well give a single colour
             painter.paint(job, pack_job(job, self.tokenizer))
         conditioning = painter.encode(pack_job(job, self.tokenizer))
+        painter.texts.rest()
         self.bytes_per_latent = row_bytes_per_latent(self.batch, painter.begin(job, conditioning))
         self.batch.clear()
         budget_bytes = row_budget_bytes(painter.device)
@@ -177,11 +179,15 @@ class PaintEngine:
     def _start(self, events: Events) -> None:
         """Encode the texts of jobs that fit beside those that run; at least one, and as many as take a step's time."""
         began_s = time.perf_counter()
+        has_started = False
         while (job_id := self.scheduler.startable()) is not None:
             self.scheduler.start(job_id)
             self._try([job_id], partial(self._encode, self._paintings[job_id]), events)
+            has_started = True
             if time.perf_counter() - began_s > self._step_s:
-                return
+                break
+        if has_started:
+            self.painter.texts.rest()
 
     def _encode(self, painting: Painting) -> None:
         started_s = time.perf_counter()
@@ -322,7 +328,10 @@ def create_engine(config: EngineConfig, observe: Observe) -> Engine:
         DeviceUnusable: torch cannot compute there.
         QueueUnusable: the folder by which workers take turns cannot be used.
         CheckpointError, OSError: a file is missing, broken or of another kind.
+        OffloadUnusable: BMInf is wanted and cannot run here.
+        ValueError: settings that exclude each other.
     """
+    refuse_unsupported(config)
     place = open_device(config, observe)
     return place.around(load_engine(config, observe, place))
 
@@ -334,21 +343,25 @@ def load_engine(config: EngineConfig, observe: Observe, place: OwnDevice | Share
         CheckpointError, OSError: a file is missing, broken or of another kind.
     """
     started_s = time.perf_counter()
-    device = place.device
+    device, dtype, is_offloaded = place.device, getattr(torch, config.dtype), config.offload != "off"
     loaded = load_paint(
         Path(config.checkpoint),
         vocabulary=Path(config.vocabulary) if config.vocabulary else None,
         vae=Path(config.vae) if config.vae else None,
-        device=place.load_device,
-        dtype=getattr(torch, config.dtype),
-        quantization=config.quantization,
-        is_to_change=True,
+        device="cpu" if is_offloaded else place.load_device,
+        dtype=None if is_offloaded else dtype,
+        quantization="off" if is_offloaded else config.quantization,
+        is_to_change=not is_offloaded,
     )
-    fold_scalings(loaded.model.llm)
-    place.begin(loaded.model, loaded.vae)
+    if is_offloaded:
+        offload(loaded.model, loaded.model.llm, device, dtype, config)
+    else:
+        fold_scalings(loaded.model.llm)
+        place.begin(loaded.model, loaded.vae)
     painter = Painter(
         model=loaded.model,
-        vae=loaded.vae.to(memory_format=torch.channels_last),  # a tenth faster on CPUs; the UNet gains nothing there
+        # A tenth faster on CPUs; the UNet gains nothing there
+        vae=loaded.vae.to(device, memory_format=torch.channels_last),
         scheduler_config=loaded.scheduler_config,
         steps_offset=config.steps_offset,
         rerankers={language: Reranker(Path(folder), device) for language, folder in config.rerankers.items()},
@@ -356,7 +369,7 @@ def load_engine(config: EngineConfig, observe: Observe, place: OwnDevice | Share
     )
     description = describe(config, painter, loaded)  # counts the weights as the checkpoint has them
     prepare_unet(loaded.model.unet)
-    pack_language_model(loaded.model.llm, projects=False)
+    pack_resident(loaded.model.llm, loaded.model.llm, projects=False)
     colours = fit_latent_colours(painter.vae, painter.latent_px, device)
     painter = replace(painter, colours=colours if colours.is_good else None)
     fold = text_folding(loaded.training_text, loaded.tokenizer, config.fold_traditional)

@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, ChineseCLIPModel, ChineseCLIPProcessor, CLIPModel, CLIPProcessor
 
+from models.engines.oom import is_out_of_memory, release_memory
+
 _CLASSES = {"chinese_clip": (ChineseCLIPModel, ChineseCLIPProcessor), "clip": (CLIPModel, CLIPProcessor)}
 
 
@@ -37,8 +39,19 @@ class Reranker:
         """One score a picture, higher is better.
 
         The reference repeats the prompt for each picture and takes the diagonal of the logits; the prompt's column,
-        computed once, holds the same numbers. A prompt longer than the text tower reads is cut.
+        computed once, holds the same numbers. A prompt longer than the text tower reads is cut. Pictures that do not
+        fit into memory together are judged in halves.
         """
+        try:
+            return self._scores(prompt, pictures)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(pictures) == 1:
+                raise
+        release_memory(self.device)
+        half = len(pictures) // 2
+        return self.scores(prompt, pictures[:half]) + self.scores(prompt, pictures[half:])
+
+    def _scores(self, prompt: str, pictures: Sequence[Image.Image]) -> list[float]:
         inputs = self.processor(
             text=[prompt],
             images=list(pictures),

@@ -59,6 +59,7 @@ class Sampling:
         self.latents = latents * table.initial_scale  # (n, C, h, w)
         self.predicted_latents = self.latents  # what the last step takes the finished latents to be
         self.prediction = torch.zeros_like(self.latents)  # guided, of the last step
+        self._drawn: Tensor | None = None
         self.deep: tuple[Tensor, Tensor] | None = None  # features kept for shallow steps: of negative rows and others
 
     @property
@@ -85,14 +86,19 @@ class Sampling:
     def draw(self) -> Tensor:
         """The next step's noise, like the latents but where its generators are: who has many moves them at once.
 
-        Zeros, and nothing drawn, where the step takes none.
+        Zeros, and nothing drawn, where the step takes none. A step that is tried again has the same noise.
         """
-        first = self.generators[0] if isinstance(self.generators, list) else self.generators
-        if not self.next_step.draws:
-            return torch.zeros(self.latents.shape, device=first.device)
-        return randn_tensor(self.latents.shape, generator=self.generators, device=first.device, dtype=torch.float32)
+        if self._drawn is None:
+            first = self.generators[0] if isinstance(self.generators, list) else self.generators
+            if self.next_step.draws:
+                shape = self.latents.shape
+                self._drawn = randn_tensor(shape, generator=self.generators, device=first.device, dtype=torch.float32)
+            else:
+                self._drawn = torch.zeros(self.latents.shape, device=first.device)
+        return self._drawn
 
     def advance(self, latents: Tensor, predicted_latents: Tensor, prediction: Tensor) -> None:
         """Take over what a step made, all like the latents."""
         self.latents, self.predicted_latents, self.prediction = latents, predicted_latents, prediction
+        self._drawn = None
         self.num_steps_done += 1

@@ -7,6 +7,8 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
+from models.engines.offload.transient_layers import TransientLayers
+from models.engines.oom import is_out_of_memory, release_memory
 from models.jobs import JobRejected
 from models.networks.cpm_bee.packing import PackedBatch
 from models.networks.paint.model import PaintModel
@@ -38,7 +40,7 @@ class TextEncoder:
         states = {key: self._known[key] for key in keys if key in self._known}
         missing = [row for row, key in enumerate(keys) if key not in states]
         if missing:
-            encoded = self.model.encode_prompts(select_rows(texts, missing).to(self.device))  # (missing, L, W)
+            encoded = self._run(texts, missing)  # (missing, L, W)
             if not torch.isfinite(encoded).all():
                 raise JobRejected("generation_failed", "the prompt's hidden states are not finite")
             states |= {keys[row]: state.clone() for row, state in zip(missing, encoded, strict=True)}
@@ -49,6 +51,21 @@ class TextEncoder:
     def values(self) -> list[Tensor]:
         """All that are known."""
         return list(self._known.values())
+
+    def _run(self, texts: PackedBatch, rows: Sequence[int]) -> Tensor:
+        """Rows through the language model at once, or one by one where that takes too much memory."""
+        try:
+            return self.model.encode_prompts(select_rows(texts, rows).to(self.device))
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(rows) == 1:
+                raise
+        release_memory(self.device)
+        return torch.cat([self._run(texts, [row]) for row in rows])
+
+    def rest(self) -> None:
+        """Gives the language model's part of the device to the pictures, where its layers come and go."""
+        if isinstance(self.model.llm.layers, TransientLayers):
+            self.model.llm.layers.rest()
 
     def _keep(self, key: bytes, state: Tensor) -> None:
         if key not in self._known:

@@ -33,6 +33,7 @@ class CPMBee(nn.Module):
         self.layers = nn.ModuleList(Block(config, index) for index in range(config.num_layers))
         self.output_norm = RMSNorm(config.dim_model, config.eps)
         self.embedding_divisor: float | None = math.sqrt(config.dim_model)
+        self.num_ranks = 1  # that share the large weights (sharding.py)
         self.vocabulary_projection: nn.Module | None = None  # the embedding as engines lay it out; it must equal it
         for module in self.modules():
             if isinstance(module, nn.Linear) and not module.weight.is_meta:

@@ -64,6 +64,7 @@ def narrow(llm: CPMBee, shard: Shard) -> None:
     `config.vocab_size`.
     """
     heads = llm.config.num_heads // shard.size
+    llm.num_ranks = shard.size
     llm.config = replace(llm.config, num_heads=heads, dim_ff=llm.config.dim_ff // shard.size)
     for name, module in llm.named_modules():
         if isinstance(module, Attention):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from models.engines.chat.attention import AttendedRequest
-from models.engines.chat.forward import run_layers
+from models.engines.chat.forward import AfterLayer, run_layers
 from models.engines.chat.kv_pool import KVPool
 from models.engines.chat.paged.attention import ROW_COUNTS, PagedAttention, StepBuffers
 from models.networks.cpm_bee.model import CPMBee
@@ -37,27 +37,35 @@ class PagedForward:
     def __init__(self, llm: CPMBee, pool: KVPool, by_distance: Tensor) -> None:
         self._llm = llm
         self._attention = PagedAttention(pool, by_distance)
-        self._captures = by_distance.device.type == "cuda"
+        # Layers that come and go are not where they were, and ranks meet between launches
+        is_whole = isinstance(llm.layers, nn.ModuleList) and llm.num_ranks == 1
+        self._captures = by_distance.device.type == "cuda" and is_whole
         self._captured: dict[int, tuple[StepBuffers, CapturedLayers]] = {}  # by number of rows
         self._memory = torch.cuda.graph_pool_handle() if self._captures else None
         self._weights = list(llm.parameters())
         self._num_moves = 0
 
     def __call__(
-        self, requests: Sequence[AttendedRequest], distances: Tensor, places: Tensor, ids: Tensor, subs: Tensor
+        self,
+        requests: Sequence[AttendedRequest],
+        distances: Tensor,
+        places: Tensor,
+        ids: Tensor,
+        subs: Tensor,
+        after_layer: AfterLayer | None = None,
     ) -> Tensor:
         self._attention.begin(requests, distances, places, ids, subs)
         buffers = self._attention.buffers
         captured = self._captured_for(buffers)
         if captured is None:
-            hidden = self._run(buffers)
+            hidden = self._run(buffers, after_layer)
         else:
             captured.graph.replay()
             hidden = captured.hidden
         return hidden[: len(ids)]
 
-    def _run(self, buffers: StepBuffers) -> Tensor:
-        return run_layers(self._llm, self._attention, buffers.ids, buffers.subs)
+    def _run(self, buffers: StepBuffers, after_layer: AfterLayer | None = None) -> Tensor:
+        return run_layers(self._llm, self._attention, buffers.ids, buffers.subs, after_layer)
 
     def _captured_for(self, buffers: StepBuffers) -> CapturedLayers | None:
         """The graph over these buffers, made where there is none; None: this step goes launch by launch."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models.engines.chat.attention import AttendedRequest
 from models.engines.chat.batch import DecodingBatch, Fed, RowState
+from models.engines.chat.forward import AfterLayer
 from models.engines.chat.kv_pool import BlockAllocator, KVPool, SlotTable
 from models.engines.chat.parallel.commands import Feed, Keep, Span, TakeRows
 from models.engines.chat.parallel.ranks import Ranks
@@ -24,9 +25,11 @@ class LeadingBatch(DecodingBatch):
         self.state = _LeadingState(bos_id, llm.embedding.weight.device, ranks)
         self._ranks = ranks
 
-    def feed(self, requests: Sequence[AttendedRequest], tokens: list[list[int]]) -> Fed:
+    def feed(
+        self, requests: Sequence[AttendedRequest], tokens: list[list[int]], after_layer: AfterLayer | None = None
+    ) -> Fed:
         with self._ranks.together(Feed(spans=[self._span(request) for request in requests], tokens=tokens)):
-            return super().feed(requests, tokens)
+            return super().feed(requests, tokens, after_layer)
 
     def keep(self, fed: Fed) -> None:
         self._ranks.tell(Keep())

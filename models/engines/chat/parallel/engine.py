@@ -75,12 +75,10 @@ def create_parallel_engine(
         timeout_s: after which a rank that does not come to a collective counts as lost.
 
     Raises:
-        ValueError: so many devices cannot share the model, or another setting asks for what only one device does.
+        ValueError: so many devices cannot share the model.
         RanksLost: one of the other ranks ended.
     """
     started_s = perf_counter()
-    if config.quantization != "off" or config.turns is not None:
-        raise ValueError("a model over several devices is neither quantized nor does it take turns on them")
     for device in config.devices:
         usable_device(device)
     llm = open_checkpoint(Path(config.checkpoint), "chat").config.llm

@@ -60,11 +60,11 @@ class Exhausted:
         self.calls: list[list[int]] = []  # rows of each
         real = DecodingBatch.step
 
-        def step(batch: DecodingBatch, requests: Sequence[Sequences]) -> Any:
+        def step(batch: DecodingBatch, requests: Sequence[Sequences], *arguments: Any) -> Any:
             self.calls.append([len(request.rows) for request in requests])
             if is_short(len(self.calls), self.calls[-1]):
                 raise error
-            return real(batch, requests)
+            return real(batch, requests, *arguments)
 
         monkeypatch.setattr(DecodingBatch, "step", step)
 

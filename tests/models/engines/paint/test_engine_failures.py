@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.engines.paint import painter as painter_module
+from models.engines.paint.batch import DenoisingBatch
 from models.engines.paint.engine import PaintEngine
 from models.engines.paint.prompt import pack_job
 from models.engines.paint.sampling import Sampling
@@ -177,3 +178,110 @@ def test_a_broken_device_ends_the_process_instead_of_one_job(
     engine.admit(job())
     with pytest.raises(torch.AcceleratorError):
         engine.step()
+
+
+def out_of_memory() -> torch.OutOfMemoryError:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_memory_short_beside_the_unet_splits_the_jobs_and_changes_no_picture(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise is drawn before, so that a step which is tried again has the same."""
+    seeds = (1, 2, 3)
+    expected = {f"job{seed}": result_of(paint(engine, seed=seed)) for seed in seeds}
+    step_group = DenoisingBatch._step_group
+    sizes: list[int] = []
+
+    def tight(batch: DenoisingBatch, samplings: list[Sampling], group: Any) -> Any:
+        sizes.append(len(samplings))
+        for sampling in samplings:
+            sampling.draw()
+        if len(samplings) > 1:
+            raise out_of_memory()
+        return step_group(batch, samplings, group)
+
+    monkeypatch.setattr(DenoisingBatch, "_step_group", tight)
+    for seed in seeds:
+        engine.admit(job(f"job{seed}", seed=seed))
+    events = finish(engine)
+    assert max(sizes) > 1
+    for job_id, result in expected.items():
+        assert_nearly_equal(result_of(events[job_id]).candidates[0].png, result.candidates[0].png)
+
+
+def test_memory_short_beside_the_unet_even_for_one_fails_it_alone(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = result_of(paint(engine, seed=9))
+    step_group = DenoisingBatch._step_group
+
+    def tight(batch: DenoisingBatch, samplings: list[Sampling], group: Any) -> Any:
+        if any(sampling.num_candidates == 2 for sampling in samplings):
+            raise out_of_memory()
+        return step_group(batch, samplings, group)
+
+    monkeypatch.setattr(DenoisingBatch, "_step_group", tight)
+    engine.admit(job("big", candidates=2))
+    engine.admit(job("job", seed=9))
+    events = finish(engine)
+    (failure,) = events["big"]
+    assert isinstance(failure, Failed) and failure.code == "out_of_memory"
+    assert_nearly_equal(result_of(events["job"]).candidates[0].png, expected.candidates[0].png)
+
+
+def test_texts_that_do_not_fit_together_are_read_one_by_one(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"prompt": "a green house", "negative_prompt": "fog"}
+    expected = result_of(paint(engine, **fields))
+    forward, rows = engine.painter.model.llm.forward, []
+
+    def tight(batch: Any, *args: Any) -> Any:
+        rows.append(len(batch.ids))
+        if rows[-1] > 1:
+            raise out_of_memory()
+        return forward(batch, *args)
+
+    monkeypatch.setattr(engine.painter.model.llm, "forward", tight)
+    engine.painter.texts._known.clear()
+    engine.painter.texts.num_bytes = 0
+    result = result_of(paint(engine, **fields))
+    assert rows == [2, 1, 1]
+    assert_nearly_equal(result.candidates[0].png, expected.candidates[0].png)
+
+
+def test_texts_that_never_fit_fail_their_job_alone(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    result_of(paint(engine, seed=9))  # whose texts are known from here on
+
+    def tight(*args: Any) -> None:
+        raise out_of_memory()
+
+    monkeypatch.setattr(engine.painter.model.llm, "forward", tight)
+    engine.admit(job("new", prompt="an unseen prompt"))
+    engine.admit(job("job", seed=9))
+    events = finish(engine)
+    (failure,) = events["new"]
+    assert isinstance(failure, Failed) and failure.code == "out_of_memory"
+    assert len(result_of(events["job"]).candidates) == 1
+
+
+def test_pictures_that_cannot_be_judged_together_are_judged_in_halves(
+    engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"prompt": "红色的猫", "candidates": 3, "rerank": "on"}
+    expected = result_of(paint(engine, **fields))
+    reranker = engine.painter.rerankers["zh"]
+    forward, sizes = reranker.model.forward, []
+
+    def tight(**inputs: Any) -> Any:
+        sizes.append(len(inputs["pixel_values"]))
+        if sizes[-1] > 1:
+            raise out_of_memory()
+        return forward(**inputs)
+
+    monkeypatch.setattr(reranker.model, "forward", tight)
+    result = result_of(paint(engine, **fields))
+    assert sizes == [3, 1, 2, 1, 1]
+    for got, want in zip(result.candidates, expected.candidates, strict=True):
+        assert got.seed == want.seed and got.score == pytest.approx(want.score, abs=1e-4)
