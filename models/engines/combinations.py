@@ -10,8 +10,7 @@ def refuse_unsupported(config: EngineConfig) -> None:
     turns = "VISCPM_DEVICE_SHARING=turns" if config.turns is not None else ""
     offload = f"VISCPM_OFFLOAD={config.offload}" if config.offload != "off" else ""
     quantization = f"{model}_QUANTIZATION={config.quantization}" if config.quantization != "off" else ""
-    streamed = offload if config.offload == "streamed" else ""  # BMInf quantizes to int8 by itself
-    pairs = [(devices, turns), (devices, offload), (devices, quantization), (turns, offload), (streamed, quantization)]
+    pairs = [(devices, turns), (devices, offload), (devices, quantization), (turns, offload)]
     for one, other in pairs:
         if one and other:
             raise ValueError(f"{one} and {other} do not go together: unset one of them")

@@ -15,8 +15,10 @@ _UNLIMITED = 1 << 62
 def free_bytes(device: torch.device, cgroup_files: Sequence[tuple[Path, Path]] = _CGROUP_FILES) -> int:
     """What the device, or the machine and this process' control group, has left; what torch has in store counts."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free, total = torch.cuda.mem_get_info(device)
+        allocated = torch.cuda.memory_allocated(device)
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return max(min(free + torch.cuda.memory_reserved(device), allowed) - allocated, 0)
     return min(_available_bytes(), _left_in_cgroup_bytes(cgroup_files))
 
 

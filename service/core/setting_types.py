@@ -11,6 +11,8 @@ from pydantic_settings import NoDecode
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or an IPv6 address
 _DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]?)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([mMgG]?)")
+_UNITS = {"m": 2**20, "g": 2**30}
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
@@ -56,6 +58,16 @@ def _check_devices(devices: tuple[str, ...]) -> tuple[str, ...]:
     return devices
 
 
+def _bytes_of(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("no size; allowed are bytes, or a number and m or g for MiB or GiB, such as 17g")
+    number, unit = match.groups()
+    return int(float(number) * _UNITS[unit.lower()]) if unit else int(float(number))
+
+
 def _check_file(name: str) -> str:
     if name and not Path(name).is_file():
         raise ValueError("there is no such file")
@@ -64,6 +76,8 @@ def _check_file(name: str) -> str:
 
 LIST = (NoDecode, BeforeValidator(_split))  # what makes a tuple one of values between commas, each once
 
+# Bytes, written as such or as MiB and GiB: 512m, 5g, 7.5g
+ByteSize = Annotated[int, BeforeValidator(_bytes_of), Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Hosts = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_hosts)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], *LIST]

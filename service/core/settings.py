@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.jobs import Kind, Model, OnOffAuto, Quantization
+from models.jobs import Kind, Model, Offload, OnOffAuto, Quantization
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
-from service.core.setting_types import LIST, Colour, Devices, ExistingFile, Hosts, Networks, Origins, Port
+from service.core.setting_types import LIST, ByteSize, Colour, Devices, ExistingFile, Hosts, Networks, Origins, Port
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     device_turn_s: float = Field(10.0, gt=0, le=3600)  # that one keeps it while another one waits
     idle_unload_s: float = Field(300.0, ge=0)  # that one keeps it without work
     device_bytes: int = Field(0, ge=0)  # of its memory that they may take; 0: all
+    vram_budget: ByteSize = 0  # of a worker's device; 0: no plan is made, what is not set stays as it is by default
+    offload: Offload = "off"  # where the language model's layers are while they do not compute
     threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: its share of the cores (cpu_quota.py)
     host_workers: int = Field(1, ge=1, le=64)  # that share the cores of a worker's machine
 
@@ -158,7 +160,7 @@ class Settings(BaseSettings):
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: int = Field(0, ge=0, le=65535)
 
-    # The reference's variable for low-memory inference, such as "12g"
+    # The reference's variable for low-memory inference, such as "1g": of the device, for the language model's layers
     cuda_memory_cpmbee_max: str = Field("", validation_alias="CUDA_MEMORY_CPMBEE_MAX")
 
     @field_validator("redis_url")
@@ -175,20 +177,21 @@ class Settings(BaseSettings):
 
     @field_validator("cuda_memory_cpmbee_max")
     @classmethod
-    def _refuse_low_memory(cls, value: str) -> str:
-        if not value:
-            return value
-        match = re.fullmatch(r"(\d+)[gG]", value)
-        if match is None:
+    def _check_cpmbee_max(cls, value: str) -> str:
+        if value and not re.fullmatch(r"0*[1-9]\d*[gG]", value):
             raise ValueError("must be a whole number of GiB followed by g or G, such as 12g")
-        limit_bytes = int(match.group(1)) * 2**30
-        raise ValueError(f"asks for a limit of {limit_bytes} bytes, and this version has no low-memory mode; unset it")
+        return value
 
     @model_validator(mode="after")
     def _cross_check(self) -> Self:
         if not self.models:
             raise ValueError("VISCPM_MODELS is empty: it must name chat, paint or both")
         self._check_tls_files()
+        if self.cuda_memory_cpmbee_max and "offload" in self.model_fields_set and self.offload == "off":
+            raise ValueError(
+                f"CUDA_MEMORY_CPMBEE_MAX={self.cuda_memory_cpmbee_max} limits layers that come and go, and "
+                "VISCPM_OFFLOAD=off keeps them on the device: unset one of them"
+            )
         if self.lease_renew_s * 2 > self.lease_s:
             raise ValueError(
                 f"VISCPM_LEASE_RENEW_S={self.lease_renew_s:g} must be at most half of VISCPM_LEASE_S={self.lease_s:g}, "
@@ -220,6 +223,11 @@ class Settings(BaseSettings):
     def kinds(self) -> tuple[Kind, ...]:
         """What workers are needed for."""
         return (*self.models, "safety") if self.safety == "on" else self.models
+
+    @property
+    def cpmbee_max_bytes(self) -> int:
+        """What CUDA_MEMORY_CPMBEE_MAX says, as the release reads it; 0: nothing."""
+        return int(self.cuda_memory_cpmbee_max[:-1]) * 2**30 if self.cuda_memory_cpmbee_max else 0
 
     def deadline_s(self, kind: Kind) -> float:
         by_kind = {"chat": self.chat_deadline_s, "paint": self.paint_deadline_s, "safety": self.safety_deadline_s}

@@ -1,6 +1,7 @@
 """What an engine is built from, read off the settings."""
 
 import logging
+from typing import Any
 
 from models.jobs import DeviceTurns, EngineConfig, Kind, Model
 from service.core.settings import Dtype, Settings
@@ -25,6 +26,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
             memory_utilization=settings.chat_memory_utilization,
             fold_traditional=settings.fold_traditional,
             turns=_turns(settings),
+            **_memory(kind, settings),
         )
     if kind == "safety":
         return EngineConfig(
@@ -50,6 +52,7 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
         fold_traditional=settings.fold_traditional,
         full_every=1 if settings.paint_step_cache == "off" else int(settings.paint_step_cache),
         turns=_turns(settings),
+        **_memory(kind, settings),
     )
 
 
@@ -62,6 +65,23 @@ def _turns(settings: Settings) -> DeviceTurns | None:
         idle_unload_s=settings.idle_unload_s,
         device_bytes=settings.device_bytes,
     )
+
+
+def _memory(kind: Model, settings: Settings) -> dict[str, Any]:
+    """Where the language model's layers are, the budget, and what a plan for it may choose: what nobody set."""
+    given = settings.model_fields_set
+    is_open = {
+        "dtype": getattr(settings, f"{kind}_dtype") == "auto",
+        "quantization": f"{kind}_quantization" not in given,
+        "offload": "offload" not in given,
+    }
+    limit_bytes = settings.cpmbee_max_bytes
+    return {
+        "offload": "streamed" if limit_bytes and settings.offload == "off" else settings.offload,
+        "offload_bytes": limit_bytes,
+        "vram_budget_bytes": settings.vram_budget,
+        "planned": [name for name, may_change in is_open.items() if may_change],
+    }
 
 
 def _checkpoint(kind: Model, configured: str, engine: str) -> str:

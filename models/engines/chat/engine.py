@@ -29,6 +29,7 @@ from models.engines.chat.request import ChatRequest, ChatRuntime
 from models.engines.chat.scheduler import PoolExhausted, Scheduler, first_ones
 from models.engines.chat.search.vocabulary import NonFiniteLogits
 from models.engines.combinations import refuse_unsupported
+from models.engines.offload.budget import within_budget
 from models.engines.offload.placement import offload, pack_resident
 from models.engines.offload.transient_layers import TransientLayers
 from models.engines.oom import is_out_of_memory, release_memory
@@ -415,10 +416,12 @@ def create_engine(config: EngineConfig, observe: Observe) -> Engine:
         DeviceUnusable: torch cannot compute there.
         QueueUnusable: the folder by which workers take turns cannot be used.
         CheckpointError: anything wrong with the files.
-        ValueError: an unknown dtype.
+        OffloadUnusable: BMInf is wanted and cannot run here.
+        ValueError: an unknown dtype; a budget of memory that nothing fits.
     """
     if config.dtype not in DTYPES:
         raise ValueError(f"dtype {config.dtype!r}; one of {', '.join(DTYPES)} is allowed")
+    config = within_budget(config)
     refuse_unsupported(config)
     if config.devices:
         from models.engines.chat.parallel.engine import create_parallel_engine  # which is made of this one

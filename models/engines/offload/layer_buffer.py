@@ -16,6 +16,7 @@ class LayerLayout:
         self.dtype = dtype
         self.shapes = [parameter.shape for parameter in layer.parameters()]
         step = _ALIGNMENT_BYTES // dtype.itemsize
+        self.weights_bytes = sum(shape.numel() for shape in self.shapes) * dtype.itemsize  # what they fill of it
         self.offsets: list[int] = []
         self.num_values = 0
         for shape in self.shapes:

@@ -25,8 +25,13 @@ def offload(model: nn.Module, llm: CPMBee, device: torch.device, dtype: torch.dt
 
     Raises:
         OffloadUnusable: BMInf cannot run here.
-        ValueError: less memory for layers than two of them take; quantized layers.
+        ValueError: less memory for layers than two of them take; streamed layers that are or shall be quantized.
     """
+    if config.offload == "streamed" and config.quantization != "off":
+        raise ValueError(
+            f"VISCPM_OFFLOAD=streamed copies layers as the checkpoint has them, and {config.quantization} ones stay on "
+            "the device: set one of VISCPM_OFFLOAD and VISCPM_*_QUANTIZATION to off"
+        )
     if num_weights(model) != sum(parameter.numel() for parameter in model.parameters()):
         raise ValueError(f"VISCPM_OFFLOAD={config.offload} takes a checkpoint that is not quantized")
     layers = llm.layers

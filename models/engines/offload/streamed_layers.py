@@ -115,7 +115,7 @@ class StreamedLayers(TransientLayers):
 
     def _make_residents(self, device: torch.device, device_bytes: int) -> dict[int, LayerBuffer]:
         """As many layers as there is room for beside the buffers, evenly spread: others are copied meanwhile."""
-        num_layers, layer_bytes = len(self.layers), self._layout.num_bytes
+        num_layers, layer_bytes = len(self.layers), self._layout.weights_bytes
         num_fitting = device_bytes // layer_bytes if device_bytes else NUM_BUFFERS
         if num_fitting < min(NUM_BUFFERS, num_layers):
             raise ValueError(

@@ -19,6 +19,7 @@ from torch import nn
 
 from models.checkpoints.loading import LoadedPaint, load_paint
 from models.engines.combinations import refuse_unsupported
+from models.engines.offload.budget import within_budget
 from models.engines.offload.placement import offload, pack_resident
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.paint.batch import DenoisingBatch
@@ -331,6 +332,7 @@ def create_engine(config: EngineConfig, observe: Observe) -> Engine:
         OffloadUnusable: BMInf is wanted and cannot run here.
         ValueError: settings that exclude each other.
     """
+    config = within_budget(config)
     refuse_unsupported(config)
     place = open_device(config, observe)
     return place.around(load_engine(config, observe, place))
@@ -341,6 +343,8 @@ def load_engine(config: EngineConfig, observe: Observe, place: OwnDevice | Share
 
     Raises:
         CheckpointError, OSError: a file is missing, broken or of another kind.
+        OffloadUnusable: BMInf is wanted and cannot run here.
+        ValueError: a budget of memory that nothing fits.
     """
     started_s = time.perf_counter()
     device, dtype, is_offloaded = place.device, getattr(torch, config.dtype), config.offload != "off"

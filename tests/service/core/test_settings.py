@@ -59,12 +59,43 @@ def test_what_is_wrong_is_named_with_its_value(
         assert "VISCPM_PORT=x" in str(refused.value), "every bad variable is named, not the first alone"
 
 
-@pytest.mark.parametrize(("value", "message"), [("12g", f"{12 * 2**30} bytes"), ("12", "such as 12g")])
-def test_the_references_variable_is_refused_by_its_own_name(
-    value: str, message: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("value", "limit_bytes"), [("", 0), ("1g", 2**30), ("12G", 12 * 2**30)])
+def test_the_releases_variable_is_read_as_the_release_does(
+    value: str, limit_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", value)
-    with pytest.raises(SettingsError, match=f"^CUDA_MEMORY_CPMBEE_MAX={value}: .*{message}"):
+    assert read_settings().cpmbee_max_bytes == limit_bytes
+
+
+@pytest.mark.parametrize("value", ["12", "512m", "1.5g", "g", "0g", "-1g", "1gb"])
+def test_what_the_release_cannot_read_is_refused_by_its_own_name(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release prints an error there and goes on without a limit."""
+    monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", value)
+    with pytest.raises(SettingsError, match=f"^CUDA_MEMORY_CPMBEE_MAX={value}: must be a whole number .* such as 12g$"):
+        read_settings()
+
+
+def test_a_limit_for_layers_that_stay_is_a_contradiction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", "1g")
+    monkeypatch.setenv("VISCPM_OFFLOAD", "off")
+    with pytest.raises(SettingsError, match=r"^CUDA_MEMORY_CPMBEE_MAX=1g limits layers .* unset one of them$"):
+        read_settings()
+    monkeypatch.setenv("VISCPM_OFFLOAD", "bminf")
+    assert read_settings().offload == "bminf"
+
+
+@pytest.mark.parametrize(
+    ("value", "size_bytes"), [("5g", 5 * 2**30), ("7.5G", 15 * 2**29), ("512m", 2**29), ("0", 0), ("123456", 123456)]
+)
+def test_sizes_are_bytes_or_have_a_unit(value: str, size_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISCPM_VRAM_BUDGET", value)
+    assert read_settings().vram_budget == size_bytes
+
+
+@pytest.mark.parametrize("value", ["5 gb", "five", "-5g", "5k", "g"])
+def test_what_is_no_size_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISCPM_VRAM_BUDGET", value)
+    with pytest.raises(SettingsError, match=f"^VISCPM_VRAM_BUDGET={value}: no size; allowed are bytes, or a number"):
         read_settings()
 
 

@@ -55,10 +55,10 @@ def test_a_misspelt_variable_is_named_at_start(
     assert "VISCPM_REDIS_URL is not set" in refusal
 
 
-def test_low_memory_mode_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", "12g")
+def test_a_limit_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", "much")
     assert cli.main(["serve"]) == 2
-    assert "no low-memory mode" in capsys.readouterr().err
+    assert "CUDA_MEMORY_CPMBEE_MAX=much: must be a whole number of GiB" in capsys.readouterr().err
 
 
 def test_the_command_line_loads_no_torch() -> None:

@@ -83,3 +83,34 @@ def test_an_unknown_quantization_is_refused_in_one_line() -> None:
     with pytest.raises(SettingsError, match="VISCPM_CHAT_QUANTIZATION=int3: .*'off', 'int8' or 'int4'") as refused:
         read_settings(chat_quantization="int3")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+def test_the_language_model_is_whole_on_the_device_unless_somebody_wants_something_else(kind: Kind) -> None:
+    config = engine_config(kind, read_settings())
+    assert (config.offload, config.offload_bytes, config.quantization, config.vram_budget_bytes) == ("off", 0, "off", 0)
+    set_ones = {"offload": "streamed", f"{kind}_quantization": "int8", "vram_budget": "17g"}
+    config = engine_config(kind, read_settings(**set_ones))
+    assert (config.offload, config.quantization, config.vram_budget_bytes) == ("streamed", "int8", 17 * 2**30)
+
+
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+@pytest.mark.parametrize(("offload", "expected"), [(None, "streamed"), ("streamed", "streamed"), ("bminf", "bminf")])
+def test_the_releases_limit_streams_layers(
+    kind: Kind, offload: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", "1g")
+    if offload:
+        monkeypatch.setenv("VISCPM_OFFLOAD", offload)
+    config = engine_config(kind, read_settings())
+    assert (config.offload, config.offload_bytes) == (expected, 2**30)
+
+
+@pytest.mark.parametrize("kind", ["chat", "paint"])
+def test_a_plan_may_change_what_nobody_set(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine_config(kind, read_settings()).planned == ["dtype", "quantization", "offload"]
+    monkeypatch.setenv("VISCPM_OFFLOAD", "off")  # as by default, but said
+    assert engine_config(kind, read_settings()).planned == ["dtype", "quantization"]
+    monkeypatch.setenv(f"VISCPM_{kind.upper()}_QUANTIZATION", "off")
+    monkeypatch.setenv(f"VISCPM_{kind.upper()}_DTYPE", "float16")
+    assert engine_config(kind, read_settings()).planned == []
