@@ -215,10 +215,10 @@ class ChatEngine:
                     generation=generation,
                 )
             )
-        while self._requests:
-            for _, event in self.step():
-                if isinstance(event, Failed):
-                    raise NonFiniteLogits(event.message)
+            while self._requests:  # one by one, for there may be room for no more
+                for _, event in self.step():
+                    if isinstance(event, Failed):
+                        raise NonFiniteLogits(event.message)
         if self._runtime.device.type == "cpu":
             self._choose_threads()
         self._observe = observe

@@ -181,6 +181,11 @@ def test_create_engine_loads_folds_and_warms_up(folder: Path, make_bench: Callab
     assert isinstance(result, ChatResult) and result.token_ids == expected.token_ids  # folding changes no answer
 
 
+def test_an_engine_for_one_job_at_a_time_starts(folder: Path) -> None:
+    config = EngineConfig(kind="chat", checkpoint=str(folder), max_jobs=1)
+    assert create_engine(config, lambda name, value: None).capacity == 1
+
+
 def test_create_engine_refuses_what_it_cannot_load(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         create_engine(EngineConfig(kind="chat", checkpoint=str(tmp_path / "none")), lambda name, value: None)
