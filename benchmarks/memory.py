@@ -60,7 +60,8 @@ from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, PaintConfig
 
 TOGETHER = 8
-TOKENS = 24  # of an answer
+TOKENS = 12  # of an answer
+INPUT_TOKENS = 1000  # of a talk at most
 LIMIT_RATIO = 1.3
 POOL_BYTES = 256 * 2**20
 WAYS: tuple[Offload, ...] = ("off", "streamed")
@@ -204,8 +205,8 @@ def kv_bytes(engine: Any) -> dict[str, int]:
 
 
 def long_talk(engine: Any) -> dict[str, int]:
-    """Turns of some 400 tokens until the prompt's limit, and beyond it: the oldest turns are left out."""
-    generation = ChatGeneration(max_new_tokens=4, num_beams=BEAMS)
+    """Turns of some 300 tokens until the prompt's limit, and beyond it: the oldest turns are left out."""
+    generation = ChatGeneration(max_new_tokens=4, num_beams=BEAMS, max_input_tokens=INPUT_TOKENS)
     history: list[Turn] = []
     longest = turns_before = dropped = 0
     while dropped < 2:
@@ -255,10 +256,13 @@ def report(folder: Path, rounds: int) -> dict[str, Any]:
     for kind in ("chat", "paint"):
         for way in WAYS:
             memory[f"{kind}, {way}"] = weights_bytes(folder, kind, way) | measured_apart(folder, kind, way)
+    tell("memory measured")
     engines: dict[Offload, Any] = {way: create(folder, "chat", way) for way in WAYS}
     same = {way: outcomes(finish(engine, questions(TOGETHER))) for way, engine in engines.items()}
     painted = {way: outcomes(finish(create(folder, "paint", way), prompts())) for way in WAYS}
+    tell("answers compared")
     taken_s = times(folder, engines, rounds)
+    tell("times measured")
     pairs = ("off", "streamed, copies", "streamed, warm")
     ratios = {name: _median_ratio(taken_s[f"{name}, {TOGETHER}"], taken_s[f"{name}, 1"]) for name in pairs}
     return {
@@ -274,6 +278,10 @@ def report(folder: Path, rounds: int) -> dict[str, Any]:
         f"{TOGETHER} / 1": ratios,
         "passed": ratios["streamed, copies"] <= LIMIT_RATIO and same["off"] == same["streamed"],
     }
+
+
+def tell(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
 
 
 def _median_ratio(above: Sequence[float], below: Sequence[float]) -> float:

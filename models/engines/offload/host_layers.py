@@ -10,6 +10,7 @@ from models.engines.free_memory import free_bytes
 from models.engines.offload.layer_buffer import LayerLayout
 
 PINNED_SHARE = 0.8  # of the host's free memory that pinned layers may take
+PIECE_BYTES = 2**25  # torch pins powers of two: larger pieces would waste up to as much again as a layer takes
 
 
 class HostLayers:
@@ -41,13 +42,18 @@ def can_pin(num_bytes: int) -> bool:
     return num_bytes < PINNED_SHARE * free_bytes(torch.device("cpu"))
 
 
-def pinned_copies(layers: HostLayers, layout: LayerLayout) -> list[Tensor]:
-    """Each layer as one flat tensor in page-locked memory: copied to a GPU at the full speed of its bus."""
+def pieces(flat: Tensor) -> Sequence[Tensor]:
+    """A layer's flat tensor in parts, as page-locked memory holds it."""
+    return flat.split(PIECE_BYTES // flat.dtype.itemsize)
+
+
+def pinned_copies(layers: HostLayers, layout: LayerLayout) -> list[list[Tensor]]:
+    """Each layer's pieces in page-locked memory: copied to a GPU at the full speed of its bus."""
+    flat = torch.empty(layout.num_values, dtype=layout.dtype)
     copies = []
     for layer in range(len(layers)):
-        flat = torch.empty(layout.num_values, dtype=layout.dtype, pin_memory=True)
         for view, parameter in zip(layout.views(flat), layers.parameters(layer), strict=True):
             view.copy_(parameter)
         layers.release(layer)
-        copies.append(flat)
+        copies.append([piece.pin_memory() for piece in pieces(flat)])
     return copies

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.engines.offload.host_layers import HostLayers, can_pin, pinned_copies
+from models.engines.offload.host_layers import HostLayers, can_pin, pieces, pinned_copies
 from models.engines.offload.layer_buffer import LayerBuffer, LayerLayout
 from models.engines.offload.transient_layers import TransientLayers
 
@@ -167,7 +167,7 @@ class _GPUCopier:
         self._stream = torch.cuda.Stream(device)
         self._arrived: dict[int, torch.cuda.Event] = {}  # by buffer
         self._thread = ThreadPoolExecutor(1, "layers")
-        self._pinned: list[Tensor] | None = None
+        self._pinned: list[list[Tensor]] | None = None
         if can_pin(len(host) * layout.num_bytes):
             self._pinned = pinned_copies(host, layout)
         else:
@@ -188,9 +188,10 @@ class _GPUCopier:
     @torch.inference_mode()
     def _copy(self, layer: int, flat: Tensor, key: int, is_free: torch.cuda.Event) -> None:
         with torch.cuda.stream(self._stream):
-            source = self._staging_of(layer) if self._pinned is None else self._pinned[layer]
+            source = pieces(self._staging_of(layer)) if self._pinned is None else self._pinned[layer]
             self._stream.wait_event(is_free)
-            flat.copy_(source, non_blocking=True)
+            for target, piece in zip(pieces(flat), source, strict=True):
+                target.copy_(piece, non_blocking=True)
             self._arrived[key] = self._stream.record_event()
 
     def _staging_of(self, layer: int) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.checkpoints.loading import load_chat
-from models.engines.offload.host_layers import HostLayers, can_pin
+from models.engines.offload.host_layers import HostLayers, can_pin, pieces
 from models.networks.cpm_bee.config import CPMBeeConfig
 from models.networks.cpm_bee.model import CPMBee
 
@@ -52,6 +52,13 @@ def test_layers_in_memory_keep_what_they_hold() -> None:
     assert not host.is_mapped
     host.release(1)
     assert all(torch.equal(now, then) for now, then in zip(host.parameters(1), before, strict=True))
+
+
+def test_pieces_are_the_whole_and_no_larger_than_what_is_pinned_without_waste() -> None:
+    flat = torch.arange(20_000_000, dtype=torch.float32)
+    parts = pieces(flat)
+    assert torch.equal(torch.cat(list(parts)), flat)
+    assert {part.nbytes for part in parts[:-1]} == {2**25} and parts[-1].nbytes <= 2**25
 
 
 def test_no_more_is_pinned_than_the_host_has() -> None:
