@@ -1,6 +1,6 @@
 """What quantization of the language model saves, and what it costs in answers, pictures and time.
 
-    python benchmarks/quantization.py [--parity DIR] [--names 300] [--pictures 24] [--rounds 5]
+    python benchmarks/quantization.py [--parity DIR] [--names 120] [--pictures 12] [--rounds 5]
 
 memory    bytes of the language model beside bfloat16: of the published sizes by arithmetic, of a mid-size model
           (width 512, 12 layers, a vocabulary in the published proportion to them) as it lies in memory
@@ -71,7 +71,7 @@ def main() -> int:
     names = choose_names(bundled_names(), options.names)
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "memory": memory,
-        "answers": lambda: answers(names),
+        "answers": lambda: answers(names, options.dtypes),
         "states": lambda: states(options.parity, names, options.pictures),
         "speed": lambda: speed(options.rounds, options.tokens),
     }
@@ -133,7 +133,7 @@ def write_mid_size(folder: Path, vocab_size: int) -> None:
 # Answers -------------------------------------------------------------------------------------------------------------
 
 
-def answers(names: Sequence[EmojiName]) -> Iterator[Row]:
+def answers(names: Sequence[EmojiName], dtypes: Sequence[str]) -> Iterator[Row]:
     """By kind and language, and of all questions."""
     renderer = Renderer(["twemoji"])
     drawn = drawn_names(renderer, names)
@@ -143,7 +143,7 @@ def answers(names: Sequence[EmojiName]) -> Iterator[Row]:
     def ask(dtype: torch.dtype, quantization: Quantization) -> list[Answered]:
         return run_benchmark(served_chat(dtype, quantization), renderer, items, GREEDY, lambda count: None)
 
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (getattr(torch, name) for name in dtypes):
         plain = ask(dtype, "off")
         for quantization in QUANTIZED:
             yield from compared(plain, ask(dtype, quantization), dtype, quantization)
@@ -300,8 +300,9 @@ def print_table(name: str, rows: Sequence[Row]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parity", type=Path, help="folder of reference numbers")
-    parser.add_argument("--names", type=int, default=300, help="emoji that are asked about")
-    parser.add_argument("--pictures", type=int, default=24, help="emoji that are painted, in two languages")
+    parser.add_argument("--names", type=int, default=120, help="emoji that are asked about")
+    parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"], help="of answers")
+    parser.add_argument("--pictures", type=int, default=12, help="emoji that are painted, in two languages")
     parser.add_argument("--parts", nargs="+", choices=("memory", "answers", "states", "speed"), help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=32, help="of an answer, where its speed is measured")

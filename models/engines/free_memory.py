@@ -1,5 +1,7 @@
 """How much memory is left on a device: of the process' own limits the narrowest."""
 
+import ctypes
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +22,13 @@ def free_bytes(device: torch.device, cgroup_files: Sequence[tuple[Path, Path]] =
         allowed = int(total * torch.cuda.get_per_process_memory_fraction(device))
         return max(min(free + torch.cuda.memory_reserved(device), allowed) - allocated, 0)
     return min(_available_bytes(), _left_in_cgroup_bytes(cgroup_files))
+
+
+def trim_heap() -> None:
+    """Gives freed memory of this process back to the system, where the C library is one that keeps it (glibc)."""
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)  # type: ignore[union-attr]
 
 
 def _available_bytes() -> int:

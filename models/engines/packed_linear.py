@@ -8,6 +8,7 @@ rows, so that a batch changes no answer.
 import torch
 from torch import Tensor, nn
 
+from models.engines.free_memory import trim_heap
 from models.engines.quantized_layout import lay_out_quantized
 from models.networks.cpm_bee.model import CPMBee
 from models.networks.cpm_bee.quantized_linear import Int4Linear, Int8Linear, QuantizedLinear
@@ -77,7 +78,9 @@ def pack_language_model(llm: CPMBee, projects: bool = True) -> None:
         attention, feed_forward = block.attention, block.feed_forward
         attention.joined = _joined(attention, "query", "key", "value")
         feed_forward.joined = _joined(feed_forward, "gate", "up")
-        is_quantized |= isinstance(attention.joined, QuantizedLinear)
+        if isinstance(attention.joined, QuantizedLinear):
+            is_quantized = True
+            trim_heap()  # the parts of a layer are small enough for the C library to keep them
     pack_linears(llm)
     if is_quantized:
         lay_out_quantized(llm, llm.embedding.weight.dtype)

@@ -13,7 +13,7 @@ from torch import Tensor
 from models.jobs import Quantization
 from models.networks.cpm_bee.quantized_linear import INT4_GROUP, Int4Linear, Int8Linear, QuantizedLinear
 
-_BLOCK_VALUES = 2**22  # rounded at once: the float32 that is held beside the integers
+_BLOCK_VALUES = 2**20  # rounded at once: the float32 that is held beside the integers
 _RANGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's own, tried for int4
 _SMALLEST = 1e-12  # scale of what is all zeros
 
@@ -37,12 +37,13 @@ def quantize(
     """
     layer = layer_of(quantization, weight.shape[1])
     step = max(_BLOCK_VALUES // weight.shape[1], 1)
-    parts = []
-    for block in weight.split(step):
+    parts = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in layer.part_shapes(*weight.shape)]
+    for first, block in zip(range(0, len(weight), step), weight.split(step), strict=True):
         rounded = _int4(block.float()) if layer is Int4Linear else _int8(block.float())
-        parts.append([part.to(device) for part in rounded])
+        for part, rows in zip(parts, rounded, strict=True):
+            part[first : first + step] = rows
         release(block)
-    return layer(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return layer(*parts)
 
 
 def _int8(rows: Tensor) -> tuple[Tensor, ...]:
