@@ -38,7 +38,7 @@ class Int8KernelLinear(nn.Module):
         self.register_buffer("scales", layer.scales.bfloat16())
 
     def forward(self, x: Tensor) -> Tensor:
-        product: Tensor = torch.ops.aten._weight_int8pack_mm(x.flatten(0, -2), self.values, self.scales)
+        product: Tensor = torch.ops.aten._weight_int8pack_mm(x.flatten(0, -2).contiguous(), self.values, self.scales)
         return product.unflatten(0, x.shape[:-1])
 
 
