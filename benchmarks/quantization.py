@@ -8,6 +8,7 @@ answers   share of the emoji benchmark's questions that the bundled checkpoint a
           quantization, by kind of question and language, and how many rightly; bfloat16 is held against bfloat16
 states    error of prefill's hidden states and of logits, relative to their size: of the folder of reference numbers
           and of the bundled checkpoint; for Paint of the hidden states of names, and of the pictures in bytes
+products  milliseconds of one layer's product with 1 to 173 rows, the least of rounds in turns, beside packed float32
 speed     tokens/s of the mid-size model with the real vocabulary's size, 3 beams, one and 16 requests, rounds in turns
 """
 
@@ -33,6 +34,7 @@ from models.checkpoints.config_from_shapes import PUBLISHED_LLM
 from models.checkpoints.conversion import write_folder
 from models.checkpoints.loading import LoadedChat, LoadedPaint, load_chat, load_paint
 from models.checkpoints.published_names import published_name
+from models.checkpoints.quantization.rounding import quantize
 from models.checkpoints.quantization.sizes import weight_bytes
 from models.checkpoints.random_weights import random_chat
 from models.checkpoints.tiny import tiny_vocabulary
@@ -40,8 +42,9 @@ from models.emoji.names import EmojiName, bundled_names
 from models.emoji.scenes.renderer import Renderer
 from models.emoji.sources import EVALUATION_SEED
 from models.engines.chat.engine import ChatEngine, create_engine
-from models.engines.packed_linear import pack_language_model
+from models.engines.packed_linear import PackedLinear, pack_language_model
 from models.engines.paint.prompt import pack_job
+from models.engines.quantized_layout import laid_out
 from models.evaluation.emoji.benchmark import Answered, drawn_names, mixed_items, named_items, run_benchmark
 from models.evaluation.emoji.classifier import FILE as CLASSIFIER_FILE
 from models.evaluation.emoji.classifier import load_classifier
@@ -60,6 +63,7 @@ MOST_OF_BFLOAT16 = {"int8": 0.55, "int4": 0.32}
 LEAST_AGREEMENT = {"int8": 0.99, "int4": 0.95}
 GREEDY = ChatGeneration(max_new_tokens=MAX_NEW_TOKENS, num_beams=1)
 STEPS = 20
+WIDTH, PRODUCT_ROUNDS = 2048, 12
 SPEEDS = [("float32", "off"), ("float32", "int8"), ("float32", "int4"), ("bfloat16", "int8"), ("bfloat16", "int4")]
 
 Row = dict[str, Any]
@@ -73,6 +77,7 @@ def main() -> int:
         "memory": memory,
         "answers": lambda: answers(names, options.dtypes),
         "states": lambda: states(options.parity, names, options.pictures),
+        "products": products,
         "speed": lambda: speed(options.rounds, options.tokens),
     }
     rows: dict[str, list[Row]] = {}
@@ -242,6 +247,25 @@ def relative(found: Tensor, expected: Tensor) -> float:
 # Speed ---------------------------------------------------------------------------------------------------------------
 
 
+@torch.inference_mode()
+def products() -> Iterator[Row]:
+    weight = torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    layers: dict[str, tuple[nn.Module, torch.dtype]] = {"packed": (PackedLinear(weight), torch.float32)}
+    for quantization in QUANTIZED:
+        layer = quantize(weight, quantization)
+        layers[f"{quantization} float32"] = layer, torch.float32
+        layers[f"{quantization} bfloat16"] = laid_out(layer, torch.bfloat16), torch.bfloat16
+    for rows in (1, 3, 16, 173):
+        least: dict[str, float] = {}
+        for _ in range(PRODUCT_ROUNDS):
+            for name, (layer, dtype) in layers.items():
+                x = torch.ones(rows, WIDTH, dtype=dtype)
+                started_s = time.perf_counter()
+                layer(x)
+                least[name] = min(least.get(name, 1e9), time.perf_counter() - started_s)
+        yield {"rows": rows, **{name: taken_s * 1e3 for name, taken_s in least.items()}}
+
+
 def speed(rounds: int, num_tokens: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         write_mid_size(Path(folder), PUBLISHED_LLM.vocab_size)
@@ -303,7 +327,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--names", type=int, default=120, help="emoji that are asked about")
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"], help="of answers")
     parser.add_argument("--pictures", type=int, default=12, help="emoji that are painted, in two languages")
-    parser.add_argument("--parts", nargs="+", choices=("memory", "answers", "states", "speed"), help="default: all")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("memory", "answers", "states", "products", "speed"), help="default: all"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=32, help="of an answer, where its speed is measured")
     return parser
