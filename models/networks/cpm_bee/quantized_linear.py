@@ -27,17 +27,23 @@ class QuantizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, self.in_features)
         step = max(_SLICE_VALUES.get(x.device.type, 2**20) // self.in_features, 1)
-        slices = range(0, self.out_features, step)
-        products = [F.linear(flat, self.weight_rows(first, first + step, x.dtype)) for first in slices]
+        buffer = x.new_empty(min(step, self.out_features), self.in_features)
+        products = []
+        for first in range(0, self.out_features, step):
+            rows = buffer[: self.out_features - first]
+            self.write_rows(first, rows)
+            products.append(F.linear(flat, rows))
         return torch.cat(products, dim=-1).unflatten(0, x.shape[:-1])
 
-    def weight_rows(self, first: int, end: int, dtype: torch.dtype) -> Tensor:
-        """Rows of the weight (end - first, I), dequantized; of int4 without the zeros, which `forward` adds."""
+    def write_rows(self, first: int, rows: Tensor) -> None:
+        """Fills rows (R, I) with the dequantized weight from its row `first` on; int4 without zeros (see `forward`)."""
         raise NotImplementedError
 
     def dequantized(self) -> Tensor:
         """The whole weight (O, I) in float32."""
-        return self.weight_rows(0, self.out_features, torch.float32)
+        rows = torch.empty(self.out_features, self.in_features, device=self.scales.device)
+        self.write_rows(0, rows)
+        return rows
 
     def divide_(self, divisor: float) -> None:
         """Divides the weight, in place."""
@@ -80,8 +86,9 @@ class Int8Linear(QuantizedLinear):
     def part_shapes(cls, out_features: int, in_features: int) -> list[tuple[tuple[int, ...], torch.dtype]]:
         return [((out_features, in_features), torch.int8), ((out_features,), torch.float32)]
 
-    def weight_rows(self, first: int, end: int, dtype: torch.dtype) -> Tensor:
-        return self.values[first:end].to(dtype).mul_(self.scales[first:end, None].to(dtype))
+    def write_rows(self, first: int, rows: Tensor) -> None:
+        part = slice(first, first + len(rows))
+        rows.copy_(self.values[part]).mul_(self.scales[part, None].to(rows.dtype))
 
     def divide_(self, divisor: float) -> None:
         self.scales.div_(divisor)
@@ -117,15 +124,14 @@ class Int4Linear(QuantizedLinear):
         sums = x.unflatten(-1, (-1, INT4_GROUP)).sum(-1)  # (..., G)
         return super().forward(x) + F.linear(sums, self.zeros.to(x.dtype))
 
-    def weight_rows(self, first: int, end: int, dtype: torch.dtype) -> Tensor:
-        values = self.values[first:end].view(torch.int8)
+    def write_rows(self, first: int, rows: Tensor) -> None:
+        part = slice(first, first + len(rows))
+        values = self.values[part].view(torch.int8)
         half = values.shape[1]
-        rows = torch.empty(values.shape[0], self.in_features, dtype=dtype, device=values.device)
         # In the upper four bits of a byte an integer is 16 times itself, sign included
         rows[:, :half] = values << 4
         rows[:, half:] = values & -16
-        scales = self.scales[first:end, :, None].to(dtype) / 16
-        return rows.unflatten(1, (-1, INT4_GROUP)).mul_(scales).flatten(1)
+        rows.unflatten(1, (-1, INT4_GROUP)).mul_(self.scales[part, :, None].to(rows.dtype) / 16)
 
     def dequantized(self) -> Tensor:
         return super().dequantized() + self.zeros.float().repeat_interleave(INT4_GROUP, dim=1)
