@@ -62,6 +62,7 @@ from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, Pa
 TOGETHER = 8
 TOKENS = 12  # of an answer
 INPUT_TOKENS = 1000  # of a talk at most
+TALK_QUESTION = QUESTION[:200]
 LIMIT_RATIO = 1.3
 POOL_BYTES = 256 * 2**20
 WAYS: tuple[Offload, ...] = ("off", "streamed")
@@ -205,16 +206,16 @@ def kv_bytes(engine: Any) -> dict[str, int]:
 
 
 def long_talk(engine: Any) -> dict[str, int]:
-    """Turns of some 300 tokens until the prompt's limit, and beyond it: the oldest turns are left out."""
+    """Turns of some 200 tokens until the prompt's limit, and beyond it: the oldest turns are left out."""
     generation = ChatGeneration(max_new_tokens=4, num_beams=BEAMS, max_input_tokens=INPUT_TOKENS)
     history: list[Turn] = []
     longest = turns_before = dropped = 0
     while dropped < 2:
-        job = ChatJob(job_id="talk", question=QUESTION * 2, history=list(history), generation=generation)
+        job = ChatJob(job_id="talk", question=TALK_QUESTION, history=list(history), generation=generation)
         result = finish(engine, [job])["talk"]
         longest, dropped = max(longest, result.prompt_tokens), result.dropped_turns
         turns_before += not dropped
-        history.append(Turn(question=QUESTION * 2, answer=result.answer_escaped))
+        history.append(Turn(question=TALK_QUESTION, answer=result.answer_escaped))
     refused = False
     with suppress(JobRejected):
         engine.admit(msgspec.structs.replace(job, strict_length=True))
