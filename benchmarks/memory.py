@@ -97,7 +97,7 @@ def _write(
     folder.mkdir(parents=True)
     tensors = {published_name(kind, ours): tensor for ours, tensor in model.state_dict().items()}
     (folder / "vocab.txt").write_text("\n".join(entries), encoding="utf-8")
-    write_folder(folder, kind, config, tensors, untrained=True)
+    write_folder(folder, kind, config, tensors.items(), untrained=True)
 
 
 # Engines -------------------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def folder(loaded: LoadedChat, tmp_path_factory: pytest.TempPathFactory) -> Path
     names = [tokenizer.decode([index], {}) for index in range(tokenizer.vocab_size)]
     lines = [{"\n": "</n>", " ": "</_>", "<<": "<"}.get(name, name) for name in names]
     (target / "vocab.txt").write_text("\n".join(lines), encoding="utf-8")
-    write_folder(target, "chat", loaded.config, tensors, untrained=True)
+    write_folder(target, "chat", loaded.config, tensors.items(), untrained=True)
     return target
 
 

@@ -30,7 +30,7 @@ def chat_folder(deep_chat: LoadedChat, tmp_path_factory: pytest.TempPathFactory)
     folder.mkdir()
     tensors = {published_name("chat", name): tensor for name, tensor in deep_chat.model.state_dict().items()}
     (folder / "vocab.txt").write_text("\n".join(vocabulary(deep_chat)), encoding="utf-8")
-    write_folder(folder, "chat", deep_chat.config, tensors, untrained=True)
+    write_folder(folder, "chat", deep_chat.config, tensors.items(), untrained=True)
     return folder
 
 

@@ -192,10 +192,10 @@ def test_a_prompt_that_is_being_read_is_read_to_its_end_before_the_device_goes(
     inner = chat.engine._engine
     inner._step_s = 0.0  # a slice of the next prompt takes longer than a step is said to
     chat.engine.admit(JOBS["chat"][3])
-    while inner._prefilling is None:
+    while not inner._reader.group:
         chat.step()
     let_go(chat)
-    assert inner._prefilling is None
+    assert not inner._reader.group
     while len(chat.endings) < 2:
         chat.step()
     assert chat.answers() == {job_id: alone[job_id] for job_id in ("chat0", "chat3")}

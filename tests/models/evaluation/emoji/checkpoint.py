@@ -50,4 +50,4 @@ def _write(folder: Path, kind: Kind, config: ChatConfig | PaintConfig, model: nn
     folder.mkdir(parents=True)
     (folder / VOCABULARY_FILE).write_text("\n".join(entries), encoding="utf-8")
     tensors = {published_name(kind, ours): tensor for ours, tensor in model.state_dict().items()}
-    write_folder(folder, kind, config, tensors, untrained=True)
+    write_folder(folder, kind, config, tensors.items(), untrained=True)
