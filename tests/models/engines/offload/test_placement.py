@@ -13,6 +13,7 @@ from models.checkpoints.loading import load_chat
 from models.checkpoints.tiny import write_tiny_checkpoints
 from models.engines.chat import engine as chat
 from models.engines.chat.engine import ChatEngine
+from models.engines.chat.prompt_reader import PromptReader
 from models.engines.offload import streamed_layers
 from models.engines.offload.bminf_adapter import OffloadUnusable
 from models.engines.offload.layer_buffer import LayerBuffer
@@ -138,14 +139,14 @@ def test_out_of_memory_in_a_pass_stays_with_its_request(chat_folder: Path, monke
     """A prompt's part that does not fit fails that prompt, not the answers whose pass it shares."""
     engine = create_chat(chat_folder, offload="streamed")
     expected = answers(engine, MIXED[0])
-    read = chat.Reading.advance
+    read = PromptReader.read_slice
 
-    def tight(reading: Any) -> str:
-        if reading.request.job.job_id == "big" and reading.next_layer == 2:
+    def tight(reader: PromptReader) -> str:
+        if reader.next_layer == 2 and any(request.job.job_id == "big" for request in reader.group):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return read(reading)
+        return read(reader)
 
-    monkeypatch.setattr(chat.Reading, "advance", tight)
+    monkeypatch.setattr(PromptReader, "read_slice", tight)
     endings = finish(engine, MIXED[0], job("big"))
     failure, other = endings["big"], endings[MIXED[0].job_id]
     assert isinstance(failure, Failed) and failure.code == "out_of_memory"
