@@ -40,6 +40,7 @@ SPEED = [
 ]
 
 
+@pytest.mark.ops  # a minute each
 @pytest.mark.parametrize(
     ("steps", "checks"),
     [("kernel", KERNEL), ("chat", ["chat", "chat memory in /metrics"]), ("speed", SPEED)],
