@@ -114,6 +114,14 @@ RUN /tools/bin/pip --python /app/bin/python install --prefix /worker -c constrai
  && cp -al /worker/. /app/
 
 FROM packages-safety AS packages-worker
+# Triton compiles the attention kernel when a chat worker starts on a GPU. Empty: no compiler, and attention goes
+# request by request there
+ARG KERNEL_COMPILER="gcc libc6-dev"
+# hadolint ignore=DL3008,SC2086
+RUN if [ -n "${KERNEL_COMPILER}" ]; then \
+      apt-get update && apt-get install -y --no-install-recommends ${KERNEL_COMPILER} \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
 COPY --from=install-worker /worker /app
 
 # The weights are no source: a layer of their own, which no change of the source copies again
@@ -138,7 +146,7 @@ FROM packages-worker AS worker
 COPY --from=weights-worker /weights/app /app
 COPY --from=build-worker /project /app
 USER 10001
-ENV VISCPM_WORKER_METRICS_HOST=0.0.0.0 VISCPM_WORKER_METRICS_PORT=9100 \
+ENV VISCPM_WORKER_METRICS_HOST=0.0.0.0 VISCPM_WORKER_METRICS_PORT=9100 TRITON_CACHE_DIR=/var/cache/triton \
     VISCPM_CHAT_CHECKPOINT=/models/chat VISCPM_PAINT_CHECKPOINT=/models/paint
 EXPOSE 9100
 # Loading 20 GB from a cold disk takes minutes
