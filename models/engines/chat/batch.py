@@ -194,6 +194,10 @@ class DecodingBatch:
         hidden = self._forward(requests, distances, place_index, ids, sub_index, after_layer)  # (R, D)
         return Fed(hidden, self._llm.logits(hidden, None), row_index, fed_ids, positions)
 
+    def release(self) -> None:
+        """Gives back what is kept on the device beside the state and the pool."""
+        self._forward.release()
+
     def keep(self, fed: Fed) -> None:
         """Enters what was fed into the state: not before it gave choices, for it may have to be fed again."""
         self.state.fed[fed.rows] = fed.fed_ids

@@ -343,6 +343,7 @@ class ChatEngine:
         with torch.inference_mode():
             while self._reader.group:
                 self._read_on()
+        self._batch.release()
 
     def in_use(self) -> Iterator[InUse]:
         """Keys and values of requests' blocks, and pictures. A request that began again each turn might never end."""

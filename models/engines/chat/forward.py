@@ -46,6 +46,9 @@ class Forward(Protocol):
         """
         ...
 
+    def release(self) -> None:
+        """Gives back what it keeps on the device from step to step; it is made again when it is needed."""
+
 
 class GroupedForward:
     """One request's attention after the other's, all else over all rows at once."""
@@ -65,6 +68,9 @@ class GroupedForward:
     ) -> Tensor:
         self._attention.begin(requests, distances, places)
         return run_layers(self._llm, self._attention, ids, subs, after_layer)
+
+    def release(self) -> None:
+        """It keeps nothing."""
 
 
 def run_layers(

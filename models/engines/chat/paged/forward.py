@@ -64,6 +64,9 @@ class PagedForward:
             hidden = captured.hidden
         return hidden[: len(ids)]
 
+    def release(self) -> None:
+        self._captured.clear()
+
     def _run(self, buffers: StepBuffers, after_layer: AfterLayer | None = None) -> Tensor:
         return run_layers(self._llm, self._attention, buffers.ids, buffers.subs, after_layer)
 
