@@ -1,7 +1,10 @@
 """Chat and paint engines of tiny random networks, by themselves or in turns on one device, and jobs for both."""
 
+import io
 from pathlib import Path
 from typing import Any
+
+from PIL import Image, ImageChops
 
 from models.engines.chat.engine import create_engine as create_chat
 from models.engines.paint.engine import create_engine as create_paint
@@ -81,3 +84,15 @@ def answer_of(event: EngineEvent) -> Any:
         return event.result.token_ids
     assert isinstance(event.result, PaintResult)
     return [candidate.png for candidate in event.result.candidates]
+
+
+def check_same(answers: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Tokens are equal; pictures are within one step of a colour, whoever was painted beside them."""
+    assert answers.keys() == expected.keys()
+    for job_id, answer in answers.items():
+        if not isinstance(answer[0], bytes):
+            assert answer == expected[job_id], job_id
+            continue
+        for png, other in zip(answer, expected[job_id], strict=True):
+            difference = ImageChops.difference(Image.open(io.BytesIO(png)), Image.open(io.BytesIO(other)))
+            assert max(most for _, most in difference.getextrema()) <= 1, job_id

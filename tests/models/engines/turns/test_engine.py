@@ -10,7 +10,7 @@ import torch
 
 from models.engines.turns.engine import TurnTakingEngine
 from models.jobs import Engine, Failed, Progress
-from tests.models.engines.turns.sides import JOBS, KV_BYTES, Side
+from tests.models.engines.turns.sides import JOBS, KV_BYTES, Side, check_same
 
 MakeSide = Callable[..., Side]
 
@@ -63,7 +63,7 @@ def test_answers_are_those_of_lone_engines_however_often_turns_change(
     with caplog.at_level(logging.WARNING):
         admit_all(*sides)
         finish(*sides)
-    assert {**sides[0].answers(), **sides[1].answers()} == alone
+    check_same({**sides[0].answers(), **sides[1].answers()}, alone)
     assert caplog.messages == []
     for side in sides:
         waits = side.values("device_wait_s")
@@ -180,7 +180,7 @@ def test_what_is_cancelled_away_from_the_device_changes_no_other_answer(
     finish(*sides)
     for side in sides:
         del side.endings[f"{side.engine.description.kind}3"]
-        assert side.answers() == {job_id: alone[job_id] for job_id in side.endings}
+        check_same(side.answers(), {job_id: alone[job_id] for job_id in side.endings})
 
 
 def test_a_prompt_that_is_being_read_is_read_to_its_end_before_the_device_goes(

@@ -59,7 +59,7 @@ def test_a_model_waits_in_host_memory_until_it_is_its_turn(tmp_path: Path, caplo
         waiting.join(5)
     assert not waiting.is_alive() and model.weight.data_ptr() != where, "it lies in memory that can be freed"
     (waited_s,) = [value for name, value in observed if name == "device_wait_s"]
-    assert 0.3 <= waited_s < 5 and ("device_held", 1) in observed
+    assert 0.29 < waited_s < 5 and ("device_held", 1) in observed
     assert "beside paint of 0.00 GB" in caplog.text and "s for cpu" in caplog.text
 
 
