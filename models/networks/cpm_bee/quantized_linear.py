@@ -4,6 +4,7 @@ O outputs, I inputs, G = I / 64 groups. Nothing larger than a slice is ever held
 multiplied by while it is in the processor's cache.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -15,7 +16,7 @@ INT4_GROUP = 64  # inputs that share a scale: with a zero beside it 4.5 bits a w
 _SLICE_VALUES = {"cpu": 2**20, "cuda": 2**26}  # of a slice; on a GPU each one costs the start of kernels
 
 
-class QuantizedLinear(nn.Module):
+class QuantizedLinear(nn.Module, ABC):
     """(..., I) -> (..., O), in the input's dtype; no bias. What it holds are buffers, in no optimiser's reach."""
 
     format: Literal["int8", "int4"]
@@ -35,9 +36,9 @@ class QuantizedLinear(nn.Module):
             products.append(F.linear(flat, rows))
         return torch.cat(products, dim=-1).unflatten(0, x.shape[:-1])
 
+    @abstractmethod
     def write_rows(self, first: int, rows: Tensor) -> None:
         """Fills rows (R, I) with the dequantized weight from its row `first` on; int4 without zeros (see `forward`)."""
-        raise NotImplementedError
 
     def dequantized(self) -> Tensor:
         """The whole weight (O, I) in float32."""
@@ -45,9 +46,9 @@ class QuantizedLinear(nn.Module):
         self.write_rows(0, rows)
         return rows
 
+    @abstractmethod
     def divide_(self, divisor: float) -> None:
         """Divides the weight, in place."""
-        raise NotImplementedError
 
     @classmethod
     def joined(cls, layers: Sequence[Self]) -> Self:
@@ -55,9 +56,9 @@ class QuantizedLinear(nn.Module):
         return cls(*(torch.cat([getattr(layer, part) for layer in layers]) for part in cls.parts))
 
     @classmethod
+    @abstractmethod
     def part_shapes(cls, out_features: int, in_features: int) -> list[tuple[tuple[int, ...], torch.dtype]]:
         """Shape and dtype of each part."""
-        raise NotImplementedError
 
     @property
     def num_bytes(self) -> int:
