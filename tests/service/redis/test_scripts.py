@@ -35,3 +35,22 @@ def test_no_script_asks_for_what_managed_servers_refuse() -> None:
     """No publishing from a script, and no keys unpacked (PUBLISH and `unpack(KEYS)` are refused by some)."""
     for source in read_scripts().values():
         assert "PUBLISH" not in source and "unpack(KEYS" not in source
+
+
+def test_a_script_holds_what_it_uses_and_nothing_else() -> None:
+    """A server runs a script from its first line, each time."""
+    shared = {}
+    for path in FOLDER.glob("*.lua"):
+        head, *rest = path.read_text("utf-8").split("function transition.")
+        for transition in rest:
+            shared[transition[: transition.index("(")]] = head
+    for name, source in read_scripts().items():
+        for line in re.findall(r"^local (?:function )?\w+(?:, \w+)*", shared[name], re.M):
+            names = re.sub(r"^local (function )?", "", line).split(", ")
+            uses = list(re.finditer(rf"\b({'|'.join(names)})\b", source))
+            if line not in source:
+                assert not uses, f"{name} uses {names} and does not define them"
+                continue
+            assert len(uses) > len(names), f"{name} defines {names} and does not use them"
+            assert source.index(line) < uses[0].start(), f"{name} uses {names} before they are defined"
+    assert "append_turn" in read_scripts()["finish"] and "append_turn" not in read_scripts()["renew_slot"]
