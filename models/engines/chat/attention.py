@@ -1,14 +1,16 @@
-"""Attention of ragged requests over the pool, one request after the other: the way of a CPU. `paged/` has a GPU's.
+"""Attention of ragged requests over the pool: the way of a CPU. `paged/` has a GPU's.
 
-H heads, R rows of all requests, K rows of one, N of its slots, L prompt tokens, S answer slots, Dh head width.
+G requests, H heads, R rows of all, K rows of one, N of its slots, L prompt tokens, S answer slots, Dh head width.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from models.engines.chat.kv_pool import KVPool, SlotTable
 
@@ -25,8 +27,13 @@ class AttendedRequest(Protocol):
     def num_answer_slots(self) -> int: ...
 
 
+# Keys of one request in one layer, above which a copy costs more than the calls that it saves
+GATHERED_ELEMENTS = 32_768
+
+
 class GroupedAttention:
-    """One request after the other. `begin` a step, then `attend` in each layer.
+    """Several short requests at once, over a copy of what they see; longer ones one after the other, over the pool.
+    `begin` a step, then `attend` in each layer.
 
     Args:
         by_distance: (2 + max distance, H), -inf first (batch.bias_by_distance).
@@ -43,8 +50,14 @@ class GroupedAttention:
             distances: int64 (R, S), columns of `by_distance`, 0 for a slot that is none of a row's past.
             places: int64 (R,), slots of the pool for the rows' keys and values.
         """
-        self._sizes = [len(request.rows) for request in requests]
         self._places = places
+        longest = max(request.prompt_length + request.num_answer_slots for request in requests)
+        elements = longest * self._pool.keys[0][0].numel()
+        self._gathered = None
+        if len(requests) > 1 and elements <= GATHERED_ELEMENTS:
+            self._gathered = GatheredRequests(requests, self._by_distance, distances)
+            return
+        self._sizes = [len(request.rows) for request in requests]
         self._runs = [request.table.runs(request.prompt_length + request.num_answer_slots) for request in requests]
         to_answer = self._by_distance[distances].split(self._sizes)  # (K, S, H) each
         self._biases = [_bias(request, own) for request, own in zip(requests, to_answer, strict=True)]
@@ -54,8 +67,60 @@ class GroupedAttention:
         own_keys, own_values = self._pool.keys[layer], self._pool.values[layer]
         own_keys[self._places] = keys.transpose(0, 1)  # (R, H, Dh)
         own_values[self._places] = values.transpose(0, 1)
+        if self._gathered is not None:
+            return self._gathered.attend(queries, own_keys, own_values)
         parts = zip(queries.split(self._sizes, dim=1), self._runs, self._biases, strict=True)
         return torch.cat([attend(part, own_keys, own_values, runs, bias) for part, runs, bias in parts], dim=1)
+
+
+class GatheredRequests:
+    """What the rows of several requests see, laid side by side: G requests of K rows and L + S slots, the longest's."""
+
+    def __init__(self, requests: Sequence[AttendedRequest], by_distance: Tensor, distances: Tensor) -> None:
+        device = distances.device
+        prompt_slots = max(request.prompt_length for request in requests)
+        answer_slots = max(request.num_answer_slots for request in requests)
+        slots = [_padded_slots(request, prompt_slots, answer_slots) for request in requests]
+        self._slots = torch.tensor(slots, device=device).flatten()  # (G * (L + S),)
+        self._shape = (len(requests), prompt_slots + answer_slots)
+
+        num_rows = max(len(request.rows) for request in requests)
+        own, first = [], 0
+        for request in requests:
+            own.append([first + min(row, len(request.rows) - 1) for row in range(num_rows)])
+            first += len(request.rows)
+        self._rows = torch.tensor(own, device=device)  # (G, K), a request's last row again where it has fewer
+        kept = [place * num_rows + row for place, one in enumerate(requests) for row in range(len(one.rows))]
+        self._kept = torch.tensor(kept, device=device)  # (R,) of the G * K
+
+        to_prompt = pad_sequence([one.to_prompt.t() for one in requests], batch_first=True, padding_value=-math.inf)
+        to_answer = by_distance[distances[self._rows, :answer_slots]]  # (G, K, S, H)
+        to_prompt = to_prompt[:, None].expand(-1, num_rows, -1, -1)  # (G, K, L, H)
+        self._bias = torch.cat([to_prompt, to_answer], dim=2).permute(0, 3, 1, 2)  # (G, H, K, L + S)
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Mixed values (H, R, Dh).
+
+        Args:
+            queries: (H, R, Dh).
+            keys: the pool's of one layer, (slots, H, Dh); values likewise.
+        """
+        asking = queries[:, self._rows].transpose(0, 1)  # (G, H, K, Dh)
+        own_keys, own_values = self._taken(keys), self._taken(values)
+        mixed = F.scaled_dot_product_attention(asking, own_keys, own_values, attn_mask=self._bias)
+        return mixed.transpose(0, 1).flatten(1, 2)[:, self._kept]
+
+    def _taken(self, pooled: Tensor) -> Tensor:
+        """The pool's (slots, H, Dh) -> (G, H, L + S, Dh)."""
+        return pooled.index_select(0, self._slots).unflatten(0, self._shape).transpose(1, 2)
+
+
+def _padded_slots(request: AttendedRequest, prompt_slots: int, answer_slots: int) -> list[int]:
+    """A request's slots, its first one, which nothing sees again, in place of those that it lacks."""
+    slots = request.table.slots(request.prompt_length + request.num_answer_slots)
+    prompt, answer = slots[: request.prompt_length], slots[request.prompt_length :]
+    lacking = prompt_slots - len(prompt), answer_slots - len(answer)
+    return [*prompt, *slots[:1] * lacking[0], *answer, *slots[:1] * lacking[1]]
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, runs: Sequence[tuple[int, int]], bias: Tensor) -> Tensor:

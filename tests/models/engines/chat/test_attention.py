@@ -1,12 +1,15 @@
-"""A request's attention over its slots, in one run or in several."""
+"""A request's attention over its slots, in one run or in several, alone or beside others."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from models.engines.chat.attention import attend
+from models.engines.chat.attention import GATHERED_ELEMENTS, GatheredRequests, GroupedAttention, attend
+from models.engines.chat.kv_pool import KVPool, SlotTable
+from models.networks.cpm_bee.config import CPMBeeConfig
 
 
 @pytest.mark.parametrize("runs", [[(10, 40)], [(32, 48), (0, 9), (50, 55)], [(3, 4), (9, 38)]])
@@ -25,3 +28,66 @@ def test_it_is_that_of_the_slots_put_together(runs: list[tuple[int, int]]) -> No
         queries, keys[slots].transpose(0, 1), values[slots].transpose(0, 1), attn_mask=bias
     )
     torch.testing.assert_close(attend(queries, keys, values, runs, bias), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_short_requests_are_attended_together_as_each_alone() -> None:
+    """Of unlike numbers of rows, prompt tokens and answer slots, lying in several runs of the pool."""
+    generator = torch.Generator().manual_seed(1)
+    config = CPMBeeConfig(vocab_size=40, dim_model=32, dim_ff=32, num_layers=1, num_heads=4, dim_head=16)
+    pool = KVPool(config, 12, torch.float32, torch.device("cpu"))
+    for kept in (*pool.keys, *pool.values):
+        kept.normal_(generator=generator)
+    by_distance = torch.randn(8, 4, generator=generator)
+    by_distance[0] = -math.inf
+    requests = []
+    shapes = (([0, 1, 2], 20, 7, [4, 5]), ([3], 37, 1, [9, 2, 3]), ([4, 5], 9, 12, [11, 0]))
+    for rows, prompt, answer, blocks in shapes:
+        table = SlotTable(pool.allocator)
+        table.blocks = blocks
+        requests.append(Request(table, prompt, torch.randn(4, prompt, generator=generator), rows, answer))
+    assert [len(one.table.runs(one.prompt_length + one.num_answer_slots)) for one in requests] == [1, 2, 2]
+    distances = torch.zeros(6, 15, dtype=torch.int64)  # wider than any answer
+    for one in requests:
+        seen = torch.randint(0, 8, (len(one.rows), one.num_answer_slots), generator=generator)
+        distances[one.rows, : one.num_answer_slots] = seen
+    queries = torch.randn(4, 6, 16, generator=generator)
+
+    together = GatheredRequests(requests, by_distance, distances).attend(queries, pool.keys[0], pool.values[0])
+
+    for one in requests:
+        to_answer = by_distance[distances[one.rows, : one.num_answer_slots]].permute(2, 0, 1)
+        bias = torch.cat([one.to_prompt[:, None].expand(-1, len(one.rows), -1), to_answer], dim=-1)
+        runs = one.table.runs(one.prompt_length + one.num_answer_slots)
+        alone = attend(queries[:, one.rows], pool.keys[0], pool.values[0], runs, bias)
+        torch.testing.assert_close(together[:, one.rows], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_long_requests_are_attended_where_they_lie() -> None:
+    """A copy of theirs would cost more than it saves."""
+    config = CPMBeeConfig(vocab_size=40, dim_model=32, dim_ff=32, num_layers=1, num_heads=4, dim_head=16)
+    pool = KVPool(config, 80, torch.float32, torch.device("cpu"))
+    by_distance = torch.randn(8, 4)
+
+    def taken(prompt: int) -> bool:
+        requests = []
+        for row in range(2):
+            table = SlotTable(pool.allocator)
+            table.grow(prompt + 1)
+            requests.append(Request(table, prompt, torch.randn(4, prompt), [row], 1))
+        attention = GroupedAttention(pool, by_distance)
+        attention.begin(requests, torch.ones(2, 1, dtype=torch.int64), torch.tensor([0, 1]))
+        for request in requests:
+            request.table.free()
+        return attention._gathered is not None
+
+    longest = GATHERED_ELEMENTS // (4 * 16)
+    assert taken(longest - 1) and not taken(longest)
+
+
+@dataclass
+class Request:
+    table: SlotTable
+    prompt_length: int
+    to_prompt: torch.Tensor
+    rows: list[int]
+    num_answer_slots: int
