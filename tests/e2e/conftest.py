@@ -25,9 +25,10 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory, random_weights: dict[str, str]) -> Iterator[Tree]:
-    """Two chat workers and one for paint, random weights, an open gate, room for a paint of any length."""
+    """Two chat workers and one for paint, random weights, an open gate, room for a paint of any length, and time for an
+    answer of any length where it drains."""
     data_dir = tmp_path_factory.mktemp("e2e") / "data"
-    variables = {"VISCPM_CHAT_WORKERS": "2", "VISCPM_MAX_PIXEL_STEPS": str(2**40)}
+    variables = {"VISCPM_CHAT_WORKERS": "2", "VISCPM_MAX_PIXEL_STEPS": str(2**40), "VISCPM_DRAIN_S": "85"}
     running = Tree(data_dir, **variables, **random_weights, **FAST_LEASES)
     try:
         yield running.wait_ready()

@@ -99,7 +99,7 @@ def test_an_api_that_drains_finishes_what_it_has(tree: Tree) -> None:
         api.terminate()
         refused = wait_for(lambda: _refused_while_draining(tree, waiting), 5, "a refusal while it drains")
         assert refused.json()["error"]["code"] == "draining" and refused.headers["retry-after"]
-        answer = waiting.result(60)
+        answer = waiting.result(90)
     assert answer.status_code == 200, answer.text
     wait_for(lambda: not api.is_running(), what="the end of the drained process")
     wait_for(lambda: _chat(tree, {"question": "?", "num_beams": 1}).status_code == 200, what="its replacement")

@@ -88,14 +88,14 @@ async def test_jobs_wait_for_a_worker_that_is_loading(
     first = start_worker()
     async with serving(settings) as service:
         await service.ready()
+        slow = settings.model_copy(update={"chat_engine": "tests.service.engines:create_slowly"})
+        start_worker(slow)
+        await eventually(lambda: _num_workers_is(service, 2), 30.0)
         first.kill()
         waiting = asyncio.create_task(service.ask("echo patience"))
         await eventually(lambda: _has_slots(service, 1))
-        slow = settings.model_copy(update={"chat_engine": "tests.service.engines:create_slowly"})
-        loading = start_worker(slow)
-        await asyncio.sleep(2 * NO_WORKER_S)
+        await asyncio.sleep(settings.heartbeat_expiry_s + 2 * NO_WORKER_S)
         assert not waiting.done(), "a worker that loads says so, and is alive"
-        loading.kill()
         start_worker()
         assert (await waiting).json()["answer"] == "patience"
         assert await service.accounting() == {"done": 1}
@@ -108,6 +108,10 @@ def _refused_at_once(answer: httpx.Response) -> None:
 
 async def _has_slots(service: Service, count: int) -> bool:
     return bool(await service.redis.zcard("{viscpm}:slots:chat") == count)
+
+
+async def _num_workers_is(service: Service, count: int) -> bool:
+    return len(service.state.registry.workers("chat")) == count
 
 
 async def _is(expected: object, found: Callable[[], object]) -> bool:
