@@ -1,4 +1,4 @@
-"""What settings hold beyond numbers and names: lists in one variable, hosts, origins, colours, devices, files."""
+"""What settings hold beyond numbers and names: lists in one variable, hosts, origins, aliases, colours, devices."""
 
 import re
 from ipaddress import IPv4Network, IPv6Network
@@ -13,6 +13,7 @@ _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:]*")  # or a
 _DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]?)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([mMgG]?)")
 _UNITS = {"m": 2**20, "g": 2**30}
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,63}=(chat|paint)")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
@@ -39,6 +40,16 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise ValueError(f"{origin!r} is no origin: https://host, https://host:port or * is allowed")
     return origins
+
+
+def _check_aliases(aliases: tuple[str, ...]) -> tuple[str, ...]:
+    names = [alias.rpartition("=")[0] for alias in aliases]
+    for alias, name in zip(aliases, names, strict=True):
+        if not _ALIAS.fullmatch(alias):
+            raise ValueError(f"{alias!r} is no alias: NAME=chat or NAME=paint is allowed")
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is named twice")
+    return aliases
 
 
 def _check_colour(colour: str) -> str:
@@ -82,6 +93,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Hosts = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_hosts)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], *LIST]
 Origins = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_origins)]
+Aliases = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_aliases)]
 Colour = Annotated[str, AfterValidator(_check_colour)]
 Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_all), AfterValidator(_check_devices)]
 ExistingFile = Annotated[str, AfterValidator(_check_file)]  # or empty: none

@@ -10,7 +10,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from models.jobs import Kind, Model, Offload, OnOffAuto, Quantization
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
-from service.core.setting_types import LIST, ByteSize, Colour, Devices, ExistingFile, Hosts, Networks, Origins, Port
+from service.core.setting_types import (
+    LIST,
+    Aliases,
+    ByteSize,
+    Colour,
+    Devices,
+    ExistingFile,
+    Hosts,
+    Networks,
+    Origins,
+    Port,
+)
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
@@ -51,6 +62,16 @@ class Settings(BaseSettings):
     api_processes: int = Field(1, ge=1, le=64)  # of `viscpm serve`; they share one port
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
     models: Annotated[tuple[Model, ...], *LIST] = ("chat", "paint")
+    model_aliases: Aliases = (  # names of the models on /v1 beside their own
+        "viscpm-chat=chat",
+        "viscpm-chat-vision=chat",
+        "gpt-4o=chat",
+        "gpt-4o-mini=chat",
+        "viscpm-paint=paint",
+        "gpt-image-1=paint",
+        "dall-e-3=paint",
+        "dall-e-2=paint",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "text"
 

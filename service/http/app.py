@@ -21,6 +21,7 @@ from service.http.addresses import EXPOSED, METHODS, Addresses
 from service.http.dependencies import ApiState
 from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, ContentDecoding, RequestContext
+from service.http.model_aliases import ModelAliases
 from service.http.openapi import describe
 from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
 from service.http.scrape import WorkerScraper
@@ -153,6 +154,9 @@ async def _start(
     queue = GatedQueue(producer, gate, finalizer)
     scraper = WorkerScraper()
     stack.push_async_callback(scraper.close)
-    state = ApiState(settings, api_metrics, tasks, queue, registry, conversations_store, images, labels, scraper)
+    aliases = ModelAliases(settings.model_aliases, settings.models, registry)
+    state = ApiState(
+        settings, api_metrics, tasks, queue, registry, aliases, conversations_store, images, labels, scraper
+    )
     stack.push_async_callback(state.close)
     return state

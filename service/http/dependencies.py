@@ -12,6 +12,7 @@ from service.core.errors import Draining, QueueFull, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
+from service.http.model_aliases import ModelAliases
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
@@ -34,6 +35,7 @@ class ApiState:
     tasks: TaskSupervisor
     queue: GatedQueue
     registry: WorkerRegistry
+    aliases: ModelAliases
     conversations: Conversations
     images: ImageIntake
     labels: AILabels

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from service.core.setting_types import Colour, Devices, ExistingFile, Hosts, Networks, Origins, Port
+from service.core.setting_types import Aliases, Colour, Devices, ExistingFile, Hosts, Networks, Origins, Port
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ from service.core.setting_types import Colour, Devices, ExistingFile, Hosts, Net
         (Networks, "10.0.0.0/8,fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
         (Origins, "*", ("*",)),
         (Origins, "https://a.b:8443,http://[::1]:80", ("https://a.b:8443", "http://[::1]:80")),
+        (Aliases, "gpt-4o=chat, org/p:1=paint", ("gpt-4o=chat", "org/p:1=paint")),
+        (Aliases, "", ()),
         (Colour, "#00fF7a", "#00fF7a"),
         (Devices, "cpu, cpu", ("cpu", "cpu")),
         (Devices, "cuda:1,cuda:0,", ("cuda:1", "cuda:0")),
@@ -38,6 +40,9 @@ def test_what_is_meant_is_read(kind: Any, text: object, value: object) -> None:
         (Networks, "10.0.0.1/8", "not a valid IPv4"),
         (Origins, "https://a.b/path", "'https://a.b/path' is no origin: https://host, https://host:port or"),
         (Origins, "a.b", "'a.b' is no origin"),
+        (Aliases, "gpt-4o", "'gpt-4o' is no alias: NAME=chat or NAME=paint is allowed"),
+        (Aliases, "a=video", "'a=video' is no alias"),
+        (Aliases, "a=chat,a=paint", "'a' is named twice"),
         (Colour, "#fff", "no colour; allowed: # and six hex digits"),
         (Colour, "#ffffff\n", "no colour"),
         (Devices, "cuda:0,cuda", "'cuda' is no device of several: cuda:0, cuda:1 and so on are allowed, or all cpu"),
