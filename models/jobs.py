@@ -29,6 +29,15 @@ class Turn(Message, frozen=True):
     question: str
     answer: str
 
+    @staticmethod
+    def of_plain(question: str, answer: str) -> "Turn":
+        """Of an answer as it is displayed, in which no character has a special meaning."""
+        return Turn(question=question, answer=answer.replace("<", "<<"))
+
+    @property
+    def plain_answer(self) -> str:
+        return self.answer.replace("<<", "<")
+
 
 class ChatGeneration(Message, frozen=True):
     """How an answer is searched for. `do_sample` samples; otherwise `num_beams` 1 is greedy and more is beam search."""

@@ -1,8 +1,9 @@
 """What routes work with: one object per API process, built by the app's lifespan."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -63,6 +64,15 @@ class ApiState:
             yield
         finally:
             self.num_moderating -= 1
+
+    def first_text_timer(self, began_s: float) -> Callable[[], None]:
+        """What a chat stream calls with its first text; `began_s` is of the event loop's clock."""
+
+        def note() -> None:
+            waited_s = asyncio.get_running_loop().time() - began_s
+            self.metrics.observe("time_to_first_token_seconds", waited_s, model="chat")
+
+        return note
 
     def finish_in_background(self, stream: JobStream, job_id: str) -> None:
         """See a queued job to its ending without its client."""

@@ -37,13 +37,17 @@ class StoredTurn(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a conversation began with. `image_sha256` is of the pixels; empty without a picture."""
+    """What a conversation began with. `image_sha256` is of the pixels; empty without a picture.
+
+    `earlier` are turns that its first request brought along.
+    """
 
     created: int
     model: str
     fingerprint: str
     image_sha256: str = ""
     image_size_px: int = 0
+    earlier: list[Turn] = []
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -60,7 +64,8 @@ class Conversation(msgspec.Struct, frozen=True):
     num_gone: int = 0
 
     def history(self) -> list[Turn]:
-        return [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
+        kept = [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
+        return [*self.meta.earlier, *kept]
 
 
 def new_conversation_id() -> str:

@@ -216,6 +216,8 @@ class Finalizer:
             return Ending("refused", CONTENT_FILTER, moderated.blocked.message, encode_answer(answer)), answer, None
         assert result is not None
         answer = chat_answer(job_id, intent, result, result.answer, result.finish_reason, moderated.verdicts)
+        if not intent.conversation_id:
+            return Ending("done", body=encode_answer(answer)), answer, None
         turn = StoredTurn(intent.question, result.answer, result.answer_escaped, intent.created, result.finish_reason)
         append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun, intent.joined)
         return Ending("done", body=encode_answer(answer)), answer, append

@@ -6,6 +6,7 @@ What goes in is judged before it is queued, what comes out before it leaves.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import msgspec
 
@@ -58,7 +59,7 @@ class GatedQueue:
             ScreenUnavailable: a screen gave no verdict. The job has ended as failed.
             JobFailed, JobLost: its slot was lost or cancelled meanwhile.
         """
-        verdicts = await self._judged(job)
+        verdicts = await self._judged(job, intent)
         if verdicts:
             intent = msgspec.structs.replace(intent, moderation=moderation_of(verdicts))
         stream = self.follow("chat" if isinstance(job, ChatJob) else "paint", job.job_id, intent)
@@ -114,14 +115,16 @@ class GatedQueue:
         except ScreenFailed as failed:
             raise ScreenUnavailable(str(failed)) from failed
 
-    async def _judged(self, job: ChatJob | PaintJob) -> Sequence[Verdict]:
+    async def _judged(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent) -> Sequence[Verdict]:
         try:
-            verdicts = await self._gate.moderate_inputs(job.job_id, inputs_of(job))
+            verdicts = await self._gate.moderate_inputs(job.job_id, inputs_of(job, intent))
         except ScreenFailed as failed:
             await self._finalizer.fail(job.job_id, ScreenUnavailable.code, str(failed))
             raise ScreenUnavailable(str(failed)) from failed
         for verdict in verdicts:
             if verdict.is_blocked:
+                if verdict.stage == "answer":  # the policy's words for it are about one that is being given
+                    verdict = replace(verdict, message="an earlier answer in the request is not allowed here")
                 await self._finalizer.refuse_inputs(job.job_id, verdict)
                 message = verdict.message or f"the {verdict.stage} is not allowed here"
                 raise refused(message, {"input": moderation_of([verdict])}, param=verdict.stage)

@@ -17,7 +17,7 @@ from service.jobs.conversations import ConversationMeta
 
 
 class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
-    """Of a chat request.
+    """Of a chat request. Without a `conversation_id` nothing of it is kept.
 
     `begun` is there with a conversation's first turn; `joined`, with the turn that brings a picture to one that has had
     none: what it is about from then on.
@@ -35,6 +35,7 @@ class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     joined: ConversationMeta | None = None
     has_image: bool = False
     gone_turns: int = 0  # of the conversation, which the worker was not even handed
+    brought_turns: int = 0  # the newest of the job's history: they came with the request, and nobody has judged them
 
 
 class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):
@@ -82,17 +83,24 @@ def decode_intent(data: bytes) -> Intent:
     return _decoder.decode(data)
 
 
-def inputs_of(job: Job) -> Inputs:
+def inputs_of(job: Job, intent: Intent) -> Inputs:
     """All that the gate is shown of a job before it is queued.
 
-    A conversation's later turns bring no pixels: its picture was judged when it came in.
+    A conversation's later turns bring no pixels: its picture was judged when it came in, as its texts were. A talk that
+    the client keeps is judged as a whole: who says what a model has answered may say anything.
     """
+    texts: list[tuple[Stage, str]]
     if isinstance(job, ChatJob):
+        assert isinstance(intent, ChatIntent)
         side_px = job.image_size_px
         picture = Picture(job.pixels, "rgb", side_px, side_px) if job.pixels else None
-        return Inputs([("question", job.question)], picture)
+        texts = [("question", job.question)]
+        for turn in job.history[len(job.history) - intent.brought_turns :]:
+            said: list[tuple[Stage, str]] = [("question", turn.question), ("answer", turn.plain_answer)]
+            texts += [(stage, text) for stage, text in said if text]
+        return Inputs(texts, picture)
     assert isinstance(job, PaintJob)
-    texts: list[tuple[Stage, str]] = [("prompt", job.prompt)]
+    texts = [("prompt", job.prompt)]
     if job.negative_prompt:
         texts.append(("negative_prompt", job.negative_prompt))
     return Inputs(texts)

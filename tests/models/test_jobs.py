@@ -36,6 +36,7 @@ from models.jobs import (
     decode_job,
     encode,
 )
+from models.networks.cpm_bee.tokenizer import escape, unescape
 
 CHAT_RESULT = ChatResult(
     answer="a < b",
@@ -195,3 +196,9 @@ def test_jobs_are_read_without_torch() -> None:
     """The API role, which has none, imports them."""
     code = "import sys, models.jobs; print(sorted({'torch', 'numpy', 'diffusers'} & set(sys.modules)))"
     assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_an_answer_as_it_is_displayed_is_escaped_as_the_tokenizer_does() -> None:
+    for answer in ("a < b", "<eos>", "<<", "1 <2> 3", ""):
+        turn = Turn.of_plain("q", answer)
+        assert turn.answer == escape(answer) and turn.plain_answer == unescape(turn.answer) == answer

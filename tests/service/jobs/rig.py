@@ -76,10 +76,10 @@ class ApiProcess:
         self.finalizer = Finalizer(self.producer, self.gate, self.conversations, self.labels)
         self.queue = GatedQueue(self.producer, self.gate, self.finalizer)
 
-    async def submit(self, job: ChatJob | PaintJob) -> JobStream:
+    async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent | None = None) -> JobStream:
         kind = "chat" if isinstance(job, ChatJob) else "paint"
         await self.queue.reserve(kind, job.job_id, "t")  # type: ignore[arg-type]
-        return await self.queue.submit(job, chat_intent() if kind == "chat" else paint_intent())
+        return await self.queue.submit(job, intent or (chat_intent() if kind == "chat" else paint_intent()))
 
     async def close(self) -> None:
         await self.finalizer.close()

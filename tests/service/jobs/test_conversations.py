@@ -4,9 +4,11 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import redis.asyncio
 
+from models.jobs import Turn
 from service.core.errors import BusUnavailable, ConversationBusy, ConversationExpired, ConversationNotFound
 from service.core.metrics import Metrics
 from service.core.settings import Settings
@@ -66,6 +68,8 @@ async def test_opening_gives_history_pixels_and_a_longer_life(
     assert opened.meta == META and await client.get(opened.pixels_key) == PIXELS
     assert await conversations.pixels(opened) == PIXELS
     assert [(turn.question, turn.answer) for turn in opened.history()] == [("q", "a<<b")]
+    brought = msgspec.structs.replace(opened.meta, earlier=[Turn.of_plain("before", "it")])
+    assert [turn.question for turn in msgspec.structs.replace(opened, meta=brought).history()] == ["before", "q"]
     assert await client.get(BUSY_KEY) == b"job-1"
     for key in (META_KEY, TURNS_KEY, PIXELS_KEY):
         assert 90 < await client.ttl(key) <= 100

@@ -19,6 +19,7 @@ from tests.service.jobs.rig import (
     WorkerSide,
     answered,
     api_process,
+    chat_intent,
     painted,
     parts_of,
     state_of,
@@ -232,3 +233,16 @@ async def test_a_sweep_waits_for_no_screen(
         return states == [b"done"] * 10
 
     await eventually(are_all_done)
+
+
+async def test_of_a_question_without_a_conversation_nothing_is_kept(
+    client: "redis.asyncio.Redis", api: ApiProcess, chat_worker: WorkerSide
+) -> None:
+    intent = msgspec.structs.replace(chat_intent(), conversation_id="", begun=None)
+    stream = await api.submit(ChatJob(job_id="job", question="q"), intent)
+    await chat_worker.take()
+    await chat_worker.say(answered("fine"))
+    [outcome] = await parts_of(stream)
+    assert isinstance(outcome, Outcome) and outcome.ending.state == "done"
+    assert answer_of(outcome, "job").conversation_id == ""  # type: ignore[union-attr]
+    assert await client.keys("{viscpm}:conversation*") == []

@@ -2,10 +2,11 @@
 
 import asyncio
 
+import msgspec
 import pytest
 import redis.asyncio
 
-from models.jobs import ChatJob, PaintJob
+from models.jobs import ChatJob, PaintJob, Turn
 from safety.verdict import OpenScreens
 from service.core.errors import ContentRefused, JobFailed, ScreenUnavailable, TooManyWatchers
 from service.core.settings import Settings
@@ -140,3 +141,12 @@ async def test_a_job_has_so_many_watchers_and_no_more(servers: RedisServers, set
         for one in watching:
             one.close()
         assert not api.queue._streams
+
+
+async def test_a_talk_that_the_client_keeps_is_judged_as_a_whole(api: ApiProcess, screens: WordScreens) -> None:
+    intent = msgspec.structs.replace(chat_intent(), conversation_id="", begun=None, brought_turns=1)
+    job = ChatJob(job_id="job", question="q", history=[Turn.of_plain("earlier", "bad < answer")])
+    with pytest.raises(ContentRefused, match="an earlier answer in the request is not allowed here") as refused:
+        await api.submit(job, intent)
+    assert refused.value.param == "answer"
+    assert screens.seen == [("question", "q"), ("question", "earlier"), ("answer", "bad < answer")]

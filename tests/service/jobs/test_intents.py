@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.jobs import ChatJob, ChatResult, PaintJob, PaintResult
+from models.jobs import ChatJob, ChatResult, PaintJob, PaintResult, Turn
 from safety.contents import Inputs, Output
 from safety.verdict import Picture, Verdict
 from service.jobs.conversations import ConversationMeta
@@ -54,13 +54,22 @@ def test_what_is_no_intent_is_refused(data: bytes) -> None:
 
 
 def test_the_gate_is_shown_every_text_and_the_picture() -> None:
+    asked, wanted = chat_intent(), paint_intent()
     job = ChatJob(job_id="a", question="q", pixels=b"rgb" * 4, image_size_px=2, image_key="k")
-    assert inputs_of(job) == Inputs([("question", "q")], Picture(b"rgb" * 4, "rgb", 2, 2))
+    assert inputs_of(job, asked) == Inputs([("question", "q")], Picture(b"rgb" * 4, "rgb", 2, 2))
     later = ChatJob(job_id="a", question="q", image_size_px=2, image_key="k", pixels_key="conversation:t:1:pixels")
-    assert inputs_of(later) == Inputs([("question", "q")]), "its picture was judged when it came in"
+    assert inputs_of(later, asked) == Inputs([("question", "q")]), "its picture was judged when it came in"
     both = PaintJob(job_id="a", prompt="p", negative_prompt="n")
-    assert inputs_of(both) == Inputs([("prompt", "p"), ("negative_prompt", "n")])
-    assert inputs_of(PaintJob(job_id="a", prompt="p")) == Inputs([("prompt", "p")])
+    assert inputs_of(both, wanted) == Inputs([("prompt", "p"), ("negative_prompt", "n")])
+    assert inputs_of(PaintJob(job_id="a", prompt="p"), wanted) == Inputs([("prompt", "p")])
+
+
+def test_the_gate_is_shown_the_turns_that_a_request_brings_and_not_those_that_were_kept() -> None:
+    history = [Turn(question="kept", answer="kept"), Turn.of_plain("", "a < b"), Turn.of_plain("brought", "")]
+    job = ChatJob(job_id="a", question="q", history=history)
+    asked = msgspec.structs.replace(chat_intent(), brought_turns=2)
+    assert inputs_of(job, asked).texts == [("question", "q"), ("answer", "a < b"), ("question", "brought")]
+    assert inputs_of(job, chat_intent()).texts == [("question", "q")]
 
 
 def test_the_gate_is_shown_the_answer_or_every_candidate() -> None:

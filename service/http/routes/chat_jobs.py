@@ -1,0 +1,171 @@
+"""From what is asked of chat to its job in the queue: one way for every route that asks."""
+
+import secrets
+from dataclasses import dataclass, field
+
+import msgspec
+
+from models.jobs import ChatGeneration, ChatJob, ModelDescription, Turn
+from service.core.errors import ContextLengthExceeded, InvalidRequest
+from service.http.admission import Slot
+from service.http.dependencies import ApiState
+from service.http.schemas.requests import MAX_SEED
+from service.image_input.copies import is_copy
+from service.image_input.intake import InputPixels
+from service.jobs.conversations import Conversation, ConversationMeta, new_conversation_id, unix_time_s
+from service.jobs.intents import ChatIntent
+from service.jobs.screened_stream import JobStream
+from service.queue.vision_cache import picture_key
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question, as any route asks it.
+
+    Attributes:
+        conversation_id: to go on with; None: the question is the first of its talk that is kept here.
+        is_kept: whether the turn goes into a conversation.
+        brought: earlier turns that came with the request, oldest first.
+        gone_turns: of those, the oldest that were left out.
+    """
+
+    question: str
+    generation: ChatGeneration
+    seed: int
+    conversation_id: str | None = None
+    is_kept: bool = True
+    brought: list[Turn] = field(default_factory=list)
+    gone_turns: int = 0
+    stream: bool = False
+    strict_length: bool = False
+    raw: bool = False
+    param: str = "conversation_id"  # the request's field for it, which errors name
+    image_param: str = "image"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is, and the model that it expects."""
+
+    tenant: str
+    request_id: str
+    model: ModelDescription
+
+
+def seed_or_drawn(seed: int | None, index: int = 0) -> int:
+    """The seed of the answer at `index`; what is negative counts from the other end."""
+    return (secrets.randbits(31) if seed is None else seed + index) % (MAX_SEED + 1)
+
+
+async def submit_question(
+    state: ApiState, slot: Slot, caller: Caller, asked: Asked, pixels: InputPixels | None
+) -> tuple[JobStream, ChatIntent]:
+    """Queue the question; what comes of it. Raises as Conversations.open and Slot.submit, and InvalidRequest."""
+    opened = await _open(state, caller.tenant, asked, slot.job_id, pixels)
+    if opened is not None and asked.strict_length:
+        _require_room(opened, asked.param, state.settings.conversation_max_turns)
+    job = _job(slot.job_id, caller, asked, opened, pixels)
+    intent = _intent(caller, asked, job, opened, pixels)
+    return await slot.submit(job, intent), intent
+
+
+async def _open(
+    state: ApiState, tenant: str, asked: Asked, job_id: str, pixels: InputPixels | None
+) -> Conversation | None:
+    """The conversation that the question belongs to, marked busy; None: a new one, or none at all."""
+    if asked.conversation_id is None:
+        return None
+    conversation = await state.conversations.open(tenant, asked.conversation_id, job_id)
+    if pixels is not None and not await _may_bring(state, conversation, pixels):
+        raise InvalidRequest(
+            f"{asked.image_param}: the conversation is about another picture; leave the image out, or begin a new "
+            "conversation",
+            param=asked.image_param,
+        )
+    return conversation
+
+
+async def _may_bring(state: ApiState, conversation: Conversation, pixels: InputPixels) -> bool:
+    """A picture where there is none, or once more what is kept: the same pixels, or a copy compressed or resized."""
+    kept = conversation.meta
+    if not kept.image_sha256 or kept.image_sha256 == pixels.sha256:
+        return True
+    if kept.image_size_px != pixels.side_px:  # it was kept for another model, which is told later
+        return True
+    return is_copy(await state.conversations.pixels(conversation), pixels.rgb, pixels.side_px)
+
+
+def _require_room(opened: Conversation, param: str, max_turns: int) -> None:
+    """Raises ContextLengthExceeded where a turn is gone, or this one would drop one."""
+    num_turns = opened.num_gone + len(opened.turns) + 1
+    if num_turns > max_turns:
+        raise ContextLengthExceeded(
+            f"strict_length: the talk has {num_turns} turns with this one, and {max_turns} are kept "
+            "(VISCPM_CONVERSATION_MAX_TURNS)",
+            param=param,
+        )
+
+
+def _job(job_id: str, caller: Caller, asked: Asked, opened: Conversation | None, pixels: InputPixels | None) -> ChatJob:
+    """A later turn names the conversation's pixels, which its worker reads where the image is no longer cached.
+
+    One that brings a picture to a conversation without any carries it, as a first turn does.
+    """
+    rgb, side_px, sha256 = (b"", 0, "") if pixels is None else pixels
+    kept_at = ""
+    if opened is not None and opened.meta.image_sha256:
+        rgb, side_px, sha256 = b"", opened.meta.image_size_px, opened.meta.image_sha256
+        kept_at = opened.pixels_key
+        if side_px != caller.model.image_size_px:
+            raise InvalidRequest(
+                f"{asked.param}: the conversation's picture was kept for a model of {side_px} px, and this one "
+                f"takes {caller.model.image_size_px} px; begin a new conversation",
+                param=asked.param,
+            )
+    return ChatJob(
+        job_id=job_id,
+        request_id=caller.request_id,
+        question=asked.question,
+        history=[*([] if opened is None else opened.history()), *asked.brought],
+        pixels=rgb,
+        image_size_px=side_px,
+        image_key=picture_key(caller.tenant, sha256) if sha256 else "",
+        pixels_key=kept_at,
+        generation=asked.generation,
+        seed=asked.seed,
+        stream=asked.stream,
+        strict_length=asked.strict_length,
+        raw_text=asked.raw,
+    )
+
+
+def _intent(
+    caller: Caller, asked: Asked, job: ChatJob, opened: Conversation | None, pixels: InputPixels | None
+) -> ChatIntent:
+    created, model = unix_time_s(), caller.model
+    begun, joined = None, None
+    if opened is not None and pixels is not None and not opened.meta.image_sha256:
+        joined = msgspec.structs.replace(opened.meta, image_sha256=pixels.sha256, image_size_px=job.image_size_px)
+    if asked.is_kept and opened is None:
+        begun = ConversationMeta(
+            created=created,
+            model=model.name,
+            fingerprint=model.fingerprint,
+            image_sha256="" if pixels is None else pixels.sha256,
+            image_size_px=job.image_size_px,
+            earlier=asked.brought,
+        )
+    return ChatIntent(
+        tenant=caller.tenant,
+        created=created,
+        model=model.name,
+        conversation_id=(asked.conversation_id or new_conversation_id()) if asked.is_kept else "",
+        question=asked.question,
+        seed=job.seed,
+        begun=begun,
+        untrained=model.untrained,
+        joined=joined,
+        has_image=job.has_image,
+        gone_turns=asked.gone_turns + (0 if opened is None else opened.num_gone),
+        brought_turns=len(asked.brought),
+    )
