@@ -134,6 +134,7 @@ class Settings(BaseSettings):
     image_background: Colour = "#ffffff"  # #rrggbb: what transparent pixels show
     max_question_chars: int = Field(8192, ge=1)
     max_prompt_chars: int = Field(2048, ge=1)
+    strict_pictures: bool = False  # on /v1, refuse a talk with another picture instead of passing over it
     max_pixel_steps: int = Field(0, ge=0)  # candidates x height x width x steps of a painting; 0: 8 default requests
     body_timeout_s: float = Field(30.0, gt=0)
     decode_threads: int = Field(2, ge=1, le=32)

@@ -22,6 +22,7 @@ EXPOSED = (
     "openai-processing-ms",
     "preference-applied",
     "retry-after",
+    "x-ignored-parameters",
     "x-job-id",
     "x-request-id",
     "x-score",

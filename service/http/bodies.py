@@ -21,6 +21,8 @@ _Body = TypeVar("_Body", bound=RequestBody)
 
 _COMMAS_OF_FIELDS = 64  # that a JSON body has beside those of its texts
 
+_MAX_FIELDS = 256  # of a body that may have unknown ones
+
 _EXPONENT = re.compile(r"[+-]?\d{1,16}(\.\d{0,16})?[eE]\+?\d{1,2}")
 
 # By its mark, or by its first brace, which is ASCII in every object; UTF-32 first: its mark begins with another's
@@ -95,7 +97,11 @@ def _validated(model: type[_Body], body: bytes, settings: Settings) -> _Body:
 
 
 def _require_known(model: type[RequestBody], names: Collection[str]) -> None:
-    """Raises InvalidRequest for what is no field."""
+    """Raises InvalidRequest for what is no field; where such are taken, for too many of them."""
+    if model.model_config.get("extra") != "forbid":
+        if len(names) > _MAX_FIELDS:
+            raise InvalidRequest(f"body: has {len(names)} fields, at most {_MAX_FIELDS} are read")
+        return
     unknown = [name for name in names if name not in model.model_fields]
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""

@@ -13,6 +13,8 @@ from service.http.schemas.conversations import ConversationResponse
 from service.http.schemas.errors import ErrorResponse
 from service.http.schemas.jobs import JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
+from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
+from service.http.schemas.openai.models import ModelCard, ModelList
 from service.http.schemas.paint import PaintRequest
 from service.jobs import answers as job_answers
 
@@ -24,9 +26,13 @@ _ANSWERS = (
     JobResponse,
     ModerationResponse,
     ChatDelta,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ModelCard,
+    ModelList,
     ErrorResponse,
 )
-_REQUESTS = (ChatRequest, PaintRequest, ModerationRequest)
+_REQUESTS = (ChatRequest, PaintRequest, ModerationRequest, ChatCompletionRequest)
 
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)
@@ -52,6 +58,11 @@ CHAT_BODY = {
 PAINT_BODY = {"required": True, "content": {"application/json": {"schema": _reference("PaintRequest")}}}
 MODERATION_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ModerationRequest")}}}
 
+CHAT_COMPLETION_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": _reference("ChatCompletionRequest")}},
+}
+
 
 def documented(
     answer: type[msgspec.Struct] | None,
@@ -59,6 +70,7 @@ def documented(
     body: dict[str, Any] | None = None,
     stream: bool = False,
     may_wait: bool = False,
+    makes_job: bool = False,
     pictures: bool = False,
     plain: bool = False,
     text: bool = False,
@@ -69,7 +81,8 @@ def documented(
     Args:
         statuses: of errors, beyond 400 and 500 and those of jobs.
         answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON or `text`.
-        may_wait: a job is made, so it can fail as jobs do, and `Prefer: respond-async` gives 202.
+        makes_job: so it can fail as jobs do.
+        may_wait: a job is made, and `Prefer: respond-async` gives 202.
     """
     content: dict[str, Any] = {}
     if answer is not None:
@@ -91,7 +104,9 @@ def documented(
             "content": {"application/json": {"schema": _reference("JobResponse")}},
             "headers": {"location": {"schema": {"type": "string"}}},
         }
-    responses |= {code: _error(code) for code in sorted({*statuses, *(_JOB_ERRORS if may_wait else (400, 500))})}
+    responses |= {
+        code: _error(code) for code in sorted({*statuses, *(_JOB_ERRORS if may_wait or makes_job else (400, 500))})
+    }
     extra = {"requestBody": body} if body is not None else {}
     return {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
 
@@ -110,12 +125,16 @@ def describe(app: FastAPI) -> dict[str, Any]:
         components[model.__name__] = schema
     for path in document["paths"].values():
         for operation in path.values():
-            if "202" not in operation["responses"]:  # FastAPI's own, where ours are 400
-                operation["responses"].pop("422", None)
+            if _is_fastapis(operation["responses"].get("422")):  # where ours are 400
+                del operation["responses"]["422"]
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)
     document["components"]["schemas"] = dict(sorted(components.items()))
     return document
+
+
+def _is_fastapis(response: dict[str, Any] | None) -> bool:
+    return response is not None and response.get("description") == "Validation Error"
 
 
 def _error(status: int) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from models.jobs import ChatGeneration
 from service.http.schemas.requests import MAX_ID_CHARS, Included, Request, Seed, limits_of, plain_text
 
+MAX_NEW_TOKENS = 4096
+
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers and the empty Braille cell: drawn as nothing
 
 # Of what counts in some searches alone
@@ -29,7 +31,9 @@ class ChatRequest(Request):
         None, min_length=1, max_length=MAX_ID_CHARS, description="One to go on with; absent: a new one begins."
     )
     stream: bool = Field(False, description="Server-sent events instead of one JSON body.")
-    max_new_tokens: int = Field(ChatGeneration().max_new_tokens, ge=2, le=4096, description="The final eos included.")
+    max_new_tokens: int = Field(
+        ChatGeneration().max_new_tokens, ge=2, le=MAX_NEW_TOKENS, description="The final eos included."
+    )
     num_beams: int = Field(ChatGeneration().num_beams, ge=1, le=8, description="1 is greedy, more is beam search.")
     do_sample: bool = Field(False, description="Sample instead of searching; `num_beams` must then be 1 or absent.")
     temperature: float = Field(
@@ -62,12 +66,7 @@ class ChatRequest(Request):
     @field_validator("question")
     @classmethod
     def _check_question(cls, value: str, info: ValidationInfo) -> str:
-        text = plain_text(value, limits_of(info).max_question_chars)
-        if not any(map(_is_visible, text)):
-            raise ValueError(
-                f"has nothing but blanks and control characters ({len(text)}); at least one to be seen is needed"
-            )
-        return text
+        return question_text(value, limits_of(info).max_question_chars)
 
     @field_validator("temperature", "top_k", "top_p", "length_penalty")
     @classmethod
@@ -113,6 +112,16 @@ class ChatDelta(msgspec.Struct, kw_only=True):
     delta: str
     offset: int
     object: Literal["chat.delta"] = "chat.delta"
+
+
+def question_text(value: str, limit_chars: int) -> str:
+    """A question that can be asked. Raises ValueError."""
+    text = plain_text(value, limit_chars)
+    if not any(map(_is_visible, text)):
+        raise ValueError(
+            f"has nothing but blanks and control characters ({len(text)}); at least one to be seen is needed"
+        )
+    return text
 
 
 def _is_visible(character: str) -> bool:

@@ -1,0 +1,158 @@
+"""POST /v1/chat/completions: a talk that the client keeps, gone on with (docs/openai.md)."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from models.jobs import ModelDescription
+from service.core.errors import InvalidRequest, ServiceError
+from service.http.admission import Slot, admitted
+from service.http.bodies import read_json
+from service.http.dependencies import ApiState, request_id_of, state_of, tenant_of
+from service.http.middleware import release_body
+from service.http.openai.completion import Completion, chunks
+from service.http.openai.ignored_parameters import tell_ignored
+from service.http.openai.talk import Talk, read_talk
+from service.http.openapi import CHAT_COMPLETION_BODY, documented
+from service.http.routes.chat_jobs import Asked, Caller, seed_or_drawn, submit_question
+from service.http.routes.responses import answered
+from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionRequest
+from service.http.schemas.openai.messages import told
+from service.http.sse import EventStream
+from service.image_input.intake import InputPixels
+from service.jobs.answers import Outcome
+from service.jobs.conversations import unix_time_s
+from service.jobs.screened_stream import JobStream
+
+router = APIRouter(tags=["openai"])
+
+
+@router.post(
+    "/v1/chat/completions",
+    summary="Go on with a talk",
+    **documented(ChatCompletion, body=CHAT_COMPLETION_BODY, stream=True, makes_job=True, statuses=(404,)),
+)
+async def create_chat_completion(request: Request) -> Response:
+    """Answers the question with which the talk ends, in OpenAI's shape. Nothing of the talk is kept.
+
+    With `stream` the answer comes as server-sent events of `data:` lines alone, then `[DONE]`.
+    """
+    began_s = asyncio.get_running_loop().time()
+    state, tenant = state_of(request), tenant_of(request)
+    state.refuse_while_draining()
+    asked = await read_json(request, ChatCompletionRequest, state.settings)
+    asked.require_possible()
+    state.aliases.require(asked.model, "chat")
+    talk = read_talk(told(asked.messages), state.settings)
+    ignored = asked.ignored()
+    model = await state.registry.find("chat")
+    async with _slots(request, state, tenant, asked.n, is_heavy=talk.picture is not None) as slots:
+        pixels = await read_picture(state, talk, model)
+        asked.messages = []  # what was uploaded is not kept while the jobs run
+        (asked.model_extra or {}).clear()
+        release_body(request.scope)
+        completion = _completion(asked, talk, [slot.job_id for slot in slots])
+        caller = Caller(tenant, request_id_of(request), model)
+        streams = await _submit(state, slots, caller, asked, talk, completion, pixels)
+        if not asked.stream:
+            outcomes = await _outcomes(streams)
+            answers = [completion.answer(outcome, index) for index, outcome in enumerate(outcomes)]
+            return tell_ignored(answered(completion.whole(answers)), ignored, state.metrics)
+
+    async def leave() -> None:
+        for slot in slots:
+            await slot.cancel()
+
+    events = chunks(completion, streams, model.name, state.first_text_timer(began_s))
+    return tell_ignored(EventStream(events, leave), ignored, state.metrics)
+
+
+async def read_picture(state: ApiState, talk: Talk, model: ModelDescription) -> InputPixels | None:
+    """The talk's picture, which is not held any longer. Raises as ImageIntake.pixels, naming the message."""
+    source, talk.picture = talk.picture, None
+    if source is None:
+        return None
+    try:
+        return await state.images.pixels(source, model.image_size_px)
+    except InvalidRequest as error:
+        error.param = talk.picture_param
+        raise
+
+
+@asynccontextmanager
+async def _slots(
+    request: Request, state: ApiState, tenant: str, count: int, is_heavy: bool
+) -> AsyncIterator[list[Slot]]:
+    """A slot for each answer. Where one cannot be queued or answered, none of the others goes on for nobody."""
+    async with AsyncExitStack() as stack:
+        slots = [await stack.enter_async_context(admitted(request, state, "chat", tenant)) for _ in range(count)]
+        if is_heavy or count > 1:
+            for slot in slots:
+                await slot.granted()
+        try:
+            yield slots
+        except Exception:
+            for slot in slots:
+                if slot.is_queued and count > 1:
+                    with suppress(ServiceError):
+                        await slot.cancel()
+            raise
+
+
+def _completion(asked: ChatCompletionRequest, talk: Talk, job_ids: Sequence[str]) -> Completion:
+    return Completion(
+        id=f"chatcmpl-{secrets.token_urlsafe(18)}",
+        created=unix_time_s(),
+        model=asked.model,
+        search=asked.search,
+        seed=seed_or_drawn(asked.seed),
+        job_ids=job_ids,
+        stops=asked.stops(),
+        pictures_ignored=talk.pictures_ignored,
+        tells_verdicts=asked.moderation is not None,
+        tells_usage=asked.stream_options.include_usage,
+    )
+
+
+async def _submit(
+    state: ApiState,
+    slots: Sequence[Slot],
+    caller: Caller,
+    asked: ChatCompletionRequest,
+    talk: Talk,
+    completion: Completion,
+    pixels: InputPixels | None,
+) -> list[JobStream]:
+    """What comes of each answer's job."""
+    streams: list[JobStream] = []
+    try:
+        for index, slot in enumerate(slots):
+            question = Asked(
+                question=talk.question,
+                generation=asked.generation_of_all(),
+                seed=seed_or_drawn(completion.seed, index),
+                is_kept=False,
+                brought=talk.turns,
+                gone_turns=talk.gone_turns,
+                stream=asked.stream,
+                param="messages",
+            )
+            stream, _ = await submit_question(state, slot, caller, question, pixels)
+            streams.append(stream)
+    except BaseException:
+        for stream in streams:
+            stream.close()
+        raise
+    return streams
+
+
+async def _outcomes(streams: Sequence[JobStream]) -> list[Outcome]:
+    """Of all jobs, in their order."""
+    async with AsyncExitStack() as stack:
+        for stream in streams:
+            stack.callback(stream.close)
+        return await asyncio.gather(*(stream.outcome() for stream in streams))
