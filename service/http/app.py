@@ -24,7 +24,7 @@ from service.http.middleware import BodyLimits, ContentDecoding, RequestContext
 from service.http.model_aliases import ModelAliases
 from service.http.openapi import describe
 from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
-from service.http.routes.openai import chat_completions, models
+from service.http.routes.openai import chat_completions, models, responses_api
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
@@ -66,7 +66,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             app.state.api = await _start(stack, settings, rules or screens, api_metrics, audit)
             yield
 
-    modules = (chat, paint, chat_completions, models, moderations, conversations, jobs, health, metrics)
+    modules = (chat, paint, chat_completions, responses_api, models, moderations, conversations, jobs, health, metrics)
     known_routes = [route for module in modules for route in module.router.routes]
     addresses = Middleware(
         Addresses, routes=known_routes, root_path=settings.root_path, trusted=settings.trusted_proxies

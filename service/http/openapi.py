@@ -15,6 +15,7 @@ from service.http.schemas.jobs import JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
 from service.http.schemas.openai.models import ModelCard, ModelList
+from service.http.schemas.openai.responses import ResponseObject, ResponseRequest
 from service.http.schemas.paint import PaintRequest
 from service.jobs import answers as job_answers
 
@@ -30,9 +31,10 @@ _ANSWERS = (
     ChatCompletionChunk,
     ModelCard,
     ModelList,
+    ResponseObject,
     ErrorResponse,
 )
-_REQUESTS = (ChatRequest, PaintRequest, ModerationRequest, ChatCompletionRequest)
+_REQUESTS = (ChatRequest, PaintRequest, ModerationRequest, ChatCompletionRequest, ResponseRequest)
 
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)
@@ -62,6 +64,8 @@ CHAT_COMPLETION_BODY = {
     "required": True,
     "content": {"application/json": {"schema": _reference("ChatCompletionRequest")}},
 }
+
+RESPONSE_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ResponseRequest")}}}
 
 
 def documented(

@@ -116,6 +116,7 @@ class Conversations:
             _meta_decoder.decode(meta),
             [_turn_decoder.decode(turn) for turn in turns],
             expires_in_s=max(0, left_ms // 1000),
+            pixels_key=self._keys.conversation_pixels(member),
             num_gone=int(num_gone),
         )
 

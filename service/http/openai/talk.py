@@ -9,6 +9,7 @@ from service.core.settings import Settings
 from service.http.schemas.chat import question_text
 from service.http.schemas.openai.messages import Message
 from service.http.schemas.requests import plain_text
+from service.image_input.intake import ImageIntake, InputPixels
 
 _TALK_QUESTIONS = 8  # longest questions that a talk may be as long as; the model reads far less
 
@@ -30,6 +31,16 @@ class Talk:
     picture_param: str = ""
     pictures_ignored: int = 0
     gone_turns: int = 0
+
+    def ignore_pictures(self, count: int, is_strict: bool) -> None:
+        """Other pictures stand before this talk's. Raises InvalidRequest where that is not allowed."""
+        self.pictures_ignored += count
+        if is_strict and count:
+            raise InvalidRequest(
+                f"{self.picture_param}: the talk has {self.pictures_ignored + 1} pictures, one is allowed "
+                "(VISCPM_STRICT_PICTURES)",
+                param=self.picture_param,
+            )
 
 
 def read_talk(messages: Iterable[Message], settings: Settings) -> Talk:
@@ -78,6 +89,18 @@ def read_talk(messages: Iterable[Message], settings: Settings) -> Talk:
     return talk
 
 
+async def read_picture(images: ImageIntake, talk: Talk, side_px: int) -> InputPixels | None:
+    """The talk's picture, which is not held any longer. Raises as ImageIntake.pixels, naming the message."""
+    source, talk.picture = talk.picture, None
+    if source is None:
+        return None
+    try:
+        return await images.pixels(source, side_px)
+    except InvalidRequest as error:
+        error.param = talk.picture_param
+        raise
+
+
 def _require_plain(message: Message) -> None:
     try:
         plain_text(message.text, len(message.text))
@@ -108,10 +131,4 @@ def _take_picture(talk: Talk, pictures: Sequence[tuple[str, str]], is_strict: bo
     if not pictures:
         return
     talk.picture, talk.picture_param = pictures[-1]
-    others = {source for source, _ in pictures} - {talk.picture}
-    talk.pictures_ignored = len(others)
-    if others and is_strict:
-        param = next(param for source, param in pictures if source != talk.picture)
-        raise InvalidRequest(
-            f"{param}: the talk has {len(others) + 1} pictures, one is allowed (VISCPM_STRICT_PICTURES)", param=param
-        )
+    talk.ignore_pictures(len({source for source, _ in pictures} - {talk.picture}), is_strict)

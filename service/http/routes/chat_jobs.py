@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from models.jobs import ChatGeneration, ChatJob, ModelDescription, Turn
-from service.core.errors import ContextLengthExceeded, InvalidRequest
+from service.core.errors import ContextLengthExceeded, ConversationBusy, InvalidRequest, NotFound
 from service.http.admission import Slot
 from service.http.dependencies import ApiState
 from service.http.schemas.requests import MAX_SEED
@@ -24,7 +24,9 @@ class Asked:
 
     Attributes:
         conversation_id: to go on with; None: the question is the first of its talk that is kept here.
+        after_turns: that the conversation must have; None: any number.
         is_kept: whether the turn goes into a conversation.
+        kept: earlier turns of a conversation that this one branches off, before those that came with the request.
         brought: earlier turns that came with the request, oldest first.
         gone_turns: of those, the oldest that were left out.
     """
@@ -33,7 +35,9 @@ class Asked:
     generation: ChatGeneration
     seed: int
     conversation_id: str | None = None
+    after_turns: int | None = None
     is_kept: bool = True
+    kept: list[Turn] = field(default_factory=list)
     brought: list[Turn] = field(default_factory=list)
     gone_turns: int = 0
     stream: bool = False
@@ -75,7 +79,13 @@ async def _open(
     """The conversation that the question belongs to, marked busy; None: a new one, or none at all."""
     if asked.conversation_id is None:
         return None
-    conversation = await state.conversations.open(tenant, asked.conversation_id, job_id)
+    try:
+        conversation = await state.conversations.open(tenant, asked.conversation_id, job_id)
+    except (ConversationBusy, NotFound) as error:
+        error.param = asked.param
+        raise
+    if asked.after_turns not in (None, conversation.num_gone + len(conversation.turns)):
+        raise ConversationBusy("another turn was added to this conversation just now; ask again", param=asked.param)
     if pixels is not None and not await _may_bring(state, conversation, pixels):
         raise InvalidRequest(
             f"{asked.image_param}: the conversation is about another picture; leave the image out, or begin a new "
@@ -126,7 +136,7 @@ def _job(job_id: str, caller: Caller, asked: Asked, opened: Conversation | None,
         job_id=job_id,
         request_id=caller.request_id,
         question=asked.question,
-        history=[*([] if opened is None else opened.history()), *asked.brought],
+        history=[*([] if opened is None else opened.history()), *asked.kept, *asked.brought],
         pixels=rgb,
         image_size_px=side_px,
         image_key=picture_key(caller.tenant, sha256) if sha256 else "",
@@ -153,7 +163,7 @@ def _intent(
             fingerprint=model.fingerprint,
             image_sha256="" if pixels is None else pixels.sha256,
             image_size_px=job.image_size_px,
-            earlier=asked.brought,
+            earlier=[*asked.kept, *asked.brought],
         )
     return ChatIntent(
         tenant=caller.tenant,

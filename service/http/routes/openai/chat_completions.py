@@ -8,15 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from models.jobs import ModelDescription
-from service.core.errors import InvalidRequest, ServiceError
+from service.core.errors import ServiceError
 from service.http.admission import Slot, admitted
 from service.http.bodies import read_json
 from service.http.dependencies import ApiState, request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openai.completion import Completion, chunks
 from service.http.openai.ignored_parameters import tell_ignored
-from service.http.openai.talk import Talk, read_talk
+from service.http.openai.talk import Talk, read_picture, read_talk
 from service.http.openapi import CHAT_COMPLETION_BODY, documented
 from service.http.routes.chat_jobs import Asked, Caller, seed_or_drawn, submit_question
 from service.http.routes.responses import answered
@@ -51,7 +50,7 @@ async def create_chat_completion(request: Request) -> Response:
     ignored = asked.ignored()
     model = await state.registry.find("chat")
     async with _slots(request, state, tenant, asked.n, is_heavy=talk.picture is not None) as slots:
-        pixels = await read_picture(state, talk, model)
+        pixels = await read_picture(state.images, talk, model.image_size_px)
         asked.messages = []  # what was uploaded is not kept while the jobs run
         (asked.model_extra or {}).clear()
         release_body(request.scope)
@@ -69,18 +68,6 @@ async def create_chat_completion(request: Request) -> Response:
 
     events = chunks(completion, streams, model.name, state.first_text_timer(began_s))
     return tell_ignored(EventStream(events, leave), ignored, state.metrics)
-
-
-async def read_picture(state: ApiState, talk: Talk, model: ModelDescription) -> InputPixels | None:
-    """The talk's picture, which is not held any longer. Raises as ImageIntake.pixels, naming the message."""
-    source, talk.picture = talk.picture, None
-    if source is None:
-        return None
-    try:
-        return await state.images.pixels(source, model.image_size_px)
-    except InvalidRequest as error:
-        error.param = talk.picture_param
-        raise
 
 
 @asynccontextmanager

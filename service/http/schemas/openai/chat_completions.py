@@ -126,6 +126,9 @@ class VisCPMDetails(msgspec.Struct, kw_only=True):
     dropped_turns: Annotated[int, Meta(description="Oldest turns left out because the talk is too long.")]
     untrained: bool
     flagged: Annotated[bool, Meta(description="Whether a safety screen flagged anything.")]
+    conversation_id: Annotated[
+        str | UnsetType, Meta(description="Of a response that is kept, for GET /conversations/{id}.")
+    ] = UNSET
     jobs: Annotated[list[str], Meta(description="Ids of the answers' jobs, for GET /jobs/{id}.")]
 
 

@@ -95,4 +95,4 @@ def test_other_pictures_are_refused_where_that_is_wanted() -> None:
     assert shown([("one", ["A"]), ("two", ["A"])], strict).picture == "A"
     with pytest.raises(InvalidRequest, match=r"the talk has 3 pictures, one is allowed") as refused:
         shown([("one", ["A"]), ("two", ["B", "C"])], strict)
-    assert refused.value.param == "messages.0.content.0.image_url"
+    assert refused.value.param == "messages.1.content.1.image_url"

@@ -104,7 +104,7 @@ async def test_a_talk_is_about_its_latest_picture(module_service: Service) -> No
     async with serving(settings) as strict:
         await strict.ready()
         refused = await complete(strict, *talk)
-        error = assert_error(refused, 400, "invalid_request", "messages.0.content.0.image_url")
+        error = assert_error(refused, 400, "invalid_request", "messages.2.content.0.image_url")
         assert "the talk has 2 pictures, one is allowed" in error["message"]
 
 
