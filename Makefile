@@ -14,7 +14,7 @@ OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-
 # What an engine of its own and stand-ins for images take, where no engine runs and no registry answers
 CONTAINER_PACKAGES := docker.io iptables debootstrap prometheus
 
-.PHONY: help install serve test quick lint check fuzz check-ops ops-packages check-containers container-packages parity bench openapi gpu-check gpu-wheels
+.PHONY: help install serve test quick lint check fuzz check-clients check-ops ops-packages check-containers container-packages parity bench openapi gpu-check gpu-wheels
 
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
@@ -22,6 +22,7 @@ help:
 	@echo "make quick      the tests without process trees, killed workers, expiries and whole trainings: for while you write"
 	@echo "make check      format, lint, types, import rules, tests: what a change must pass"
 	@echo "make fuzz       random forms, data URLs and JSON bodies to a real API process (FUZZ_S=600 seconds)"
+	@echo "make check-clients  tests with packages that people connect, such as openai"
 	@echo "make check-ops  tests of container files, Prometheus, fonts: what needs Debian's packages, which are"
 	@echo "                $(OPS_PACKAGES)"
 	@echo "make check-containers  images built and run on a Docker Engine; starts one as root where none runs, with"
@@ -59,7 +60,7 @@ test: .venv/.installed-test
 
 # Those marks are explained in pyproject.toml
 quick: .venv/.installed-test
-	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or containers or process_tree or own_process or waiting or whole_run or fuzzing)' $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or containers or clients or process_tree or own_process or waiting or whole_run or fuzzing)' $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
@@ -73,6 +74,9 @@ check: lint test
 FUZZ_S ?= 600
 fuzz: .venv/.installed-test
 	VISCPM_TEST_FUZZ_S=$(FUZZ_S) $(PYTEST) -s tests/clients/test_fuzzing.py $(ARGS)
+
+check-clients: .venv/.installed-test .venv/.installed-clients
+	$(PYTEST) -m clients tests/clients $(ARGS)
 
 check-ops: .venv/.installed-test .venv/.installed-ops
 	$(PYTEST) -m ops $(ARGS)
