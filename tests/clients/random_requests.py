@@ -113,6 +113,23 @@ _parts = st.lists(
     max_size=3,
 )
 
+_roles = st.sampled_from(("user", "assistant", "system", "developer", "tool"))
+_messages = st.lists(
+    st.fixed_dictionaries({"role": _roles, "content": _questions | _parts}, optional={"name": _values}) | _values,
+    max_size=4,
+).map(lambda talk: [*talk, {"role": "user", "content": "echo x"}])
+_searches = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "num_beams",
+    "use_beam_search",
+    "length_penalty",
+    "stream",
+    "tools",
+)
+
 _FIELDS: dict[str, tuple[dict[str, st.SearchStrategy[object]], tuple[str, ...]]] = {
     "/chat": (
         {"question": _questions, "image": images},
@@ -127,6 +144,14 @@ _FIELDS: dict[str, tuple[dict[str, st.SearchStrategy[object]], tuple[str, ...]]]
             *("n", "candidates", "rerank", "num_inference_steps", "guidance_scale", "size", "seed", "output_format"),
             *("output_compression", "response_format", "stream", "partial_images", "raw", "other"),
         ),
+    ),
+    "/v1/chat/completions": (
+        {"model": st.just("gpt-4o"), "messages": _messages},
+        (*_searches, "n", "stop", "max_tokens", "stream_options", "moderation", "response_format", "audio", "other"),
+    ),
+    "/v1/responses": (
+        {"model": st.just("gpt-4o"), "input": _messages | _questions},
+        (*_searches, "instructions", "previous_response_id", "store", "truncation", "text", "include", "other"),
     ),
     "/v1/moderations": ({"input": _parts | _questions | st.lists(_questions, max_size=3)}, ("model", "other")),
 }

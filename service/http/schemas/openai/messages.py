@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from service.http.schemas.openai.requests import TolerantPart
 
-MAX_MESSAGES = 2048
-MAX_PARTS = 256  # of one message
+MAX_MESSAGES = 1024
+MAX_PARTS = 2048  # of all messages: each that is wrong costs an error of its own
 
 Role = Literal["system", "user", "assistant"]
 
@@ -53,33 +53,40 @@ class ImagePart(TolerantPart):
         return self.image_url if isinstance(self.image_url, str) else self.image_url.url
 
 
-_Texts = Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
-_UserParts = Annotated[list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(max_length=MAX_PARTS)]
-_AnswerParts = Annotated[
-    list[Annotated[TextPart | RefusalPart, Field(discriminator="type")]], Field(max_length=MAX_PARTS)
-]
+def few_parts(value: object) -> object:
+    """Before anything of a talk is validated. Raises ValueError."""
+    contents = [one.get("content") for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    num_parts = sum(len(content) for content in contents if isinstance(content, list))
+    if num_parts > MAX_PARTS:
+        raise ValueError(f"has {num_parts} parts, at most {MAX_PARTS} are read")
+    return value
+
+
+_UserPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+_AnswerPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 
 
 class SystemMessage(TolerantPart):
     role: Literal["system", "developer"]
-    content: str | _Texts
+    content: str | list[TextPart]
 
 
 class UserMessage(TolerantPart):
     role: Literal["user"]
-    content: str | _UserParts
+    content: str | list[_UserPart]
 
 
 class AssistantMessage(TolerantPart):
     """Without content where it called tools: what they gave cannot be sent, so nothing is left of it."""
 
     role: Literal["assistant"]
-    content: str | _AnswerParts = ""
+    content: str | list[_AnswerPart] = ""
 
 
 ChatMessages = Annotated[
     list[Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]],
     Field(min_length=1, max_length=MAX_MESSAGES),
+    BeforeValidator(few_parts),
 ]
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from service.core.errors import ConversationNotFound
 from service.http.schemas.openai.chat_completions import VisCPMDetails
-from service.http.schemas.openai.messages import MAX_MESSAGES, MAX_PARTS, ImageUrl, Message, RefusalPart, Role
+from service.http.schemas.openai.messages import MAX_MESSAGES, ImageUrl, Message, RefusalPart, Role, few_parts
 from service.http.schemas.openai.requests import (
     GenerationRequest,
     Refusal,
@@ -80,28 +80,23 @@ class InputImage(TolerantPart):
         return self.image_url if isinstance(self.image_url, str) else self.image_url.url
 
 
-_Texts = Annotated[list[InputText], Field(max_length=MAX_PARTS)]
-_UserParts = Annotated[
-    list[Annotated[InputText | InputImage, Field(discriminator="type")]], Field(max_length=MAX_PARTS)
-]
-_AnswerParts = Annotated[
-    list[Annotated[InputText | RefusalPart, Field(discriminator="type")]], Field(max_length=MAX_PARTS)
-]
+_UserPart = Annotated[InputText | InputImage, Field(discriminator="type")]
+_AnswerPart = Annotated[InputText | RefusalPart, Field(discriminator="type")]
 
 
 class SystemItem(TolerantPart):
     role: Literal["system", "developer"]
-    content: str | _Texts
+    content: str | list[InputText]
 
 
 class UserItem(TolerantPart):
     role: Literal["user"]
-    content: str | _UserParts
+    content: str | list[_UserPart]
 
 
 class AssistantItem(TolerantPart):
     role: Literal["assistant"]
-    content: str | _AnswerParts
+    content: str | list[_AnswerPart]
 
 
 _Item = SystemItem | UserItem | AssistantItem
@@ -144,7 +139,7 @@ class ResponseRequest(GenerationRequest):
             kind = item.get("type") if isinstance(item, dict) else None
             if kind not in (None, "message"):
                 raise ValueError(f"item {index} is of the type {str(kind)[:40]!r}; only messages can be taken here")
-        return value
+        return few_parts(value)
 
     def told(self) -> Iterator[Message]:
         """What instructions and input say, in order."""

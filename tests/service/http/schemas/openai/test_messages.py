@@ -58,3 +58,10 @@ def test_what_cannot_be_taken_is_refused_by_name(message: dict[str, Any], param:
         read(message)
     error = from_validation(refused.value)
     assert error.param == param and told_of in error.message
+
+
+def test_a_talk_of_too_many_parts_is_refused_before_any_of_them_is_looked_at() -> None:
+    for content in ([{}] * 1500, [{"type": "text", "text": "a"}] * 1500):
+        with pytest.raises(ValidationError) as refused:
+            read({"role": "user", "content": content}, {"role": "user", "content": content})
+        assert refused.value.error_count() == 1 and "has 3000 parts, at most 2048 are read" in str(refused.value)
