@@ -61,7 +61,7 @@ class ChatResponse(msgspec.Struct, kw_only=True, tag_field="object", tag="chat.a
     id: str
     created: Annotated[int, Meta(description="Unix time in seconds.")]
     model: str
-    conversation_id: str
+    conversation_id: Annotated[str, Meta(description="Empty: nothing of it is kept in a conversation.")]
     answer: str
     finish_reason: FinishReason
     usage: ChatUsage

@@ -85,8 +85,8 @@ async def _slots(
         except Exception:
             for slot in slots:
                 if slot.is_queued and count > 1:
-                    with suppress(ServiceError):
-                        await slot.cancel()
+                    with suppress(ServiceError):  # where Redis is away, their deadline ends them
+                        await state.queue.cancel(slot.job_id, "another_failed")
             raise
 
 
@@ -138,8 +138,8 @@ async def _submit(
 
 
 async def _outcomes(streams: Sequence[JobStream]) -> list[Outcome]:
-    """Of all jobs, in their order."""
+    """Of all jobs, in their order; they run at the same time, whichever is waited for."""
     async with AsyncExitStack() as stack:
         for stream in streams:
             stack.callback(stream.close)
-        return await asyncio.gather(*(stream.outcome() for stream in streams))
+        return [await stream.outcome() for stream in streams]

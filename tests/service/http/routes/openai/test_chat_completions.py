@@ -1,11 +1,12 @@
 """POST /v1/chat/completions over HTTP, with a real worker behind it."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.tree import log_lines
+from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, assert_error, encoded, serving, sse_events
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -192,12 +193,13 @@ async def test_a_picture_that_cannot_be_read_is_told_by_its_message(module_servi
     assert_error(fetched, 400, "image_fetch_disabled", "messages.0.content.0.image_url")
 
 
-async def test_a_client_that_leaves_stops_its_answers(module_service: Service, worker_log: Any) -> None:
+@pytest.mark.parametrize("fields", [{}, {"n": 2, "temperature": 1}])
+async def test_a_client_that_leaves_stops_all_its_answers(
+    module_service: Service, worker_log: Path, fields: dict[str, Any]
+) -> None:
     before = len(log_lines(worker_log, "cancel"))
-    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "stream 5000"}], "stream": True}
-    async with module_service.client.stream("POST", "/v1/chat/completions", json=body) as response:
+    asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": "stream 5000"}], "stream": True, **fields}
+    async with module_service.client.stream("POST", "/v1/chat/completions", json=asked) as response:
         async for _ in response.aiter_lines():
             break
-    from tests.service.tree import eventually
-
-    await eventually(lambda: len(log_lines(worker_log, "cancel")) > before)
+    await eventually(lambda: len(log_lines(worker_log, "cancel")) == before + asked.get("n", 1))
