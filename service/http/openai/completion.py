@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from service.http.openai.stop_sequences import StopSequences, cut
@@ -100,52 +101,73 @@ class Completion:
         return {"input": inputs[0] if inputs else None, "output": output}
 
 
+class _ChunkWriter:
+    """Chunks of one completion, and the answers that have ended in it."""
+
+    def __init__(self, completion: Completion, fingerprint: str) -> None:
+        self.completion = completion
+        self.answers: list[ChatResponse] = []
+        self._fingerprint = fingerprint
+
+    def text(self, index: int, text: str) -> bytes:
+        return self.chunk([ChunkChoice(index=index, delta=Delta(content=text))])
+
+    def chunk(self, choices: list[ChunkChoice], **more: Any) -> bytes:
+        told = ChatCompletionChunk(
+            id=self.completion.id,
+            created=self.completion.created,
+            model=self.completion.model,
+            choices=choices,
+            system_fingerprint=(self.answers[0].model if self.answers else self._fingerprint) or None,
+            usage=None if self.completion.tells_usage else UNSET,
+        )
+        return event(msgspec.structs.replace(told, **more))
+
+    async def answer(self, index: int, stream: JobStream, on_first_text: Callable[[], None]) -> AsyncIterator[bytes]:
+        """The answer at `index` as it comes; at its end it is the last of `answers`."""
+        yield self.chunk([ChunkChoice(index=index, delta=Delta(role="assistant", content=""))])
+        stopping, sent_chars = StopSequences(self.completion.stops), 0
+        async for part in stream:
+            if isinstance(part, Text):
+                if index == sent_chars == 0:
+                    on_first_text()
+                sent_chars += len(part.text)
+                if text := stopping.feed(part.text):
+                    yield self.text(index, text)
+            elif isinstance(part, Outcome):
+                self.answers.append(self.completion.answer(part, index))
+        answer = self.answers[-1]
+        if rest := stopping.feed(answer.answer[sent_chars:]) + stopping.finish():
+            yield self.text(index, rest)
+        told = ChunkChoice(index=index, delta=Delta(), finish_reason=finish_reason(answer, stopping.is_cut))
+        more: dict[str, Any] = {}
+        if index == len(self.completion.job_ids) - 1:
+            more = {
+                "viscpm": self.completion.details(self.answers),
+                "moderation": self.completion.verdicts(self.answers),
+            }
+        yield self.chunk([told], **more)
+
+
 async def chunks(
     completion: Completion, streams: Sequence[JobStream], fingerprint: str, on_first_text: Callable[[], None]
 ) -> AsyncIterator[bytes]:
-    """The answers one after the other, each as it comes, then what is known at the end.
+    """The answers one after the other, each as it comes; with the last one's end what is known of all.
 
     Args:
         fingerprint: the name of the model that is expected to answer.
         on_first_text: called when the first text is there.
     """
-    answers: list[ChatResponse] = []
-
-    def chunk(*choices: ChunkChoice, **more: Any) -> bytes:
-        told = ChatCompletionChunk(
-            id=completion.id,
-            created=completion.created,
-            model=completion.model,
-            choices=list(choices),
-            system_fingerprint=(answers[0].model if answers else fingerprint) or None,
-            usage=None if completion.tells_usage else UNSET,
-        )
-        for name, value in more.items():
-            setattr(told, name, value)
-        return event(told)
-
-    for index, stream in enumerate(streams):
-        yield chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
-        stopping, sent_chars = StopSequences(completion.stops), 0
-        async with stream:
-            async for part in stream:
-                if isinstance(part, Text):
-                    if index == sent_chars == 0:
-                        on_first_text()
-                    sent_chars += len(part.text)
-                    if text := stopping.feed(part.text):
-                        yield chunk(ChunkChoice(index=index, delta=Delta(content=text)))
-                elif isinstance(part, Outcome):
-                    answers.append(completion.answer(part, index))
-        rest = stopping.feed(answers[-1].answer[sent_chars:]) + stopping.finish()
-        if rest:
-            yield chunk(ChunkChoice(index=index, delta=Delta(content=rest)))
-        told = ChunkChoice(index=index, delta=Delta(), finish_reason=finish_reason(answers[-1], stopping.is_cut))
-        if index < len(streams) - 1:
-            yield chunk(told)
-    yield chunk(told, viscpm=completion.details(answers), moderation=completion.verdicts(answers))
-    if completion.tells_usage:
-        yield chunk(usage=usage_of(answers))
+    writer = _ChunkWriter(completion, fingerprint)
+    try:
+        for index, stream in enumerate(streams):
+            async for chunk in writer.answer(index, stream, on_first_text):
+                yield chunk
+        if completion.tells_usage:
+            yield writer.chunk([], usage=usage_of(writer.answers))
+    finally:
+        for stream in streams:
+            stream.close()
 
 
 def finish_reason(answer: ChatResponse, is_cut: bool) -> FinishReason:

@@ -67,7 +67,8 @@ async def create_chat_completion(request: Request) -> Response:
             await slot.cancel()
 
     events = chunks(completion, streams, model.name, state.first_text_timer(began_s))
-    return tell_ignored(EventStream(events, leave), ignored, state.metrics)
+    response = EventStream(_ending_together(state, slots, events), leave)
+    return tell_ignored(response, ignored, state.metrics)
 
 
 @asynccontextmanager
@@ -83,11 +84,27 @@ async def _slots(
         try:
             yield slots
         except Exception:
-            for slot in slots:
-                if slot.is_queued and count > 1:
-                    with suppress(ServiceError):  # where Redis is away, their deadline ends them
-                        await state.queue.cancel(slot.job_id, "another_failed")
+            await _end(state, slots)
             raise
+
+
+async def _ending_together(
+    state: ApiState, slots: Sequence[Slot], events: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    try:
+        async for event in events:
+            yield event
+    except Exception:
+        await _end(state, slots)
+        raise
+
+
+async def _end(state: ApiState, slots: Sequence[Slot]) -> None:
+    """Of several answers one has failed."""
+    for slot in slots:
+        if slot.is_queued and len(slots) > 1:
+            with suppress(ServiceError):  # where Redis is away, their deadline ends them
+                await state.queue.cancel(slot.job_id, "another_failed")
 
 
 def _completion(asked: ChatCompletionRequest, talk: Talk, job_ids: Sequence[str]) -> Completion:

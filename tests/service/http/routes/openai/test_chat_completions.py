@@ -162,10 +162,22 @@ async def test_several_answers_have_seeds_that_follow_one_another(module_service
     assert_error(await complete(module_service, "echo x", n=5, temperature=1), 400, "invalid_request", "n")
 
 
-async def test_where_one_of_several_answers_fails_the_others_stop(recounted_service: Service) -> None:
-    assert_error(await complete(recounted_service, "reject", n=3, temperature=1), 400, "context_length_exceeded")
-    counts = await recounted_service.accounting()
+@pytest.mark.parametrize("stream", [False, True])
+async def test_where_one_of_several_answers_fails_the_others_stop(recounted_service: Service, stream: bool) -> None:
+    service = recounted_service
+    response = await complete(service, "reject", n=3, temperature=1, stream=stream)
+    if stream:
+        assert chunks_of(response)[-1]["error"]["code"] == "context_length_exceeded"
+    else:
+        assert_error(response, 400, "context_length_exceeded")
+
+    async def have_ended() -> bool:
+        return bool(await service.redis.zcard("{viscpm}:slots:chat") == 0)
+
+    await eventually(have_ended)
+    counts = await service.accounting()
     assert sum(counts.values()) == 3 and set(counts) <= {"refused", "cancelled"}
+    assert not vars(service.state.queue)["_streams"], "nobody follows them any more"
 
 
 async def test_what_has_no_effect_is_told_and_counted(module_service: Service) -> None:
