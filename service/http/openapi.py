@@ -60,12 +60,36 @@ CHAT_BODY = {
 PAINT_BODY = {"required": True, "content": {"application/json": {"schema": _reference("PaintRequest")}}}
 MODERATION_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ModerationRequest")}}}
 
+_PICTURE = "data:image/png;base64,…"
 CHAT_COMPLETION_BODY = {
     "required": True,
-    "content": {"application/json": {"schema": _reference("ChatCompletionRequest")}},
+    "content": {
+        "application/json": {
+            "schema": _reference("ChatCompletionRequest"),
+            "example": {
+                "model": "gpt-4o",
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image_url", "image_url": {"url": _PICTURE}},
+                            {"type": "text", "text": "What is in the picture?"},
+                        ],
+                    }
+                ],
+            },
+        }
+    },
 }
-
-RESPONSE_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ResponseRequest")}}}
+RESPONSE_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": _reference("ResponseRequest"),
+            "example": {"model": "gpt-4o", "input": "它是什么颜色？", "previous_response_id": "resp_…_1"},
+        }
+    },
+}
 
 
 def documented(

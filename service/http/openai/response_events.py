@@ -22,7 +22,7 @@ from service.jobs.screened_stream import JobStream, Text
 
 
 @dataclass(frozen=True)
-class Response:
+class PendingResponse:
     """One response: what is known of it before its answer is.
 
     Attributes:
@@ -57,7 +57,7 @@ class Response:
 
 
 async def response_events(
-    response: Response, stream: JobStream, on_first_text: Callable[[], None]
+    response: PendingResponse, stream: JobStream, on_first_text: Callable[[], None]
 ) -> AsyncIterator[bytes]:
     """Typed events, numbered; the last one has the whole response.
 

@@ -5,7 +5,7 @@ import secrets
 from dataclasses import replace
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response as HttpResponse
+from starlette.responses import Response
 
 from models.jobs import ModelDescription
 from service.core.errors import InvalidRequest, NotFound
@@ -15,7 +15,7 @@ from service.http.dependencies import ApiState, request_id_of, state_of, tenant_
 from service.http.middleware import release_body
 from service.http.openai.completion import Completion
 from service.http.openai.ignored_parameters import tell_ignored
-from service.http.openai.response_events import Response, response_events
+from service.http.openai.response_events import PendingResponse, response_events
 from service.http.openai.talk import Talk, read_picture, read_talk
 from service.http.openapi import RESPONSE_BODY, documented
 from service.http.routes.chat_jobs import Asked, Caller, seed_or_drawn, submit_question
@@ -41,7 +41,7 @@ router = APIRouter(tags=["openai"])
     summary="Respond to an input",
     **documented(ResponseObject, body=RESPONSE_BODY, stream=True, makes_job=True, statuses=(404, 409)),
 )
-async def create_response(request: Request) -> HttpResponse:
+async def create_response(request: Request) -> Response:
     """Answers the input, in the shape of OpenAI's responses; with `stream` as typed events, then `[DONE]`.
 
     Unless `store` is false the turn is kept in a conversation, and `previous_response_id` goes on with it from there.
@@ -143,7 +143,9 @@ async def _kept_picture(
     return InputPixels(rgb, found.meta.image_size_px, found.meta.image_sha256)
 
 
-def _response(asked: ResponseRequest, pictures_ignored: int, intent: ChatIntent, turn: int, job_id: str) -> Response:
+def _response(
+    asked: ResponseRequest, pictures_ignored: int, intent: ChatIntent, turn: int, job_id: str
+) -> PendingResponse:
     """What is told of it from the beginning."""
     identifier = f"resp_{secrets.token_urlsafe(18)}"
     if intent.conversation_id:
@@ -171,4 +173,4 @@ def _response(asked: ResponseRequest, pictures_ignored: int, intent: ChatIntent,
         job_ids=[job_id],
         pictures_ignored=pictures_ignored,
     )
-    return Response(begun, completion, intent.conversation_id)
+    return PendingResponse(begun, completion, intent.conversation_id)

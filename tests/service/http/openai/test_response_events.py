@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.http.openai.completion import Completion
-from service.http.openai.response_events import Response
+from service.http.openai.response_events import PendingResponse
 from service.http.schemas.openai.responses import ResponseObject
 from service.jobs.answers import ChatResponse, ChatUsage, Outcome
 from service.queue.record import Ending
@@ -24,7 +24,7 @@ BEGUN = ResponseObject(
     top_p=None,
     truncation="auto",
 )
-RESPONSE = Response(BEGUN, Completion("resp_1", 7, "gpt-4o", "beam", 3, ["chat-1"]), "conv-1")
+RESPONSE = PendingResponse(BEGUN, Completion("resp_1", 7, "gpt-4o", "beam", 3, ["chat-1"]), "conv-1")
 
 
 def outcome(finish_reason: Any) -> Outcome:
