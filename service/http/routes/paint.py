@@ -1,34 +1,22 @@
 """POST /paint: pictures of a prompt."""
 
-import secrets
-
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from models.jobs import ModelDescription, PaintJob
-from safety.text.language import language_of
-from service.core.errors import InvalidRequest, InvalidSize, NotAcceptable, RerankerNotConfigured
+from service.core.errors import NotAcceptable
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_json
 from service.http.content_negotiation import JSON, negotiate
-from service.http.dependencies import request_id_of, state_of, tenant_of
+from service.http.dependencies import state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openapi import PAINT_BODY, documented
+from service.http.routes.painting import find_painter, painted, planned, submitted
 from service.http.routes.responses import accepted, answered, paint_events, picture
 from service.http.schemas.paint import PaintRequest
-from service.http.schemas.requests import MAX_SEED
 from service.http.sse import EventStream
-from service.jobs.answers import PaintResponse, PictureFormat, answer_of
-from service.jobs.conversations import unix_time_s
-from service.jobs.intents import PaintIntent
+from service.jobs.answers import PaintResponse, PictureFormat
 
 router = APIRouter(tags=["paint"])
-
-_MAX_SIDE_PX = 1024
-_RERANKED_CANDIDATES = 4  # where the request does not say how many
-_DEFAULT_REQUESTS = 8  # whose work one request may ask for, where no limit is set
-_REFERENCE_STEPS, _FEWER_STEPS = 50, 25  # of ddpm, and of the samplers that need fewer
 
 
 @router.post(
@@ -47,30 +35,11 @@ async def paint(request: Request) -> Response:
     release_body(request.scope)  # texts are left of it, whose length is limited
     media = negotiate(",".join(request.headers.getlist("accept")))
     output_format = _output_format(asked, media)
-    model = await state.registry.find("paint")
-    state.registry.require_screens()  # before a minute of painting, not after it
-    described = _job(asked, model)
-    _check_pixel_steps(described, model, state.settings.max_pixel_steps)
+    painting = planned(asked, await find_painter(state), state.settings.max_pixel_steps)
     async with admitted(request, state, "paint", tenant) as slot:
-        job = msgspec.structs.replace(described, job_id=slot.job_id, request_id=request_id_of(request))
-        intent = PaintIntent(
-            tenant=tenant,
-            created=unix_time_s(),
-            model=model.name,
-            n=asked.n,
-            output_format=output_format,
-            quality=asked.output_compression,
-            seed=job.seed,
-            untrained=model.untrained,
-            fingerprint=model.fingerprint,
-            request_id=request_id_of(request),
-            language=language_of(asked.prompt),
-        )
-        stream = await slot.submit(job, intent)
+        intent, stream = await submitted(request, slot, painting, output_format)
         if not asked.stream and not wants_async(request):
-            async with stream:
-                answer = answer_of(await stream.outcome(), slot.job_id, asked.include)
-            assert isinstance(answer, PaintResponse)
+            answer = await painted(stream, slot.job_id, asked.include)
             return answered(answer) if media == JSON else picture(answer)
     if wants_async(request):
         state.finish_in_background(stream, slot.job_id)
@@ -91,72 +60,3 @@ def _output_format(asked: PaintRequest, media: str) -> PictureFormat:
     if "output_format" in asked.model_fields_set and asked.output_format != wanted[media]:
         raise NotAcceptable(f"Accept asks for {media}, output_format for {asked.output_format}", param="output_format")
     return wanted[media]
-
-
-def _shape(asked: PaintRequest, model: ModelDescription) -> tuple[int, int]:
-    """(width, height) that the model can paint."""
-    sides = asked.side_px()
-    if sides is None:
-        return model.picture_size_px, model.picture_size_px
-    multiple = model.picture_multiple_px or 1
-    limit_px = max(_MAX_SIDE_PX, model.picture_size_px)
-    for side_px in sides:
-        if side_px % multiple or side_px > limit_px:
-            raise InvalidSize(
-                f"size: sides must be multiples of {multiple} up to {limit_px}, got {asked.size}", param="size"
-            )
-    return sides
-
-
-def _job(asked: PaintRequest, model: ModelDescription) -> PaintJob:
-    """The job, still without its id. Raises InvalidRequest, where the model cannot do it the subclass of it."""
-    language = language_of(asked.prompt)
-    if asked.rerank is True and language not in model.rerankers:
-        raise RerankerNotConfigured(
-            f"rerank: this service has no reranker for prompts in {language!r}; it has some for "
-            f"{', '.join(model.rerankers) or 'none'} (VISCPM_PAINT_RERANKER, VISCPM_PAINT_RERANKER_ENGLISH)",
-            param="rerank",
-        )
-    reranks = language in model.rerankers and asked.rerank is not False
-    candidates = asked.candidates or (_RERANKED_CANDIDATES if reranks else asked.n)
-    if asked.seed is not None and asked.seed + candidates - 1 > MAX_SEED:  # the answer would tell seeds that are none
-        raise InvalidRequest(
-            f"seed: must be at most {MAX_SEED - candidates + 1} for {candidates} candidates, got {asked.seed}",
-            param="seed",
-        )
-    width_px, height_px = _shape(asked, model)
-    return PaintJob(
-        job_id="",
-        prompt=asked.prompt,
-        negative_prompt=asked.negative_prompt,
-        candidates=candidates,
-        rerank="on" if reranks else "off",
-        sampler=asked.sampler,
-        num_inference_steps=asked.num_inference_steps
-        or (_REFERENCE_STEPS if asked.sampler == "ddpm" else _FEWER_STEPS),
-        guidance_scale=asked.guidance_scale,
-        height_px=height_px,
-        width_px=width_px,
-        seed=secrets.randbits(31) if asked.seed is None else asked.seed,
-        previews=asked.partial_images,
-        raw_text=asked.raw,
-        language=language,
-    )
-
-
-def _check_pixel_steps(job: PaintJob, model: ModelDescription, configured: int) -> None:
-    """Raises InvalidRequest for a job that would hold a worker far longer than a default one of this model.
-
-    Args:
-        configured: VISCPM_MAX_PIXEL_STEPS.
-    """
-    candidates = _RERANKED_CANDIDATES if model.rerankers else 1
-    default = candidates * model.picture_size_px**2 * PaintJob(job_id="", prompt="").num_inference_steps
-    limit = configured or _DEFAULT_REQUESTS * default
-    pixel_steps = job.candidates * job.height_px * job.width_px * job.num_inference_steps
-    if 0 < limit < pixel_steps:  # 0: of a model whose size nobody tells
-        raise InvalidRequest(
-            f"candidates, size and num_inference_steps: {job.candidates} candidates x {job.height_px * job.width_px} "
-            f"pixels ({job.width_px}x{job.height_px}) x {job.num_inference_steps} steps are {pixel_steps} pixel steps, "
-            f"at most {limit} are allowed (VISCPM_MAX_PIXEL_STEPS)"
-        )

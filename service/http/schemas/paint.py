@@ -12,8 +12,8 @@ from service.jobs.answers import PictureFormat
 _SIZE = re.compile(r"auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3}")
 
 
-class PaintRequest(Request):
-    """One prompt, `n` pictures."""
+class PaintingRequest(Request):
+    """What is asked of the paint model: one prompt, `n` pictures. Routes add how they are answered."""
 
     prompt: str = Field(min_length=1, description="Plain text; its length limit is VISCPM_MAX_PROMPT_CHARS.")
     negative_prompt: str = Field("", description="What the picture should not show.")
@@ -40,7 +40,6 @@ class PaintRequest(Request):
     )
     output_format: PictureFormat = "png"
     output_compression: int = Field(100, ge=0, le=100, description="Quality of jpeg and webp; png is lossless.")
-    response_format: Literal["b64_json"] = "b64_json"
     stream: bool = Field(False, description="Server-sent events: progress, previews and the finished pictures.")
     partial_images: int = Field(0, ge=0, le=3, description="Previews while painting; needs `stream`.")
     include: Included = []
@@ -79,3 +78,9 @@ class PaintRequest(Request):
             return None
         width, height = self.size.split("x")
         return int(width), int(height)
+
+
+class PaintRequest(PaintingRequest):
+    """One prompt, `n` pictures."""
+
+    response_format: Literal["b64_json"] = "b64_json"

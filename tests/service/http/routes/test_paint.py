@@ -3,16 +3,9 @@
 import base64
 import io
 
-import msgspec
 import pytest
 from PIL import Image
 
-from models.jobs import ModelDescription, PaintJob
-from safety.text.language import language_of
-from service.core.errors import InvalidRequest, RerankerNotConfigured
-from service.core.settings import Settings
-from service.http.routes.paint import _check_pixel_steps, _job
-from service.http.schemas.paint import PaintRequest
 from tests.service.painter import UNKNOWN, colour_of
 from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, assert_error, sse_events
@@ -94,44 +87,6 @@ async def test_what_the_model_cannot_do_is_refused_before_a_slot(service: Servic
         response = await service.client.post("/paint", json={"prompt": "x", **fields})
         assert_error(response, 400, code, param)
     assert await service.accounting() == {}
-
-
-@pytest.mark.parametrize(
-    ("prompt", "language", "rerank"),
-    [
-        ("photo of 北京", "zh", "on"),
-        ("a photo of 北京", "en", "on"),
-        ("夕焼けの海", "ja", "off"),
-        ("кошка", "other", "off"),
-    ],
-)
-def test_the_reranker_is_that_of_the_language_that_the_screens_tell(prompt: str, language: str, rerank: str) -> None:
-    model = ModelDescription(
-        kind="paint", name="painter", fingerprint="f", picture_size_px=64, rerankers={"zh": "clip", "en": "clip"}
-    )
-    asked = PaintRequest.model_validate({"prompt": prompt}, context=Settings())
-    job = _job(asked, model)
-    assert (job.language, job.rerank) == (language, rerank) == (language_of(prompt), rerank)
-    asked.rerank = True
-    if rerank == "off":
-        with pytest.raises(RerankerNotConfigured, match=f"no reranker for prompts in '{language}'"):
-            _job(asked, model)
-
-
-@pytest.mark.parametrize(
-    ("fields", "sampler", "steps"),
-    [
-        ({}, "ddpm", 50),
-        ({"sampler": "dpm++"}, "dpm++", 25),
-        ({"sampler": "euler", "num_inference_steps": 40}, "euler", 40),
-        ({"num_inference_steps": 7}, "ddpm", 7),
-    ],
-)
-def test_a_sampler_brings_its_usual_number_of_steps(fields: dict[str, object], sampler: str, steps: int) -> None:
-    model = ModelDescription(kind="paint", name="painter", fingerprint="f", picture_size_px=64)
-    asked = PaintRequest.model_validate({"prompt": "a cat", **fields}, context=Settings())
-    job = _job(asked, model)
-    assert (job.sampler, job.num_inference_steps) == (sampler, steps)
 
 
 async def test_a_stream_sends_progress_previews_and_every_picture(service: Service) -> None:
@@ -230,27 +185,3 @@ async def test_work_of_more_than_eight_default_requests_is_refused_before_a_slot
     error = assert_error(response, 400, "invalid_request")
     assert got in error["message"] and "at most 1638400 are allowed (VISCPM_MAX_PIXEL_STEPS)" in error["message"]
     assert await service.accounting() == {}
-
-
-@pytest.mark.parametrize(
-    ("configured", "rerankers", "size_px", "limit"),
-    [
-        (0, {}, 512, 8 * 512 * 512 * 50),
-        (0, {"zh": "clip"}, 512, 8 * 4 * 512 * 512 * 50),  # a default request has four candidates then
-        (1000, {"zh": "clip"}, 512, 1000),
-        (0, {}, 0, None),  # nobody knows a default
-        (1000, {}, 0, 1000),
-    ],
-)
-def test_the_limit_of_pixel_steps_follows_the_model_and_the_setting(
-    configured: int, rerankers: dict[str, str], size_px: int, limit: int | None
-) -> None:
-    model = ModelDescription(
-        kind="paint", name="painter", fingerprint="f", picture_size_px=size_px, rerankers=rerankers
-    )
-    at_limit = PaintJob(job_id="", prompt="x", height_px=1, width_px=1, num_inference_steps=limit or 10**12)
-    _check_pixel_steps(at_limit, model, configured)
-    if limit is not None:
-        over = msgspec.structs.replace(at_limit, num_inference_steps=limit + 1)
-        with pytest.raises(InvalidRequest, match=f"{limit + 1} pixel steps, at most {limit} are allowed"):
-            _check_pixel_steps(over, model, configured)
