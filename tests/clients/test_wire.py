@@ -53,8 +53,8 @@ async def test_every_route_passes_an_offer_over(api: ApiProcess, client: httpx.C
     talk = answered(ask(client))["conversation_id"].encode()
     painted = await said(api.url, post("/paint", b'{"prompt": "a", "seed": 7}', *lines, close=False) + CLOSING)
     assert body_of(painted.split(b"HTTP/1.1 ")[1])["data"][0]["seed"] == 7
-    judged = await said(api.url, post("/v1/moderations", b'{"input": "x", "mask": 1}', *lines, close=False) + CLOSING)
-    assert body_of(judged.split(b"HTTP/1.1 ")[1])["error"]["param"] == "mask"
+    judged = await said(api.url, post("/v1/moderations", b'{"input": 1, "mask": 1}', *lines, close=False) + CLOSING)
+    assert body_of(judged.split(b"HTTP/1.1 ")[1])["error"]["param"] == "input"
     offer = b"".join(line + b"\r\n" for line in lines)
     for request, status in (
         (b"GET /conversations/%b HTTP/1.1\r\nHost: x\r\n" % talk, b"200"),

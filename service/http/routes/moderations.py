@@ -9,6 +9,7 @@ from starlette.responses import Response
 from safety.verdict import Picture, Verdict
 from service.http.bodies import read_json
 from service.http.dependencies import ApiState, state_of
+from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openapi import MODERATION_BODY, documented
 from service.http.routes.responses import answered
 from service.http.schemas.moderations import Moderation, ModerationRequest, ModerationResponse, TextPart
@@ -26,8 +27,8 @@ _SIDE_PX = 224  # the pictures' side, as Chat gets them
 async def moderations(request: Request) -> Response:
     """Texts and pictures as the gate sees a question and its picture, in OpenAI's shape.
 
-    A list of texts gives a result for each, anything else one. Only categories that a screen judges are named: what is
-    not named was not looked for.
+    A list of texts gives a result for each, anything else one. A category that no
+    screen judges is null: it was not looked for.
     """
     state = state_of(request)
     state.refuse_while_draining()
@@ -43,9 +44,9 @@ async def moderations(request: Request) -> Response:
                 else:
                     judged[0].append(await _picture(state, moderation_id, part.image_url.url))
     models = dict.fromkeys(model for verdicts in judged for one in verdicts for model in one.model.split("+"))
-    return answered(
-        ModerationResponse(id=moderation_id, model="+".join(models), results=[_merged(verdicts) for verdicts in judged])
-    )
+    results = [_merged(verdicts) for verdicts in judged]
+    told = ModerationResponse(id=moderation_id, model="+".join(models), results=results)
+    return tell_ignored(answered(told), asked.ignored(), state.metrics)
 
 
 async def _picture(state: ApiState, moderation_id: str, url: str) -> Verdict:
@@ -60,8 +61,9 @@ def _merged(verdicts: Sequence[Verdict]) -> Moderation:
     for one in verdicts:
         applied = "image" if one.stage == "input_image" else "text"
         for category, score in one.scores.items():
-            merged.categories[category] = merged.categories.get(category, False) or category in (one.found or ())
-            merged.category_scores[category] = max(score, merged.category_scores.get(category, 0.0))
+            is_found = category in (one.found or ())
+            merged.categories[category] = is_found or bool(merged.categories.get(category))
+            merged.category_scores[category] = max(score, merged.category_scores.get(category) or 0.0)
             types = merged.category_applied_input_types.setdefault(category, [])
             if applied not in types:
                 types.append(applied)

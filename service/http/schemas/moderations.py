@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Meta
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from service.http.schemas.requests import KIND_MARK, MAX_ID_CHARS, Request, limits_of, plain_text
+from safety.categories import OPENAI_CATEGORIES
+from service.http.schemas.requests import KIND_MARK, MAX_ID_CHARS, OpenRequest, Request, limits_of, plain_text
 
 MAX_PARTS = 32  # of one moderation
 MAX_PICTURES = 8
@@ -52,8 +53,8 @@ _Input = Annotated[
 ]
 
 
-class ModerationRequest(Request):
-    """What the safety screens are to look at."""
+class ModerationRequest(OpenRequest):
+    """What the safety screens are to look at. What is no field here has no effect, as on all routes of `/v1`."""
 
     max_texts: ClassVar[int] = MAX_PARTS
 
@@ -89,14 +90,16 @@ class ModerationRequest(Request):
 
 
 class Moderation(msgspec.Struct, kw_only=True):
-    """What the screens found in one input. A category that no screen judges is absent, not false."""
+    """What the screens found in one input. A category of OpenAI's that no screen judges is null, not false."""
 
     flagged: bool
-    categories: dict[str, bool] = {}
+    categories: dict[str, bool | None] = msgspec.field(default_factory=lambda: dict.fromkeys(OPENAI_CATEGORIES))
     category_scores: Annotated[
-        dict[str, float], Meta(description="0 to 1; what counts is the policy's threshold.")
-    ] = {}
-    category_applied_input_types: dict[str, list[str]] = {}
+        dict[str, float | None], Meta(description="0 to 1; what counts is the policy's threshold.")
+    ] = msgspec.field(default_factory=lambda: dict.fromkeys(OPENAI_CATEGORIES))
+    category_applied_input_types: Annotated[
+        dict[str, list[str]], Meta(description="What was judged by each category; empty: nothing was.")
+    ] = msgspec.field(default_factory=lambda: {category: [] for category in OPENAI_CATEGORIES})
 
 
 class ModerationResponse(msgspec.Struct, kw_only=True):

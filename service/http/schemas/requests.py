@@ -1,8 +1,8 @@
 """What all request bodies have in common.
 
-Requests are pydantic models: unknown fields are refused, JSON types are strict (form fields are text, so they are
-parsed), but null is absent and a whole number may be written as 64.0 or 1e2. Responses, beside them, are msgspec
-structs, of which openapi.yaml tells; the answers of jobs are in service/jobs/answers.py.
+Requests are pydantic models: unknown fields are refused (of a OpenRequest: ignored), JSON types are strict (form
+fields are text, so they are parsed), but null is absent and a whole number may be written as 64.0 or 1e2. Responses,
+beside them, are msgspec structs, of which openapi.yaml tells; the answers of jobs are in service/jobs/answers.py.
 """
 
 from functools import cache
@@ -46,6 +46,16 @@ class Request(BaseModel):
             if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_SEED:
                 given[name] = int(value)
         return given
+
+
+class OpenRequest(Request):
+    """Base of the bodies that clients of other services send: what they say beyond its fields has no effect."""
+
+    model_config = ConfigDict(extra="allow")
+
+    def ignored(self) -> list[str]:
+        """Names of the fields that were sent and have no effect; null is absent."""
+        return list(self.model_extra or {})
 
 
 @cache

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 from models.jobs import ChatGeneration
 from service.core.errors import InvalidRequest
 from service.http.schemas.chat import MAX_NEW_TOKENS
-from service.http.schemas.requests import MAX_SEED, Request, shown
+from service.http.schemas.requests import MAX_SEED, OpenRequest, Request, shown
 
 MIN_NEW_TOKENS = 2  # one, and the final eos
 MAX_MODEL_CHARS = 128
@@ -30,10 +30,9 @@ class TolerantPart(Request):
     model_config = ConfigDict(extra="ignore")
 
 
-class TolerantRequest(Request):
-    """Base of request bodies: unknown fields are kept in `model_extra`, and told to the client as ignored."""
+class TolerantRequest(OpenRequest):
+    """Base of request bodies that name a model."""
 
-    model_config = ConfigDict(extra="allow")
     max_texts: ClassVar[int] = 64  # of a talk: bounds what is looked at before it is validated
     refusals: ClassVar[dict[str, Refusal]] = {}
 
@@ -45,10 +44,6 @@ class TolerantRequest(Request):
         for name, refusal in self.refusals.items():
             if name in extra and (why := refusal(extra[name])) is not None:
                 raise InvalidRequest(f"{name}: {why}{shown(extra[name])}", param=name)
-
-    def ignored(self) -> list[str]:
-        """Names of the fields that were sent and have no effect."""
-        return list(self.model_extra or {})
 
 
 class GenerationRequest(TolerantRequest):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from safety.categories import OPENAI_CATEGORIES
 from service.core.settings import Settings
 from tests.service.image_input.colours import RED
 from tests.service.web import Service, assert_error, encoded, serving
@@ -30,11 +31,18 @@ async def test_moderations_have_openais_shape(guarded: Service, audit_file: Path
     assert set(result) == {"flagged", "categories", "category_scores", "category_applied_input_types"}
     assert result["flagged"] is True and result["categories"]["illicit/violent"] is True and one["model"] == "rules"
     assert result["categories"].keys() == result["category_scores"].keys()
-    assert "violence/graphic" not in result["categories"] or result["category_applied_input_types"]["violence/graphic"]
+    applied = result["category_applied_input_types"]
+    assert set(OPENAI_CATEGORIES) <= set(result["categories"]) == set(applied)
+    for category, is_found in result["categories"].items():  # null: no screen looked for it
+        assert (is_found is None) == (result["category_scores"][category] is None) == (applied[category] == [])
+    url = f"data:image/png;base64,{encoded(colour=RED)}"
+    picture = {"type": "image_url", "image_url": {"url": url}}
+    [seen] = (await moderated([picture]))["results"]  # type: ignore[misc]
+    assert seen["categories"]["hate"] is None and seen["category_applied_input_types"]["hate"] == []
+    assert seen["category_scores"]["hate"] is None and seen["categories"]["sexual"] is True
     many = await moderated(["a cat", BOMB, "乳腺癌的早期症状"])
     assert [each["flagged"] for each in many["results"]] == [False, True, False]  # type: ignore[attr-defined]
-    url = f"data:image/png;base64,{encoded(colour=RED)}"
-    parts = [{"type": "text", "text": "a cat"}, {"type": "image_url", "image_url": {"url": url}}]
+    parts = [{"type": "text", "text": "a cat"}, picture]
     [mixed] = (await moderated(parts))["results"]  # type: ignore[misc]
     assert mixed["flagged"] is True and mixed["categories"]["sexual"] is True
     assert mixed["category_applied_input_types"]["sexual"] == ["text", "image"]
@@ -61,3 +69,13 @@ async def test_moderations_have_limits(guarded_settings: Settings, content: obje
         response = await service.client.post("/v1/moderations", json={"input": content})
         assert response.status_code == 400, response.text
         assert message in response.json()["error"]["message"]
+
+
+async def test_what_has_no_effect_is_no_error_and_is_named(guarded_settings: Settings) -> None:
+    async with serving(guarded_settings) as service:
+        body = {"input": BOMB, "user": "u-1", "metadata": {"a": [1]}, "odd name": 1, "null": None, "model": None}
+        response = await service.client.post("/v1/moderations", json=body)
+        assert response.status_code == 200, response.text
+        assert response.headers["x-ignored-parameters"] == "user, metadata, other"
+        many = await service.client.post("/v1/moderations", json={"input": "x", **{f"x{i}": 0 for i in range(256)}})
+        assert "257 fields, at most 256 are read" in assert_error(many, 400, "invalid_request")["message"]
