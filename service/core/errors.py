@@ -215,6 +215,12 @@ class JobNotFound(NotFound):
     code = "job_not_found"
 
 
+class ImageNotFound(NotFound):
+    """404: the address of a picture is none of this service, has expired, or the picture made room for others."""
+
+    code = "image_not_found"
+
+
 class ModelNotFound(NotFound):
     """404: no such model here."""
 

@@ -14,6 +14,7 @@ _DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]?)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([mMgG]?)")
 _UNITS = {"m": 2**20, "g": 2**30}
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,63}=(chat|paint)")
+_PUBLIC_URL = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
@@ -40,6 +41,15 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise ValueError(f"{origin!r} is no origin: https://host, https://host:port or * is allowed")
     return origins
+
+
+def _check_public_url(url: str) -> str:
+    url = url.removesuffix("/")
+    if url and not _PUBLIC_URL.fullmatch(url):
+        raise ValueError(
+            "no address: https://host, https://host:port and either with a path such as /viscpm is allowed"
+        )
+    return url
 
 
 def _check_aliases(aliases: tuple[str, ...]) -> tuple[str, ...]:
@@ -93,6 +103,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Hosts = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_hosts)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], *LIST]
 Origins = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_origins)]
+PublicUrl = Annotated[str, AfterValidator(_check_public_url)]  # or empty: none
 Aliases = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_aliases)]
 Colour = Annotated[str, AfterValidator(_check_colour)]
 Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_all), AfterValidator(_check_devices)]

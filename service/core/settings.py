@@ -21,6 +21,7 @@ from service.core.setting_types import (
     Networks,
     Origins,
     Port,
+    PublicUrl,
 )
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")  # prefix under which clients see the API
+    public_url: PublicUrl = ""  # what clients see before all paths, the prefix included; in addresses of pictures
     trusted_proxies: Networks = ()  # whose X-Forwarded-… count
     cors_origins: Origins = ()  # of pages that may ask; *: of any
     keep_alive_s: float = Field(75.0, gt=0, le=86_400)  # of an idle connection; longer than any proxy in front keeps it
@@ -72,6 +74,7 @@ class Settings(BaseSettings):
         "dall-e-3=paint",
         "dall-e-2=paint",
     )
+    a1111: Literal["on", "off"] = "off"  # the routes of AUTOMATIC1111's API that its clients need
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "text"
 
@@ -177,6 +180,8 @@ class Settings(BaseSettings):
     vision_cache_ttl_s: int = Field(86_400, ge=1)
     verdict_cache_bytes: int = Field(16 * _MIB, ge=0)
     verdict_cache_ttl_s: int = Field(86_400, ge=1)
+    image_url_bytes: int = Field(256 * _MIB, ge=0)  # of pictures that were answered as a url; 0: no such answers
+    image_url_ttl_s: int = Field(3600, ge=1)
 
     # Metrics of a worker process; 0: a free port
     worker_metrics_host: str = "127.0.0.1"

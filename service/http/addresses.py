@@ -1,6 +1,7 @@
 """How requests find their route: prefixes and slashes, what proxies say of clients, and every method that a path has.
 
-No answer is built from `Host`: what an answer points to is a path, below the prefix that clients see.
+No answer is built from `Host`: what an answer points to is a path, below the prefix that clients see. Where a client
+needs a whole address it is VISCPM_PUBLIC_URL's, or on this machine that of the socket which the client reached.
 """
 
 import re
@@ -29,6 +30,7 @@ EXPOSED = (
     "x-seed",
 )
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+_PASSED_ON = (b"forwarded", b"via", b"x-real-ip")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
@@ -95,6 +97,29 @@ class Addresses:
 def is_within(address: str, networks: Networks) -> bool:
     try:
         return any(ip_address(address) in network for network in networks)
+    except ValueError:
+        return False
+
+
+def absolute_base(scope: Scope, public_url: str) -> str | None:
+    """What stands before all paths for this client, without a slash at the end; None: nobody knows.
+
+    Args:
+        public_url: of VISCPM_PUBLIC_URL; empty: only a client of this machine, behind no proxy that says so, is told
+            the address that it reached.
+    """
+    if public_url:
+        return public_url
+    is_passed_on = any(name.startswith(b"x-forwarded-") or name in _PASSED_ON for name, _ in scope["headers"])
+    host, port = scope.get("server") or ("", None)
+    if is_passed_on or port is None or not (_is_loopback(_peer(scope)) and _is_loopback(host)):
+        return None
+    return f"{scope['scheme']}://{f'[{host}]' if ':' in host else host}:{port}{scope['root_path']}"
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
     except ValueError:
         return False
 

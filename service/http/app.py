@@ -23,8 +23,9 @@ from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, ContentDecoding, RequestContext
 from service.http.model_aliases import ModelAliases
 from service.http.openapi import describe
-from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
+from service.http.routes import a1111, chat, conversations, health, jobs, metrics, moderations, paint
 from service.http.routes.openai import chat_completions, models, responses_api
+from service.http.routes.openai import images as openai_images
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
@@ -32,6 +33,8 @@ from service.jobs.audit import Audit
 from service.jobs.conversations import Conversations
 from service.jobs.finalizer import Finalizer
 from service.jobs.gated_queue import GatedQueue
+from service.jobs.latest_paintings import LatestPaintings
+from service.jobs.picture_links import PictureLinks
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
@@ -66,7 +69,8 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             app.state.api = await _start(stack, settings, rules or screens, api_metrics, audit)
             yield
 
-    modules = (chat, paint, chat_completions, responses_api, models, moderations, conversations, jobs, health, metrics)
+    openai = (chat_completions, responses_api, openai_images, models, moderations)
+    modules = (chat, paint, *openai, a1111, conversations, jobs, health, metrics)
     known_routes = [route for module in modules for route in module.router.routes]
     addresses = Middleware(
         Addresses, routes=known_routes, root_path=settings.root_path, trusted=settings.trusted_proxies
@@ -156,8 +160,22 @@ async def _start(
     scraper = WorkerScraper()
     stack.push_async_callback(scraper.close)
     aliases = ModelAliases(settings.model_aliases, settings.models, registry)
+    picture_links, latest_paintings = PictureLinks(redis, settings), LatestPaintings(redis, settings)
+    stack.push_async_callback(picture_links.close)
+    stack.push_async_callback(latest_paintings.close)
     state = ApiState(
-        settings, api_metrics, tasks, queue, registry, aliases, conversations_store, images, labels, scraper
+        settings,
+        api_metrics,
+        tasks,
+        queue,
+        registry,
+        aliases,
+        conversations_store,
+        images,
+        labels,
+        picture_links,
+        latest_paintings,
+        scraper,
     )
     stack.push_async_callback(state.close)
     return state

@@ -19,6 +19,8 @@ from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
 from service.jobs.conversations import Conversations
 from service.jobs.gated_queue import GatedQueue
+from service.jobs.latest_paintings import LatestPaintings
+from service.jobs.picture_links import PictureLinks
 from service.jobs.screened_stream import JobStream
 from service.jobs.worker_registry import WorkerRegistry
 
@@ -40,6 +42,8 @@ class ApiState:
     conversations: Conversations
     images: ImageIntake
     labels: AILabels
+    picture_links: PictureLinks
+    latest_paintings: LatestPaintings
     scraper: WorkerScraper
     is_draining: bool = False
     num_moderating: int = 0

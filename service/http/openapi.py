@@ -8,12 +8,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.core import errors
+from service.http.schemas.a1111 import OptionsRequest, Txt2ImgRequest, Txt2ImgResponse
 from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.schemas.conversations import ConversationResponse
 from service.http.schemas.errors import ErrorResponse
 from service.http.schemas.jobs import JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
+from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.openai.models import ModelCard, ModelList
 from service.http.schemas.openai.responses import ResponseObject, ResponseRequest
 from service.http.schemas.paint import PaintRequest
@@ -26,6 +28,8 @@ _ANSWERS = (
     ConversationResponse,
     JobResponse,
     ModerationResponse,
+    ImagesResponse,
+    Txt2ImgResponse,
     ChatDelta,
     ChatCompletion,
     ChatCompletionChunk,
@@ -34,7 +38,16 @@ _ANSWERS = (
     ResponseObject,
     ErrorResponse,
 )
-_REQUESTS = (ChatRequest, PaintRequest, ModerationRequest, ChatCompletionRequest, ResponseRequest)
+_REQUESTS = (
+    ChatRequest,
+    PaintRequest,
+    ModerationRequest,
+    ChatCompletionRequest,
+    ResponseRequest,
+    ImageGenerationRequest,
+    Txt2ImgRequest,
+    OptionsRequest,
+)
 
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)
@@ -58,6 +71,9 @@ CHAT_BODY = {
     },
 }
 PAINT_BODY = {"required": True, "content": {"application/json": {"schema": _reference("PaintRequest")}}}
+IMAGES_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ImageGenerationRequest")}}}
+TXT2IMG_BODY = {"required": True, "content": {"application/json": {"schema": _reference("Txt2ImgRequest")}}}
+OPTIONS_BODY = {"required": True, "content": {"application/json": {"schema": _reference("OptionsRequest")}}}
 MODERATION_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ModerationRequest")}}}
 
 _PICTURE = "data:image/png;base64,…"

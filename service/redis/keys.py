@@ -31,6 +31,8 @@ class Keys:
         self.expired_conversations = base + "expired_conversations"  # zset: the last ones that expired or made room
         self.vision_cache = self._cache("vision-cache")
         self.verdict_cache = self._cache("verdict-cache")
+        self.linked_pictures = self._cache("linked-pictures")
+        self.link_key = base + "link-key"  # string: what signs the addresses of pictures
         self._job_shared = (
             self.accounting,
             self.cancelled,
@@ -68,6 +70,10 @@ class Keys:
     def inbox(self, process_id: str) -> str:
         """stream: events of all jobs that an API process waits for."""
         return f"{self._base}inbox:{process_id}"
+
+    def latest_painting(self, tenant: str) -> str:
+        """string: id of the last job that came by A1111's routes."""
+        return f"{self._base}latest-painting:{tenant}"
 
     def conversation_pixels(self, member: str) -> str:
         return self.conversation(member)[2]

@@ -14,6 +14,7 @@ ORIGIN = "https://chat.example.org"
 PROXY = "127.0.0.9"  # of this machine, and trusted
 
 SETTINGS = {
+    "VISCPM_A1111": "on",
     "VISCPM_CHAT_CHECKPOINT": f"scripted:{SIDE_PX}",
     "VISCPM_CONVERSATION_MAX_TURNS": str(MAX_TURNS),
     "VISCPM_CORS_ORIGINS": ORIGIN,

@@ -153,6 +153,13 @@ _FIELDS: dict[str, tuple[dict[str, st.SearchStrategy[object]], tuple[str, ...]]]
         {"model": st.just("gpt-4o"), "input": _messages | _questions},
         (*_searches, "instructions", "previous_response_id", "store", "truncation", "text", "include", "other"),
     ),
+    "/v1/images/generations": (
+        {"prompt": _questions, "negative_prompt": st.text(max_size=20)},
+        (
+            *("n", "model", "size", "response_format", "output_format", "output_compression", "stream", "quality"),
+            *("partial_images", "candidates", "rerank", "num_inference_steps", "guidance_scale", "seed", "other"),
+        ),
+    ),
     "/v1/moderations": ({"input": _parts | _questions | st.lists(_questions, max_size=3)}, ("model", "other")),
 }
 

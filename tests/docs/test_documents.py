@@ -7,7 +7,7 @@ from service.core.errors import codes_of
 from service.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? ?\| (.+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| (?:`([^`]*)`)? ?\| (.+) \|$", re.MULTILINE)
 
 
 def test_every_variable_is_documented_with_its_default() -> None:

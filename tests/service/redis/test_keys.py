@@ -20,6 +20,8 @@ def all_keys(keys: Keys) -> list[str]:
         *keys.conversation_books,
         *keys.vision_cache,
         *keys.verdict_cache,
+        *keys.linked_pictures,
+        keys.latest_painting("t"),
         keys.inbox("host-1"),
     ]
 

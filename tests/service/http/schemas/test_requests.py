@@ -4,10 +4,12 @@ import pytest
 from pydantic import ValidationError
 
 from service.core.settings import Settings
+from service.http.schemas.a1111 import OptionsRequest, Txt2ImgRequest
 from service.http.schemas.chat import ChatRequest
 from service.http.schemas.moderations import ImagePart, ModerationRequest, TextPart
+from service.http.schemas.openai.images import ImageGenerationRequest
 from service.http.schemas.paint import PaintRequest
-from service.http.schemas.requests import MAX_SEED, Request, integers, plain_text
+from service.http.schemas.requests import MAX_SEED, OpenRequest, Request, integers, plain_text
 
 
 def chat(**fields: object) -> ChatRequest:
@@ -15,9 +17,17 @@ def chat(**fields: object) -> ChatRequest:
 
 
 def test_every_request_is_strict_and_closed() -> None:
-    for model in (ChatRequest, PaintRequest, ModerationRequest, TextPart, ImagePart):
+    for model in (ChatRequest, PaintRequest, TextPart, ImagePart):
         assert issubclass(model, Request)
         assert model.model_config["extra"] == "forbid" and model.model_config["strict"] is True
+
+
+def test_requests_in_others_shapes_are_strict_in_what_they_know_and_name_the_rest() -> None:
+    for model in (ModerationRequest, ImageGenerationRequest, Txt2ImgRequest, OptionsRequest):
+        assert issubclass(model, OpenRequest)
+        assert model.model_config["extra"] == "allow" and model.model_config["strict"] is True
+    asked = OptionsRequest.model_validate({"z": 1, "a": [2], "null": None, "sd_model_checkpoint": "m"})
+    assert asked.ignored() == ["z", "a"]
 
 
 @pytest.mark.parametrize("value", [64.0, 6.4e1])
