@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from service.core.setting_types import Aliases, Colour, Devices, ExistingFile, Hosts, Networks, Origins, Port
+from service.core.setting_types import (
+    Aliases,
+    Colour,
+    Devices,
+    ExistingFile,
+    Hosts,
+    Networks,
+    Origins,
+    Port,
+    PublicUrl,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +29,9 @@ from service.core.setting_types import Aliases, Colour, Devices, ExistingFile, H
         (Origins, "https://a.b:8443,http://[::1]:80", ("https://a.b:8443", "http://[::1]:80")),
         (Aliases, "gpt-4o=chat, org/p:1=paint", ("gpt-4o=chat", "org/p:1=paint")),
         (Aliases, "", ()),
+        (PublicUrl, "https://a.b/viscpm/", "https://a.b/viscpm"),
+        (PublicUrl, "http://[::1]:8000", "http://[::1]:8000"),
+        (PublicUrl, "", ""),
         (Colour, "#00fF7a", "#00fF7a"),
         (Devices, "cpu, cpu", ("cpu", "cpu")),
         (Devices, "cuda:1,cuda:0,", ("cuda:1", "cuda:0")),
@@ -43,6 +56,9 @@ def test_what_is_meant_is_read(kind: Any, text: object, value: object) -> None:
         (Aliases, "gpt-4o", "'gpt-4o' is no alias: NAME=chat or NAME=paint is allowed"),
         (Aliases, "a=video", "'a=video' is no alias"),
         (Aliases, "a=chat,a=paint", "'a' is named twice"),
+        (PublicUrl, "a.b", "no address: https://host, https://host:port and either with a path"),
+        (PublicUrl, "https://u:p@a.b", "no address"),
+        (PublicUrl, "https://a.b/x?y", "no address"),
         (Colour, "#fff", "no colour; allowed: # and six hex digits"),
         (Colour, "#ffffff\n", "no colour"),
         (Devices, "cuda:0,cuda", "'cuda' is no device of several: cuda:0, cuda:1 and so on are allowed, or all cpu"),

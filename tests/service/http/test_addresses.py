@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.core.settings import Settings
-from service.http.addresses import EXPOSED, Addresses
+from service.http.addresses import EXPOSED, Addresses, absolute_base
 from tests.service.web import Service, assert_error, encoded, serving
 from tests.service.wire import post, said
 
@@ -148,3 +148,33 @@ async def test_by_default_no_other_origin_is_told_anything(service: Service) -> 
         await service.client.get("/health/live", headers={"Origin": ORIGIN}),
     ):
         assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "headers", "base"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 8000), [], "http://127.0.0.1:8000/viscpm"),
+        ("127.0.0.1", ("127.0.0.1", 8000), [(b"host", b"evil.example")], "http://127.0.0.1:8000/viscpm"),
+        ("::1", ("::1", 8000), [], "http://[::1]:8000/viscpm"),
+        ("10.0.0.2", ("10.0.0.1", 8000), [], None),
+        ("127.0.0.1", ("10.0.0.1", 8000), [], None),
+        ("127.0.0.1", ("/run/api.sock", None), [], None),
+        ("127.0.0.1", None, [], None),
+        ("", ("127.0.0.1", 8000), [], None),
+        *[("127.0.0.1", ("127.0.0.1", 8000), [(name, b"x")], None) for name in (b"forwarded", b"via", b"x-real-ip")],
+        ("127.0.0.1", ("127.0.0.1", 8000), [(b"x-forwarded-host", b"evil.example")], None),
+    ],
+)
+def test_a_whole_address_is_known_on_this_machine_alone(
+    client: str, server: Any, headers: list[tuple[bytes, bytes]], base: str | None
+) -> None:
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "root_path": "/viscpm",
+        "client": (client, 1) if client else None,
+        "server": server,
+        "headers": headers,
+    }
+    assert absolute_base(scope, "") == base
+    assert absolute_base(scope, "https://api.example.org") == "https://api.example.org"
