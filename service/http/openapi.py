@@ -71,9 +71,33 @@ CHAT_BODY = {
     },
 }
 PAINT_BODY = {"required": True, "content": {"application/json": {"schema": _reference("PaintRequest")}}}
-IMAGES_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ImageGenerationRequest")}}}
-TXT2IMG_BODY = {"required": True, "content": {"application/json": {"schema": _reference("Txt2ImgRequest")}}}
-OPTIONS_BODY = {"required": True, "content": {"application/json": {"schema": _reference("OptionsRequest")}}}
+IMAGES_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": _reference("ImageGenerationRequest"),
+            "example": {"model": "gpt-image-1", "prompt": "雪山下的红色小屋", "size": "1024x1024", "seed": 7},
+        }
+    },
+}
+TXT2IMG_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": _reference("Txt2ImgRequest"),
+            "example": {"prompt": "a red apple", "steps": 25, "sampler_name": "DPM++ 2M", "seed": -1},
+        }
+    },
+}
+OPTIONS_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": _reference("OptionsRequest"),
+            "example": {"sd_model_checkpoint": "viscpm-paint"},
+        }
+    },
+}
 MODERATION_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ModerationRequest")}}}
 
 _PICTURE = "data:image/png;base64,…"

@@ -40,7 +40,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], dependencies=[Depends(req
 @router.post(
     "/txt2img",
     summary="Paint a prompt, in A1111's shape",
-    **documented(Txt2ImgResponse, body=TXT2IMG_BODY, statuses=(404, 408, 413, 415, 422, 429, 499, 503, 504)),
+    **documented(Txt2ImgResponse, body=TXT2IMG_BODY, makes_job=True, statuses=(404, 499)),
 )
 async def txt2img(request: Request) -> Response:
     """Pictures as base64, and `info` as a JSON string. What has no effect is named in `x-ignored-parameters`."""

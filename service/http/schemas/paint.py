@@ -3,13 +3,14 @@
 import re
 from typing import Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from models.jobs import SamplerName
 from service.http.schemas.requests import Included, Request, Seed, limits_of, plain_text, shown
 from service.jobs.answers import PictureFormat
 
 _SIZE = re.compile(r"auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3}")
+SIZE_SCHEMA: dict[str, JsonValue] = {"pattern": f"^({_SIZE.pattern})$"}
 
 
 class PaintingRequest(Request):
@@ -32,9 +33,7 @@ class PaintingRequest(Request):
         None, ge=1, le=1000, description="Absent: 50 for `ddpm`, 25 for the other samplers."
     )
     guidance_scale: float = Field(7.5, ge=0, le=50)
-    size: str = Field(
-        "auto", description="`512x512`, or the default.", json_schema_extra={"pattern": f"^({_SIZE.pattern})$"}
-    )
+    size: str = Field("auto", description="`512x512`, or the default.", json_schema_extra=SIZE_SCHEMA)
     seed: Seed | None = Field(
         None, description="Candidate i starts from seed + i, of the same limit. Absent: drawn, told."
     )

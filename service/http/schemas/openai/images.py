@@ -7,7 +7,7 @@ from msgspec import Meta
 from pydantic import ConfigDict, Field
 
 from service.http.schemas.openai.requests import MAX_MODEL_CHARS
-from service.http.schemas.paint import PaintingRequest
+from service.http.schemas.paint import SIZE_SCHEMA, PaintingRequest
 from service.http.schemas.requests import OpenRequest
 from service.jobs.answers import Count, PictureFormat
 
@@ -25,6 +25,11 @@ class ImageGenerationRequest(OpenRequest, PaintingRequest):
 
     model: str | None = Field(
         None, max_length=MAX_MODEL_CHARS, description="The paint model or an alias of it; absent: the paint model."
+    )
+    size: str = Field(
+        "auto",
+        description="`1024x1024`: the nearest that the model was made for is painted, and told in the answer.",
+        json_schema_extra=SIZE_SCHEMA,
     )
     response_format: Literal["b64_json", "url"] | None = Field(
         None,
