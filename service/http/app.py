@@ -29,15 +29,15 @@ from service.http.routes.openai import images as openai_images
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
+from service.image_output.picture_links import PictureLinks
 from service.jobs.audit import Audit
 from service.jobs.conversations import Conversations
 from service.jobs.finalizer import Finalizer
 from service.jobs.gated_queue import GatedQueue
-from service.jobs.latest_paintings import LatestPaintings
-from service.jobs.picture_links import PictureLinks
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
+from service.queue.latest_paintings import LatestPaintings
 from service.queue.producer import JobProducer
 from service.queue.record import SweepCounts
 from service.queue.verdict_cache import VerdictCache

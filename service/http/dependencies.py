@@ -17,12 +17,12 @@ from service.http.model_aliases import ModelAliases
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
+from service.image_output.picture_links import PictureLinks
 from service.jobs.conversations import Conversations
 from service.jobs.gated_queue import GatedQueue
-from service.jobs.latest_paintings import LatestPaintings
-from service.jobs.picture_links import PictureLinks
 from service.jobs.screened_stream import JobStream
 from service.jobs.worker_registry import WorkerRegistry
+from service.queue.latest_paintings import LatestPaintings
 
 _log = logging.getLogger(__name__)
 

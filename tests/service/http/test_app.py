@@ -20,13 +20,13 @@ from PIL import Image
 
 from service.core.settings import Settings
 from service.http.app import create_app
+from service.image_output.picture_links import PictureLinks
 from service.jobs.conversations import Conversations
 from service.jobs.gated_queue import GatedQueue
-from service.jobs.latest_paintings import LatestPaintings
-from service.jobs.picture_links import PictureLinks
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
 from service.process.parent_death import dies_with_parent
+from service.queue.latest_paintings import LatestPaintings
 from service.queue.producer import JobProducer
 from service.redis.connection import RedisConnection, RedisServers
 from tests.service.tree import WorkerProcess, eventually, quick_settings

@@ -22,8 +22,8 @@ from service.http.routes.responses import accepted, answered
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.requests import MAX_SEED
 from service.http.sse import EventStream
+from service.image_output.picture_links import PictureLink
 from service.jobs.answers import PaintResponse
-from service.jobs.picture_links import PictureLink
 
 router = APIRouter(prefix="/v1/images", tags=["openai"])
 
@@ -110,7 +110,7 @@ def _base_url(request: Request, asked: ImageGenerationRequest, settings: Setting
 
 
 async def _urls(state: ApiState, answer: PaintResponse, base_url: str) -> list[str]:
-    links = await state.picture_links.keep(answer)
+    links = await state.picture_links.keep([one.b64_json for one in answer.data], answer.output_format)
     return [
         f"{base_url}{router.prefix}/pictures/{one.name}?expires={one.expires}&signature={one.signature}"
         for one in links

@@ -9,21 +9,8 @@ import redis.asyncio
 
 from service.core.errors import ImageNotFound, Unavailable
 from service.core.settings import Settings
-from service.jobs.answers import PaintedPicture, PaintResponse, PaintUsage
-from service.jobs.picture_links import PictureLinks
+from service.image_output.picture_links import PictureLinks
 from service.redis.connection import RedisServers
-
-
-def answer(*pictures: bytes) -> PaintResponse:
-    return PaintResponse(
-        id="paint-1",
-        created=5,
-        model="m",
-        data=[PaintedPicture(b64_json=data, seed=1) for data in pictures],
-        size="64x64",
-        output_format="webp",
-        usage=PaintUsage(input_tokens=3, output_tokens=0, total_tokens=3),
-    )
 
 
 @pytest.fixture
@@ -35,7 +22,7 @@ async def processes(servers: RedisServers) -> AsyncIterator[list[PictureLinks]]:
 
 
 async def test_processes_that_begin_together_agree_on_the_key(processes: list[PictureLinks]) -> None:
-    kept = await asyncio.gather(*(one.keep(answer(b"a%d" % i, b"b%d" % i)) for i, one in enumerate(processes)))
+    kept = await asyncio.gather(*(one.keep([b"a%d" % i, b"b%d" % i], "webp") for i, one in enumerate(processes)))
     for number, links in enumerate(kept):
         assert all(link.name.endswith(".webp") and link.expires >= time.time() + 58 for link in links)
         for process in processes:
@@ -43,7 +30,7 @@ async def test_processes_that_begin_together_agree_on_the_key(processes: list[Pi
 
 
 async def test_no_part_of_an_address_can_be_changed(processes: list[PictureLinks]) -> None:
-    first, second = await processes[0].keep(answer(b"a", b"b"))
+    first, second = await processes[0].keep([b"a", b"b"], "webp")
     for wrong in (
         first._replace(name=second.name),
         first._replace(expires=first.expires + 1),
@@ -56,19 +43,19 @@ async def test_no_part_of_an_address_can_be_changed(processes: list[PictureLinks
 
 
 async def test_pictures_keep_to_their_budget(processes: list[PictureLinks], client: "redis.asyncio.Redis") -> None:
-    links = [(await processes[0].keep(answer(b"x" * 1000)))[0] for _ in range(5)]
+    links = [(await processes[0].keep([b"x" * 1000], "webp"))[0] for _ in range(5)]
     with pytest.raises(ImageNotFound, match="made room"):
         await processes[0].picture(links[0])
     assert await processes[0].picture(links[-1]) == b"x" * 1000
     assert int(await client.get("{viscpm}:linked-pictures:bytes") or 0) <= 5000
     with pytest.raises(Unavailable, match="5001 bytes has no room .* 5000 bytes are all"):
-        await processes[0].keep(answer(b"x" * 5001))
+        await processes[0].keep([b"x" * 5001], "webp")
 
 
 async def test_who_loses_the_key_knows_no_address_of_before(
     processes: list[PictureLinks], client: "redis.asyncio.Redis"
 ) -> None:
-    [link] = await processes[0].keep(answer(b"a"))
+    [link] = await processes[0].keep([b"a"], "webp")
     assert len(await client.get("{viscpm}:link-key") or b"") == 32
     await client.delete("{viscpm}:link-key")
     with pytest.raises(ImageNotFound, match="signature"):

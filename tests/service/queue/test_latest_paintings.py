@@ -3,7 +3,7 @@
 import redis.asyncio
 
 from service.core.settings import Settings
-from service.jobs.latest_paintings import LatestPaintings
+from service.queue.latest_paintings import LatestPaintings
 from service.redis.connection import RedisServers
 
 

@@ -10,11 +10,11 @@ import hmac
 import secrets
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from service.core.errors import ImageNotFound, Unavailable
 from service.core.settings import Settings
-from service.jobs.answers import PaintResponse
 from service.redis.connection import RedisConnection, RedisServers
 from service.redis.keys import Keys
 
@@ -42,15 +42,12 @@ class PictureLinks:
     async def close(self) -> None:
         await self._connection.close()
 
-    async def keep(self, answer: PaintResponse) -> list[PictureLink]:
-        """Store the answer's pictures. Raises Unavailable for one that is larger than the whole budget."""
+    async def keep(self, pictures: Sequence[bytes], output_format: str) -> list[PictureLink]:
+        """Store the pictures of a finished answer. Raises Unavailable for one that is larger than the whole budget."""
         key, expires = await self._key(), int(time.time()) + self._ttl_s
-        names = [f"img-{secrets.token_urlsafe(18)}.{answer.output_format}" for _ in answer.data]
-        stored = await asyncio.gather(
-            *(self._put(name, one.b64_json) for name, one in zip(names, answer.data, strict=True))
-        )
-        if not all(stored):
-            largest_bytes = max(len(one.b64_json) for one in answer.data)
+        names = [f"img-{secrets.token_urlsafe(18)}.{output_format}" for _ in pictures]
+        if not all(await asyncio.gather(*map(self._put, names, pictures))):
+            largest_bytes = max(map(len, pictures))
             raise Unavailable(
                 f"a picture of {largest_bytes} bytes has no room at an address, {self._budget_bytes} bytes are all "
                 "that may be kept (VISCPM_IMAGE_URL_BYTES)"
