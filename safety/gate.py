@@ -63,7 +63,11 @@ class Gate:
         """Texts first: they take no time, and a blocked one spares the picture's screening. None where it is open."""
         if self.is_open:
             return ()
-        verdicts = [await self.judge(job_id, stage, text) for stage, text in inputs.texts]
+        verdicts = []
+        for stage, text in inputs.texts:
+            if verdicts:
+                await asyncio.sleep(0)  # a talk has many texts: between two, other requests have their turn
+            verdicts.append(await self.judge(job_id, stage, text))
         if inputs.picture is not None and not any(verdict.is_blocked for verdict in verdicts):
             language = verdicts[0].language if verdicts else ""
             verdicts.append(await self.judge(job_id, "input_image", inputs.picture, language))

@@ -1,5 +1,7 @@
 """The gate alone, with screens that judge by a word: what it asks them, in which order, and what it says."""
 
+import asyncio
+
 import pytest
 
 from safety.contents import Inputs, Output
@@ -138,3 +140,19 @@ async def test_an_open_gate_judges_nothing_for_those_who_ask() -> None:
     assert (await gate.moderate_output("job", Output(candidates=(b"bad",) * 3, wanted=2))).chosen == (0, 1)
     with pytest.raises(ScreenFailed, match="open"):
         await gate.judge("modr-1", "question", "fine")
+
+
+async def test_between_two_texts_others_have_their_turn() -> None:
+    seen: list[str] = []
+
+    class Noting(WordScreens):
+        async def text(self, stage: Stage, text: str) -> Verdict:
+            seen.append(text)
+            return await super().text(stage, text)
+
+    async def other() -> None:
+        seen.append("other")
+
+    waiting = asyncio.create_task(other())
+    await Gate(Noting()).moderate_inputs("job", Inputs([("question", "one"), ("question", "two")]))
+    assert seen == ["one", "other", "two"] and waiting.done()

@@ -11,7 +11,7 @@ from service.http.schemas.openai.messages import Message
 from service.http.schemas.requests import plain_text
 from service.image_input.intake import ImageIntake, InputPixels
 
-_TALK_QUESTIONS = 8  # longest questions that a talk may be as long as; the model reads far less
+_TALK_QUESTIONS = 2  # longest questions that earlier turns may be as long as: all of it is judged, and costs time
 
 
 @dataclass
@@ -116,7 +116,7 @@ def _require_question(question: str, param: str, settings: Settings) -> None:
 
 
 def _newest(earlier: Sequence[tuple[str, str]], settings: Settings) -> list[tuple[str, str]]:
-    """As many of the latest turns as a conversation may have, and no more text than the model could ever read."""
+    """As many of the latest turns as a conversation may have, and hardly more text than the model could read."""
     room_chars = _TALK_QUESTIONS * settings.max_question_chars
     kept: list[tuple[str, str]] = []
     for question, answer in reversed(earlier):

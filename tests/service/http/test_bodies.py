@@ -128,3 +128,11 @@ async def test_whole_numbers_may_be_written_as_others_are(service: Service, numb
     assert (await service.client.post("/chat", content=body, headers=JSON)).json()["seed"] == seed
     form = await service.client.post("/chat", files={"question": (None, "echo x"), "seed": (None, number)})
     assert form.json()["seed"] == seed
+
+
+async def test_unknown_fields_that_are_taken_are_not_taken_by_the_hundred(service: Service) -> None:
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "echo x"}]}
+    many = await service.client.post("/v1/chat/completions", json={**body, **{f"field{i}": i for i in range(254)}})
+    assert many.status_code == 200
+    more = await service.client.post("/v1/chat/completions", json={**body, **{f"field{i}": i for i in range(255)}})
+    assert assert_error(more, 400, "invalid_request")["message"] == "body: has 257 fields, at most 256 are read"
