@@ -63,7 +63,7 @@ class Gate:
         """Texts first: they take no time, and a blocked one spares the picture's screening. None where it is open."""
         if self.is_open:
             return ()
-        verdicts = []
+        verdicts: list[Verdict] = []
         for stage, text in inputs.texts:
             if verdicts:
                 await asyncio.sleep(0)  # a talk has many texts: between two, other requests have their turn
