@@ -10,8 +10,10 @@ from tests.containers.deployment import Deployment
 from tests.containers.stand_ins import PYTHON
 
 IMAGES = {"api": "viscpm-api", "worker-safety": "viscpm-safety", "worker-image-box": "viscpm-worker-cpu"}
-REBUILD_S = 10.0
+REBUILD_S = 10.0  # or, on a slow machine, a part of what building everything takes there
+REBUILD_SHARE = 1 / 12
 API_MB = 60.0
+WHOLE_BUILD = "all images of the box profile, built from nothing"
 
 _INVENTORY = """
 import json, pathlib, sys
@@ -28,7 +30,7 @@ print(json.dumps({
 def test_all_images_are_built(box: Deployment, table: Table) -> None:
     began_s = time.monotonic()
     said = box.compose("build")
-    table.add("all images of the box profile, built from nothing", time.monotonic() - began_s, "s")
+    table.add(WHOLE_BUILD, time.monotonic() - began_s, "s")
     if box.environment.get("DOCKER_BUILDKIT") == "0":
         assert said.count("Successfully tagged viscpm-worker-cpu:check") == 1, (
             "the services that share it build it once"
@@ -57,15 +59,16 @@ def test_an_image_holds_what_its_role_needs(box: Deployment, image: str) -> None
 @pytest.mark.parametrize("service", IMAGES)
 def test_a_changed_line_installs_nothing_again(box: Deployment, table: Table, service: str) -> None:
     changed = box.folder / "service/core/errors.py"
+    limit_s = max(REBUILD_S, REBUILD_SHARE * table.rows[WHOLE_BUILD][0])
     took_s: list[float] = []
-    while not took_s or (took_s[-1] >= REBUILD_S and len(took_s) < 3):  # other work on the machine is no fault of it
+    while not took_s or (took_s[-1] >= limit_s and len(took_s) < 3):  # other work on the machine is no fault of it
         changed.write_text(f"{changed.read_text()}\n# {service} {len(took_s)}\n")
         began_s = time.monotonic()
         said = box.compose("build", service)
         took_s.append(time.monotonic() - began_s)
         assert "Successfully installed viscpm-service" in said and "fastapi" not in said
     table.add(f"{IMAGES[service]} after a changed line in service/", min(took_s), "s")
-    assert min(took_s) < REBUILD_S, took_s
+    assert min(took_s) < limit_s, took_s
 
 
 @pytest.mark.parametrize("target", ["api", "safety"])

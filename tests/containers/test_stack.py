@@ -210,7 +210,7 @@ def test_down_answers_what_is_in_hand_and_keeps_what_is_queued(box: Deployment, 
         def states() -> list[str]:
             return [client.get(f"/jobs/{one}").json()["state"] for one in ids]
 
-        took_s = wait_for(lambda: states() == ["done"] * len(ids), 120, "what was queued is done")
+        took_s = wait_for(lambda: states() == ["done"] * len(ids), 300, "what was queued is done")
         table.add("what was queued is done, after the next up", took_s, "s")
 
 
