@@ -20,7 +20,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Beginnings of the reasons for which a test may be skipped: what no package brings. What Debian's packages bring is
 # needed by tests marked `ops` alone, so that none is skipped for a package that one machine has and another has not.
-_MAY_BE_ABSENT = ("reference data: ", "Linux: ", "IPv6: ", "CUDA: ")
+_MAY_BE_ABSENT = ("reference data: ", "Linux: ", "IPv6: ", "CUDA: ", "Node: ")
 
 
 @pytest.hookimpl(wrapper=True)
