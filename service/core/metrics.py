@@ -50,6 +50,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("time_to_first_token_seconds", "histogram", "api", "From the request to the first text of its own stream.",
            ("model",), _FIRST_TOKEN_S),
     Metric("queue_rejections_total", "counter", "api", "Requests refused before they had a slot.", ("model", "reason")),
+    Metric("auth_refusals_total", "counter", "api", "Requests without a good API key, by what it lacked.", ("reason",)),
     Metric("jobs_cancelled_total", "counter", "api", "Jobs cancelled, by where they were.", ("model", "where")),
     Metric("safety_decisions_total", "counter", "api", "Verdicts of the safety gate.", ("stage", "verdict")),
     Metric("safety_found_total", "counter", "api", "Categories found above their threshold.", ("stage", "category")),

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from models.jobs import ChatJob, Model, PaintJob
 from service.core.current_request import note_job, note_queued
-from service.core.errors import BusUnavailable, Cancelled, JobFailed, QueueFull, ServiceError
-from service.http.dependencies import ApiState
+from service.core.errors import BusUnavailable, Cancelled, InsufficientScope, JobFailed, QueueFull, ServiceError
+from service.http.dependencies import ApiState, Caller, caller_of
 from service.http.error_handlers import from_exception
 from service.http.sse import until_disconnect
 from service.jobs.gated_queue import GatedQueue
@@ -84,8 +84,9 @@ async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) 
     """A slot for one job; while inside, a client that goes away takes the job along.
 
     What is raised before the job is queued ends it: as refused where the request is at fault, else as failed. Raises
-    QueueFull, BusUnavailable, at the latest where the job is queued.
+    QueueFull, BusUnavailable, at the latest where the job is queued; InsufficientScope before anything else.
     """
+    _require_model(caller_of(request), state, kind)
     slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
@@ -125,6 +126,16 @@ async def _failed(queue: GatedQueue, slot: Slot, error: ServiceError) -> Service
     except ServiceError:  # where Redis is away, the slot's lease ends the job
         pass
     return error
+
+
+def _require_model(caller: Caller, state: ApiState, kind: Model) -> None:
+    """Raises InsufficientScope where the key may not ask this model."""
+    key = caller.key
+    if key is None or not key.models:
+        return
+    described = state.registry.model(kind)
+    if not key.may_ask(kind, "" if described is None else described.name):
+        raise InsufficientScope(f"this key may ask {', '.join(key.models)}, and not the {kind} model of this service")
 
 
 def wants_async(request: Request) -> bool:

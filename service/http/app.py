@@ -7,16 +7,19 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from safety.gate import Gate
 from safety.verdict import OpenScreens, Screens
+from service.access.key_store import KeyStore, KnownKeys
+from service.access.wrong_keys import WrongKeys
 from service.core.metrics import Metrics
 from service.core.process_memory import bound_allocator
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
+from service.http.access.authentication import authenticate
 from service.http.addresses import EXPOSED, METHODS, Addresses
 from service.http.dependencies import ApiState
 from service.http.error_handlers import install_error_handlers
@@ -74,6 +77,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[] if settings.is_open else [Depends(authenticate)],
         middleware=[
             *_cross_origin(settings),
             Middleware(RequestContext, metrics=api_metrics),
@@ -151,8 +155,23 @@ async def _start(
     sweeper.start()
     stack.push_async_callback(sweeper.close)
     queue = GatedQueue(producer, gate, finalizer)
+    key_store = KeyStore(redis, settings)
+    stack.push_async_callback(key_store.close)
+    known_keys = KnownKeys(key_store, settings)
     scraper = WorkerScraper()
     stack.push_async_callback(scraper.close)
-    state = ApiState(settings, api_metrics, tasks, queue, registry, conversations_store, images, labels, scraper)
+    state = ApiState(
+        settings,
+        api_metrics,
+        tasks,
+        queue,
+        registry,
+        conversations_store,
+        images,
+        labels,
+        scraper,
+        known_keys,
+        WrongKeys(),
+    )
     stack.push_async_callback(state.close)
     return state

@@ -5,9 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.requests import Request
 
+from service.access.api_keys import ApiKey
+from service.access.key_store import KnownKeys
+from service.access.wrong_keys import WrongKeys
 from service.core.errors import Draining, QueueFull, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
@@ -23,6 +27,17 @@ from service.jobs.worker_registry import WorkerRegistry
 _log = logging.getLogger(__name__)
 
 DEFAULT_TENANT = "default"
+CALLER = "viscpm.caller"  # in a request's scope, where a key was asked for
+
+
+class Caller(NamedTuple):
+    """Whose request it is; without a key where none is asked for."""
+
+    tenant: str
+    key: ApiKey | None = None
+
+
+_ANYBODY = Caller(DEFAULT_TENANT)
 
 
 @dataclass
@@ -38,6 +53,8 @@ class ApiState:
     images: ImageIntake
     labels: AILabels
     scraper: WorkerScraper
+    keys: KnownKeys
+    wrong_keys: WrongKeys
     is_draining: bool = False
     num_moderating: int = 0
     _refuses_from_s: float = 0.0
@@ -89,6 +106,11 @@ def request_id_of(request: Request) -> str:
     return request_id
 
 
+def caller_of(request: Request) -> Caller:
+    caller: Caller = request.scope.get(CALLER, _ANYBODY)
+    return caller
+
+
 def tenant_of(request: Request) -> str:
     """Whose conversations and jobs a request may see."""
-    return DEFAULT_TENANT
+    return caller_of(request).tenant

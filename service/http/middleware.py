@@ -245,6 +245,7 @@ def _log_request(scope: Scope, request: CurrentRequest, status: int, elapsed_s: 
             status=status,
             duration_ms=round(elapsed_s * 1000, 1),
             request_id=request.request_id,
+            key_id=request.key_id,
             job_id=request.job_id,
             tokens=request.tokens,
             steps=request.steps,

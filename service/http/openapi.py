@@ -1,12 +1,13 @@
 """What openapi.yaml says beyond the routes' signatures: bodies, answers, streams and every error a route can give."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.access.api_keys import Scope
 from service.core import errors
 from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.schemas.conversations import ConversationResponse
@@ -27,6 +28,15 @@ _ANSWERS = (
     ErrorResponse,
 )
 _REQUESTS = (ChatRequest, PaintRequest, ModerationRequest)
+
+Access = Literal["open", "any"] | Scope  # what a route asks for: no key, a key, or one of a scope
+_ACCESSES: tuple[Access, ...] = ("open", "any", *get_args(Scope))
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the service asks for one."},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key."},
+}
+# Of any request that needs a key: none or a wrong one, the wrong scope, too many wrong ones
+_KEY_ERRORS = (401, 403, 429, 503)
 
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)
@@ -63,10 +73,12 @@ def documented(
     plain: bool = False,
     text: bool = False,
     statuses: Iterable[int] = (),
+    access: Access = "admin",
 ) -> dict[str, Any]:
     """Arguments of a route's decorator.
 
     Args:
+        access: what a request needs where the service asks for keys.
         statuses: of errors, beyond 400 and 500 and those of jobs.
         answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON or `text`.
         may_wait: a job is made, so it can fail as jobs do, and `Prefer: respond-async` gives 202.
@@ -91,9 +103,29 @@ def documented(
             "content": {"application/json": {"schema": _reference("JobResponse")}},
             "headers": {"location": {"schema": {"type": "string"}}},
         }
-    responses |= {code: _error(code) for code in sorted({*statuses, *(_JOB_ERRORS if may_wait else (400, 500))})}
-    extra = {"requestBody": body} if body is not None else {}
+    of_route = _JOB_ERRORS if may_wait else (400, 500)
+    of_key = () if access == "open" else _KEY_ERRORS
+    responses |= {code: _error(code) for code in sorted({*statuses, *of_route, *of_key})}
+    extra: dict[str, Any] = {"security": _security(access)} | ({"requestBody": body} if body is not None else {})
     return {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
+
+
+def access_of(route: object) -> Access:
+    """What a route asks for, by its description; `admin` where that says nothing."""
+    security = (getattr(route, "openapi_extra", None) or {}).get("security")
+    if security is None:
+        return "admin"
+    if not security:
+        return "open"
+    role = next(iter(security[0]["bearer"]), "any")
+    return next(access for access in _ACCESSES if access == role)
+
+
+def _security(access: Access) -> list[dict[str, list[str]]]:
+    if access == "open":
+        return []
+    roles: list[str] = [] if access == "any" else [access]
+    return [{scheme: roles} for scheme in _SCHEMES]
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -114,6 +146,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)
+    document["components"]["securitySchemes"] = _SCHEMES
     document["components"]["schemas"] = dict(sorted(components.items()))
     return document
 

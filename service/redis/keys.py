@@ -29,6 +29,7 @@ class Keys:
         self.conversation_sizes = base + "conversation_sizes"  # hash: bytes, by tenant:id
         self.conversation_bytes = base + "conversation_bytes"  # their sum
         self.expired_conversations = base + "expired_conversations"  # zset: the last ones that expired or made room
+        self.api_keys = base + "api_keys"  # hash: API keys by their id (service/access)
         self.vision_cache = self._cache("vision-cache")
         self.verdict_cache = self._cache("verdict-cache")
         self._job_shared = (

@@ -35,7 +35,7 @@ router = APIRouter(tags=["chat"])
 @router.post(
     "/chat",
     summary="Ask about a picture",
-    **documented(ChatResponse, body=CHAT_BODY, stream=True, may_wait=True, statuses=(404, 409)),
+    **documented(ChatResponse, body=CHAT_BODY, stream=True, may_wait=True, statuses=(404, 409), access="chat"),
 )
 async def chat(request: Request) -> Response:
     """Begin a conversation with a picture and a question, or go on with one by its id.

@@ -31,13 +31,17 @@ IncludeQuery = Annotated[
 _NOTHING_MORE: list[Include] = []
 
 
-@router.get("/{job_id}", summary="A job", **documented(JobResponse, statuses=(404, 503)))
+@router.get("/{job_id}", summary="A job", **documented(JobResponse, statuses=(404, 503), access="any"))
 async def get_job(request: Request, job_id: JobId, include: IncludeQuery = _NOTHING_MORE) -> Response:
     """Where it is; once it has ended, its answer or its error, for the retention time."""
     return answered(_described(job_id, await _status(request, job_id), include))
 
 
-@router.get("/{job_id}/events", summary="A job's stream", **documented(None, stream=True, statuses=(404, 429, 503)))
+@router.get(
+    "/{job_id}/events",
+    summary="A job's stream",
+    **documented(None, stream=True, statuses=(404, 429, 503), access="any"),
+)
 async def get_events(
     request: Request,
     job_id: JobId,
@@ -58,7 +62,7 @@ async def get_events(
     return EventStream(chat_events(state.queue.watch("chat", job_id), begin, after_chars, include))
 
 
-@router.delete("/{job_id}", summary="Cancel a job", **documented(JobResponse, statuses=(404, 503)))
+@router.delete("/{job_id}", summary="Cancel a job", **documented(JobResponse, statuses=(404, 503), access="any"))
 async def cancel_job(request: Request, job_id: JobId) -> Response:
     """Stops it within one step. A job that has ended stays as it is; the answer says how it ended."""
     await _status(request, job_id)

@@ -21,7 +21,7 @@ _SIDE_PX = 224  # the pictures' side, as Chat gets them
 @router.post(
     "/v1/moderations",
     summary="Ask the safety screens",
-    **documented(ModerationResponse, body=MODERATION_BODY, statuses=(408, 413, 415, 422, 429, 503)),
+    **documented(ModerationResponse, body=MODERATION_BODY, statuses=(408, 413, 415, 422, 429, 503), access="moderate"),
 )
 async def moderations(request: Request) -> Response:
     """Texts and pictures as the gate sees a question and its picture, in OpenAI's shape.

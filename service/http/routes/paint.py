@@ -34,7 +34,9 @@ _REFERENCE_STEPS, _FEWER_STEPS = 50, 25  # of ddpm, and of the samplers that nee
 @router.post(
     "/paint",
     summary="Paint a prompt",
-    **documented(PaintResponse, body=PAINT_BODY, stream=True, may_wait=True, pictures=True, statuses=(406,)),
+    **documented(
+        PaintResponse, body=PAINT_BODY, stream=True, may_wait=True, pictures=True, statuses=(406,), access="paint"
+    ),
 )
 async def paint(request: Request) -> Response:
     """Paint `n` pictures. JSON with base64; for `Accept: image/*` and `n` 1 the picture itself.
