@@ -152,6 +152,7 @@ class Settings(BaseSettings):
     sweep_s: float = Field(2.0, gt=0)
 
     # Kept in Redis
+    usage_days: int = Field(90, ge=1, le=3660)  # for which it can be asked what an API key has used
     conversation_ttl_s: int = Field(86_400, ge=1)
     conversation_bytes: int = Field(1024 * _MIB, ge=_MIB)  # of all; those used longest ago make room
     conversation_max_turns: int = Field(200, ge=1)

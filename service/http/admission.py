@@ -6,13 +6,25 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import msgspec
 from starlette.requests import Request
 
 from models.jobs import ChatJob, Model, PaintJob
+from service.access.api_keys import ApiKey
+from service.access.limits import KeyUse
 from service.core.current_request import note_job, note_queued
-from service.core.errors import BusUnavailable, Cancelled, InsufficientScope, JobFailed, QueueFull, ServiceError
+from service.core.errors import (
+    BusUnavailable,
+    Cancelled,
+    InsufficientScope,
+    JobFailed,
+    QueueFull,
+    RateLimited,
+    ServiceError,
+)
 from service.http.dependencies import ApiState, Caller, caller_of
 from service.http.error_handlers import from_exception
+from service.http.middleware import ANSWER_HEADERS
 from service.http.sse import until_disconnect
 from service.jobs.gated_queue import GatedQueue
 from service.jobs.intents import ChatIntent, PaintIntent
@@ -24,24 +36,37 @@ _log = logging.getLogger(__name__)
 class Slot:
     """A slot that was asked for, and the job that will use it."""
 
-    def __init__(self, queue: GatedQueue, kind: Model, tenant: str, lease_s: float) -> None:
+    def __init__(self, queue: GatedQueue, kind: Model, tenant: str, lease_s: float, key: ApiKey | None) -> None:
         self.job_id = f"{kind}-{secrets.token_urlsafe(18)}"
         self.is_queued = False
         self.is_client_gone = False
         self._queue = queue
-        self._reservation = queue.reserve(kind, self.job_id, tenant)
+        self._key_id = "" if key is None else key.id
+        self._reservation = queue.reserve(kind, self.job_id, tenant, key)
         note_job(self.job_id)
         self._renew_s = lease_s / 3
         self._renewing: asyncio.Task[None] | None = None
         # Most requests are queued before that, and cost no task
         self._renewal = asyncio.get_running_loop().call_later(self._renew_s, self._begin_renewing)
 
+    @property
+    def key_use(self) -> KeyUse | None:
+        """What the request's API key has used, once that is known."""
+        return self._reservation.key_use
+
     async def granted(self) -> None:
-        """Wait for the slot: before any work on the request that costs more than a text. Raises QueueFull."""
+        """Wait for the slot: before any work on the request that costs more than a text.
+
+        Raises QueueFull, RateLimited.
+        """
         await self._reservation
 
     async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent) -> JobStream:
-        """Queue the job; what comes of it. Raises QueueFull, and as GatedQueue.submit."""
+        """Queue the job; what comes of it. Raises QueueFull, RateLimited, and as GatedQueue.submit."""
+        if self._key_id:
+            intent = msgspec.structs.replace(intent, key_id=self._key_id)
+            if isinstance(job, PaintJob):
+                intent = msgspec.structs.replace(intent, steps=job.candidates * job.num_inference_steps)
         try:
             stream = await self._queue.submit(job, intent)
         except ServiceError:
@@ -86,8 +111,9 @@ async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) 
     What is raised before the job is queued ends it: as refused where the request is at fault, else as failed. Raises
     QueueFull, BusUnavailable, at the latest where the job is queued; InsufficientScope before anything else.
     """
-    _require_model(caller_of(request), state, kind)
-    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s)
+    caller = caller_of(request)
+    _require_model(caller, state, kind)
+    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
         if state.settings.safety_prompt_checker:  # then a worker has to read the text
@@ -97,7 +123,7 @@ async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) 
         reported = _reported(error, slot)
         if not slot.is_queued:
             reported = await _failed(state.queue, slot, reported)
-        if isinstance(reported, QueueFull):
+        if isinstance(reported, QueueFull | RateLimited):
             state.metrics.count("queue_rejections_total", model=kind, reason=reported.code)
         if reported.status == 500:
             reported.extra = {"job_id": slot.job_id, **reported.extra}
@@ -105,6 +131,7 @@ async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) 
     finally:
         listener.cancel()
         slot.close()
+        tell_key_use(request, slot.key_use)
 
 
 def _reported(error: Exception, slot: Slot) -> ServiceError:
@@ -117,15 +144,21 @@ def _reported(error: Exception, slot: Slot) -> ServiceError:
 
 
 async def _failed(queue: GatedQueue, slot: Slot, error: ServiceError) -> ServiceError:
-    """End a job that was not queued; QueueFull where it had no slot."""
+    """End a job that was not queued; where it had no slot, QueueFull or RateLimited."""
     try:
         await slot.granted()
         await queue.fail(slot.job_id, error.code, error.message)
-    except QueueFull as full:
+    except (QueueFull, RateLimited) as full:
         return full
     except ServiceError:  # where Redis is away, the slot's lease ends the job
         pass
     return error
+
+
+def tell_key_use(request: Request, use: KeyUse | None) -> None:
+    """In the answer's headers, whatever the answer is."""
+    if use is not None:
+        request.scope[ANSWER_HEADERS] = use.headers()
 
 
 def _require_model(caller: Caller, state: ApiState, kind: Model) -> None:

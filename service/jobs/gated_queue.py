@@ -12,6 +12,8 @@ import msgspec
 from models.jobs import ChatJob, Kind, PaintJob
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Picture, Stage, Verdict
+from service.access.api_keys import ApiKey
+from service.access.limits import KeyUse
 from service.core.errors import ScreenUnavailable, TooManyWatchers
 from service.jobs.answers import refused
 from service.jobs.finalizer import Finalizer
@@ -38,9 +40,13 @@ class GatedQueue:
         """True where nothing is screened."""
         return self._gate.is_open
 
-    def reserve(self, kind: Kind, job_id: str, tenant: str) -> Reservation:
-        """Ask for a slot; from its grant on the job ends exactly once."""
-        return self._producer.reserve(kind, job_id, tenant)
+    def reserve(self, kind: Kind, job_id: str, tenant: str, key: ApiKey | None = None) -> Reservation:
+        """Ask for a slot, within the key's limits; from its grant on the job ends exactly once."""
+        return self._producer.reserve(kind, job_id, tenant, key)
+
+    async def take_request(self, key: ApiKey) -> KeyUse:
+        """Count a request that makes no job against its key's limits. Raises RateLimited."""
+        return await self._producer.take_request(key)
 
     async def renew_slot(self, job_id: str) -> bool:
         """Keep a slot that is not used yet. False: it is lost."""

@@ -14,6 +14,9 @@ from typing import Any
 import msgspec
 
 from models.jobs import ChatJob, Job, Kind, PaintJob, encode
+from service.access.api_keys import ApiKey, KeyLimits
+from service.access.limits import KeyUse
+from service.access.usage import today
 from service.core.errors import JobFailed, JobLost, NoWorker, QueueFull
 from service.core.metrics import Metrics
 from service.core.settings import Settings
@@ -27,6 +30,7 @@ from service.queue.record import (
     ResultClaim,
     SweepCounts,
     TurnAppend,
+    UsageAppend,
     encode_ending,
     read_record,
 )
@@ -38,6 +42,7 @@ _log = logging.getLogger(__name__)
 
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
 _SWEEP_LIMIT = 100
+_UNLIMITED = KeyLimits()
 
 
 class JobProducer:
@@ -61,6 +66,7 @@ class JobProducer:
         self.settings = settings
         self.keys = Keys(settings.redis_prefix)
         self._lease_ms = _ms(settings.lease_s)
+        self._usage_kept_ms = settings.usage_days * 86_400_000
         self._connection = RedisConnection(redis)
         self._metrics = metrics
         self._inbox = Inbox(
@@ -76,13 +82,19 @@ class JobProducer:
         await self._inbox.close()
         await self._connection.close()
 
-    def reserve(self, kind: Kind, job_id: str, tenant: str = "") -> "Reservation":
-        """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed."""
+    def reserve(self, kind: Kind, job_id: str, tenant: str = "", key: ApiKey | None = None) -> "Reservation":
+        """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed.
+
+        Args:
+            key: whose limits it counts against, in the same step.
+        """
         settings = self.settings
         self._unsubmitted.add(job_id)
+        of_key = () if key is None else self.keys.of_key(key.id, today())
+        limits = _UNLIMITED if key is None else key.limits
         reply = self._connection.begin_transition(
             "reserve",
-            self.keys.of_job(job_id),
+            (*self.keys.of_job(job_id), *of_key),
             kind,
             job_id,
             self.process_id,
@@ -90,8 +102,24 @@ class JobProducer:
             settings.slots(kind),
             _ms(settings.slot_lease_s),
             settings.retained_s(kind) * 1000,
+            int(key is not None),
+            limits.requests_per_min,
+            limits.tokens_per_min,
+            limits.max_jobs,
+            self._usage_kept_ms,
         )
-        return Reservation(self, kind, job_id, reply)
+        return Reservation(self, kind, job_id, limits, reply)
+
+    async def take_request(self, key: ApiKey) -> KeyUse:
+        """Count a request that makes no job against its key's limits. Raises RateLimited."""
+        keys, limits = (*self.keys.of_job(""), *self.keys.of_key(key.id, today())), key.limits
+        is_granted, reason, used = await self._connection.transition(
+            "take_request", keys, limits.requests_per_min, limits.tokens_per_min, self._usage_kept_ms
+        )
+        use = _key_use(limits, used)
+        if not is_granted:
+            raise use.refusal(reason.decode())
+        return use
 
     async def renew_slot(self, job_id: str) -> bool:
         """Keep the slot of a request that is still being prepared; False: it is lost."""
@@ -138,15 +166,22 @@ class JobProducer:
         """The job's events from its beginning, then its Ending. Enter it before `submit`."""
         return JobSubscription(self, job_id, has_missed=job_id not in self._unsubmitted)
 
-    async def finish(self, job_id: str, ending: Ending, turn: TurnAppend | None = None) -> bool:
-        """Write the ending, and the turn with it. False: the job had ended already.
+    async def finish(
+        self, job_id: str, ending: Ending, turn: TurnAppend | None = None, usage: UsageAppend | None = None
+    ) -> bool:
+        """Write the ending, the turn and what was used with it. False: the job had ended already.
 
         `done` needs a generated result. Raises JobLost, BusUnavailable.
         """
         data, keys = encode_ending(ending), self.keys.of_job(job_id)
         if turn is not None:
             keys = (*keys, *self.keys.conversation(turn.conversation), *self.keys.conversation_books)
-        reply = await self._connection.transition("finish", keys, job_id, ending.state, data, *_turn_arguments(turn))
+        if usage is not None:
+            keys = (*keys, *self.keys.of_key(usage.key_id, today()))
+        used = b"" if usage is None else usage.counts
+        reply = await self._connection.transition(
+            "finish", keys, job_id, ending.state, data, used, self._usage_kept_ms, *_turn_arguments(turn)
+        )
         self._unsubmitted.discard(job_id)
         if reply is None:
             raise lost(job_id)
@@ -262,25 +297,44 @@ class JobProducer:
 
 
 class Reservation:
-    """A slot that was asked for. Awaiting it gives nothing, or raises QueueFull, BusUnavailable.
+    """A slot that was asked for. Awaiting it gives nothing, or raises QueueFull, RateLimited, BusUnavailable.
 
     What is asked of the producer before the answer is there travels together with the question, and comes after it:
     a job that needs no work before it is queued costs one exchange with Redis instead of two.
     """
 
-    def __init__(self, producer: JobProducer, kind: Kind, job_id: str, reply: "asyncio.Future[Any]") -> None:
+    def __init__(
+        self, producer: JobProducer, kind: Kind, job_id: str, limits: KeyLimits, reply: "asyncio.Future[Any]"
+    ) -> None:
         self._producer = producer
         self._kind = kind
         self._job_id = job_id
+        self._limits = limits
         self._reply = reply
+
+    @property
+    def key_use(self) -> KeyUse | None:
+        """What the API key has used, once that is known."""
+        reply = self._reply
+        if not reply.done() or reply.cancelled() or reply.exception() is not None or isinstance(reply.result(), int):
+            return None
+        return _key_use(self._limits, reply.result()[2])
 
     def __await__(self) -> Generator[Any, None, None]:
         # Shielded: whoever stops waiting must not take the reply from others
-        granted = yield from asyncio.shield(self._reply).__await__()
-        if not granted:
+        reply = yield from asyncio.shield(self._reply).__await__()
+        is_granted, reason = (reply, b"") if isinstance(reply, int) else reply[:2]
+        if not is_granted:
             self._producer.forget(self._job_id)
+            if reason:
+                raise _key_use(self._limits, reply[2]).refusal(reason.decode())
             num_slots = self._producer.settings.slots(self._kind)
             raise QueueFull(f"all {num_slots} slots of {self._kind} are taken, try again later")
+
+
+def _key_use(limits: KeyLimits, used: list[int]) -> KeyUse:
+    requests, tokens, jobs, left_ms = used
+    return KeyUse(limits, requests, tokens, jobs, left_ms / 1000)
 
 
 def _turn_arguments(turn: TurnAppend | None) -> list[Any]:

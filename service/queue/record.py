@@ -54,6 +54,13 @@ class TurnAppend(msgspec.Struct, frozen=True):
     fields: dict[str, bytes] = {}  # set in the hash along with the turn
 
 
+class UsageAppend(msgspec.Struct, frozen=True):
+    """What a job has used of its API key, counted in the same atomic step as its ending. `counts`: encode_usage."""
+
+    key_id: str
+    counts: bytes
+
+
 class JobRecord(msgspec.Struct, frozen=True):
     """A job as Redis knows it. Times are milliseconds of the server's clock; 0: not yet.
 

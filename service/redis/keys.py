@@ -66,6 +66,14 @@ class Keys:
         """string: the job's input picture."""
         return f"{self._base}pixels:{job_id}"
 
+    def usage(self, key_id: str, day: str) -> str:
+        """hash: what an API key has used on a day."""
+        return f"{self._base}usage:{key_id}:{day}"
+
+    def of_key(self, key_id: str, day: str) -> tuple[str, str, str]:
+        """Of an API key: hash of what it used in this minute, zset of its jobs, and `usage`."""
+        return f"{self._base}key_minute:{key_id}", f"{self._base}key_jobs:{key_id}", self.usage(key_id, day)
+
     def inbox(self, process_id: str) -> str:
         """stream: events of all jobs that an API process waits for."""
         return f"{self._base}inbox:{process_id}"

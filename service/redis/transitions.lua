@@ -19,7 +19,9 @@ local INBOX_LENGTH = 16384
 local CANCELLED_LENGTH = 4096
 local DEAD_LENGTH = 100
 local GATE_MS = 60000                  -- a finished result keeps its slot at least this long to be screened
+local MINUTE_MS = 60000                -- of an API key's limits
 local PIXELS_MS = 600000               -- beyond the deadline, should nothing end the job
+local KEY_JOBS_MS = 86400000           -- that a key's list of its jobs is kept after the last one began
 local ENDED = {done = true, refused = true, failed = true, cancelled = true}
 
 local function now_ms()
@@ -113,6 +115,57 @@ local function append_turn(member, is_new, turn, max_turns, ttl_ms, fields)
   redis.call('INCRBY', total, integer(grown))
 end
 
+-- What an API key may still do. KEYS from OWN on: Keys.of_key. Returns what it has used of its minute, the number of its
+-- jobs, what is left of the minute, and why it may do no more, if so. A job counts as long as it holds its slot.
+local function look_at_key(max_requests, max_tokens, max_jobs)
+  local minute, jobs = KEYS[OWN], KEYS[OWN + 1]
+  local used = redis.call('HMGET', minute, 'requests', 'tokens')
+  local requests, tokens = tonumber(used[1] or 0), tonumber(used[2] or 0)
+  local left_ms, now, num_jobs = redis.call('PTTL', minute), now_ms(), 0
+  if left_ms < 0 then left_ms = MINUTE_MS end
+  if max_jobs > 0 then
+    for _, id in ipairs(redis.call('ZRANGE', jobs, 0, -1)) do
+      local expiry_ms = redis.call('ZSCORE', SLOTS.chat, id) or redis.call('ZSCORE', SLOTS.paint, id)
+      if expiry_ms and tonumber(expiry_ms) > now then
+        num_jobs = num_jobs + 1
+      else
+        redis.call('ZREM', jobs, id)
+      end
+    end
+  end
+  local reason = ''
+  if max_requests > 0 and requests >= max_requests then reason = 'requests'
+  elseif max_tokens > 0 and tokens >= max_tokens then reason = 'tokens'
+  elseif max_jobs > 0 and num_jobs >= max_jobs then reason = 'jobs' end
+  return {requests, tokens, num_jobs, left_ms}, reason
+end
+
+-- Into the minute, which begins with the first that is counted.
+local function count_in_minute(minute, what, count)
+  redis.call('HINCRBY', minute, what, integer(count))
+  if redis.call('PTTL', minute) < 0 then redis.call('PEXPIRE', minute, MINUTE_MS) end
+end
+
+local function count_on_day(day, what, count, kept_ms)
+  redis.call('HINCRBY', day, what, integer(count))
+  redis.call('PEXPIRE', day, kept_ms)
+end
+
+local function count_request(used, kept_ms)
+  count_in_minute(KEYS[OWN], 'requests', 1)
+  count_on_day(KEYS[OWN + 2], 'requests', 1, kept_ms)
+  used[1] = used[1] + 1
+end
+
+-- What a job has used. The last KEYS are of its key.
+local function count_usage(usage, kept_ms)
+  local minute, day = KEYS[#KEYS - 2], KEYS[#KEYS]
+  for what, count in pairs(cmsgpack.unpack(usage)) do
+    count_on_day(day, what, count, kept_ms)
+    if what == 'prompt_tokens' or what == 'completion_tokens' then count_in_minute(minute, 'tokens', count) end
+  end
+end
+
 -- API ---------------------------------------------------------------------------------------------------------------
 
 -- Marks an API process alive. Its inbox is the last key. Returns 1 when that had to be made.
@@ -132,14 +185,37 @@ function transition.api_leave(process)
 end
 
 -- Returns 1, or 0 when no slot is free. A slot that outlived its lease counts no more; `expire` ends its job.
-function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms)
-  local now = now_ms()
-  if redis.call('ZCOUNT', SLOTS[kind], '(' .. integer(now), '+inf') >= tonumber(queue_size) then return 0 end
+-- With an API key, {1 or 0, why its limits refuse or '', what it has used (look_at_key)}; KEYS from OWN on: Keys.of_key.
+function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms, has_key, max_requests,
+                            max_tokens, max_jobs, usage_kept_ms)
+  local now, used, reason = now_ms(), nil, ''
+  if has_key == '1' then
+    used, reason = look_at_key(tonumber(max_requests), tonumber(max_tokens), tonumber(max_jobs))
+    if reason ~= '' then return {0, reason, used} end
+  end
+  if redis.call('ZCOUNT', SLOTS[kind], '(' .. integer(now), '+inf') >= tonumber(queue_size) then
+    return used and {0, '', used} or 0
+  end
   redis.call('HSET', JOB, 'kind', kind, 'tenant', tenant, 'state', 'reserved', 'owner', process,
     'inboxes', process, 'created_ms', integer(now), 'retention_ms', retention_ms)
   redis.call('ZADD', SLOTS[kind], integer(now + lease_ms), id)
   redis.call('HINCRBY', ACCOUNTING, 'accepted:' .. kind, 1)
-  return 1
+  if not used then return 1 end
+  count_request(used, usage_kept_ms)
+  if tonumber(max_jobs) > 0 then
+    redis.call('ZADD', KEYS[OWN + 1], integer(now), id)
+    redis.call('PEXPIRE', KEYS[OWN + 1], KEY_JOBS_MS)
+    used[3] = used[3] + 1
+  end
+  return {1, '', used}
+end
+
+-- A request of an API key that makes no job: {1 or 0, why its limits refuse or '', what it has used}.
+function transition.take_request(max_requests, max_tokens, usage_kept_ms)
+  local used, reason = look_at_key(tonumber(max_requests), tonumber(max_tokens), 0)
+  if reason ~= '' then return {0, reason, used} end
+  count_request(used, usage_kept_ms)
+  return {1, '', used}
 end
 
 -- Keeps a slot whose request is still being read and judged. Returns 0 where it is lost.
@@ -165,8 +241,9 @@ function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms)
 end
 
 -- Writes an ending by compare-and-set, with the conversation's turn in the same transition.
+-- With `usage`, which is counted once, the last KEYS are of the job's API key (Keys.of_key).
 -- Returns {state before, kind, who is to be told}, {'ended', kind}, or false for an unknown job.
-function transition.finish(id, state, ending, member, is_new, turn, max_turns, ttl_ms, ...)
+function transition.finish(id, state, ending, usage, usage_kept_ms, member, is_new, turn, max_turns, ttl_ms, ...)
   local job = get('state', 'kind')
   local before, kind = job[1], job[2]
   if not before then return false end
@@ -177,6 +254,7 @@ function transition.finish(id, state, ending, member, is_new, turn, max_turns, t
     append_turn(member, is_new == '1', turn, tonumber(max_turns), ttl_ms, {...})
   end
   local _, inboxes = end_job(id, state, ending)
+  if usage ~= '' then count_usage(usage, usage_kept_ms) end
   return {before, kind, inboxes}
 end
 

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from safety.verdict import Picture, Verdict
+from service.http.admission import tell_key_use
 from service.http.bodies import read_json
-from service.http.dependencies import ApiState, state_of
+from service.http.dependencies import ApiState, caller_of, state_of
 from service.http.openapi import MODERATION_BODY, documented
 from service.http.routes.responses import answered
 from service.http.schemas.moderations import Moderation, ModerationRequest, ModerationResponse, TextPart
@@ -32,6 +33,8 @@ async def moderations(request: Request) -> Response:
     state = state_of(request)
     state.refuse_while_draining()
     asked = await read_json(request, ModerationRequest, state.settings)
+    if (key := caller_of(request).key) is not None:
+        tell_key_use(request, await state.queue.take_request(key))
     moderation_id = f"modr-{secrets.token_urlsafe(18)}"
     with state.moderating():
         judged = [[await state.queue.judge(moderation_id, "question", text)] for text in asked.texts()]
