@@ -291,6 +291,27 @@ class ConversationBusy(ServiceError):
         super().__init__(message, param=param, retry_after_s=retry_after_s)
 
 
+class IdempotencyKeyInUse(ServiceError):
+    """409: the request that has the Idempotency-Key is still being answered; a retry gets its answer."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "idempotency_key_in_use"
+
+    def __init__(self, message: str, *, param: str | None = "Idempotency-Key", retry_after_s: int = 1) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """422: the Idempotency-Key was used for another request."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+    def __init__(self, message: str, *, param: str | None = "Idempotency-Key") -> None:
+        super().__init__(message, param=param)
+
+
 class ContentTooLarge(ServiceError):
     """413: the body is larger than the byte cap."""
 

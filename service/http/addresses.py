@@ -18,6 +18,7 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 # Headers of ours that pages of other origins may read
 EXPOSED = (
+    "idempotent-replayed",
     "location",
     "openai-processing-ms",
     "preference-applied",

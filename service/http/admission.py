@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -16,17 +15,18 @@ from service.core.current_request import note_job, note_queued
 from service.core.errors import (
     BusUnavailable,
     Cancelled,
-    InsufficientScope,
     JobFailed,
     QueueFull,
     RateLimited,
     ServiceError,
 )
-from service.http.dependencies import ApiState, Caller, caller_of
+from service.http.access.authentication import require_model
+from service.http.dependencies import ApiState, caller_of
 from service.http.error_handlers import from_exception
+from service.http.idempotency import KeyClaim
 from service.http.middleware import ANSWER_HEADERS
 from service.http.sse import until_disconnect
-from service.jobs.gated_queue import GatedQueue
+from service.jobs.gated_queue import GatedQueue, new_job_id
 from service.jobs.intents import ChatIntent, PaintIntent
 from service.jobs.screened_stream import JobStream
 
@@ -36,8 +36,17 @@ _log = logging.getLogger(__name__)
 class Slot:
     """A slot that was asked for, and the job that will use it."""
 
-    def __init__(self, queue: GatedQueue, kind: Model, tenant: str, lease_s: float, key: ApiKey | None) -> None:
-        self.job_id = f"{kind}-{secrets.token_urlsafe(18)}"
+    def __init__(
+        self,
+        queue: GatedQueue,
+        kind: Model,
+        tenant: str,
+        lease_s: float,
+        key: ApiKey | None,
+        claim: KeyClaim | None = None,
+    ) -> None:
+        self.job_id = new_job_id(kind) if claim is None else claim.job_id
+        self._outlives_client = claim is not None
         self.is_queued = False
         self.is_client_gone = False
         self._queue = queue
@@ -99,21 +108,28 @@ class Slot:
             await asyncio.sleep(self._renew_s)
 
     async def cancel(self) -> None:
-        """The client is gone."""
+        """The client is gone. One with an Idempotency-Key comes back for the answer."""
+        if self._outlives_client:
+            return
         self.is_client_gone = True
         await self._queue.cancel(self.job_id, "client_gone")
 
 
 @asynccontextmanager
-async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) -> AsyncIterator[Slot]:
+async def admitted(
+    request: Request, state: ApiState, kind: Model, tenant: str, claim: KeyClaim | None = None
+) -> AsyncIterator[Slot]:
     """A slot for one job; while inside, a client that goes away takes the job along.
+
+    Args:
+        claim: of the request's Idempotency-Key, which is free again where there was no slot.
 
     What is raised before the job is queued ends it: as refused where the request is at fault, else as failed. Raises
     QueueFull, BusUnavailable, at the latest where the job is queued; InsufficientScope before anything else.
     """
     caller = caller_of(request)
-    _require_model(caller, state, kind)
-    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key)
+    require_model(request, state, kind)
+    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
         if state.settings.safety_prompt_checker:  # then a worker has to read the text
@@ -125,6 +141,9 @@ async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) 
             reported = await _failed(state.queue, slot, reported)
         if isinstance(reported, QueueFull | RateLimited):
             state.metrics.count("queue_rejections_total", model=kind, reason=reported.code)
+            if claim is not None:
+                with suppress(BusUnavailable):  # then the claim's own time ends it
+                    await state.idempotency.release(tenant, claim.key, claim.job_id)
         if reported.status == 500:
             reported.extra = {"job_id": slot.job_id, **reported.extra}
         raise reported from error.__cause__
@@ -158,17 +177,7 @@ async def _failed(queue: GatedQueue, slot: Slot, error: ServiceError) -> Service
 def tell_key_use(request: Request, use: KeyUse | None) -> None:
     """In the answer's headers, whatever the answer is."""
     if use is not None:
-        request.scope[ANSWER_HEADERS] = use.headers()
-
-
-def _require_model(caller: Caller, state: ApiState, kind: Model) -> None:
-    """Raises InsufficientScope where the key may not ask this model."""
-    key = caller.key
-    if key is None or not key.models:
-        return
-    described = state.registry.model(kind)
-    if not key.may_ask(kind, "" if described is None else described.name):
-        raise InsufficientScope(f"this key may ask {', '.join(key.models)}, and not the {kind} model of this service")
+        request.scope[ANSWER_HEADERS] = [*request.scope.get(ANSWER_HEADERS, ()), *use.headers()]
 
 
 def wants_async(request: Request) -> bool:

@@ -33,6 +33,7 @@ from service.jobs.audit import Audit
 from service.jobs.conversations import Conversations
 from service.jobs.finalizer import Finalizer
 from service.jobs.gated_queue import GatedQueue
+from service.jobs.idempotency import IdempotencyKeys
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
@@ -158,6 +159,8 @@ async def _start(
     key_store = KeyStore(redis, settings)
     stack.push_async_callback(key_store.close)
     known_keys = KnownKeys(key_store, settings)
+    idempotency = IdempotencyKeys(redis, settings)
+    stack.push_async_callback(idempotency.close)
     scraper = WorkerScraper()
     stack.push_async_callback(scraper.close)
     state = ApiState(
@@ -172,6 +175,7 @@ async def _start(
         scraper,
         known_keys,
         WrongKeys(),
+        idempotency,
     )
     stack.push_async_callback(state.close)
     return state

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from service.access.api_keys import ApiKey
 from service.access.key_store import KnownKeys
 from service.access.wrong_keys import WrongKeys
-from service.core.errors import Draining, QueueFull, ServiceError
+from service.core.current_request import note_job
+from service.core.errors import Draining, JobNotFound, QueueFull, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
@@ -21,8 +22,10 @@ from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
 from service.jobs.conversations import Conversations
 from service.jobs.gated_queue import GatedQueue
+from service.jobs.idempotency import IdempotencyKeys
 from service.jobs.screened_stream import JobStream
 from service.jobs.worker_registry import WorkerRegistry
+from service.queue.record import JobRecord
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class ApiState:
     scraper: WorkerScraper
     keys: KnownKeys
     wrong_keys: WrongKeys
+    idempotency: IdempotencyKeys
     is_draining: bool = False
     num_moderating: int = 0
     _refuses_from_s: float = 0.0
@@ -114,3 +118,12 @@ def caller_of(request: Request) -> Caller:
 def tenant_of(request: Request) -> str:
     """Whose conversations and jobs a request may see."""
     return caller_of(request).tenant
+
+
+async def job_of(request: Request, job_id: str) -> JobRecord:
+    """A chat or paint job of the request's tenant. Raises JobNotFound."""
+    record = await state_of(request).queue.status(job_id)
+    if record is None or record.kind == "safety" or record.tenant != tenant_of(request):
+        raise JobNotFound(f"no job {job_id!r}: it never was, or it ended longer ago than the retention time")
+    note_job(job_id)
+    return record

@@ -38,8 +38,17 @@ _SCHEMES = {
 # Of any request that needs a key: none or a wrong one, the wrong scope, too many wrong ones
 _KEY_ERRORS = (401, 403, 429, 503)
 
+# What any request that becomes a job may bring beside its body
+_JOB_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "description": "Sent again with the same body, the request gets the answer of the first one.",
+    },
+]
 # Statuses of any request that carries a body and becomes a job
-_JOB_ERRORS = (400, 408, 413, 415, 422, 429, 500, 503, 504)
+_JOB_ERRORS = (400, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 
 
 def _reference(name: str) -> dict[str, str]:
@@ -107,6 +116,8 @@ def documented(
     of_key = () if access == "open" else _KEY_ERRORS
     responses |= {code: _error(code) for code in sorted({*statuses, *of_route, *of_key})}
     extra: dict[str, Any] = {"security": _security(access)} | ({"requestBody": body} if body is not None else {})
+    if may_wait:
+        extra["parameters"] = _JOB_PARAMETERS
     return {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
 
 

@@ -4,12 +4,13 @@ What goes in is judged before it is queued, what comes out before it leaves.
 """
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
 
-from models.jobs import ChatJob, Kind, PaintJob
+from models.jobs import ChatJob, Kind, Model, PaintJob
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Picture, Stage, Verdict
 from service.access.api_keys import ApiKey
@@ -22,7 +23,13 @@ from service.jobs.screened_stream import JobStream, ScreenedStream
 from service.queue.producer import JobProducer, Reservation
 from service.queue.record import JobRecord
 
+_ID_BYTES = 18
 _POLL_WAIT_S = 1.0  # for the screening of a result that somebody polls
+
+
+def new_job_id(kind: Model) -> str:
+    """One that nobody guesses: it is all that a stream is found by."""
+    return f"{kind}-{secrets.token_urlsafe(_ID_BYTES)}"
 
 
 class GatedQueue:

@@ -66,6 +66,10 @@ class Keys:
         """string: the job's input picture."""
         return f"{self._base}pixels:{job_id}"
 
+    def idempotency(self, tenant: str, key_sha256: str) -> str:
+        """hash: the job that answers a tenant's Idempotency-Key."""
+        return f"{self._base}idempotency:{tenant}:{key_sha256}"
+
     def usage(self, key_id: str, day: str) -> str:
         """hash: what an API key has used on a day."""
         return f"{self._base}usage:{key_id}:{day}"

@@ -6,9 +6,10 @@ A route that says nothing asks for `admin`.
 
 from fastapi import Request
 
+from models.jobs import Model
 from service.core.current_request import note_key
 from service.core.errors import InsufficientScope, InvalidApiKey
-from service.http.dependencies import CALLER, Caller, state_of
+from service.http.dependencies import CALLER, ApiState, Caller, caller_of, state_of
 from service.http.openapi import access_of
 
 _MISSING = "an API key is needed here, as `Authorization: Bearer vk-…` or `x-api-key`"
@@ -38,6 +39,16 @@ async def authenticate(request: Request) -> None:
         state.metrics.count("auth_refusals_total", reason="scope")
         raise InsufficientScope(f"this needs a key with the scope {access}, and this one has {', '.join(key.scopes)}")
     request.scope[CALLER] = Caller(key.tenant, key)
+
+
+def require_model(request: Request, state: ApiState, kind: Model) -> None:
+    """Raises InsufficientScope where the request's key may not ask this model."""
+    key = caller_of(request).key
+    if key is None or not key.models:
+        return
+    described = state.registry.model(kind)
+    if not key.may_ask(kind, "" if described is None else described.name):
+        raise InsufficientScope(f"this key may ask {', '.join(key.models)}, and not the {kind} model of this service")
 
 
 def _presented(request: Request) -> str:

@@ -12,14 +12,15 @@ from service.core.errors import InvalidRequest, InvalidSize, NotAcceptable, Rera
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_json
 from service.http.content_negotiation import JSON, negotiate
-from service.http.dependencies import request_id_of, state_of, tenant_of
+from service.http.dependencies import ApiState, job_of, request_id_of, state_of, tenant_of
+from service.http.idempotency import claim_key
 from service.http.middleware import release_body
 from service.http.openapi import PAINT_BODY, documented
-from service.http.routes.responses import accepted, answered, paint_events, picture
+from service.http.routes.responses import accepted, answered, origin_of, paint_events, picture
 from service.http.schemas.paint import PaintRequest
 from service.http.schemas.requests import MAX_SEED
 from service.http.sse import EventStream
-from service.jobs.answers import PaintResponse, PictureFormat, answer_of
+from service.jobs.answers import PaintResponse, PictureFormat, answer_of, outcome_of
 from service.jobs.conversations import unix_time_s
 from service.jobs.intents import PaintIntent
 
@@ -53,7 +54,10 @@ async def paint(request: Request) -> Response:
     state.registry.require_screens()  # before a minute of painting, not after it
     described = _job(asked, model)
     _check_pixel_steps(described, model, state.settings.max_pixel_steps)
-    async with admitted(request, state, "paint", tenant) as slot:
+    claim = await claim_key(request, state, "paint", tenant, asked, is_awaited=not wants_async(request))
+    if claim is not None and claim.is_earlier:
+        return await _of_earlier(request, state, claim.job_id, asked, media)
+    async with admitted(request, state, "paint", tenant, claim) as slot:
         job = msgspec.structs.replace(described, job_id=slot.job_id, request_id=request_id_of(request))
         intent = PaintIntent(
             tenant=tenant,
@@ -78,6 +82,20 @@ async def paint(request: Request) -> Response:
         state.finish_in_background(stream, slot.job_id)
         return accepted(slot.job_id, "paint", intent.created, request.scope["root_path"])
     return EventStream(paint_events(stream, intent.origin(slot.job_id), state.labels, asked.include), slot.cancel)
+
+
+async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: PaintRequest, media: str) -> Response:
+    """What the earlier request with the same Idempotency-Key was answered, or is."""
+    record = await job_of(request, job_id)
+    if wants_async(request):
+        return accepted(job_id, "paint", record.created_ms // 1000, request.scope["root_path"])
+    if asked.stream:
+        stream = state.queue.follow("paint", job_id)
+        return EventStream(paint_events(stream, origin_of(job_id, record), state.labels, asked.include))
+    assert record.ending is not None, "a key whose job runs is no answer's"
+    answer = answer_of(outcome_of(record.ending, "paint"), job_id, asked.include)
+    assert isinstance(answer, PaintResponse)
+    return answered(answer) if media == JSON else picture(answer)
 
 
 def _output_format(asked: PaintRequest, media: str) -> PictureFormat:

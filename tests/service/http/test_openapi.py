@@ -44,11 +44,13 @@ def _references(node: object) -> Iterator[str]:
 
 def test_a_route_that_makes_a_job_can_fail_as_jobs_do() -> None:
     told = documented(ChatResponse, body=CHAT_BODY, stream=True, may_wait=True, statuses=(404,), access="chat")
-    assert set(told["responses"]) == {200, 202, 400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504}
+    assert set(told["responses"]) == {200, 202, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504}
     assert set(told["responses"][200]["content"]) == {"application/json", "text/event-stream"}
     assert "location" in told["responses"][202]["headers"]
     security = [{"bearer": ["chat"]}, {"x-api-key": ["chat"]}]
-    assert told["openapi_extra"] == {"security": security, "requestBody": CHAT_BODY} and told["status_code"] == 200
+    extra = told["openapi_extra"]
+    assert (extra["security"], extra["requestBody"], told["status_code"]) == (security, CHAT_BODY, 200)
+    assert [parameter["name"] for parameter in extra["parameters"]] == ["Idempotency-Key"]
 
 
 def test_a_route_without_a_job_fails_in_two_ways_and_those_that_it_names() -> None:
