@@ -91,6 +91,10 @@ class KnownKeys:
         self._clock = clock
         self._known: dict[str, tuple[ApiKey | None, float]] = {}  # by id, with the time until which it is believed
 
+    async def all(self) -> list[ApiKey]:
+        """As KeyStore.all."""
+        return await self._store.all()
+
     async def authenticate(self, text: str) -> ApiKey:
         """The key whose text this is. Raises InvalidApiKey, BusUnavailable."""
         key_id, now = id_in(text), time.time()

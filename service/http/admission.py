@@ -15,6 +15,7 @@ from service.core.current_request import note_job, note_queued
 from service.core.errors import (
     BusUnavailable,
     Cancelled,
+    InvalidRequest,
     JobFailed,
     QueueFull,
     RateLimited,
@@ -44,8 +45,10 @@ class Slot:
         lease_s: float,
         key: ApiKey | None,
         claim: KeyClaim | None = None,
+        deadline_s: float | None = None,
     ) -> None:
         self.job_id = new_job_id(kind) if claim is None else claim.job_id
+        self._ends_s = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
         self._outlives_client = claim is not None
         self.is_queued = False
         self.is_client_gone = False
@@ -76,8 +79,9 @@ class Slot:
             intent = msgspec.structs.replace(intent, key_id=self._key_id)
             if isinstance(job, PaintJob):
                 intent = msgspec.structs.replace(intent, steps=job.candidates * job.num_inference_steps)
+        left_s = None if self._ends_s is None else self._ends_s - asyncio.get_running_loop().time()
         try:
-            stream = await self._queue.submit(job, intent)
+            stream = await self._queue.submit(job, intent, left_s)
         except ServiceError:
             await self._reservation  # where there was no slot, that is why
             raise
@@ -129,7 +133,8 @@ async def admitted(
     """
     caller = caller_of(request)
     require_model(request, state, kind)
-    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim)
+    deadline_s = _deadline_s(request)
+    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim, deadline_s)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
         if state.settings.safety_prompt_checker:  # then a worker has to read the text
@@ -180,7 +185,21 @@ def tell_key_use(request: Request, use: KeyUse | None) -> None:
         request.scope[ANSWER_HEADERS] = [*request.scope.get(ANSWER_HEADERS, ()), *use.headers()]
 
 
+def _deadline_s(request: Request) -> float | None:
+    """What `X-Deadline-Ms` leaves the request; None: the service's own. Raises InvalidRequest."""
+    sent = request.headers.get("x-deadline-ms")
+    if sent is None:
+        return None
+    if not (sent.isascii() and sent.isdigit() and len(sent) <= 9 and int(sent) > 0):
+        raise InvalidRequest(
+            f"X-Deadline-Ms: must be milliseconds from 1 to 999999999, got {sent[:40]!r}", param="X-Deadline-Ms"
+        )
+    return int(sent) / 1000
+
+
 def wants_async(request: Request) -> bool:
-    """Whether the client asked not to wait (RFC 7240)."""
+    """Whether the client asked not to wait: `Prefer: respond-async` (RFC 7240), or `?async=true`."""
+    if request.query_params.get("async", "").lower() in ("true", "1"):
+        return True
     preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
     return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)

@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from safety.gate import Gate
 from safety.verdict import OpenScreens, Screens
 from service.access.key_store import KeyStore, KnownKeys
+from service.access.usage import UsageBook
 from service.access.wrong_keys import WrongKeys
 from service.core.metrics import Metrics
 from service.core.process_memory import bound_allocator
@@ -25,7 +26,7 @@ from service.http.dependencies import ApiState
 from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, ContentDecoding, RequestContext
 from service.http.openapi import describe
-from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint
+from service.http.routes import chat, conversations, health, jobs, metrics, moderations, paint, usage
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
@@ -68,7 +69,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             app.state.api = await _start(stack, settings, rules or screens, api_metrics, audit)
             yield
 
-    modules = (chat, paint, moderations, conversations, jobs, health, metrics)
+    modules = (chat, paint, moderations, conversations, jobs, usage, health, metrics)
     known_routes = [route for module in modules for route in module.router.routes]
     addresses = Middleware(
         Addresses, routes=known_routes, root_path=settings.root_path, trusted=settings.trusted_proxies
@@ -159,6 +160,8 @@ async def _start(
     key_store = KeyStore(redis, settings)
     stack.push_async_callback(key_store.close)
     known_keys = KnownKeys(key_store, settings)
+    usage_book = UsageBook(redis, settings)
+    stack.push_async_callback(usage_book.close)
     idempotency = IdempotencyKeys(redis, settings)
     stack.push_async_callback(idempotency.close)
     scraper = WorkerScraper()
@@ -176,6 +179,7 @@ async def _start(
         known_keys,
         WrongKeys(),
         idempotency,
+        usage_book,
     )
     stack.push_async_callback(state.close)
     return state

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from service.access.api_keys import ApiKey
 from service.access.key_store import KnownKeys
+from service.access.usage import UsageBook
 from service.access.wrong_keys import WrongKeys
 from service.core.current_request import note_job
 from service.core.errors import Draining, JobNotFound, QueueFull, ServiceError
@@ -59,6 +60,7 @@ class ApiState:
     keys: KnownKeys
     wrong_keys: WrongKeys
     idempotency: IdempotencyKeys
+    usage: UsageBook
     is_draining: bool = False
     num_moderating: int = 0
     _refuses_from_s: float = 0.0

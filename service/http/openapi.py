@@ -12,9 +12,10 @@ from service.core import errors
 from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.schemas.conversations import ConversationResponse
 from service.http.schemas.errors import ErrorResponse
-from service.http.schemas.jobs import JobResponse
+from service.http.schemas.jobs import JobList, JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
 from service.http.schemas.paint import PaintRequest
+from service.http.schemas.usage import UsageResponse
 from service.jobs import answers as job_answers
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -23,6 +24,8 @@ _ANSWERS = (
     job_answers.PaintResponse,
     ConversationResponse,
     JobResponse,
+    JobList,
+    UsageResponse,
     ModerationResponse,
     ChatDelta,
     ErrorResponse,
@@ -45,6 +48,18 @@ _JOB_PARAMETERS: list[dict[str, Any]] = [
         "in": "header",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
         "description": "Sent again with the same body, the request gets the answer of the first one.",
+    },
+    {
+        "name": "X-Deadline-Ms",
+        "in": "header",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+        "description": "After which the job is cancelled, queued or running; at most the service's own deadline.",
+    },
+    {
+        "name": "async",
+        "in": "query",
+        "schema": {"type": "boolean"},
+        "description": "As `Prefer: respond-async`: the answer is 202 with the job's id.",
     },
 ]
 # Statuses of any request that carries a body and becomes a job
@@ -108,7 +123,7 @@ def documented(
     responses: dict[int | str, dict[str, Any]] = {status: {"description": "Success", "content": content}}
     if may_wait:
         responses[202] = {
-            "description": "Accepted: `Prefer: respond-async` was sent",
+            "description": "Accepted: `Prefer: respond-async` or `?async=true` was sent",
             "content": {"application/json": {"schema": _reference("JobResponse")}},
             "headers": {"location": {"schema": {"type": "string"}}},
         }

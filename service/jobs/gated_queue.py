@@ -15,13 +15,16 @@ from safety.gate import Gate, ScreenFailed
 from safety.verdict import Picture, Stage, Verdict
 from service.access.api_keys import ApiKey
 from service.access.limits import KeyUse
-from service.core.errors import ScreenUnavailable, TooManyWatchers
+from service.core.errors import Deadline, ScreenUnavailable, TooManyWatchers
 from service.jobs.answers import refused
 from service.jobs.finalizer import Finalizer
 from service.jobs.intents import ChatIntent, Intent, PaintIntent, inputs_of, moderation_of
+from service.jobs.progress import JobProgress, progress_of
 from service.jobs.screened_stream import JobStream, ScreenedStream
-from service.queue.producer import JobProducer, Reservation
+from service.queue.listing import JobPage
+from service.queue.producer import JobProducer
 from service.queue.record import JobRecord
+from service.queue.reservation import Reservation
 
 _ID_BYTES = 18
 _POLL_WAIT_S = 1.0  # for the screening of a result that somebody polls
@@ -63,20 +66,31 @@ class GatedQueue:
         """The request is over, whether its job was queued or not."""
         self._producer.forget(job_id)
 
-    async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent) -> JobStream:
+    async def submit(
+        self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent, deadline_s: float | None = None
+    ) -> JobStream:
         """Have a job's inputs judged, and queue it. Returns what comes of it, from its beginning.
+
+        Args:
+            deadline_s: from now on, screens included; None: the service's own, from when it is queued.
 
         Raises:
             ContentRefused: an input is blocked. The job has ended as refused.
             ScreenUnavailable: a screen gave no verdict. The job has ended as failed.
+            Deadline: that is over before the job could be queued.
             JobFailed, JobLost: its slot was lost or cancelled meanwhile.
         """
+        began_s = asyncio.get_running_loop().time()
         verdicts = await self._judged(job)
         if verdicts:
             intent = msgspec.structs.replace(intent, moderation=moderation_of(verdicts))
         stream = self.follow("chat" if isinstance(job, ChatJob) else "paint", job.job_id, intent)
         try:
-            await self._producer.submit(job, intent)
+            if deadline_s is not None:
+                deadline_s -= asyncio.get_running_loop().time() - began_s
+                if deadline_s <= 0:
+                    raise Deadline("the request's deadline was over before its job could be queued")
+            await self._producer.submit(job, intent, deadline_s)
         except BaseException:
             stream.close()
             raise
@@ -111,6 +125,16 @@ class GatedQueue:
                     await self._finalized(record.kind, job_id)
             record = await self._producer.record(job_id)
         return record
+
+    async def progress(self, job_id: str, record: JobRecord) -> JobProgress:
+        """How far a job is; nothing where it has ended."""
+        if record.state not in ("queued", "running"):
+            return JobProgress()
+        return progress_of(record, await self._producer.place(job_id, record.kind))
+
+    async def jobs_of(self, tenant: str, limit: int, after: str = "") -> JobPage:
+        """A tenant's jobs, newest first, those after the job `after`. Raises JobNotFound."""
+        return await self._producer.jobs_of(tenant, limit, after)
 
     async def cancel(self, job_id: str, reason: str) -> bool:
         """End a job as cancelled. False: it had ended."""

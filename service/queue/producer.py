@@ -7,7 +7,6 @@ the job's own record and events, so a subscription sees each event once and in o
 
 import asyncio
 import logging
-from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 
@@ -17,11 +16,12 @@ from models.jobs import ChatJob, Job, Kind, PaintJob, encode
 from service.access.api_keys import ApiKey, KeyLimits
 from service.access.limits import KeyUse
 from service.access.usage import today
-from service.core.errors import JobFailed, JobLost, NoWorker, QueueFull
+from service.core.errors import JobFailed, JobLost, NoWorker
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
 from service.queue.inbox import Inbox, send_to_inboxes
+from service.queue.listing import JobPage, JobPlace, read_page, read_place
 from service.queue.record import (
     END_STATES,
     RECORD_FIELDS,
@@ -34,6 +34,7 @@ from service.queue.record import (
     encode_ending,
     read_record,
 )
+from service.queue.reservation import Reservation, key_use
 from service.queue.subscription import JobSubscription, lost
 from service.redis.connection import BlockingReader, RedisConnection, RedisServers
 from service.redis.keys import KINDS, Keys
@@ -42,6 +43,7 @@ _log = logging.getLogger(__name__)
 
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
 _SWEEP_LIMIT = 100
+_LISTED_SPARE_S = 60.0  # for which an ended job stays listed beyond its time, at most
 _UNLIMITED = KeyLimits()
 
 
@@ -82,7 +84,7 @@ class JobProducer:
         await self._inbox.close()
         await self._connection.close()
 
-    def reserve(self, kind: Kind, job_id: str, tenant: str = "", key: ApiKey | None = None) -> "Reservation":
+    def reserve(self, kind: Kind, job_id: str, tenant: str = "", key: ApiKey | None = None) -> Reservation:
         """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed.
 
         Args:
@@ -91,10 +93,12 @@ class JobProducer:
         settings = self.settings
         self._unsubmitted.add(job_id)
         of_key = () if key is None else self.keys.of_key(key.id, today())
+        is_listed = bool(tenant) and kind != "safety"
+        of_tenant = (self.keys.tenant_jobs(tenant),) if is_listed else ()
         limits = _UNLIMITED if key is None else key.limits
         reply = self._connection.begin_transition(
             "reserve",
-            (*self.keys.of_job(job_id), *of_key),
+            (*self.keys.of_job(job_id), *of_key, *of_tenant),
             kind,
             job_id,
             self.process_id,
@@ -102,13 +106,14 @@ class JobProducer:
             settings.slots(kind),
             _ms(settings.slot_lease_s),
             settings.retained_s(kind) * 1000,
+            _ms(settings.deadline_s(kind) + settings.retained_s(kind) + _LISTED_SPARE_S) if is_listed else 0,
             int(key is not None),
             limits.requests_per_min,
             limits.tokens_per_min,
             limits.max_jobs,
             self._usage_kept_ms,
         )
-        return Reservation(self, kind, job_id, limits, reply)
+        return Reservation(self.forget, settings.slots(kind), kind, job_id, limits, reply)
 
     async def take_request(self, key: ApiKey) -> KeyUse:
         """Count a request that makes no job against its key's limits. Raises RateLimited."""
@@ -116,7 +121,7 @@ class JobProducer:
         is_granted, reason, used = await self._connection.transition(
             "take_request", keys, limits.requests_per_min, limits.tokens_per_min, self._usage_kept_ms
         )
-        use = _key_use(limits, used)
+        use = key_use(limits, used)
         if not is_granted:
             raise use.refusal(reason.decode())
         return use
@@ -130,17 +135,19 @@ class JobProducer:
         """Of a job that got no slot, or whose request is over."""
         self._unsubmitted.discard(job_id)
 
-    async def submit(self, job: Job, intent: msgspec.Struct) -> None:
+    async def submit(self, job: Job, intent: msgspec.Struct, deadline_s: float | None = None) -> None:
         """Queue a job whose slot is reserved; its deadline starts now.
 
         Args:
             intent: what finalizing this job needs, kept until the job has ended.
+            deadline_s: sooner than the service's own.
 
         Raises JobFailed when its slot was lost or cancelled meanwhile, JobLost, BusUnavailable.
         """
         kind = _kind_of(job)
         self._unsubmitted.discard(job.job_id)
-        deadline_s = self.settings.deadline_s(kind)
+        longest_s = self.settings.deadline_s(kind)
+        deadline_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
         for subscription in self._inbox.subscriptions(job.job_id):
             subscription.deadline = asyncio.get_running_loop().time() + deadline_s
         pixels = b""
@@ -205,6 +212,14 @@ class JobProducer:
     async def record(self, job_id: str) -> JobRecord | None:
         """What Redis knows of a job. None: unknown, or past its retention."""
         return read_record(await self._connection.send("HMGET", self.keys.job(job_id), *RECORD_FIELDS))
+
+    async def place(self, job_id: str, kind: Kind) -> JobPlace:
+        """Where a job is that has not ended."""
+        return await read_place(self._connection, self.keys, job_id, kind)
+
+    async def jobs_of(self, tenant: str, limit: int, after: str = "") -> JobPage:
+        """A tenant's jobs that can still be read, newest first. Raises JobNotFound where `after` is none of them."""
+        return await read_page(self._connection, self.keys, tenant, limit, after)
 
     async def claim_result(self, job_id: str) -> ResultClaim | None:
         """Take the lease on a generated job's result. None: another process holds it, or the job is not generated."""
@@ -294,47 +309,6 @@ class JobProducer:
         if self._metrics is not None:
             where = "queued" if before in (b"reserved", b"queued") else "running"
             self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
-
-
-class Reservation:
-    """A slot that was asked for. Awaiting it gives nothing, or raises QueueFull, RateLimited, BusUnavailable.
-
-    What is asked of the producer before the answer is there travels together with the question, and comes after it:
-    a job that needs no work before it is queued costs one exchange with Redis instead of two.
-    """
-
-    def __init__(
-        self, producer: JobProducer, kind: Kind, job_id: str, limits: KeyLimits, reply: "asyncio.Future[Any]"
-    ) -> None:
-        self._producer = producer
-        self._kind = kind
-        self._job_id = job_id
-        self._limits = limits
-        self._reply = reply
-
-    @property
-    def key_use(self) -> KeyUse | None:
-        """What the API key has used, once that is known."""
-        reply = self._reply
-        if not reply.done() or reply.cancelled() or reply.exception() is not None or isinstance(reply.result(), int):
-            return None
-        return _key_use(self._limits, reply.result()[2])
-
-    def __await__(self) -> Generator[Any, None, None]:
-        # Shielded: whoever stops waiting must not take the reply from others
-        reply = yield from asyncio.shield(self._reply).__await__()
-        is_granted, reason = (reply, b"") if isinstance(reply, int) else reply[:2]
-        if not is_granted:
-            self._producer.forget(self._job_id)
-            if reason:
-                raise _key_use(self._limits, reply[2]).refusal(reason.decode())
-            num_slots = self._producer.settings.slots(self._kind)
-            raise QueueFull(f"all {num_slots} slots of {self._kind} are taken, try again later")
-
-
-def _key_use(limits: KeyLimits, used: list[int]) -> KeyUse:
-    requests, tokens, jobs, left_ms = used
-    return KeyUse(limits, requests, tokens, jobs, left_ms / 1000)
 
 
 def _turn_arguments(turn: TurnAppend | None) -> list[Any]:

@@ -133,8 +133,8 @@ def read_record(values: Sequence[bytes | None]) -> JobRecord | None:
 
     ending = fields.get("ending")
     return JobRecord(
-        kind=_KINDS[fields["kind"]],
-        state=_STATES[fields["state"]],
+        kind=KINDS_OF[fields["kind"]],
+        state=STATES_OF[fields["state"]],
         tenant=fields.get("tenant", b"").decode(),
         owner=fields.get("owner", b"").decode(),
         intent=fields.get("intent", b""),
@@ -149,8 +149,8 @@ def read_record(values: Sequence[bytes | None]) -> JobRecord | None:
     )
 
 
-_KINDS: dict[bytes, Kind] = {b"chat": "chat", b"paint": "paint", b"safety": "safety"}
-_STATES: dict[bytes, State] = {
+KINDS_OF: dict[bytes, Kind] = {b"chat": "chat", b"paint": "paint", b"safety": "safety"}
+STATES_OF: dict[bytes, State] = {
     b"reserved": "reserved",
     b"queued": "queued",
     b"running": "running",

@@ -23,6 +23,7 @@ class Keys:
         self.pending_moderation = base + "pending_moderation"  # zset: generated jobs, by the expiry of their lease
         self.finalizers = base + "finalizers"  # hash: the API process that holds that lease, by job id
         self.apis = base + "apis"  # zset: API processes, by the time until which they count as alive
+        self.run_times = base + "run_times"  # hash: what a job takes lately, in ms, by kind
         self.workers = base + "workers"  # zset: workers, by the time of their last heartbeat
         self.heartbeats = base + "heartbeats"  # hash: what each worker said last
         self.conversations = base + "conversations"  # zset: tenant:id of each conversation, by its last use
@@ -38,6 +39,7 @@ class Keys:
             self.pending_moderation,
             self.finalizers,
             self.apis,
+            self.run_times,
             *(self.slots(kind) for kind in KINDS),
             *(self.jobs(kind) for kind in KINDS),
         )
@@ -49,6 +51,10 @@ class Keys:
     def jobs(self, kind: Kind) -> str:
         """stream with the group `workers`: queued and running jobs."""
         return f"{self._base}jobs:{kind}"
+
+    def tenant_jobs(self, tenant: str) -> str:
+        """zset: a tenant's jobs, by the time at which they began."""
+        return f"{self._base}tenant_jobs:{tenant}"
 
     def dead(self, kind: Kind) -> str:
         """stream: jobs that were given up."""

@@ -6,10 +6,11 @@
 -- Time is the server's, so no other clock decides about a lease.
 
 local ACCOUNTING, CANCELLED, PENDING, FINALIZERS, APIS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local SLOTS = {chat = KEYS[6], paint = KEYS[7], safety = KEYS[8]}
-local STREAM = {chat = KEYS[9], paint = KEYS[10], safety = KEYS[11]}
-local JOB, EVENTS, PIXELS = KEYS[12], KEYS[13], KEYS[14]
-local OWN = 15                         -- where the keys of one transition alone begin
+local RUN_TIMES = KEYS[6]
+local SLOTS = {chat = KEYS[7], paint = KEYS[8], safety = KEYS[9]}
+local STREAM = {chat = KEYS[10], paint = KEYS[11], safety = KEYS[12]}
+local JOB, EVENTS, PIXELS = KEYS[13], KEYS[14], KEYS[15]
+local OWN = 16                         -- where the keys of one transition alone begin
 
 local GROUP = 'workers'
 local RETURNED = 'returned'            -- consumer that holds entries which anyone may take at once
@@ -22,6 +23,7 @@ local GATE_MS = 60000                  -- a finished result keeps its slot at le
 local MINUTE_MS = 60000                -- of an API key's limits
 local PIXELS_MS = 600000               -- beyond the deadline, should nothing end the job
 local KEY_JOBS_MS = 86400000           -- that a key's list of its jobs is kept after the last one began
+local PLACES = 1000                    -- jobs before a waiting one that are counted
 local ENDED = {done = true, refused = true, failed = true, cancelled = true}
 
 local function now_ms()
@@ -115,6 +117,13 @@ local function append_turn(member, is_new, turn, max_turns, ttl_ms, fields)
   redis.call('INCRBY', total, integer(grown))
 end
 
+-- Of a finished run, into the average of the last few.
+local function note_run_time(kind, run_ms)
+  if kind == 'safety' then return end
+  local before = tonumber(redis.call('HGET', RUN_TIMES, kind) or run_ms)
+  redis.call('HSET', RUN_TIMES, kind, integer(0.8 * before + 0.2 * run_ms))
+end
+
 -- What an API key may still do. KEYS from OWN on: Keys.of_key. Returns what it has used of its minute, the number of its
 -- jobs, what is left of the minute, and why it may do no more, if so. A job counts as long as it holds its slot.
 local function look_at_key(max_requests, max_tokens, max_jobs)
@@ -186,8 +195,9 @@ end
 
 -- Returns 1, or 0 when no slot is free. A slot that outlived its lease counts no more; `expire` ends its job.
 -- With an API key, {1 or 0, why its limits refuse or '', what it has used (look_at_key)}; KEYS from OWN on: Keys.of_key.
-function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms, has_key, max_requests,
-                            max_tokens, max_jobs, usage_kept_ms)
+-- Where `listed_ms` is not 0, the last KEY is the list of the tenant's jobs, which keeps them for so long.
+function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms, listed_ms, has_key,
+                            max_requests, max_tokens, max_jobs, usage_kept_ms)
   local now, used, reason = now_ms(), nil, ''
   if has_key == '1' then
     used, reason = look_at_key(tonumber(max_requests), tonumber(max_tokens), tonumber(max_jobs))
@@ -200,6 +210,12 @@ function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, ret
     'inboxes', process, 'created_ms', integer(now), 'retention_ms', retention_ms)
   redis.call('ZADD', SLOTS[kind], integer(now + lease_ms), id)
   redis.call('HINCRBY', ACCOUNTING, 'accepted:' .. kind, 1)
+  if tonumber(listed_ms or 0) > 0 then
+    local jobs = KEYS[#KEYS]
+    redis.call('ZADD', jobs, integer(now), id)
+    redis.call('ZREMRANGEBYSCORE', jobs, '-inf', integer(now - listed_ms))
+    redis.call('PEXPIRE', jobs, listed_ms)
+  end
   if not used then return 1 end
   count_request(used, usage_kept_ms)
   if tonumber(max_jobs) > 0 then
@@ -271,6 +287,33 @@ function transition.follow(id, process, token, number)
   local position = ''
   if job[5] then position = job[4] .. '-' .. job[6] end
   return {job[1], left_ms, events, position, job[5] or '', job[7] or ''}
+end
+
+-- Where a job is: {how many wait before it, or -1; jobs in work; what one takes in ms, or ''; now; its last event, or ''}.
+function transition.place(kind)
+  local job = get('state', 'entry')
+  local before, last = -1, ''
+  local in_work = redis.pcall('XPENDING', STREAM[kind], GROUP)
+  in_work = in_work.err and 0 or in_work[1]
+  if job[1] == 'queued' then
+    local taken = {}
+    if in_work > 0 then
+      for _, item in ipairs(redis.call('XPENDING', STREAM[kind], GROUP, '-', job[2], PLACES)) do taken[item[1]] = true end
+    end
+    if taken[job[2]] then
+      before = 0  -- it was given back: anyone takes it at once
+    else
+      local entries = redis.call('XRANGE', STREAM[kind], '-', '(' .. job[2], 'COUNT', PLACES)
+      if #entries < PLACES then before = 0 end
+      for _, entry in ipairs(entries) do
+        if before >= 0 and not taken[entry[1]] then before = before + 1 end
+      end
+    end
+  elseif job[1] == 'running' then
+    local events = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
+    if events[1] then last = events[1][2][2] end
+  end
+  return {before, in_work, redis.call('HGET', RUN_TIMES, kind) or '', now_ms(), last}
 end
 
 -- What outlived its slot: {kind, id} of each.
@@ -380,7 +423,7 @@ end
 -- (`failed`, `refused`). All or nothing, and the same call again changes nothing. KEYS from OWN on: the inboxes of `told`.
 -- Returns who is to be told; or 0: fenced off, or ended.
 function transition.publish(id, token, number, last_state, last, lease_ms, ...)
-  local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner')
+  local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner', 'started_ms')
   local inboxes = job[3] or ''
   if job[2] ~= token then return 0 end
   if last_state ~= '' and job[1] == last_state then return inboxes end
@@ -405,6 +448,7 @@ function transition.publish(id, token, number, last_state, last, lease_ms, ...)
       'generated_ms', integer(now))
     -- The process that queued the job waits for its result: it needs no word from here to finalize it
     lease_result(id, job[6], now + lease_ms)
+    note_run_time(job[4], now - job[7])
     redis.call('ZADD', SLOTS[job[4]], 'XX', 'GT', integer(now + GATE_MS), id)
     drop_entry(job[4], job[5])
     notify(id, token .. '-' .. integer(number), last)

@@ -8,14 +8,15 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
 from service.core.errors import InvalidRequest, ServiceError, error_body
-from service.http.dependencies import job_of, state_of
+from service.http.dependencies import job_of, state_of, tenant_of
 from service.http.openapi import documented
 from service.http.routes.responses import answered, begin_of, chat_events, origin_of, paint_events
 from service.http.schemas.errors import ErrorDetail
-from service.http.schemas.jobs import JobResponse
+from service.http.schemas.jobs import JobList, JobResponse, ListedJob
 from service.http.schemas.requests import MAX_ID_CHARS
 from service.http.sse import EventStream
 from service.jobs.answers import Include, answer_of, outcome_of
+from service.jobs.progress import JobProgress
 from service.queue.record import JobRecord
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -25,12 +26,34 @@ IncludeQuery = Annotated[
     list[Include], Query(alias="include", max_length=8, description="As the field of this name of a request.")
 ]
 _NOTHING_MORE: list[Include] = []
+_NO_PROGRESS = JobProgress()
+
+
+@router.get("", summary="Jobs", **documented(JobList, statuses=(404, 503), access="any"))
+async def list_jobs(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str, Query(max_length=MAX_ID_CHARS, description="`last_id` of the page before.")] = "",
+) -> Response:
+    """Those of one's own tenant that can still be read, newest first, without their answers.
+
+    A page may be shorter than `limit` and not the last: `has_more` says whether there are more.
+    """
+    page = await state_of(request).queue.jobs_of(tenant_of(request), limit, after)
+    listed = [
+        ListedJob(id=job.job_id, kind=job.kind, state=job.state, created=job.created_ms // 1000)
+        for job in page.jobs
+        if job.kind != "safety"
+    ]
+    return answered(JobList(data=listed, has_more=page.has_more, last_id=page.last_id))
 
 
 @router.get("/{job_id}", summary="A job", **documented(JobResponse, statuses=(404, 503), access="any"))
 async def get_job(request: Request, job_id: JobId, include: IncludeQuery = _NOTHING_MORE) -> Response:
-    """Where it is; once it has ended, its answer or its error, for the retention time."""
-    return answered(_described(job_id, await job_of(request, job_id), include))
+    """Where it is, and when it will be done; once it has ended, its answer or its error, for the retention time."""
+    record = await job_of(request, job_id)
+    progress = await state_of(request).queue.progress(job_id, record)
+    return answered(_described(job_id, record, include, progress))
 
 
 @router.get(
@@ -66,9 +89,20 @@ async def cancel_job(request: Request, job_id: JobId) -> Response:
     return answered(_described(job_id, await job_of(request, job_id)))
 
 
-def _described(job_id: str, status: JobRecord, include: Collection[Include] = ()) -> JobResponse:
+def _described(
+    job_id: str, status: JobRecord, include: Collection[Include] = (), progress: JobProgress = _NO_PROGRESS
+) -> JobResponse:
     assert status.kind != "safety"
-    described = JobResponse(id=job_id, kind=status.kind, state=status.state, created=status.created_ms // 1000)
+    described = JobResponse(
+        id=job_id,
+        kind=status.kind,
+        state=status.state,
+        created=status.created_ms // 1000,
+        position=progress.position,
+        step=progress.step,
+        total_steps=progress.total_steps,
+        eta_s=progress.eta_s,
+    )
     if status.ending is not None:
         try:
             described.answer = answer_of(outcome_of(status.ending, status.kind), job_id, include)

@@ -19,6 +19,7 @@ import redis.asyncio
 from PIL import Image
 
 from service.access.key_store import KeyStore
+from service.access.usage import UsageBook
 from service.core.settings import Settings
 from service.http.app import create_app
 from service.jobs.conversations import Conversations
@@ -72,7 +73,7 @@ async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> No
             for one in reached
             if any(isinstance(v, RedisConnection) for v in getattr(one, "__dict__", {}).values())
         }
-        assert holders == {Conversations, IdempotencyKeys, KeyStore, WorkerRegistry}
+        assert holders == {Conversations, IdempotencyKeys, KeyStore, UsageBook, WorkerRegistry}
         assert not any(isinstance(one, redis.asyncio.Redis | RedisServers) for one in reached)
 
 

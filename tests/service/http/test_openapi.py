@@ -50,7 +50,7 @@ def test_a_route_that_makes_a_job_can_fail_as_jobs_do() -> None:
     security = [{"bearer": ["chat"]}, {"x-api-key": ["chat"]}]
     extra = told["openapi_extra"]
     assert (extra["security"], extra["requestBody"], told["status_code"]) == (security, CHAT_BODY, 200)
-    assert [parameter["name"] for parameter in extra["parameters"]] == ["Idempotency-Key"]
+    assert [parameter["name"] for parameter in extra["parameters"]] == ["Idempotency-Key", "X-Deadline-Ms", "async"]
 
 
 def test_a_route_without_a_job_fails_in_two_ways_and_those_that_it_names() -> None:

@@ -18,6 +18,7 @@ def all_keys(keys: Keys) -> list[str]:
         *keys.of_job("chat-1"),
         *keys.conversation("t:1"),
         *keys.conversation_books,
+        keys.tenant_jobs("t"),
         keys.idempotency("t", "0" * 64),
         *keys.of_key("0123456789ab", "2026-11-30"),
         *keys.vision_cache,

@@ -1,4 +1,4 @@
-"""Limits of API keys: in the same step as the slot, exact across API processes; and what jobs are counted to use."""
+"""Reservations: limits of API keys in the same step as the slot, exact across API processes; what jobs use."""
 
 import asyncio
 
