@@ -30,6 +30,7 @@ from service.http.sse import until_disconnect
 from service.jobs.gated_queue import GatedQueue, new_job_id
 from service.jobs.intents import ChatIntent, PaintIntent
 from service.jobs.screened_stream import JobStream
+from service.queue.record import Priority
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Slot:
         key: ApiKey | None,
         claim: KeyClaim | None = None,
         deadline_s: float | None = None,
+        priority: Priority = "interactive",
     ) -> None:
         self.job_id = new_job_id(kind) if claim is None else claim.job_id
         self._ends_s = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
@@ -54,7 +56,8 @@ class Slot:
         self.is_client_gone = False
         self._queue = queue
         self._key_id = "" if key is None else key.id
-        self._reservation = queue.reserve(kind, self.job_id, tenant, key)
+        self._priority = priority
+        self._reservation = queue.reserve(kind, self.job_id, tenant, key, priority)
         note_job(self.job_id)
         self._renew_s = lease_s / 3
         self._renewing: asyncio.Task[None] | None = None
@@ -81,7 +84,7 @@ class Slot:
                 intent = msgspec.structs.replace(intent, steps=job.candidates * job.num_inference_steps)
         left_s = None if self._ends_s is None else self._ends_s - asyncio.get_running_loop().time()
         try:
-            stream = await self._queue.submit(job, intent, left_s)
+            stream = await self._queue.submit(job, intent, left_s, self._priority)
         except ServiceError:
             await self._reservation  # where there was no slot, that is why
             raise
@@ -121,12 +124,18 @@ class Slot:
 
 @asynccontextmanager
 async def admitted(
-    request: Request, state: ApiState, kind: Model, tenant: str, claim: KeyClaim | None = None
+    request: Request,
+    state: ApiState,
+    kind: Model,
+    tenant: str,
+    claim: KeyClaim | None = None,
+    priority: Priority = "interactive",
 ) -> AsyncIterator[Slot]:
     """A slot for one job; while inside, a client that goes away takes the job along.
 
     Args:
         claim: of the request's Idempotency-Key, which is free again where there was no slot.
+        priority: batch jobs wait for others, and leave half of the slots to them.
 
     What is raised before the job is queued ends it: as refused where the request is at fault, else as failed. Raises
     QueueFull, BusUnavailable, at the latest where the job is queued; InsufficientScope before anything else.
@@ -134,7 +143,7 @@ async def admitted(
     caller = caller_of(request)
     require_model(request, state, kind)
     deadline_s = _deadline_s(request)
-    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim, deadline_s)
+    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim, deadline_s, priority)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
         if state.settings.safety_prompt_checker:  # then a worker has to read the text

@@ -23,7 +23,7 @@ from service.jobs.progress import JobProgress, progress_of
 from service.jobs.screened_stream import JobStream, ScreenedStream
 from service.queue.listing import JobPage
 from service.queue.producer import JobProducer
-from service.queue.record import JobRecord
+from service.queue.record import JobRecord, Priority
 from service.queue.reservation import Reservation
 
 _ID_BYTES = 18
@@ -50,9 +50,11 @@ class GatedQueue:
         """True where nothing is screened."""
         return self._gate.is_open
 
-    def reserve(self, kind: Kind, job_id: str, tenant: str, key: ApiKey | None = None) -> Reservation:
+    def reserve(
+        self, kind: Kind, job_id: str, tenant: str, key: ApiKey | None = None, priority: Priority = "interactive"
+    ) -> Reservation:
         """Ask for a slot, within the key's limits; from its grant on the job ends exactly once."""
-        return self._producer.reserve(kind, job_id, tenant, key)
+        return self._producer.reserve(kind, job_id, tenant, key, priority)
 
     async def take_request(self, key: ApiKey) -> KeyUse:
         """Count a request that makes no job against its key's limits. Raises RateLimited."""
@@ -67,7 +69,11 @@ class GatedQueue:
         self._producer.forget(job_id)
 
     async def submit(
-        self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent, deadline_s: float | None = None
+        self,
+        job: ChatJob | PaintJob,
+        intent: ChatIntent | PaintIntent,
+        deadline_s: float | None = None,
+        priority: Priority = "interactive",
     ) -> JobStream:
         """Have a job's inputs judged, and queue it. Returns what comes of it, from its beginning.
 
@@ -90,7 +96,7 @@ class GatedQueue:
                 deadline_s -= asyncio.get_running_loop().time() - began_s
                 if deadline_s <= 0:
                     raise Deadline("the request's deadline was over before its job could be queued")
-            await self._producer.submit(job, intent, deadline_s)
+            await self._producer.submit(job, intent, deadline_s, priority)
         except BaseException:
             stream.close()
             raise

@@ -27,11 +27,13 @@ from service.queue.record import (
     RECORD_FIELDS,
     Ending,
     JobRecord,
+    Priority,
     ResultClaim,
     SweepCounts,
     TurnAppend,
     UsageAppend,
     encode_ending,
+    queue_of,
     read_record,
 )
 from service.queue.reservation import Reservation, key_use
@@ -84,13 +86,24 @@ class JobProducer:
         await self._inbox.close()
         await self._connection.close()
 
-    def reserve(self, kind: Kind, job_id: str, tenant: str = "", key: ApiKey | None = None) -> Reservation:
+    def reserve(
+        self,
+        kind: Kind,
+        job_id: str,
+        tenant: str = "",
+        key: ApiKey | None = None,
+        priority: Priority = "interactive",
+    ) -> Reservation:
         """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed.
 
         Args:
             key: whose limits it counts against, in the same step.
+            priority: a batch job gets a slot while fewer than half of all are taken.
         """
         settings = self.settings
+        num_slots = settings.slots(kind)
+        if priority == "batch":
+            num_slots = max(1, num_slots // 2)
         self._unsubmitted.add(job_id)
         of_key = () if key is None else self.keys.of_key(key.id, today())
         is_listed = bool(tenant) and kind != "safety"
@@ -103,7 +116,7 @@ class JobProducer:
             job_id,
             self.process_id,
             tenant,
-            settings.slots(kind),
+            num_slots,
             _ms(settings.slot_lease_s),
             settings.retained_s(kind) * 1000,
             _ms(settings.deadline_s(kind) + settings.retained_s(kind) + _LISTED_SPARE_S) if is_listed else 0,
@@ -113,7 +126,7 @@ class JobProducer:
             limits.max_jobs,
             self._usage_kept_ms,
         )
-        return Reservation(self.forget, settings.slots(kind), kind, job_id, limits, reply)
+        return Reservation(self.forget, num_slots, kind, job_id, limits, reply)
 
     async def take_request(self, key: ApiKey) -> KeyUse:
         """Count a request that makes no job against its key's limits. Raises RateLimited."""
@@ -135,12 +148,15 @@ class JobProducer:
         """Of a job that got no slot, or whose request is over."""
         self._unsubmitted.discard(job_id)
 
-    async def submit(self, job: Job, intent: msgspec.Struct, deadline_s: float | None = None) -> None:
+    async def submit(
+        self, job: Job, intent: msgspec.Struct, deadline_s: float | None = None, priority: Priority = "interactive"
+    ) -> None:
         """Queue a job whose slot is reserved; its deadline starts now.
 
         Args:
             intent: what finalizing this job needs, kept until the job has ended.
             deadline_s: sooner than the service's own.
+            priority: batch jobs wait for interactive ones, but a few of these (WaitingJobs).
 
         Raises JobFailed when its slot was lost or cancelled meanwhile, JobLost, BusUnavailable.
         """
@@ -163,6 +179,7 @@ class JobProducer:
             _intent_encoder.encode(intent),
             _ms(deadline_s),
             _ms(_DEADLINE_GRACE_S),
+            queue_of(kind, priority),
         )
         if before is None:
             raise lost(job.job_id)

@@ -9,6 +9,7 @@ from models.jobs import Kind
 from service.core.errors import Cancelled, status_of
 
 State = Literal["reserved", "queued", "running", "generated", "done", "refused", "failed", "cancelled"]
+Priority = Literal["interactive", "batch"]
 EndState = Literal["done", "refused", "failed", "cancelled"]
 
 RECORD_FIELDS = (
@@ -104,6 +105,16 @@ class SweepCounts(msgspec.Struct):
     overdue: int = 0
     lost: int = 0
     unserved: int = 0
+
+
+def queue_of(kind: Kind, priority: Priority = "interactive") -> str:
+    """Name of the queue that a job waits in (Keys.jobs)."""
+    return kind if priority == "interactive" else f"{kind}:batch"
+
+
+def queues_of(kind: Kind) -> tuple[str, ...]:
+    """All that a kind has: the first is of interactive jobs. Screenings are waited for, so they are never batches."""
+    return (kind,) if kind == "safety" else (queue_of(kind), queue_of(kind, "batch"))
 
 
 def error_ending(code: str, message: str) -> Ending:

@@ -42,15 +42,16 @@ class Keys:
             self.run_times,
             *(self.slots(kind) for kind in KINDS),
             *(self.jobs(kind) for kind in KINDS),
+            *(self.jobs(f"{kind}:batch") for kind in KINDS if kind != "safety"),
         )
 
     def slots(self, kind: Kind) -> str:
         """zset: jobs that hold a slot, by the slot's expiry."""
         return f"{self._base}slots:{kind}"
 
-    def jobs(self, kind: Kind) -> str:
-        """stream with the group `workers`: queued and running jobs."""
-        return f"{self._base}jobs:{kind}"
+    def jobs(self, queue: str) -> str:
+        """stream with the group `workers`: queued and running jobs of a kind, or of its batches (`{kind}:batch`)."""
+        return f"{self._base}jobs:{queue}"
 
     def tenant_jobs(self, tenant: str) -> str:
         """zset: a tenant's jobs, by the time at which they began."""

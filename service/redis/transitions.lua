@@ -8,9 +8,10 @@
 local ACCOUNTING, CANCELLED, PENDING, FINALIZERS, APIS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local RUN_TIMES = KEYS[6]
 local SLOTS = {chat = KEYS[7], paint = KEYS[8], safety = KEYS[9]}
-local STREAM = {chat = KEYS[10], paint = KEYS[11], safety = KEYS[12]}
-local JOB, EVENTS, PIXELS = KEYS[13], KEYS[14], KEYS[15]
-local OWN = 16                         -- where the keys of one transition alone begin
+-- By queue: that of a kind, and that of its batch jobs, which `queue` of a record names
+local STREAM = {chat = KEYS[10], paint = KEYS[11], safety = KEYS[12], ['chat:batch'] = KEYS[13], ['paint:batch'] = KEYS[14]}
+local JOB, EVENTS, PIXELS = KEYS[15], KEYS[16], KEYS[17]
+local OWN = 18                         -- where the keys of one transition alone begin
 
 local GROUP = 'workers'
 local RETURNED = 'returned'            -- consumer that holds entries which anyone may take at once
@@ -47,17 +48,17 @@ local function notify(id, position, payload)
   end
 end
 
-local function drop_entry(kind, entry)
+local function drop_entry(queue, entry)
   if entry then
-    redis.call('XACK', STREAM[kind], GROUP, entry)
-    redis.call('XDEL', STREAM[kind], entry)
+    redis.call('XACK', STREAM[queue], GROUP, entry)
+    redis.call('XDEL', STREAM[queue], entry)
   end
 end
 
 -- The one place where a job ends. Frees before it writes, so that a full server still lets jobs end.
 -- Returns the state before and who is to be told; false where the job had ended already.
 local function end_job(id, state, ending)
-  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms')
+  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms', 'queue')
   local before, kind = job[1], job[2]
   if ENDED[before] then return false end
   redis.call('ZREM', SLOTS[kind], id)
@@ -65,7 +66,7 @@ local function end_job(id, state, ending)
     redis.call('ZREM', PENDING, id)
     redis.call('HDEL', FINALIZERS, id)
   else
-    drop_entry(kind, job[3])
+    drop_entry(job[6] or kind, job[3])
   end
   if before ~= 'reserved' then
     redis.call('HDEL', JOB, 'result', 'intent')
@@ -122,6 +123,20 @@ local function note_run_time(kind, run_ms)
   if kind == 'safety' then return end
   local before = tonumber(redis.call('HGET', RUN_TIMES, kind) or run_ms)
   redis.call('HSET', RUN_TIMES, kind, integer(0.8 * before + 0.2 * run_ms))
+end
+
+-- Those of a queue that wait before an entry, or all of them; PLACES and more: nobody counts further.
+local function count_waiting(queue, entry)
+  local taken = {}
+  local pending = redis.pcall('XPENDING', STREAM[queue], GROUP, '-', entry or '+', PLACES)
+  for _, item in ipairs(pending.err and {} or pending) do taken[item[1]] = true end
+  if entry and taken[entry] then return 0 end  -- it was given back: anyone takes it at once
+  local entries, waiting = redis.call('XRANGE', STREAM[queue], '-', entry and '(' .. entry or '+', 'COUNT', PLACES), 0
+  if #entries == PLACES then return PLACES end
+  for _, one in ipairs(entries) do
+    if not taken[one[1]] then waiting = waiting + 1 end
+  end
+  return waiting
 end
 
 -- What an API key may still do. KEYS from OWN on: Keys.of_key. Returns what it has used of its minute, the number of its
@@ -243,14 +258,15 @@ function transition.renew_slot(id, lease_ms)
 end
 
 -- Returns the state before: anything but `reserved` means that nothing was queued.
-function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms)
+function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms, queue)
   local record = get('state', 'owner')
   local before = record[1]
   if before ~= 'reserved' then return before end
   local now = now_ms()
   if pixels ~= '' then redis.call('SET', PIXELS, pixels, 'PX', deadline_ms + grace_ms + PIXELS_MS) end
-  local entry = redis.call('XADD', STREAM[kind], '*', 'id', id, 'job', job, 'inboxes', record[2])
-  redis.call('HSET', JOB, 'state', 'queued', 'entry', entry, 'intent', intent, 'token', '0',
+  queue = queue or kind
+  local entry = redis.call('XADD', STREAM[queue], '*', 'id', id, 'job', job, 'inboxes', record[2])
+  redis.call('HSET', JOB, 'state', 'queued', 'queue', queue, 'entry', entry, 'intent', intent, 'token', '0',
     'deliveries', '0', 'queued_ms', integer(now), 'deadline_ms', integer(now + deadline_ms))
   redis.call('ZADD', SLOTS[kind], integer(now + deadline_ms + grace_ms), id)
   return before
@@ -291,24 +307,17 @@ end
 
 -- Where a job is: {how many wait before it, or -1; jobs in work; what one takes in ms, or ''; now; its last event, or ''}.
 function transition.place(kind)
-  local job = get('state', 'entry')
-  local before, last = -1, ''
-  local in_work = redis.pcall('XPENDING', STREAM[kind], GROUP)
-  in_work = in_work.err and 0 or in_work[1]
+  local job = get('state', 'entry', 'queue')
+  local before, last, in_work = -1, '', 0
+  for _, queue in ipairs({kind, kind .. ':batch'}) do
+    local pending = STREAM[queue] and redis.pcall('XPENDING', STREAM[queue], GROUP)
+    if pending and not pending.err then in_work = in_work + pending[1] end
+  end
   if job[1] == 'queued' then
-    local taken = {}
-    if in_work > 0 then
-      for _, item in ipairs(redis.call('XPENDING', STREAM[kind], GROUP, '-', job[2], PLACES)) do taken[item[1]] = true end
-    end
-    if taken[job[2]] then
-      before = 0  -- it was given back: anyone takes it at once
-    else
-      local entries = redis.call('XRANGE', STREAM[kind], '-', '(' .. job[2], 'COUNT', PLACES)
-      if #entries < PLACES then before = 0 end
-      for _, entry in ipairs(entries) do
-        if before >= 0 and not taken[entry[1]] then before = before + 1 end
-      end
-    end
+    local queue = job[3] or kind
+    before = count_waiting(queue, job[2])
+    if queue ~= kind then before = before + count_waiting(kind) end  -- nearly all of these go first
+    if before >= PLACES then before = -1 end
   elseif job[1] == 'running' then
     local events = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
     if events[1] then last = events[1][2][2] end
@@ -382,18 +391,18 @@ end
 -- Turns a stream entry that this consumer was handed into a job to run. KEYS[OWN]: the stream of dead jobs.
 -- {'run', token, delivery, isolated, queued for ms, pixels, who is to be told}, {'gone'},
 -- {'dead', deliveries, ending, who is to be told}, or {'isolated'}: only with empty hands.
-function transition.claim(kind, entry, id, consumer, max_deliveries, in_hand)
-  local pending = redis.call('XPENDING', STREAM[kind], GROUP, entry, entry, 1)[1]
+function transition.claim(queue, entry, id, consumer, max_deliveries, in_hand)
+  local pending = redis.call('XPENDING', STREAM[queue], GROUP, entry, entry, 1)[1]
   if not pending or pending[2] ~= consumer then return {'gone'} end
   local job = get('state', 'entry', 'token', 'deliveries', 'isolated', 'queued_ms', 'inboxes')
   if job[2] ~= entry or (job[1] ~= 'queued' and job[1] ~= 'running') then
-    drop_entry(kind, entry)
+    drop_entry(queue, entry)
     return {'gone'}
   end
   max_deliveries = tonumber(max_deliveries)
   local delivery = job[4] + 1
   if delivery > max_deliveries then
-    local data = redis.call('XRANGE', STREAM[kind], entry, entry)[1]
+    local data = redis.call('XRANGE', STREAM[queue], entry, entry)[1]
     redis.call('XADD', KEYS[OWN], 'MAXLEN', '~', DEAD_LENGTH, '*', unpack(data[2]))
     local ending = ending_of('failed', 'job_failed',
       'job ' .. id .. ' failed: its worker died or hung in each of ' .. job[4] .. ' attempts')
@@ -407,15 +416,15 @@ function transition.claim(kind, entry, id, consumer, max_deliveries, in_hand)
   redis.call('HSET', JOB, 'state', 'running', 'token', job[3] + 1, 'deliveries', delivery,
     'worker', consumer, 'started_ms', integer(now))
   -- A chat engine may know the image already: its worker reads the pixels where they are asked for
-  local pixels = kind == 'safety' and redis.call('GET', PIXELS)
+  local pixels = queue == 'safety' and redis.call('GET', PIXELS)
   return {'run', job[3] + 1, delivery, isolated and 1 or 0, now - job[6], pixels or '', job[7]}
 end
 
 -- Keeps the lease of a job in hand. Returns 1, or 0: it is lost.
-function transition.renew(kind, consumer, token, entry)
+function transition.renew(queue, consumer, token, entry)
   local job = get('state', 'token')
   if job[1] ~= 'running' or job[2] ~= token then return 0 end
-  redis.call('XCLAIM', STREAM[kind], GROUP, consumer, 0, entry, 'JUSTID')
+  redis.call('XCLAIM', STREAM[queue], GROUP, consumer, 0, entry, 'JUSTID')
   return 1
 end
 
@@ -423,7 +432,7 @@ end
 -- (`failed`, `refused`). All or nothing, and the same call again changes nothing. KEYS from OWN on: the inboxes of `told`.
 -- Returns who is to be told; or 0: fenced off, or ended.
 function transition.publish(id, token, number, last_state, last, lease_ms, ...)
-  local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner', 'started_ms')
+  local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner', 'started_ms', 'queue')
   local inboxes = job[3] or ''
   if job[2] ~= token then return 0 end
   if last_state ~= '' and job[1] == last_state then return inboxes end
@@ -450,41 +459,41 @@ function transition.publish(id, token, number, last_state, last, lease_ms, ...)
     lease_result(id, job[6], now + lease_ms)
     note_run_time(job[4], now - job[7])
     redis.call('ZADD', SLOTS[job[4]], 'XX', 'GT', integer(now + GATE_MS), id)
-    drop_entry(job[4], job[5])
+    drop_entry(job[8] or job[4], job[5])
     notify(id, token .. '-' .. integer(number), last)
   end
   return inboxes
 end
 
 -- Puts a job in hand back, for anyone to take at once. `counted`: this delivery was an attempt.
-function transition.requeue(kind, token, counted, isolated)
+function transition.requeue(queue, token, counted, isolated)
   local job = get('state', 'token', 'entry', 'deliveries')
   if job[1] ~= 'running' or job[2] ~= token then return 0 end
   redis.call('HSET', JOB, 'state', 'queued', 'token', job[2] + 1, 'isolated', isolated,
     'deliveries', counted == '1' and job[4] or job[4] - 1)
-  redis.call('XCLAIM', STREAM[kind], GROUP, RETURNED, 0, job[3], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
+  redis.call('XCLAIM', STREAM[queue], GROUP, RETURNED, 0, job[3], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
   return 1
 end
 
 -- The same for all that a consumer still holds: one that leaves, or one that is known to be dead. Removes it.
-function transition.release_consumer(kind, consumer)
-  local pending = redis.pcall('XPENDING', STREAM[kind], GROUP, '-', '+', 1000, consumer)
+function transition.release_consumer(queue, consumer)
+  local pending = redis.pcall('XPENDING', STREAM[queue], GROUP, '-', '+', 1000, consumer)
   if pending.err then return 0 end  -- no stream or no group: nothing to release
   for _, item in ipairs(pending) do
-    redis.call('XCLAIM', STREAM[kind], GROUP, RETURNED, 0, item[1], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
+    redis.call('XCLAIM', STREAM[queue], GROUP, RETURNED, 0, item[1], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
   end
-  if #pending < 1000 then redis.call('XGROUP', 'DELCONSUMER', STREAM[kind], GROUP, consumer) end
+  if #pending < 1000 then redis.call('XGROUP', 'DELCONSUMER', STREAM[queue], GROUP, consumer) end
   return #pending
 end
 
 -- Removes consumers of long gone workers that hold nothing.
-function transition.tidy_consumers(kind, idle_ms)
+function transition.tidy_consumers(queue, idle_ms)
   local removed = 0
-  for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', STREAM[kind], GROUP)) do
+  for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', STREAM[queue], GROUP)) do
     local consumer = {}
     for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
     if consumer.pending == 0 and consumer.idle > tonumber(idle_ms) then
-      redis.call('XGROUP', 'DELCONSUMER', STREAM[kind], GROUP, consumer.name)
+      redis.call('XGROUP', 'DELCONSUMER', STREAM[queue], GROUP, consumer.name)
       removed = removed + 1
     end
   end

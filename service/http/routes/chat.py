@@ -53,7 +53,7 @@ async def chat(request: Request) -> Response:
     claim = await claim_key(request, state, "chat", tenant, asked, upload, is_awaited=not wants_async(request))
     if claim is not None and claim.is_earlier:
         return await _of_earlier(request, state, claim.job_id, asked)
-    async with admitted(request, state, "chat", tenant, claim) as slot:
+    async with admitted(request, state, "chat", tenant, claim, asked.priority) as slot:
         if source is not None or asked.conversation_id is not None:
             await slot.granted()
         pixels = None if source is None else await state.images.pixels(source, model.image_size_px, asked.raw)

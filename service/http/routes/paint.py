@@ -57,7 +57,7 @@ async def paint(request: Request) -> Response:
     claim = await claim_key(request, state, "paint", tenant, asked, is_awaited=not wants_async(request))
     if claim is not None and claim.is_earlier:
         return await _of_earlier(request, state, claim.job_id, asked, media)
-    async with admitted(request, state, "paint", tenant, claim) as slot:
+    async with admitted(request, state, "paint", tenant, claim, asked.priority) as slot:
         job = msgspec.structs.replace(described, job_id=slot.job_id, request_id=request_id_of(request))
         intent = PaintIntent(
             tenant=tenant,

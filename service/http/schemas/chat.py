@@ -7,7 +7,7 @@ import msgspec
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from models.jobs import ChatGeneration
-from service.http.schemas.requests import MAX_ID_CHARS, Included, Request, Seed, limits_of, plain_text
+from service.http.schemas.requests import MAX_ID_CHARS, Included, JobPriority, Request, Seed, limits_of, plain_text
 
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers and the empty Braille cell: drawn as nothing
 
@@ -53,6 +53,7 @@ class ChatRequest(Request):
     seed: Seed | None = Field(None, description="Absent: drawn, and told in the answer.")
     strict_length: bool = Field(False, description="Refuse an over-long conversation instead of dropping old turns.")
     include: Included = []
+    priority: JobPriority = "interactive"
     raw: bool = Field(
         False,
         description="As the reference does: honour the model's special tokens in the question, and drop the picture's "

@@ -44,6 +44,27 @@ async def test_a_job_tells_its_place_and_time(service: Service) -> None:
     assert (ended["state"], ended["position"], ended["eta_s"]) == ("cancelled", None, None)
 
 
+async def test_a_batch_job_waits_for_those_that_come_after_it(service: Service) -> None:
+    running = [await begin(service, "stream 100000") for _ in range(4)]
+    batch = (await service.client.post("/chat?async=true", json={"question": "echo b", "priority": "batch"})).json()[
+        "id"
+    ]
+    interactive = await begin(service, "echo i")
+    assert (await look(service, interactive))["position"] == 1
+    assert (await look(service, batch))["position"] == 2
+    for job_id in running:
+        await service.client.delete(f"/jobs/{job_id}")
+
+    async def is_done() -> bool:
+        return (await look(service, batch))["state"] == "done"
+
+    await eventually(is_done)
+    for path, body in (("/chat", {"question": "x"}), ("/paint", {"prompt": "x"})):
+        refused = await service.client.post(path, json=body | {"priority": "urgent"})
+        assert_error(refused, 400, "invalid_request", "priority")
+    assert (await service.client.post("/paint", json={"prompt": "x", "priority": "batch"})).status_code == 200
+
+
 async def test_a_painting_tells_its_steps(service: Service) -> None:
     job_id = await begin(service, "paint 400", "/paint?async=1")
     seen: list[dict[str, Any]] = []
