@@ -179,7 +179,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _error(status: int) -> dict[str, Any]:
     known = errors.codes_of(status)
-    headers = {"retry-after": {"schema": {"type": "integer", "minimum": 1}}} if status in (409, 429, 503) else {}
+    headers: dict[str, Any] = {}
+    if status in (409, 429, 503):
+        headers["retry-after"] = {"schema": {"type": "integer", "minimum": 1}}
+    if status == 401:
+        headers["www-authenticate"] = {"schema": {"type": "string"}}
     described: dict[str, Any] = {
         "description": "Error: " + ", ".join(f"`{code}`" for code in known),
         "content": {"application/json": {"schema": _reference("ErrorResponse")}},
