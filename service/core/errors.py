@@ -14,6 +14,7 @@ class ServiceError(Exception):
         param: the request field at fault.
         retry_after_s: sent as `Retry-After` where trying again helps.
         extra: further members of the error object, such as a verdict.
+        headers: sent with the answer.
     """
 
     status = 500
@@ -28,12 +29,14 @@ class ServiceError(Exception):
         param: str | None = None,
         retry_after_s: int | None = None,
         extra: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
         self.extra = extra or {}
+        self.headers = headers or {}
 
 
 class Unavailable(ServiceError):
@@ -97,6 +100,17 @@ class TooManyWatchers(ServiceError):
 
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
+
+
+class RateLimited(ServiceError):
+    """429: the API key has used what it may in a minute, or has as many jobs as it may."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, headers=headers)
 
 
 class JobFailed(ServiceError):
@@ -189,6 +203,26 @@ class ContentRefused(InvalidRequest):
     code = "content_policy_violation"
 
 
+class InvalidApiKey(ServiceError):
+    """401: no key, or none that is good."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+    def __init__(self, message: str, *, is_missing: bool = False) -> None:
+        challenge = 'Bearer realm="viscpm"' + ("" if is_missing else ', error="invalid_token"')
+        super().__init__(message, headers={"www-authenticate": challenge})
+
+
+class InsufficientScope(ServiceError):
+    """403: the key is good, and not for this."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_scope"
+
+
 class NotFound(ServiceError):
     """404."""
 
@@ -261,6 +295,27 @@ class ConversationBusy(ServiceError):
 
     def __init__(self, message: str, *, param: str | None = "conversation_id", retry_after_s: int = 1) -> None:
         super().__init__(message, param=param, retry_after_s=retry_after_s)
+
+
+class IdempotencyKeyInUse(ServiceError):
+    """409: the request that has the Idempotency-Key is still being answered; a retry gets its answer."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "idempotency_key_in_use"
+
+    def __init__(self, message: str, *, param: str | None = "Idempotency-Key", retry_after_s: int = 1) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """422: the Idempotency-Key was used for another request."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+    def __init__(self, message: str, *, param: str | None = "Idempotency-Key") -> None:
+        super().__init__(message, param=param)
 
 
 class ContentTooLarge(ServiceError):

@@ -1,6 +1,7 @@
 """Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -35,7 +36,7 @@ _MOVED_ENGINES = {
     "service.safety_engine:create_engine": "service.worker.safety_engine:create_engine",
 }
 PREFIX = "VISCPM_"
-_SECRET = ("redis_url",)  # may hold a password: errors do not show it
+_SECRET = ("redis_url", "api_key")  # may hold a password: errors do not show it
 
 
 class SettingsError(Exception):
@@ -63,6 +64,9 @@ class Settings(BaseSettings):
     keep_alive_s: float = Field(75.0, gt=0, le=86_400)  # of an idle connection; longer than any proxy in front keeps it
     api_processes: int = Field(1, ge=1, le=64)  # of `viscpm serve`; they share one port
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
+    auth: Literal["auto", "on", "off"] = "auto"  # whether requests need an API key; auto: not on a loopback address
+    key_cache_s: float = Field(5.0, ge=0, le=300)  # for which an API process believes what it knows of a key
+    api_key: str = Field("", repr=False)  # that `viscpm chat` and `viscpm paint` present
     models: Annotated[tuple[Model, ...], *LIST] = ("chat", "paint")
     model_aliases: Aliases = (  # names of the models on /v1 beside their own
         "viscpm-chat=chat",
@@ -173,6 +177,7 @@ class Settings(BaseSettings):
     sweep_s: float = Field(2.0, gt=0)
 
     # Kept in Redis
+    usage_days: int = Field(90, ge=1, le=3660)  # for which it can be asked what an API key has used
     conversation_ttl_s: int = Field(86_400, ge=1)
     conversation_bytes: int = Field(1024 * _MIB, ge=_MIB)  # of all; those used longest ago make room
     conversation_max_turns: int = Field(200, ge=1)
@@ -245,6 +250,19 @@ class Settings(BaseSettings):
             raise ValueError(f"{given[0]} is of no use: VISCPM_REDIS_URL does not begin with rediss")
         if self.redis_key_file and not self.redis_cert_file:
             raise ValueError("VISCPM_REDIS_KEY_FILE is set and VISCPM_REDIS_CERT_FILE is not: both are needed")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API listens where this machine alone can ask."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests need no API key."""
+        return self.auth == "off" or (self.auth == "auto" and self.is_loopback)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

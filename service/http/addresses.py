@@ -19,12 +19,19 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 # Headers of ours that pages of other origins may read
 EXPOSED = (
+    "idempotent-replayed",
     "location",
     "openai-processing-ms",
     "preference-applied",
     "retry-after",
     "x-ignored-parameters",
     "x-job-id",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
     "x-request-id",
     "x-score",
     "x-seed",

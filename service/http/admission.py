@@ -2,21 +2,35 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import msgspec
 from starlette.requests import Request
 
 from models.jobs import ChatJob, Model, PaintJob
+from service.access.api_keys import ApiKey
+from service.access.limits import KeyUse
 from service.core.current_request import note_job, note_queued
-from service.core.errors import BusUnavailable, Cancelled, JobFailed, QueueFull, ServiceError
-from service.http.dependencies import ApiState
+from service.core.errors import (
+    BusUnavailable,
+    Cancelled,
+    InvalidRequest,
+    JobFailed,
+    QueueFull,
+    RateLimited,
+    ServiceError,
+)
+from service.http.access.authentication import require_model
+from service.http.access.idempotency import KeyClaim
+from service.http.dependencies import ApiState, caller_of
 from service.http.error_handlers import from_exception
+from service.http.middleware import ANSWER_HEADERS
 from service.http.sse import until_disconnect
-from service.jobs.gated_queue import GatedQueue
+from service.jobs.gated_queue import GatedQueue, new_job_id
 from service.jobs.intents import ChatIntent, PaintIntent
 from service.jobs.screened_stream import JobStream
+from service.queue.record import Priority
 
 _log = logging.getLogger(__name__)
 
@@ -24,26 +38,53 @@ _log = logging.getLogger(__name__)
 class Slot:
     """A slot that was asked for, and the job that will use it."""
 
-    def __init__(self, queue: GatedQueue, kind: Model, tenant: str, lease_s: float) -> None:
-        self.job_id = f"{kind}-{secrets.token_urlsafe(18)}"
+    def __init__(
+        self,
+        queue: GatedQueue,
+        kind: Model,
+        tenant: str,
+        lease_s: float,
+        key: ApiKey | None,
+        claim: KeyClaim | None = None,
+        deadline_s: float | None = None,
+        priority: Priority = "interactive",
+    ) -> None:
+        self.job_id = new_job_id(kind) if claim is None else claim.job_id
+        self._ends_s = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
+        self._outlives_client = claim is not None
         self.is_queued = False
         self.is_client_gone = False
         self._queue = queue
-        self._reservation = queue.reserve(kind, self.job_id, tenant)
+        self._key_id = "" if key is None else key.id
+        self._priority = priority
+        self._reservation = queue.reserve(kind, self.job_id, tenant, key, priority)
         note_job(self.job_id)
         self._renew_s = lease_s / 3
         self._renewing: asyncio.Task[None] | None = None
         # Most requests are queued before that, and cost no task
         self._renewal = asyncio.get_running_loop().call_later(self._renew_s, self._begin_renewing)
 
+    @property
+    def key_use(self) -> KeyUse | None:
+        """What the request's API key has used, once that is known."""
+        return self._reservation.key_use
+
     async def granted(self) -> None:
-        """Wait for the slot: before any work on the request that costs more than a text. Raises QueueFull."""
+        """Wait for the slot: before any work on the request that costs more than a text.
+
+        Raises QueueFull, RateLimited.
+        """
         await self._reservation
 
     async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent) -> JobStream:
-        """Queue the job; what comes of it. Raises QueueFull, and as GatedQueue.submit."""
+        """Queue the job; what comes of it. Raises QueueFull, RateLimited, and as GatedQueue.submit."""
+        if self._key_id:
+            intent = msgspec.structs.replace(intent, key_id=self._key_id)
+            if isinstance(job, PaintJob):
+                intent = msgspec.structs.replace(intent, steps=job.candidates * job.num_inference_steps)
+        left_s = None if self._ends_s is None else self._ends_s - asyncio.get_running_loop().time()
         try:
-            stream = await self._queue.submit(job, intent)
+            stream = await self._queue.submit(job, intent, left_s, self._priority)
         except ServiceError:
             await self._reservation  # where there was no slot, that is why
             raise
@@ -74,19 +115,35 @@ class Slot:
             await asyncio.sleep(self._renew_s)
 
     async def cancel(self) -> None:
-        """The client is gone."""
+        """The client is gone. One with an Idempotency-Key comes back for the answer."""
+        if self._outlives_client:
+            return
         self.is_client_gone = True
         await self._queue.cancel(self.job_id, "client_gone")
 
 
 @asynccontextmanager
-async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) -> AsyncIterator[Slot]:
+async def admitted(
+    request: Request,
+    state: ApiState,
+    kind: Model,
+    tenant: str,
+    claim: KeyClaim | None = None,
+    priority: Priority = "interactive",
+) -> AsyncIterator[Slot]:
     """A slot for one job; while inside, a client that goes away takes the job along.
 
+    Args:
+        claim: of the request's Idempotency-Key, which is free again where there was no slot.
+        priority: batch jobs wait for others, and leave half of the slots to them.
+
     What is raised before the job is queued ends it: as refused where the request is at fault, else as failed. Raises
-    QueueFull, BusUnavailable, at the latest where the job is queued.
+    QueueFull, BusUnavailable, at the latest where the job is queued; InsufficientScope before anything else.
     """
-    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s)
+    caller = caller_of(request)
+    require_model(request, state, kind)
+    deadline_s = _deadline_s(request)
+    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim, deadline_s, priority)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
         if state.settings.safety_prompt_checker:  # then a worker has to read the text
@@ -96,14 +153,18 @@ async def admitted(request: Request, state: ApiState, kind: Model, tenant: str) 
         reported = _reported(error, slot)
         if not slot.is_queued:
             reported = await _failed(state.queue, slot, reported)
-        if isinstance(reported, QueueFull):
+        if isinstance(reported, QueueFull | RateLimited):
             state.metrics.count("queue_rejections_total", model=kind, reason=reported.code)
+            if claim is not None:
+                with suppress(BusUnavailable):  # then the claim's own time ends it
+                    await state.idempotency.release(tenant, claim.key, claim.job_id)
         if reported.status == 500:
             reported.extra = {"job_id": slot.job_id, **reported.extra}
         raise reported from error.__cause__
     finally:
         listener.cancel()
         slot.close()
+        tell_key_use(request, slot.key_use)
 
 
 def _reported(error: Exception, slot: Slot) -> ServiceError:
@@ -116,18 +177,38 @@ def _reported(error: Exception, slot: Slot) -> ServiceError:
 
 
 async def _failed(queue: GatedQueue, slot: Slot, error: ServiceError) -> ServiceError:
-    """End a job that was not queued; QueueFull where it had no slot."""
+    """End a job that was not queued; where it had no slot, QueueFull or RateLimited."""
     try:
         await slot.granted()
         await queue.fail(slot.job_id, error.code, error.message)
-    except QueueFull as full:
+    except (QueueFull, RateLimited) as full:
         return full
     except ServiceError:  # where Redis is away, the slot's lease ends the job
         pass
     return error
 
 
+def tell_key_use(request: Request, use: KeyUse | None) -> None:
+    """In the answer's headers, whatever the answer is."""
+    if use is not None:
+        request.scope[ANSWER_HEADERS] = [*request.scope.get(ANSWER_HEADERS, ()), *use.headers()]
+
+
+def _deadline_s(request: Request) -> float | None:
+    """What `X-Deadline-Ms` leaves the request; None: the service's own. Raises InvalidRequest."""
+    sent = request.headers.get("x-deadline-ms")
+    if sent is None:
+        return None
+    if not (sent.isascii() and sent.isdigit() and len(sent) <= 9 and int(sent) > 0):
+        raise InvalidRequest(
+            f"X-Deadline-Ms: must be milliseconds from 1 to 999999999, got {sent[:40]!r}", param="X-Deadline-Ms"
+        )
+    return int(sent) / 1000
+
+
 def wants_async(request: Request) -> bool:
-    """Whether the client asked not to wait (RFC 7240)."""
+    """Whether the client asked not to wait: `Prefer: respond-async` (RFC 7240), or `?async=true`."""
+    if request.query_params.get("async", "").lower() in ("true", "1"):
+        return True
     preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
     return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)

@@ -7,23 +7,27 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from safety.gate import Gate
 from safety.verdict import OpenScreens, Screens
+from service.access.key_store import KeyStore, KnownKeys
+from service.access.usage import UsageBook
+from service.access.wrong_keys import WrongKeys
 from service.core.metrics import Metrics
 from service.core.process_memory import bound_allocator
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
+from service.http.access.authentication import authenticate
 from service.http.addresses import EXPOSED, METHODS, Addresses
 from service.http.dependencies import ApiState
 from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, ContentDecoding, RequestContext
 from service.http.model_aliases import ModelAliases
 from service.http.openapi import describe
-from service.http.routes import a1111, chat, conversations, health, jobs, metrics, moderations, paint
+from service.http.routes import a1111, chat, conversations, health, jobs, metrics, moderations, paint, usage
 from service.http.routes.openai import chat_completions, models, responses_api
 from service.http.routes.openai import images as openai_images
 from service.http.scrape import WorkerScraper
@@ -34,6 +38,7 @@ from service.jobs.audit import Audit
 from service.jobs.conversations import Conversations
 from service.jobs.finalizer import Finalizer
 from service.jobs.gated_queue import GatedQueue
+from service.jobs.idempotency import IdempotencyKeys
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
@@ -70,7 +75,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             yield
 
     openai = (chat_completions, responses_api, openai_images, models, moderations)
-    modules = (chat, paint, *openai, a1111, conversations, jobs, health, metrics)
+    modules = (chat, paint, *openai, a1111, conversations, jobs, usage, health, metrics)
     known_routes = [route for module in modules for route in module.router.routes]
     addresses = Middleware(
         Addresses, routes=known_routes, root_path=settings.root_path, trusted=settings.trusted_proxies
@@ -80,6 +85,7 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[] if settings.is_open else [Depends(authenticate)],
         middleware=[
             *_cross_origin(settings),
             Middleware(RequestContext, metrics=api_metrics),
@@ -157,6 +163,13 @@ async def _start(
     sweeper.start()
     stack.push_async_callback(sweeper.close)
     queue = GatedQueue(producer, gate, finalizer)
+    key_store = KeyStore(redis, settings)
+    stack.push_async_callback(key_store.close)
+    known_keys = KnownKeys(key_store, settings)
+    usage_book = UsageBook(redis, settings)
+    stack.push_async_callback(usage_book.close)
+    idempotency = IdempotencyKeys(redis, settings)
+    stack.push_async_callback(idempotency.close)
     scraper = WorkerScraper()
     stack.push_async_callback(scraper.close)
     aliases = ModelAliases(settings.model_aliases, settings.models, registry)
@@ -176,6 +189,10 @@ async def _start(
         picture_links,
         latest_paintings,
         scraper,
+        known_keys,
+        WrongKeys(),
+        idempotency,
+        usage_book,
     )
     stack.push_async_callback(state.close)
     return state

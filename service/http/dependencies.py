@@ -6,10 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.requests import Request
 
-from service.core.errors import Draining, QueueFull, ServiceError
+from service.access.api_keys import ApiKey
+from service.access.key_store import KnownKeys
+from service.access.usage import UsageBook
+from service.access.wrong_keys import WrongKeys
+from service.core.current_request import note_job
+from service.core.errors import Draining, JobNotFound, QueueFull, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
@@ -20,13 +26,26 @@ from service.image_output.ai_labels import AILabels
 from service.image_output.picture_links import PictureLinks
 from service.jobs.conversations import Conversations
 from service.jobs.gated_queue import GatedQueue
+from service.jobs.idempotency import IdempotencyKeys
 from service.jobs.screened_stream import JobStream
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.latest_paintings import LatestPaintings
+from service.queue.record import JobRecord
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_TENANT = "default"
+CALLER = "viscpm.caller"  # in a request's scope, where a key was asked for
+
+
+class Caller(NamedTuple):
+    """Whose request it is; without a key where none is asked for."""
+
+    tenant: str
+    key: ApiKey | None = None
+
+
+_ANYBODY = Caller(DEFAULT_TENANT)
 
 
 @dataclass
@@ -45,6 +64,10 @@ class ApiState:
     picture_links: PictureLinks
     latest_paintings: LatestPaintings
     scraper: WorkerScraper
+    keys: KnownKeys
+    wrong_keys: WrongKeys
+    idempotency: IdempotencyKeys
+    usage: UsageBook
     is_draining: bool = False
     num_moderating: int = 0
     _refuses_from_s: float = 0.0
@@ -105,6 +128,20 @@ def request_id_of(request: Request) -> str:
     return request_id
 
 
+def caller_of(request: Request) -> Caller:
+    caller: Caller = request.scope.get(CALLER, _ANYBODY)
+    return caller
+
+
 def tenant_of(request: Request) -> str:
     """Whose conversations and jobs a request may see."""
-    return DEFAULT_TENANT
+    return caller_of(request).tenant
+
+
+async def job_of(request: Request, job_id: str) -> JobRecord:
+    """A chat or paint job of the request's tenant. Raises JobNotFound."""
+    record = await state_of(request).queue.status(job_id)
+    if record is None or record.kind == "safety" or record.tenant != tenant_of(request):
+        raise JobNotFound(f"no job {job_id!r}: it never was, or it ended longer ago than the retention time")
+    note_job(job_id)
+    return record

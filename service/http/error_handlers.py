@@ -34,7 +34,7 @@ OUTCOME = "viscpm.outcome"  # in a request's scope: the code of the error that i
 
 
 def error_response(error: ServiceError) -> Response:
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", **error.headers}
     if error.closes_connection:
         headers["connection"] = "close"
     if error.retry_after_s is not None:

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _PROBED = ("/health/", "/v2", "/metrics")  # routes
 _BUFFERED_BODIES = 16  # largest bodies that may be in memory at once
+ANSWER_HEADERS = "viscpm.answer_headers"  # in a request's scope: what its answer tells beside its own headers
 _RELEASE = "viscpm.release_body"  # in a request's scope
 
 
@@ -61,6 +62,7 @@ class RequestContext:
                 elapsed_ms = (time.perf_counter() - began) * 1000
                 message["headers"] = [
                     *message.get("headers", ()),
+                    *scope.get(ANSWER_HEADERS, ()),
                     (b"x-request-id", request_id),
                     (b"openai-processing-ms", b"%d" % elapsed_ms),
                 ]
@@ -245,6 +247,7 @@ def _log_request(scope: Scope, request: CurrentRequest, status: int, elapsed_s: 
             status=status,
             duration_ms=round(elapsed_s * 1000, 1),
             request_id=request.request_id,
+            key_id=request.key_id,
             job_id=request.job_id,
             tokens=request.tokens,
             steps=request.steps,

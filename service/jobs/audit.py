@@ -1,7 +1,8 @@
 """What the gate decided, for metrics and for the audit log: JSON lines that hold no content.
 
-A line tells a job's id, the stage, the decision, the scores, the policy's version and the content's SHA-256; with the
-content at hand that says whether this was it. A short text can be guessed from its digest, so the log is no public one.
+A line tells a job's id, the id of the API key where one is asked for, the stage, the decision, the scores, the policy's
+version and the content's SHA-256; with the content at hand that says whether this was it. A short text can be guessed
+from its digest, so the log is no public one.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import msgspec
 
 from safety.gate import VerdictNotRecorded
 from safety.verdict import Stage, Verdict
+from service.core.current_request import current_key_id
 from service.core.metrics import Metrics
 from service.jobs.audit_file import AuditFile
 
@@ -98,4 +100,6 @@ class Audit:
 
     def _line(self, **fields: object) -> bytes:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return b"" if self._file is None else msgspec.json.encode({"time": now, **fields}) + b"\n"
+        key_id = current_key_id()
+        whose = {"key": key_id} if key_id else {}
+        return b"" if self._file is None else msgspec.json.encode({"time": now, **whose, **fields}) + b"\n"

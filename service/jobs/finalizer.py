@@ -17,6 +17,7 @@ from safety.contents import Moderated
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Verdict
 from service.core.backoff import Backoff
+from service.core.current_request import work_for_key
 from service.core.errors import BusUnavailable, ScreenUnavailable
 from service.core.tasks import TaskSupervisor, stop_tasks
 from service.image_output.ai_labels import AILabels
@@ -31,10 +32,11 @@ from service.jobs.intents import (
     decode_intent,
     moderation_of,
     output_of,
+    usage_of,
     with_model,
 )
 from service.queue.producer import JobProducer
-from service.queue.record import Ending, TurnAppend, error_ending
+from service.queue.record import Ending, TurnAppend, UsageAppend, error_ending
 
 _log = logging.getLogger(__name__)
 
@@ -154,6 +156,8 @@ class Finalizer:
             return await self._end(job_id, Ending("done"), None)
         result = generated.result
         assert isinstance(result, ChatResult | PaintResult)
+        work_for_key(intent.key_id)
+        usage = usage_of(intent, result)
         with self._kept_lease(job_id):
             try:
                 moderated = await self._moderated(job_id, intent, result, deadline_s)
@@ -166,7 +170,7 @@ class Finalizer:
                 _log.exception("job %s: no answer could be put together", job_id)
                 ending = Ending("failed", "job_failed", f"job {job_id}: no answer could be put together")
                 answer, turn = None, None
-            return await self._end(job_id, ending, answer, turn)
+            return await self._end(job_id, ending, answer, turn, usage)
 
     async def _moderated(
         self, job_id: str, intent: ChatIntent | PaintIntent, result: ChatResult | PaintResult, deadline_s: float | None
@@ -222,9 +226,16 @@ class Finalizer:
         append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun, intent.joined)
         return Ending("done", body=encode_answer(answer)), answer, append
 
-    async def _end(self, job_id: str, ending: Ending, answer: Answer | None, turn: TurnAppend | None = None) -> Outcome:
+    async def _end(
+        self,
+        job_id: str,
+        ending: Ending,
+        answer: Answer | None,
+        turn: TurnAppend | None = None,
+        usage: UsageAppend | None = None,
+    ) -> Outcome:
         """Write the ending; the one that stands, where the job had ended already."""
-        if await self._producer.finish(job_id, ending, turn):
+        if await self._producer.finish(job_id, ending, turn, usage):
             return Outcome(ending, answer)
         return await self._standing(job_id) or Outcome(ending, answer)
 

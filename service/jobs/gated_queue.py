@@ -4,24 +4,36 @@ What goes in is judged before it is queued, what comes out before it leaves.
 """
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
 
-from models.jobs import ChatJob, Kind, PaintJob
+from models.jobs import ChatJob, Kind, Model, PaintJob
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Picture, Stage, Verdict
-from service.core.errors import ScreenUnavailable, TooManyWatchers
+from service.access.api_keys import ApiKey
+from service.access.limits import KeyUse
+from service.core.errors import Deadline, ScreenUnavailable, TooManyWatchers
 from service.jobs.answers import refused
 from service.jobs.finalizer import Finalizer
 from service.jobs.intents import ChatIntent, Intent, PaintIntent, inputs_of, moderation_of
+from service.jobs.progress import JobProgress, progress_of
 from service.jobs.screened_stream import JobStream, ScreenedStream
-from service.queue.producer import JobProducer, Reservation
-from service.queue.record import JobRecord
+from service.queue.listing import JobPage
+from service.queue.producer import JobProducer
+from service.queue.record import JobRecord, Priority
+from service.queue.reservation import Reservation
 
+_ID_BYTES = 18
 _POLL_WAIT_S = 1.0  # for the screening of a result that somebody polls
+
+
+def new_job_id(kind: Model) -> str:
+    """One that nobody guesses: it is all that a stream is found by."""
+    return f"{kind}-{secrets.token_urlsafe(_ID_BYTES)}"
 
 
 class GatedQueue:
@@ -39,9 +51,15 @@ class GatedQueue:
         """True where nothing is screened."""
         return self._gate.is_open
 
-    def reserve(self, kind: Kind, job_id: str, tenant: str) -> Reservation:
-        """Ask for a slot; from its grant on the job ends exactly once."""
-        return self._producer.reserve(kind, job_id, tenant)
+    def reserve(
+        self, kind: Kind, job_id: str, tenant: str, key: ApiKey | None = None, priority: Priority = "interactive"
+    ) -> Reservation:
+        """Ask for a slot, within the key's limits; from its grant on the job ends exactly once."""
+        return self._producer.reserve(kind, job_id, tenant, key, priority)
+
+    async def take_request(self, key: ApiKey) -> KeyUse:
+        """Count a request that makes no job against its key's limits. Raises RateLimited."""
+        return await self._producer.take_request(key)
 
     async def renew_slot(self, job_id: str) -> bool:
         """Keep a slot that is not used yet. False: it is lost."""
@@ -51,20 +69,35 @@ class GatedQueue:
         """The request is over, whether its job was queued or not."""
         self._producer.forget(job_id)
 
-    async def submit(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent) -> JobStream:
+    async def submit(
+        self,
+        job: ChatJob | PaintJob,
+        intent: ChatIntent | PaintIntent,
+        deadline_s: float | None = None,
+        priority: Priority = "interactive",
+    ) -> JobStream:
         """Have a job's inputs judged, and queue it. Returns what comes of it, from its beginning.
+
+        Args:
+            deadline_s: from now on, screens included; None: the service's own, from when it is queued.
 
         Raises:
             ContentRefused: an input is blocked. The job has ended as refused.
             ScreenUnavailable: a screen gave no verdict. The job has ended as failed.
+            Deadline: that is over before the job could be queued.
             JobFailed, JobLost: its slot was lost or cancelled meanwhile.
         """
+        began_s = asyncio.get_running_loop().time()
         verdicts = await self._judged(job, intent)
         if verdicts:
             intent = msgspec.structs.replace(intent, moderation=moderation_of(verdicts))
         stream = self.follow("chat" if isinstance(job, ChatJob) else "paint", job.job_id, intent)
         try:
-            await self._producer.submit(job, intent)
+            if deadline_s is not None:
+                deadline_s -= asyncio.get_running_loop().time() - began_s
+                if deadline_s <= 0:
+                    raise Deadline("the request's deadline was over before its job could be queued")
+            await self._producer.submit(job, intent, deadline_s, priority)
         except BaseException:
             stream.close()
             raise
@@ -99,6 +132,16 @@ class GatedQueue:
                     await self._finalized(record.kind, job_id)
             record = await self._producer.record(job_id)
         return record
+
+    async def progress(self, job_id: str, record: JobRecord) -> JobProgress:
+        """How far a job is; nothing where it has ended."""
+        if record.state not in ("queued", "running"):
+            return JobProgress()
+        return progress_of(record, await self._producer.place(job_id, record.kind))
+
+    async def jobs_of(self, tenant: str, limit: int, after: str = "") -> JobPage:
+        """A tenant's jobs, newest first, those after the job `after`. Raises JobNotFound."""
+        return await self._producer.jobs_of(tenant, limit, after)
 
     async def cancel(self, job_id: str, reason: str) -> bool:
         """End a job as cancelled. False: it had ended."""

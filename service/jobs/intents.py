@@ -11,9 +11,11 @@ from models.jobs import ChatJob, ChatResult, Generated, Job, PaintJob, PaintResu
 from safety.contents import Inputs, Output
 from safety.text.language import Language
 from safety.verdict import Picture, Stage, Verdict
+from service.access.usage import Usage, encode_usage
 from service.image_output.ai_labels import Origin
 from service.jobs.answers import PictureFormat
 from service.jobs.conversations import ConversationMeta
+from service.queue.record import UsageAppend
 
 
 class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
@@ -36,6 +38,7 @@ class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     has_image: bool = False
     gone_turns: int = 0  # of the conversation, which the worker was not even handed
     brought_turns: int = 0  # the newest of the job's history: they came with the request, and nobody has judged them
+    key_id: str = ""  # of the API key; empty: none was asked for
 
 
 class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):
@@ -53,6 +56,8 @@ class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):
     request_id: str = ""
     language: Language = "zh"  # of the prompt
     moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
+    key_id: str = ""  # of the API key; empty: none was asked for
+    steps: int = 0  # of denoising, of all candidates
 
     def origin(self, job_id: str) -> Origin:
         return Origin(job_id, self.created, self.model, self.fingerprint, self.request_id, self.language)
@@ -113,6 +118,18 @@ def output_of(result: ChatResult | PaintResult, intent: ChatIntent | PaintIntent
     assert isinstance(intent, PaintIntent)
     candidates = tuple(candidate.png for candidate in result.candidates)
     return Output(candidates=candidates, wanted=intent.n, language=intent.language)
+
+
+def usage_of(intent: ChatIntent | PaintIntent, result: ChatResult | PaintResult) -> UsageAppend | None:
+    """What a result counts for its API key, whatever the screens say of it. None: no key was asked for."""
+    if not intent.key_id:
+        return None
+    if isinstance(result, ChatResult):
+        used = Usage(prompt_tokens=result.prompt_tokens, completion_tokens=result.completion_tokens)
+    else:
+        steps = intent.steps if isinstance(intent, PaintIntent) else 0
+        used = Usage(prompt_tokens=result.prompt_tokens, pictures=len(result.candidates), steps=steps)
+    return UsageAppend(intent.key_id, encode_usage(used))
 
 
 def moderation_of(verdicts: Sequence[Verdict]) -> dict[str, object]:

@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] and arguments[0] in _MODEL_COMMANDS:
         return _model_command(*arguments)
+    if arguments[:1] == ["keys"]:
+        from service.process.keys_cli import main as keys
+
+        return keys(arguments[1:])
     options = _parser().parse_args(arguments)
     overrides = {name: value for name in _SETTING_FLAGS if (value := getattr(options, name, None)) is not None}
     try:
@@ -67,6 +71,8 @@ def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str,
 
     configure_logging(settings.log_level, "serve", settings.log_format)
     _name_unknown_variables()
+    if exposed := _exposed(settings):
+        return _end(settings, exposed)
     if settings.redis_url and (unfit := _unfit_server(settings)):
         return _end(settings, unfit)
 
@@ -80,6 +86,8 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
     configure_logging(settings.log_level, "api", settings.log_format)
     if options.fd is None:  # else the supervisor has said it
         _name_unknown_variables()
+    if exposed := _exposed(settings):
+        return _end(settings, exposed)
     if not settings.redis_url:
         return _end(
             settings, "VISCPM_REDIS_URL is not set: the api role needs it (`viscpm serve` brings its own server)"
@@ -123,6 +131,16 @@ def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str
     return run_worker(options.kind, settings, worker_id, options.predecessor)
 
 
+def _exposed(settings: Settings) -> str:
+    """Why the API does not listen there as it is; empty where it may."""
+    if settings.auth != "auto" or settings.is_loopback:
+        return ""
+    return (
+        f"VISCPM_HOST={settings.host} can be asked from elsewhere, and VISCPM_AUTH does not say how: on (API keys, "
+        "`viscpm keys create`) or off (open to all who reach it)"
+    )
+
+
 def _unfit_server(settings: Settings) -> str:
     """Why the queue's server cannot be used as it is; empty where it can, or is away for now."""
     from service.process.server_check import ServerUnfit, check_server
@@ -140,7 +158,11 @@ def _chat(settings: Settings, options: argparse.Namespace, overrides: dict[str, 
 
     try:
         chat(
-            options.url or _default_url(settings), options.image, options.question, _given(options, "num_beams", "seed")
+            options.url or _default_url(settings),
+            options.image,
+            options.question,
+            _given(options, "num_beams", "seed"),
+            settings.api_key,
         )
     except ClientError as error:
         return _refuse(str(error), code=1)
@@ -152,7 +174,13 @@ def _paint(settings: Settings, options: argparse.Namespace, overrides: dict[str,
 
     names = ("negative_prompt", "sampler", "num_inference_steps", "guidance_scale", "size", "seed")
     try:
-        paint(options.url or _default_url(settings), options.prompt, options.output, _given(options, *names))
+        paint(
+            options.url or _default_url(settings),
+            options.prompt,
+            options.output,
+            _given(options, *names),
+            settings.api_key,
+        )
     except ClientError as error:
         return _refuse(str(error), code=1)
     return 0
@@ -242,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     paint.add_argument("--seed", type=int)
     _add_url(paint)
 
+    roles.add_parser("keys", help="API keys: see `viscpm keys --help`")
     roles.add_parser("checkpoint", help="fetch, convert, inspect checkpoints: see `viscpm checkpoint --help`")
     roles.add_parser("evaluate", help="measure a checkpoint: see `viscpm evaluate --help`")
     roles.add_parser("finetune", help="train on your own data: see `viscpm finetune --help`")

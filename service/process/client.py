@@ -22,12 +22,12 @@ class ClientError(Exception):
     """The request did not get its answer; the message is one line."""
 
 
-def chat(url: str, image: Path | None, question: str, parameters: dict[str, Any]) -> None:
+def chat(url: str, image: Path | None, question: str, parameters: dict[str, Any], api_key: str = "") -> None:
     """Ask one question, or with an empty one hold a conversation on the terminal until end of file."""
     body: dict[str, Any] = dict(parameters)
     if image is not None:
         body["image"] = _read(image)
-    with _client(url) as client:
+    with _client(url, api_key) as client:
         if question:
             _say(_post(client, "/chat", {**body, "question": question}, "answer"))
             return
@@ -42,13 +42,13 @@ def chat(url: str, image: Path | None, question: str, parameters: dict[str, Any]
             body["conversation_id"] = answer["conversation_id"]
 
 
-def paint(url: str, prompt: str, output: Path, parameters: dict[str, Any]) -> None:
+def paint(url: str, prompt: str, output: Path, parameters: dict[str, Any], api_key: str = "") -> None:
     """Paint one picture into `output`; its suffix chooses png, jpeg or webp."""
     formats = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
     suffix = output.suffix.lower()
     if suffix not in formats:
         raise ClientError(f"{output}: the name must end in {', '.join(formats)}")
-    with _client(url) as client:
+    with _client(url, api_key) as client:
         answer = _post(client, "/paint", {**parameters, "prompt": prompt, "output_format": formats[suffix]}, "data")
     picture = answer["data"][0]
     try:
@@ -90,12 +90,13 @@ def _read(image: Path) -> str:
         raise ClientError(f"{image}: {error.strerror}") from None
 
 
-def _client(url: str) -> httpx.Client:
+def _client(url: str, api_key: str) -> httpx.Client:
     try:
         proxy = _proxy_of(httpx.URL(url))
         # A transport of its own keeps httpx from the environment's proxies, and not from its authorities
         transport = None if proxy else httpx.HTTPTransport()
-        return httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport)
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        return httpx.Client(base_url=url, timeout=_TIMEOUT, transport=transport, headers=headers)
     except httpx.InvalidURL as error:
         raise ClientError(f"{url} is no URL: {error}") from None
     except (ImportError, ValueError) as error:  # SOCKS needs a package that is not ours; a scheme that is none

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,12 +15,12 @@ from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.queue.inbox import send_to_inboxes
 from service.queue.record import Ending, encode_ending, error_ending
+from service.queue.waiting_jobs import Entry, WaitingJobs
 from service.redis.connection import BlockingReader, RedisConnection, RedisServers, TransitionCall
 from service.redis.keys import Keys
 
 _log = logging.getLogger(__name__)
 
-_GROUP = "workers"
 _OLD_CONSUMER_S = 3600.0
 _FIRST_TOKEN = 1
 
@@ -31,6 +32,7 @@ class Delivery:
         watchers: API processes that hear of its events.
         claim: the reply to its claim, where that is still on its way.
         number: how often the job was delivered, with this one.
+        queue: that it was taken from.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Delivery:
         watchers: bytes = b"",
         claim: "asyncio.Future[Any] | None" = None,
         number: int = 1,
+        queue: str = "",
     ) -> None:
         self.job = job
         self.job_id = job.job_id
@@ -51,6 +54,7 @@ class Delivery:
         self.watchers = watchers.decode().split()
         self.claim = claim
         self.number = number
+        self.queue = queue
         self.next_number = 1
         self.unsent: list[bytes] = []
         self.last_state = ""  # generated, or an ending's, once the engine is done with it
@@ -93,12 +97,12 @@ class JobConsumer:
         self._last_cancellation = b""  # none was read yet
         self._kind = kind
         self._keys = Keys(settings.redis_prefix)
-        self._stream = self._keys.jobs(kind)
         self._consumer = consumer
+        self._waiting = WaitingJobs(self._reader, connection, self._keys, kind, consumer)
         self._max_deliveries = settings.max_deliveries
         self._lease_ms = int(settings.lease_s * 1000)
         self._metrics = metrics
-        self._waiting_isolated: dict[bytes, Any] = {}  # entries that want an empty worker, by entry id
+        self._waiting_isolated: list[Entry] = []  # those that want an empty worker
 
     @property
     def must_empty(self) -> bool:
@@ -111,21 +115,11 @@ class JobConsumer:
         An idle worker's may begin while their claims are on the way: nothing of them is heard before, since what is
         published comes after the claim. `is_claimed` tells what became of it.
         """
-        command = ("XREADGROUP", "GROUP", _GROUP, self._consumer, "COUNT", room, "BLOCK", int(block_s * 1000))
-        try:
-            reply = await self._reader.read(*command, "STREAMS", self._stream, ">", block_s=block_s)
-        except ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
-                raise
-            await self._create_group()  # a new server, or one that lost its data
-            return []
-        if not reply:
-            return []
-        entries = reply[self._stream.encode()]
+        entries = await self._waiting.take(room, block_s)
         # A safety job's pixels come with its claim; a busy worker gains more by taking together what comes meanwhile
         if self._kind == "safety" or in_hand:
             return await self._claim(entries, in_hand)
-        deliveries = [one for entry, fields in entries for one in await self._begin(entry, fields, in_hand)]
+        deliveries = [one for entry in entries for one in await self._begin(entry, in_hand)]
         await asyncio.sleep(0)  # the claims are written before the first of these jobs can end this process
         return deliveries
 
@@ -140,23 +134,16 @@ class JobConsumer:
         """Jobs whose lease ran out or that were given back, one at a time as they may have to be isolated."""
         recovered: list[Delivery] = []
         if self._waiting_isolated and in_hand == 0:
-            entry, fields = self._waiting_isolated.popitem()
-            recovered += await self._claim([(entry, fields)], 0)
-        cursor: bytes | str = "0-0"
-        while len(recovered) < room and not self._waiting_isolated and not any(one.is_isolated for one in recovered):
-            try:
-                reply = await self._connection.send(
-                    "XAUTOCLAIM", self._stream, _GROUP, self._consumer, self._lease_ms, cursor, "COUNT", 1
-                )
-            except ResponseError as error:
-                if not str(error).startswith("NOGROUP"):
-                    raise
-                await self._create_group()
-                break
-            cursor = reply[0]
-            recovered += await self._claim(reply[1], in_hand + len(recovered))
-            if cursor == b"0-0":
-                break
+            recovered += await self._claim([self._waiting_isolated.pop()], 0)
+        for queue in self._waiting.queues:
+            cursor: bytes | str = "0-0"
+            while (
+                len(recovered) < room and not self._waiting_isolated and not any(one.is_isolated for one in recovered)
+            ):
+                cursor, entries = await self._waiting.take_over(self._lease_ms, queue, cursor)
+                recovered += await self._claim(entries, in_hand + len(recovered))
+                if cursor == b"0-0":
+                    break
         return recovered
 
     async def renew(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -165,7 +152,7 @@ class JobConsumer:
             return []
         replies = await self._connection.transitions(
             [
-                ("renew", self._keys.of_job(one.job_id), (self._kind, self._consumer, one.token, one.entry))
+                ("renew", self._keys.of_job(one.job_id), (one.queue, self._consumer, one.token, one.entry))
                 for one in deliveries
             ]
         )
@@ -248,7 +235,7 @@ class JobConsumer:
         await self._connection.transition(
             "requeue",
             self._keys.of_job(delivery.job_id),
-            self._kind,
+            delivery.queue,
             delivery.token,
             int(is_counted),
             int(is_isolated or delivery.is_isolated),
@@ -256,64 +243,56 @@ class JobConsumer:
 
     async def release(self, consumer: str) -> int:
         """Leave all that a consumer holds to others, at once: this worker on its way out, or a dead one."""
-        keys = self._keys.of_jobs()
-        released: int = await self._connection.transition("release_consumer", keys, self._kind, consumer)
+        keys, released = self._keys.of_jobs(), 0
+        for queue in self._waiting.queues:
+            released += await self._connection.transition("release_consumer", keys, queue, consumer)
         return released
 
     async def tidy_consumers(self) -> None:
         """Remove consumers of long gone workers from the group."""
-        try:
-            idle_ms = int(_OLD_CONSUMER_S * 1000)
-            await self._connection.transition("tidy_consumers", self._keys.of_jobs(), self._kind, idle_ms)
-        except ResponseError:  # no stream yet
-            pass
+        idle_ms = int(_OLD_CONSUMER_S * 1000)
+        for queue in self._waiting.queues:
+            with suppress(ResponseError):  # no stream yet
+                await self._connection.transition("tidy_consumers", self._keys.of_jobs(), queue, idle_ms)
 
     async def close(self) -> None:
         await self._reader.close()
         await self._cancellations.close()
 
-    async def _create_group(self) -> None:
-        try:
-            await self._connection.send("XGROUP", "CREATE", self._stream, _GROUP, "0", "MKSTREAM")
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-
-    async def _claim(self, entries: list[Any], in_hand: int) -> list[Delivery]:
-        entries = [(entry, fields) for entry, fields in entries if fields is not None]
+    async def _claim(self, entries: Sequence[Entry], in_hand: int) -> list[Delivery]:
         replies = await self._connection.transitions(
-            [self._claim_call(entry, fields[1], in_hand + index) for index, (entry, fields) in enumerate(entries)]
+            [self._claim_call(entry, in_hand + index) for index, entry in enumerate(entries)]
         )
         claimed = []
-        for (entry, fields), reply in zip(entries, replies, strict=True):
+        for entry, reply in zip(entries, replies, strict=True):
             if isinstance(reply, BaseException):
                 raise reply  # what was claimed comes back when its lease runs out
             if reply[0] == b"run":
-                claimed += await self._accept(fields, entry, reply)
+                claimed += await self._accept(entry, reply)
             elif reply[0] == b"isolated":
-                self._waiting_isolated[entry] = fields
+                self._waiting_isolated.append(entry)
             elif reply[0] == b"dead":
                 self._metrics.count("jobs_dead_lettered_total", model=self._kind)
-                job_id, (_, deliveries, ending, watchers) = fields[1].decode(), reply
+                job_id, (_, deliveries, ending, watchers) = entry.fields[1].decode(), reply
                 _log.error("job %s: given up after %s deliveries", job_id, deliveries.decode())
                 processes = watchers.decode().split()
                 await send_to_inboxes(self._connection, self._keys, processes, job_id, b"end", ending)
         return claimed
 
-    def _claim_call(self, entry: bytes, job_id: bytes, in_hand: int) -> TransitionCall:
+    def _claim_call(self, entry: Entry, in_hand: int) -> TransitionCall:
+        job_id = entry.fields[1]
         keys = (*self._keys.of_job(job_id.decode()), self._keys.dead(self._kind))
-        return "claim", keys, (self._kind, entry, job_id, self._consumer, self._max_deliveries, in_hand)
+        return "claim", keys, (entry.queue, entry.id, job_id, self._consumer, self._max_deliveries, in_hand)
 
-    async def _begin(self, entry: bytes, fields: list[bytes] | None, in_hand: int) -> list[Delivery]:
+    async def _begin(self, entry: Entry, in_hand: int) -> list[Delivery]:
         """A job that was never delivered before: its claim can give nothing but the first token."""
-        if fields is None:
-            return []
-        name, keys, arguments = self._claim_call(entry, fields[1], in_hand)
+        name, keys, arguments = self._claim_call(entry, in_hand)
         claim = self._connection.begin_transition(name, keys, *arguments)
+        _, job_id, _, job, _, watchers = entry.fields
         try:
-            return [Delivery(decode_job(fields[3]), _FIRST_TOKEN, False, entry, fields[5], claim)]
+            return [Delivery(decode_job(job), _FIRST_TOKEN, False, entry.id, watchers, claim, queue=entry.queue)]
         except (VersionMismatch, msgspec.DecodeError) as error:
-            await self._refuse(fields[1], _FIRST_TOKEN, fields[5], error)
+            await self._refuse(job_id, _FIRST_TOKEN, watchers, error)
             return []
 
     def _count_start(self, delivery: int, queue_ms: float) -> None:
@@ -327,17 +306,19 @@ class JobConsumer:
         keys = (*self._keys.of_job(job_id.decode()), *map(self._keys.inbox, watchers.decode().split()))
         await self._connection.transition("publish", keys, job_id, token, 1, "failed", ending, self._lease_ms)
 
-    async def _accept(self, fields: list[bytes], entry: bytes, claim: list[Any]) -> list[Delivery]:
-        _, token, delivery, is_isolated, queue_ms, pixels, watchers = claim
-        if delivery > 1:
+    async def _accept(self, entry: Entry, claim: list[Any]) -> list[Delivery]:
+        _, token, number, is_isolated, queue_ms, pixels, watchers = claim
+        job_id = entry.fields[1]
+        if number > 1:
             self._metrics.count("jobs_recovered_total", model=self._kind)
-            _log.warning("job %s: taken over, delivery %d", fields[1].decode(), delivery)
-        self._count_start(delivery, queue_ms)
+            _log.warning("job %s: taken over, delivery %d", job_id.decode(), number)
+        self._count_start(number, queue_ms)
         try:
-            job = decode_job(fields[3])
+            job = decode_job(entry.fields[3])
             if pixels and not isinstance(job, PaintJob):
                 job = msgspec.structs.replace(job, pixels=pixels)
-            return [Delivery(job, token, bool(is_isolated), entry, watchers, number=delivery)]
+            is_alone = bool(is_isolated)
+            return [Delivery(job, token, is_alone, entry.id, watchers, number=number, queue=entry.queue)]
         except (VersionMismatch, msgspec.DecodeError) as error:
-            await self._refuse(fields[1], token, watchers, error)
+            await self._refuse(job_id, token, watchers, error)
             return []

@@ -7,29 +7,36 @@ the job's own record and events, so a subscription sees each event once and in o
 
 import asyncio
 import logging
-from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from models.jobs import ChatJob, Job, Kind, PaintJob, encode
-from service.core.errors import JobFailed, JobLost, NoWorker, QueueFull
+from service.access.api_keys import ApiKey, KeyLimits
+from service.access.limits import KeyUse
+from service.access.usage import today
+from service.core.errors import JobFailed, JobLost, NoWorker
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
 from service.queue.inbox import Inbox, send_to_inboxes
+from service.queue.listing import JobPage, JobPlace, read_page, read_place
 from service.queue.record import (
     END_STATES,
     RECORD_FIELDS,
     Ending,
     JobRecord,
+    Priority,
     ResultClaim,
     SweepCounts,
     TurnAppend,
+    UsageAppend,
     encode_ending,
+    queue_of,
     read_record,
 )
+from service.queue.reservation import Reservation, key_use
 from service.queue.subscription import JobSubscription, lost
 from service.redis.connection import BlockingReader, RedisConnection, RedisServers
 from service.redis.keys import KINDS, Keys
@@ -38,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
 _SWEEP_LIMIT = 100
+_LISTED_SPARE_S = 60.0  # for which an ended job stays listed beyond its time, at most
+_UNLIMITED = KeyLimits()
 
 
 class JobProducer:
@@ -61,6 +70,7 @@ class JobProducer:
         self.settings = settings
         self.keys = Keys(settings.redis_prefix)
         self._lease_ms = _ms(settings.lease_s)
+        self._usage_kept_ms = settings.usage_days * 86_400_000
         self._connection = RedisConnection(redis)
         self._metrics = metrics
         self._inbox = Inbox(
@@ -76,22 +86,58 @@ class JobProducer:
         await self._inbox.close()
         await self._connection.close()
 
-    def reserve(self, kind: Kind, job_id: str, tenant: str = "") -> "Reservation":
-        """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed."""
+    def reserve(
+        self,
+        kind: Kind,
+        job_id: str,
+        tenant: str = "",
+        key: ApiKey | None = None,
+        priority: Priority = "interactive",
+    ) -> Reservation:
+        """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed.
+
+        Args:
+            key: whose limits it counts against, in the same step.
+            priority: a batch job gets a slot while fewer than half of all are taken.
+        """
         settings = self.settings
+        num_slots = settings.slots(kind)
+        if priority == "batch":
+            num_slots = max(1, num_slots // 2)
         self._unsubmitted.add(job_id)
+        of_key = () if key is None else self.keys.of_key(key.id, today())
+        is_listed = bool(tenant) and kind != "safety"
+        of_tenant = (self.keys.tenant_jobs(tenant),) if is_listed else ()
+        limits = _UNLIMITED if key is None else key.limits
         reply = self._connection.begin_transition(
             "reserve",
-            self.keys.of_job(job_id),
+            (*self.keys.of_job(job_id), *of_key, *of_tenant),
             kind,
             job_id,
             self.process_id,
             tenant,
-            settings.slots(kind),
+            num_slots,
             _ms(settings.slot_lease_s),
             settings.retained_s(kind) * 1000,
+            _ms(settings.deadline_s(kind) + settings.retained_s(kind) + _LISTED_SPARE_S) if is_listed else 0,
+            int(key is not None),
+            limits.requests_per_min,
+            limits.tokens_per_min,
+            limits.max_jobs,
+            self._usage_kept_ms,
         )
-        return Reservation(self, kind, job_id, reply)
+        return Reservation(self.forget, num_slots, kind, job_id, limits, reply)
+
+    async def take_request(self, key: ApiKey) -> KeyUse:
+        """Count a request that makes no job against its key's limits. Raises RateLimited."""
+        keys, limits = (*self.keys.of_job(""), *self.keys.of_key(key.id, today())), key.limits
+        is_granted, reason, used = await self._connection.transition(
+            "take_request", keys, limits.requests_per_min, limits.tokens_per_min, self._usage_kept_ms
+        )
+        use = key_use(limits, used)
+        if not is_granted:
+            raise use.refusal(reason.decode())
+        return use
 
     async def renew_slot(self, job_id: str) -> bool:
         """Keep the slot of a request that is still being prepared; False: it is lost."""
@@ -102,17 +148,22 @@ class JobProducer:
         """Of a job that got no slot, or whose request is over."""
         self._unsubmitted.discard(job_id)
 
-    async def submit(self, job: Job, intent: msgspec.Struct) -> None:
+    async def submit(
+        self, job: Job, intent: msgspec.Struct, deadline_s: float | None = None, priority: Priority = "interactive"
+    ) -> None:
         """Queue a job whose slot is reserved; its deadline starts now.
 
         Args:
             intent: what finalizing this job needs, kept until the job has ended.
+            deadline_s: sooner than the service's own.
+            priority: batch jobs wait for interactive ones, but a few of these (WaitingJobs).
 
         Raises JobFailed when its slot was lost or cancelled meanwhile, JobLost, BusUnavailable.
         """
         kind = _kind_of(job)
         self._unsubmitted.discard(job.job_id)
-        deadline_s = self.settings.deadline_s(kind)
+        longest_s = self.settings.deadline_s(kind)
+        deadline_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
         for subscription in self._inbox.subscriptions(job.job_id):
             subscription.deadline = asyncio.get_running_loop().time() + deadline_s
         pixels = b""
@@ -128,6 +179,7 @@ class JobProducer:
             _intent_encoder.encode(intent),
             _ms(deadline_s),
             _ms(_DEADLINE_GRACE_S),
+            queue_of(kind, priority),
         )
         if before is None:
             raise lost(job.job_id)
@@ -138,15 +190,22 @@ class JobProducer:
         """The job's events from its beginning, then its Ending. Enter it before `submit`."""
         return JobSubscription(self, job_id, has_missed=job_id not in self._unsubmitted)
 
-    async def finish(self, job_id: str, ending: Ending, turn: TurnAppend | None = None) -> bool:
-        """Write the ending, and the turn with it. False: the job had ended already.
+    async def finish(
+        self, job_id: str, ending: Ending, turn: TurnAppend | None = None, usage: UsageAppend | None = None
+    ) -> bool:
+        """Write the ending, the turn and what was used with it. False: the job had ended already.
 
         `done` needs a generated result. Raises JobLost, BusUnavailable.
         """
         data, keys = encode_ending(ending), self.keys.of_job(job_id)
         if turn is not None:
             keys = (*keys, *self.keys.conversation(turn.conversation), *self.keys.conversation_books)
-        reply = await self._connection.transition("finish", keys, job_id, ending.state, data, *_turn_arguments(turn))
+        if usage is not None:
+            keys = (*keys, *self.keys.of_key(usage.key_id, today()))
+        used = b"" if usage is None else usage.counts
+        reply = await self._connection.transition(
+            "finish", keys, job_id, ending.state, data, used, self._usage_kept_ms, *_turn_arguments(turn)
+        )
         self._unsubmitted.discard(job_id)
         if reply is None:
             raise lost(job_id)
@@ -170,6 +229,14 @@ class JobProducer:
     async def record(self, job_id: str) -> JobRecord | None:
         """What Redis knows of a job. None: unknown, or past its retention."""
         return read_record(await self._connection.send("HMGET", self.keys.job(job_id), *RECORD_FIELDS))
+
+    async def place(self, job_id: str, kind: Kind) -> JobPlace:
+        """Where a job is that has not ended."""
+        return await read_place(self._connection, self.keys, job_id, kind)
+
+    async def jobs_of(self, tenant: str, limit: int, after: str = "") -> JobPage:
+        """A tenant's jobs that can still be read, newest first. Raises JobNotFound where `after` is none of them."""
+        return await read_page(self._connection, self.keys, tenant, limit, after)
 
     async def claim_result(self, job_id: str) -> ResultClaim | None:
         """Take the lease on a generated job's result. None: another process holds it, or the job is not generated."""
@@ -259,28 +326,6 @@ class JobProducer:
         if self._metrics is not None:
             where = "queued" if before in (b"reserved", b"queued") else "running"
             self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
-
-
-class Reservation:
-    """A slot that was asked for. Awaiting it gives nothing, or raises QueueFull, BusUnavailable.
-
-    What is asked of the producer before the answer is there travels together with the question, and comes after it:
-    a job that needs no work before it is queued costs one exchange with Redis instead of two.
-    """
-
-    def __init__(self, producer: JobProducer, kind: Kind, job_id: str, reply: "asyncio.Future[Any]") -> None:
-        self._producer = producer
-        self._kind = kind
-        self._job_id = job_id
-        self._reply = reply
-
-    def __await__(self) -> Generator[Any, None, None]:
-        # Shielded: whoever stops waiting must not take the reply from others
-        granted = yield from asyncio.shield(self._reply).__await__()
-        if not granted:
-            self._producer.forget(self._job_id)
-            num_slots = self._producer.settings.slots(self._kind)
-            raise QueueFull(f"all {num_slots} slots of {self._kind} are taken, try again later")
 
 
 def _turn_arguments(turn: TurnAppend | None) -> list[Any]:

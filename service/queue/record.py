@@ -9,6 +9,7 @@ from models.jobs import Kind
 from service.core.errors import Cancelled, status_of
 
 State = Literal["reserved", "queued", "running", "generated", "done", "refused", "failed", "cancelled"]
+Priority = Literal["interactive", "batch"]
 EndState = Literal["done", "refused", "failed", "cancelled"]
 
 RECORD_FIELDS = (
@@ -52,6 +53,13 @@ class TurnAppend(msgspec.Struct, frozen=True):
     max_turns: int
     is_new: bool = False
     fields: dict[str, bytes] = {}  # set in the hash along with the turn
+
+
+class UsageAppend(msgspec.Struct, frozen=True):
+    """What a job has used of its API key, counted in the same atomic step as its ending. `counts`: encode_usage."""
+
+    key_id: str
+    counts: bytes
 
 
 class JobRecord(msgspec.Struct, frozen=True):
@@ -99,6 +107,16 @@ class SweepCounts(msgspec.Struct):
     unserved: int = 0
 
 
+def queue_of(kind: Kind, priority: Priority = "interactive") -> str:
+    """Name of the queue that a job waits in (Keys.jobs)."""
+    return kind if priority == "interactive" else f"{kind}:batch"
+
+
+def queues_of(kind: Kind) -> tuple[str, ...]:
+    """All that a kind has: the first is of interactive jobs. Screenings are waited for, so they are never batches."""
+    return (kind,) if kind == "safety" else (queue_of(kind), queue_of(kind, "batch"))
+
+
 def error_ending(code: str, message: str) -> Ending:
     """How an error ends its job: `refused` where the request is at fault (4xx), `failed` where the service is."""
     status = status_of(code)
@@ -126,8 +144,8 @@ def read_record(values: Sequence[bytes | None]) -> JobRecord | None:
 
     ending = fields.get("ending")
     return JobRecord(
-        kind=_KINDS[fields["kind"]],
-        state=_STATES[fields["state"]],
+        kind=KINDS_OF[fields["kind"]],
+        state=STATES_OF[fields["state"]],
         tenant=fields.get("tenant", b"").decode(),
         owner=fields.get("owner", b"").decode(),
         intent=fields.get("intent", b""),
@@ -142,8 +160,8 @@ def read_record(values: Sequence[bytes | None]) -> JobRecord | None:
     )
 
 
-_KINDS: dict[bytes, Kind] = {b"chat": "chat", b"paint": "paint", b"safety": "safety"}
-_STATES: dict[bytes, State] = {
+KINDS_OF: dict[bytes, Kind] = {b"chat": "chat", b"paint": "paint", b"safety": "safety"}
+STATES_OF: dict[bytes, State] = {
     b"reserved": "reserved",
     b"queued": "queued",
     b"running": "running",

@@ -23,12 +23,14 @@ class Keys:
         self.pending_moderation = base + "pending_moderation"  # zset: generated jobs, by the expiry of their lease
         self.finalizers = base + "finalizers"  # hash: the API process that holds that lease, by job id
         self.apis = base + "apis"  # zset: API processes, by the time until which they count as alive
+        self.run_times = base + "run_times"  # hash: what a job takes lately, in ms, by kind
         self.workers = base + "workers"  # zset: workers, by the time of their last heartbeat
         self.heartbeats = base + "heartbeats"  # hash: what each worker said last
         self.conversations = base + "conversations"  # zset: tenant:id of each conversation, by its last use
         self.conversation_sizes = base + "conversation_sizes"  # hash: bytes, by tenant:id
         self.conversation_bytes = base + "conversation_bytes"  # their sum
         self.expired_conversations = base + "expired_conversations"  # zset: the last ones that expired or made room
+        self.api_keys = base + "api_keys"  # hash: API keys by their id (service/access)
         self.vision_cache = self._cache("vision-cache")
         self.verdict_cache = self._cache("verdict-cache")
         self.linked_pictures = self._cache("linked-pictures")
@@ -39,17 +41,23 @@ class Keys:
             self.pending_moderation,
             self.finalizers,
             self.apis,
+            self.run_times,
             *(self.slots(kind) for kind in KINDS),
             *(self.jobs(kind) for kind in KINDS),
+            *(self.jobs(f"{kind}:batch") for kind in KINDS if kind != "safety"),
         )
 
     def slots(self, kind: Kind) -> str:
         """zset: jobs that hold a slot, by the slot's expiry."""
         return f"{self._base}slots:{kind}"
 
-    def jobs(self, kind: Kind) -> str:
-        """stream with the group `workers`: queued and running jobs."""
-        return f"{self._base}jobs:{kind}"
+    def jobs(self, queue: str) -> str:
+        """stream with the group `workers`: queued and running jobs of a kind, or of its batches (`{kind}:batch`)."""
+        return f"{self._base}jobs:{queue}"
+
+    def tenant_jobs(self, tenant: str) -> str:
+        """zset: a tenant's jobs, by the time at which they began."""
+        return f"{self._base}tenant_jobs:{tenant}"
 
     def dead(self, kind: Kind) -> str:
         """stream: jobs that were given up."""
@@ -66,6 +74,18 @@ class Keys:
     def pixels(self, job_id: str) -> str:
         """string: the job's input picture."""
         return f"{self._base}pixels:{job_id}"
+
+    def idempotency(self, tenant: str, key_sha256: str) -> str:
+        """hash: the job that answers a tenant's Idempotency-Key."""
+        return f"{self._base}idempotency:{tenant}:{key_sha256}"
+
+    def usage(self, key_id: str, day: str) -> str:
+        """hash: what an API key has used on a day."""
+        return f"{self._base}usage:{key_id}:{day}"
+
+    def of_key(self, key_id: str, day: str) -> tuple[str, str, str]:
+        """Of an API key: hash of what it used in this minute, zset of its jobs, and `usage`."""
+        return f"{self._base}key_minute:{key_id}", f"{self._base}key_jobs:{key_id}", self.usage(key_id, day)
 
     def inbox(self, process_id: str) -> str:
         """stream: events of all jobs that an API process waits for."""

@@ -6,10 +6,12 @@
 -- Time is the server's, so no other clock decides about a lease.
 
 local ACCOUNTING, CANCELLED, PENDING, FINALIZERS, APIS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local SLOTS = {chat = KEYS[6], paint = KEYS[7], safety = KEYS[8]}
-local STREAM = {chat = KEYS[9], paint = KEYS[10], safety = KEYS[11]}
-local JOB, EVENTS, PIXELS = KEYS[12], KEYS[13], KEYS[14]
-local OWN = 15                         -- where the keys of one transition alone begin
+local RUN_TIMES = KEYS[6]
+local SLOTS = {chat = KEYS[7], paint = KEYS[8], safety = KEYS[9]}
+-- By queue: that of a kind, and that of its batch jobs, which `queue` of a record names
+local STREAM = {chat = KEYS[10], paint = KEYS[11], safety = KEYS[12], ['chat:batch'] = KEYS[13], ['paint:batch'] = KEYS[14]}
+local JOB, EVENTS, PIXELS = KEYS[15], KEYS[16], KEYS[17]
+local OWN = 18                         -- where the keys of one transition alone begin
 
 local GROUP = 'workers'
 local RETURNED = 'returned'            -- consumer that holds entries which anyone may take at once
@@ -19,7 +21,10 @@ local INBOX_LENGTH = 16384
 local CANCELLED_LENGTH = 4096
 local DEAD_LENGTH = 100
 local GATE_MS = 60000                  -- a finished result keeps its slot at least this long to be screened
+local MINUTE_MS = 60000                -- of an API key's limits
 local PIXELS_MS = 600000               -- beyond the deadline, should nothing end the job
+local KEY_JOBS_MS = 86400000           -- that a key's list of its jobs is kept after the last one began
+local PLACES = 1000                    -- jobs before a waiting one that are counted
 local ENDED = {done = true, refused = true, failed = true, cancelled = true}
 
 local function now_ms()
@@ -43,17 +48,17 @@ local function notify(id, position, payload)
   end
 end
 
-local function drop_entry(kind, entry)
+local function drop_entry(queue, entry)
   if entry then
-    redis.call('XACK', STREAM[kind], GROUP, entry)
-    redis.call('XDEL', STREAM[kind], entry)
+    redis.call('XACK', STREAM[queue], GROUP, entry)
+    redis.call('XDEL', STREAM[queue], entry)
   end
 end
 
 -- The one place where a job ends. Frees before it writes, so that a full server still lets jobs end.
 -- Returns the state before and who is to be told; false where the job had ended already.
 local function end_job(id, state, ending)
-  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms')
+  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms', 'queue')
   local before, kind = job[1], job[2]
   if ENDED[before] then return false end
   redis.call('ZREM', SLOTS[kind], id)
@@ -61,7 +66,7 @@ local function end_job(id, state, ending)
     redis.call('ZREM', PENDING, id)
     redis.call('HDEL', FINALIZERS, id)
   else
-    drop_entry(kind, job[3])
+    drop_entry(job[6] or kind, job[3])
   end
   if before ~= 'reserved' then
     redis.call('HDEL', JOB, 'result', 'intent')
@@ -113,6 +118,78 @@ local function append_turn(member, is_new, turn, max_turns, ttl_ms, fields)
   redis.call('INCRBY', total, integer(grown))
 end
 
+-- Of a finished run, into the average of the last few.
+local function note_run_time(kind, run_ms)
+  if kind == 'safety' then return end
+  local before = tonumber(redis.call('HGET', RUN_TIMES, kind) or run_ms)
+  redis.call('HSET', RUN_TIMES, kind, integer(0.8 * before + 0.2 * run_ms))
+end
+
+-- Those of a queue that wait before an entry, or all of them; PLACES and more: nobody counts further.
+local function count_waiting(queue, entry)
+  local taken = {}
+  local pending = redis.pcall('XPENDING', STREAM[queue], GROUP, '-', entry or '+', PLACES)
+  for _, item in ipairs(pending.err and {} or pending) do taken[item[1]] = true end
+  if entry and taken[entry] then return 0 end  -- it was given back: anyone takes it at once
+  local entries, waiting = redis.call('XRANGE', STREAM[queue], '-', entry and '(' .. entry or '+', 'COUNT', PLACES), 0
+  if #entries == PLACES then return PLACES end
+  for _, one in ipairs(entries) do
+    if not taken[one[1]] then waiting = waiting + 1 end
+  end
+  return waiting
+end
+
+-- What an API key may still do. KEYS from OWN on: Keys.of_key. Returns what it has used of its minute, the number of its
+-- jobs, what is left of the minute, and why it may do no more, if so. A job counts as long as it holds its slot.
+local function look_at_key(max_requests, max_tokens, max_jobs)
+  local minute, jobs = KEYS[OWN], KEYS[OWN + 1]
+  local used = redis.call('HMGET', minute, 'requests', 'tokens')
+  local requests, tokens = tonumber(used[1] or 0), tonumber(used[2] or 0)
+  local left_ms, now, num_jobs = redis.call('PTTL', minute), now_ms(), 0
+  if left_ms < 0 then left_ms = MINUTE_MS end
+  if max_jobs > 0 then
+    for _, id in ipairs(redis.call('ZRANGE', jobs, 0, -1)) do
+      local expiry_ms = redis.call('ZSCORE', SLOTS.chat, id) or redis.call('ZSCORE', SLOTS.paint, id)
+      if expiry_ms and tonumber(expiry_ms) > now then
+        num_jobs = num_jobs + 1
+      else
+        redis.call('ZREM', jobs, id)
+      end
+    end
+  end
+  local reason = ''
+  if max_requests > 0 and requests >= max_requests then reason = 'requests'
+  elseif max_tokens > 0 and tokens >= max_tokens then reason = 'tokens'
+  elseif max_jobs > 0 and num_jobs >= max_jobs then reason = 'jobs' end
+  return {requests, tokens, num_jobs, left_ms}, reason
+end
+
+-- Into the minute, which begins with the first that is counted.
+local function count_in_minute(minute, what, count)
+  redis.call('HINCRBY', minute, what, integer(count))
+  if redis.call('PTTL', minute) < 0 then redis.call('PEXPIRE', minute, MINUTE_MS) end
+end
+
+local function count_on_day(day, what, count, kept_ms)
+  redis.call('HINCRBY', day, what, integer(count))
+  redis.call('PEXPIRE', day, kept_ms)
+end
+
+local function count_request(used, kept_ms)
+  count_in_minute(KEYS[OWN], 'requests', 1)
+  count_on_day(KEYS[OWN + 2], 'requests', 1, kept_ms)
+  used[1] = used[1] + 1
+end
+
+-- What a job has used. The last KEYS are of its key.
+local function count_usage(usage, kept_ms)
+  local minute, day = KEYS[#KEYS - 2], KEYS[#KEYS]
+  for what, count in pairs(cmsgpack.unpack(usage)) do
+    count_on_day(day, what, count, kept_ms)
+    if what == 'prompt_tokens' or what == 'completion_tokens' then count_in_minute(minute, 'tokens', count) end
+  end
+end
+
 -- API ---------------------------------------------------------------------------------------------------------------
 
 -- Marks an API process alive. Its inbox is the last key. Returns 1 when that had to be made.
@@ -132,14 +209,44 @@ function transition.api_leave(process)
 end
 
 -- Returns 1, or 0 when no slot is free. A slot that outlived its lease counts no more; `expire` ends its job.
-function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms)
-  local now = now_ms()
-  if redis.call('ZCOUNT', SLOTS[kind], '(' .. integer(now), '+inf') >= tonumber(queue_size) then return 0 end
+-- With an API key, {1 or 0, why its limits refuse or '', what it has used (look_at_key)}; KEYS from OWN on: Keys.of_key.
+-- Where `listed_ms` is not 0, the last KEY is the list of the tenant's jobs, which keeps them for so long.
+function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms, listed_ms, has_key,
+                            max_requests, max_tokens, max_jobs, usage_kept_ms)
+  local now, used, reason = now_ms(), nil, ''
+  if has_key == '1' then
+    used, reason = look_at_key(tonumber(max_requests), tonumber(max_tokens), tonumber(max_jobs))
+    if reason ~= '' then return {0, reason, used} end
+  end
+  if redis.call('ZCOUNT', SLOTS[kind], '(' .. integer(now), '+inf') >= tonumber(queue_size) then
+    return used and {0, '', used} or 0
+  end
   redis.call('HSET', JOB, 'kind', kind, 'tenant', tenant, 'state', 'reserved', 'owner', process,
     'inboxes', process, 'created_ms', integer(now), 'retention_ms', retention_ms)
   redis.call('ZADD', SLOTS[kind], integer(now + lease_ms), id)
   redis.call('HINCRBY', ACCOUNTING, 'accepted:' .. kind, 1)
-  return 1
+  if tonumber(listed_ms or 0) > 0 then
+    local jobs = KEYS[#KEYS]
+    redis.call('ZADD', jobs, integer(now), id)
+    redis.call('ZREMRANGEBYSCORE', jobs, '-inf', integer(now - listed_ms))
+    redis.call('PEXPIRE', jobs, listed_ms)
+  end
+  if not used then return 1 end
+  count_request(used, usage_kept_ms)
+  if tonumber(max_jobs) > 0 then
+    redis.call('ZADD', KEYS[OWN + 1], integer(now), id)
+    redis.call('PEXPIRE', KEYS[OWN + 1], KEY_JOBS_MS)
+    used[3] = used[3] + 1
+  end
+  return {1, '', used}
+end
+
+-- A request of an API key that makes no job: {1 or 0, why its limits refuse or '', what it has used}.
+function transition.take_request(max_requests, max_tokens, usage_kept_ms)
+  local used, reason = look_at_key(tonumber(max_requests), tonumber(max_tokens), 0)
+  if reason ~= '' then return {0, reason, used} end
+  count_request(used, usage_kept_ms)
+  return {1, '', used}
 end
 
 -- Keeps a slot whose request is still being read and judged. Returns 0 where it is lost.
@@ -151,22 +258,24 @@ function transition.renew_slot(id, lease_ms)
 end
 
 -- Returns the state before: anything but `reserved` means that nothing was queued.
-function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms)
+function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms, queue)
   local record = get('state', 'owner')
   local before = record[1]
   if before ~= 'reserved' then return before end
   local now = now_ms()
   if pixels ~= '' then redis.call('SET', PIXELS, pixels, 'PX', deadline_ms + grace_ms + PIXELS_MS) end
-  local entry = redis.call('XADD', STREAM[kind], '*', 'id', id, 'job', job, 'inboxes', record[2])
-  redis.call('HSET', JOB, 'state', 'queued', 'entry', entry, 'intent', intent, 'token', '0',
+  queue = queue or kind
+  local entry = redis.call('XADD', STREAM[queue], '*', 'id', id, 'job', job, 'inboxes', record[2])
+  redis.call('HSET', JOB, 'state', 'queued', 'queue', queue, 'entry', entry, 'intent', intent, 'token', '0',
     'deliveries', '0', 'queued_ms', integer(now), 'deadline_ms', integer(now + deadline_ms))
   redis.call('ZADD', SLOTS[kind], integer(now + deadline_ms + grace_ms), id)
   return before
 end
 
 -- Writes an ending by compare-and-set, with the conversation's turn in the same transition.
+-- With `usage`, which is counted once, the last KEYS are of the job's API key (Keys.of_key).
 -- Returns {state before, kind, who is to be told}, {'ended', kind}, or false for an unknown job.
-function transition.finish(id, state, ending, member, is_new, turn, max_turns, ttl_ms, ...)
+function transition.finish(id, state, ending, usage, usage_kept_ms, member, is_new, turn, max_turns, ttl_ms, ...)
   local job = get('state', 'kind')
   local before, kind = job[1], job[2]
   if not before then return false end
@@ -177,6 +286,7 @@ function transition.finish(id, state, ending, member, is_new, turn, max_turns, t
     append_turn(member, is_new == '1', turn, tonumber(max_turns), ttl_ms, {...})
   end
   local _, inboxes = end_job(id, state, ending)
+  if usage ~= '' then count_usage(usage, usage_kept_ms) end
   return {before, kind, inboxes}
 end
 
@@ -193,6 +303,26 @@ function transition.follow(id, process, token, number)
   local position = ''
   if job[5] then position = job[4] .. '-' .. job[6] end
   return {job[1], left_ms, events, position, job[5] or '', job[7] or ''}
+end
+
+-- Where a job is: {how many wait before it, or -1; jobs in work; what one takes in ms, or ''; now; its last event, or ''}.
+function transition.place(kind)
+  local job = get('state', 'entry', 'queue')
+  local before, last, in_work = -1, '', 0
+  for _, queue in ipairs({kind, kind .. ':batch'}) do
+    local pending = STREAM[queue] and redis.pcall('XPENDING', STREAM[queue], GROUP)
+    if pending and not pending.err then in_work = in_work + pending[1] end
+  end
+  if job[1] == 'queued' then
+    local queue = job[3] or kind
+    before = count_waiting(queue, job[2])
+    if queue ~= kind then before = before + count_waiting(kind) end  -- nearly all of these go first
+    if before >= PLACES then before = -1 end
+  elseif job[1] == 'running' then
+    local events = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
+    if events[1] then last = events[1][2][2] end
+  end
+  return {before, in_work, redis.call('HGET', RUN_TIMES, kind) or '', now_ms(), last}
 end
 
 -- What outlived its slot: {kind, id} of each.
@@ -261,18 +391,18 @@ end
 -- Turns a stream entry that this consumer was handed into a job to run. KEYS[OWN]: the stream of dead jobs.
 -- {'run', token, delivery, isolated, queued for ms, pixels, who is to be told}, {'gone'},
 -- {'dead', deliveries, ending, who is to be told}, or {'isolated'}: only with empty hands.
-function transition.claim(kind, entry, id, consumer, max_deliveries, in_hand)
-  local pending = redis.call('XPENDING', STREAM[kind], GROUP, entry, entry, 1)[1]
+function transition.claim(queue, entry, id, consumer, max_deliveries, in_hand)
+  local pending = redis.call('XPENDING', STREAM[queue], GROUP, entry, entry, 1)[1]
   if not pending or pending[2] ~= consumer then return {'gone'} end
   local job = get('state', 'entry', 'token', 'deliveries', 'isolated', 'queued_ms', 'inboxes')
   if job[2] ~= entry or (job[1] ~= 'queued' and job[1] ~= 'running') then
-    drop_entry(kind, entry)
+    drop_entry(queue, entry)
     return {'gone'}
   end
   max_deliveries = tonumber(max_deliveries)
   local delivery = job[4] + 1
   if delivery > max_deliveries then
-    local data = redis.call('XRANGE', STREAM[kind], entry, entry)[1]
+    local data = redis.call('XRANGE', STREAM[queue], entry, entry)[1]
     redis.call('XADD', KEYS[OWN], 'MAXLEN', '~', DEAD_LENGTH, '*', unpack(data[2]))
     local ending = ending_of('failed', 'job_failed',
       'job ' .. id .. ' failed: its worker died or hung in each of ' .. job[4] .. ' attempts')
@@ -286,15 +416,15 @@ function transition.claim(kind, entry, id, consumer, max_deliveries, in_hand)
   redis.call('HSET', JOB, 'state', 'running', 'token', job[3] + 1, 'deliveries', delivery,
     'worker', consumer, 'started_ms', integer(now))
   -- A chat engine may know the image already: its worker reads the pixels where they are asked for
-  local pixels = kind == 'safety' and redis.call('GET', PIXELS)
+  local pixels = queue == 'safety' and redis.call('GET', PIXELS)
   return {'run', job[3] + 1, delivery, isolated and 1 or 0, now - job[6], pixels or '', job[7]}
 end
 
 -- Keeps the lease of a job in hand. Returns 1, or 0: it is lost.
-function transition.renew(kind, consumer, token, entry)
+function transition.renew(queue, consumer, token, entry)
   local job = get('state', 'token')
   if job[1] ~= 'running' or job[2] ~= token then return 0 end
-  redis.call('XCLAIM', STREAM[kind], GROUP, consumer, 0, entry, 'JUSTID')
+  redis.call('XCLAIM', STREAM[queue], GROUP, consumer, 0, entry, 'JUSTID')
   return 1
 end
 
@@ -302,7 +432,7 @@ end
 -- (`failed`, `refused`). All or nothing, and the same call again changes nothing. KEYS from OWN on: the inboxes of `told`.
 -- Returns who is to be told; or 0: fenced off, or ended.
 function transition.publish(id, token, number, last_state, last, lease_ms, ...)
-  local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner')
+  local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner', 'started_ms', 'queue')
   local inboxes = job[3] or ''
   if job[2] ~= token then return 0 end
   if last_state ~= '' and job[1] == last_state then return inboxes end
@@ -327,42 +457,43 @@ function transition.publish(id, token, number, last_state, last, lease_ms, ...)
       'generated_ms', integer(now))
     -- The process that queued the job waits for its result: it needs no word from here to finalize it
     lease_result(id, job[6], now + lease_ms)
+    note_run_time(job[4], now - job[7])
     redis.call('ZADD', SLOTS[job[4]], 'XX', 'GT', integer(now + GATE_MS), id)
-    drop_entry(job[4], job[5])
+    drop_entry(job[8] or job[4], job[5])
     notify(id, token .. '-' .. integer(number), last)
   end
   return inboxes
 end
 
 -- Puts a job in hand back, for anyone to take at once. `counted`: this delivery was an attempt.
-function transition.requeue(kind, token, counted, isolated)
+function transition.requeue(queue, token, counted, isolated)
   local job = get('state', 'token', 'entry', 'deliveries')
   if job[1] ~= 'running' or job[2] ~= token then return 0 end
   redis.call('HSET', JOB, 'state', 'queued', 'token', job[2] + 1, 'isolated', isolated,
     'deliveries', counted == '1' and job[4] or job[4] - 1)
-  redis.call('XCLAIM', STREAM[kind], GROUP, RETURNED, 0, job[3], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
+  redis.call('XCLAIM', STREAM[queue], GROUP, RETURNED, 0, job[3], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
   return 1
 end
 
 -- The same for all that a consumer still holds: one that leaves, or one that is known to be dead. Removes it.
-function transition.release_consumer(kind, consumer)
-  local pending = redis.pcall('XPENDING', STREAM[kind], GROUP, '-', '+', 1000, consumer)
+function transition.release_consumer(queue, consumer)
+  local pending = redis.pcall('XPENDING', STREAM[queue], GROUP, '-', '+', 1000, consumer)
   if pending.err then return 0 end  -- no stream or no group: nothing to release
   for _, item in ipairs(pending) do
-    redis.call('XCLAIM', STREAM[kind], GROUP, RETURNED, 0, item[1], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
+    redis.call('XCLAIM', STREAM[queue], GROUP, RETURNED, 0, item[1], 'IDLE', RETURNED_IDLE_MS, 'JUSTID')
   end
-  if #pending < 1000 then redis.call('XGROUP', 'DELCONSUMER', STREAM[kind], GROUP, consumer) end
+  if #pending < 1000 then redis.call('XGROUP', 'DELCONSUMER', STREAM[queue], GROUP, consumer) end
   return #pending
 end
 
 -- Removes consumers of long gone workers that hold nothing.
-function transition.tidy_consumers(kind, idle_ms)
+function transition.tidy_consumers(queue, idle_ms)
   local removed = 0
-  for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', STREAM[kind], GROUP)) do
+  for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', STREAM[queue], GROUP)) do
     local consumer = {}
     for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
     if consumer.pending == 0 and consumer.idle > tonumber(idle_ms) then
-      redis.call('XGROUP', 'DELCONSUMER', STREAM[kind], GROUP, consumer.name)
+      redis.call('XGROUP', 'DELCONSUMER', STREAM[queue], GROUP, consumer.name)
       removed = removed + 1
     end
   end

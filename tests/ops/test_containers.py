@@ -122,6 +122,12 @@ def test_the_time_to_stop_follows_the_drain(tool: Tool) -> None:
         assert services["api"]["environment"]["VISCPM_DRAIN_S"] == given.get("VISCPM_DRAIN_S", "30")
 
 
+def test_whether_keys_are_asked_for_is_said_and_can_be_changed(tool: Tool) -> None:
+    """The API listens on all addresses of its container, so it starts only where that is said."""
+    for given, expected in (({}, "off"), ({"VISCPM_AUTH": "on"}, "on")):
+        assert _services(tool, "box", **given)["api"]["environment"]["VISCPM_AUTH"] == expected
+
+
 def test_workers_of_one_gpu_share_the_folder_by_which_they_take_turns(tool: Tool) -> None:
     for given, expected in (({}, "off"), ({"VISCPM_DEVICE_SHARING": "turns"}, "turns")):
         services = _services(tool, "one-gpu", **given)

@@ -40,7 +40,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["a1111"], dependencies=[Depends(req
 @router.post(
     "/txt2img",
     summary="Paint a prompt, in A1111's shape",
-    **documented(Txt2ImgResponse, body=TXT2IMG_BODY, makes_job=True, statuses=(404, 499)),
+    **documented(Txt2ImgResponse, body=TXT2IMG_BODY, makes_job=True, statuses=(404, 499), access="paint"),
 )
 async def txt2img(request: Request) -> Response:
     """Pictures as base64, and `info` as a JSON string. What has no effect is named in `x-ignored-parameters`."""
@@ -59,7 +59,11 @@ async def txt2img(request: Request) -> Response:
     return tell_ignored(answered(txt2img_response(asked, painting.job, answer)), asked.ignored(), state.metrics)
 
 
-@router.get("/progress", summary="How far the latest painting is", **documented(None, plain=True, statuses=(404, 503)))
+@router.get(
+    "/progress",
+    summary="How far the latest painting is",
+    **documented(None, plain=True, statuses=(404, 503), access="paint"),
+)
 async def progress(request: Request) -> Response:
     """Of the caller's own latest job of these routes; all zero where none is under way."""
     state = state_of(request)
@@ -84,7 +88,11 @@ async def progress(request: Request) -> Response:
     return answered(body)
 
 
-@router.post("/interrupt", summary="Stop the latest painting", **documented(None, plain=True, statuses=(404, 503)))
+@router.post(
+    "/interrupt",
+    summary="Stop the latest painting",
+    **documented(None, plain=True, statuses=(404, 503), access="paint"),
+)
 async def interrupt(request: Request) -> Response:
     """Cancels the caller's own latest job of these routes; nothing where none is under way."""
     found = await _under_way(request)
@@ -94,7 +102,9 @@ async def interrupt(request: Request) -> Response:
     return answered({})
 
 
-@router.get("/options", summary="The model that paints", **documented(None, plain=True, statuses=_ONLY_ON))
+@router.get(
+    "/options", summary="The model that paints", **documented(None, plain=True, statuses=_ONLY_ON, access="paint")
+)
 async def get_options(request: Request) -> Response:
     """What clients read of the options; there is one model."""
     title = _models(state_of(request))[0]["title"]
@@ -104,7 +114,7 @@ async def get_options(request: Request) -> Response:
 @router.post(
     "/options",
     summary="Choose the model that paints",
-    **documented(None, body=OPTIONS_BODY, plain=True, statuses=(404, 408, 413, 415)),
+    **documented(None, body=OPTIONS_BODY, plain=True, statuses=(404, 408, 413, 415), access="paint"),
 )
 async def set_options(request: Request) -> Response:
     """Taken where it names the model that there is; nothing is changed."""
@@ -119,35 +129,41 @@ async def set_options(request: Request) -> Response:
     return tell_ignored(answered(None), asked.ignored(), state.metrics)
 
 
-@router.get("/sd-models", summary="Models that paint", **documented(None, plain=True, statuses=_ONLY_ON))
+@router.get(
+    "/sd-models", summary="Models that paint", **documented(None, plain=True, statuses=_ONLY_ON, access="paint")
+)
 async def sd_models(request: Request) -> Response:
     return answered(_models(state_of(request)))
 
 
-@router.get("/samplers", summary="Samplers", **documented(None, plain=True, statuses=_ONLY_ON))
+@router.get("/samplers", summary="Samplers", **documented(None, plain=True, statuses=_ONLY_ON, access="paint"))
 async def samplers() -> Response:
     return answered([{"name": shown, "aliases": [name], "options": {}} for name, shown in SAMPLERS.items()])
 
 
-@router.get("/schedulers", summary="Noise schedules", **documented(None, plain=True, statuses=_ONLY_ON))
+@router.get("/schedulers", summary="Noise schedules", **documented(None, plain=True, statuses=_ONLY_ON, access="paint"))
 async def schedulers() -> Response:
     """Each sampler has its own."""
     return answered([{"name": "automatic", "label": "Automatic", "aliases": None}])
 
 
-@router.get("/upscalers", summary="Upscalers", **documented(None, plain=True, statuses=_ONLY_ON))
+@router.get("/upscalers", summary="Upscalers", **documented(None, plain=True, statuses=_ONLY_ON, access="paint"))
 async def upscalers() -> Response:
     """None, as an entry: clients preselect it."""
     return answered([{"name": "None", "model_name": None, "model_path": None, "model_url": None, "scale": 1.0}])
 
 
-@router.get("/latent-upscale-modes", summary="Upscaling", **documented(None, plain=True, statuses=_ONLY_ON))
+@router.get(
+    "/latent-upscale-modes", summary="Upscaling", **documented(None, plain=True, statuses=_ONLY_ON, access="paint")
+)
 async def latent_upscale_modes() -> Response:
     """None."""
     return answered([])
 
 
-@router.get("/sd-vae", summary="Decoders to choose from", **documented(None, plain=True, statuses=_ONLY_ON))
+@router.get(
+    "/sd-vae", summary="Decoders to choose from", **documented(None, plain=True, statuses=_ONLY_ON, access="paint")
+)
 async def sd_vae() -> Response:
     """None beside the model's own."""
     return answered([])

@@ -6,16 +6,17 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.core.errors import InvalidRequest
+from service.http.access.idempotency import claim_key
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_chat
-from service.http.dependencies import request_id_of, state_of, tenant_of
+from service.http.dependencies import ApiState, job_of, request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openapi import CHAT_BODY, documented
-from service.http.routes.chat_jobs import Asked, Caller, seed_or_drawn, submit_question
-from service.http.routes.responses import accepted, answered, chat_events
+from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
+from service.http.routes.responses import accepted, answered, begin_of, chat_events
 from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.sse import EventStream
-from service.jobs.answers import ChatResponse, answer_of
+from service.jobs.answers import ChatResponse, answer_of, outcome_of
 
 router = APIRouter(tags=["chat"])
 
@@ -23,7 +24,7 @@ router = APIRouter(tags=["chat"])
 @router.post(
     "/chat",
     summary="Ask about a picture",
-    **documented(ChatResponse, body=CHAT_BODY, stream=True, may_wait=True, statuses=(404, 409)),
+    **documented(ChatResponse, body=CHAT_BODY, stream=True, may_wait=True, statuses=(404,), access="chat"),
 )
 async def chat(request: Request) -> Response:
     """Begin a conversation with a picture and a question, or go on with one by its id.
@@ -37,14 +38,17 @@ async def chat(request: Request) -> Response:
     asked, upload = await read_chat(request, state.settings)
     source = _picture(asked, upload)
     model = await state.registry.find("chat")
-    async with admitted(request, state, "chat", tenant) as slot:
+    claim = await claim_key(request, state, "chat", tenant, asked, upload, is_awaited=not wants_async(request))
+    if claim is not None and claim.is_earlier:
+        return await _of_earlier(request, state, claim.job_id, asked)
+    async with admitted(request, state, "chat", tenant, claim, asked.priority) as slot:
         if source is not None or asked.conversation_id is not None:
             await slot.granted()
         pixels = None if source is None else await state.images.pixels(source, model.image_size_px, asked.raw)
         asked.image, source, upload = None, None, None  # the upload is not kept while the job runs
         release_body(request.scope)
-        caller = Caller(tenant, request_id_of(request), model)
-        stream, intent = await submit_question(state, slot, caller, _question(asked), pixels)
+        context = ChatContext(tenant, request_id_of(request), model)
+        stream, intent = await submit_question(state, slot, context, _question(asked), pixels)
         if not asked.stream and not wants_async(request):
             async with stream:
                 return answered(answer_of(await stream.outcome(), slot.job_id, asked.include))
@@ -61,6 +65,18 @@ async def chat(request: Request) -> Response:
     )
     on_first_text = state.first_text_timer(began_s)
     return EventStream(chat_events(stream, begin, include=asked.include, on_first_text=on_first_text), slot.cancel)
+
+
+async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: ChatRequest) -> Response:
+    """What the earlier request with the same Idempotency-Key was answered, or is."""
+    record = await job_of(request, job_id)
+    if wants_async(request):
+        return accepted(job_id, "chat", record.created_ms // 1000, request.scope["root_path"])
+    if asked.stream:
+        begin = begin_of(job_id, record)
+        return EventStream(chat_events(state.queue.follow("chat", job_id), begin, include=asked.include))
+    assert record.ending is not None, "a key whose job runs is no answer's"
+    return answered(answer_of(outcome_of(record.ending, "chat"), job_id, asked.include))
 
 
 def _picture(asked: ChatRequest, upload: bytes | None) -> str | bytes | None:

@@ -48,7 +48,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Caller:
+class ChatContext:
     """Whose request it is, and the model that it expects."""
 
     tenant: str
@@ -62,14 +62,14 @@ def seed_or_drawn(seed: int | None, index: int = 0) -> int:
 
 
 async def submit_question(
-    state: ApiState, slot: Slot, caller: Caller, asked: Asked, pixels: InputPixels | None
+    state: ApiState, slot: Slot, context: ChatContext, asked: Asked, pixels: InputPixels | None
 ) -> tuple[JobStream, ChatIntent]:
     """Queue the question; what comes of it. Raises as Conversations.open and Slot.submit, and InvalidRequest."""
-    opened = await _open(state, caller.tenant, asked, slot.job_id, pixels)
+    opened = await _open(state, context.tenant, asked, slot.job_id, pixels)
     if opened is not None and asked.strict_length:
         _require_room(opened, asked.param, state.settings.conversation_max_turns)
-    job = _job(slot.job_id, caller, asked, opened, pixels)
-    intent = _intent(caller, asked, job, opened, pixels)
+    job = _job(slot.job_id, context, asked, opened, pixels)
+    intent = _intent(context, asked, job, opened, pixels)
     return await slot.submit(job, intent), intent
 
 
@@ -116,7 +116,9 @@ def _require_room(opened: Conversation, param: str, max_turns: int) -> None:
         )
 
 
-def _job(job_id: str, caller: Caller, asked: Asked, opened: Conversation | None, pixels: InputPixels | None) -> ChatJob:
+def _job(
+    job_id: str, context: ChatContext, asked: Asked, opened: Conversation | None, pixels: InputPixels | None
+) -> ChatJob:
     """A later turn names the conversation's pixels, which its worker reads where the image is no longer cached.
 
     One that brings a picture to a conversation without any carries it, as a first turn does.
@@ -126,20 +128,20 @@ def _job(job_id: str, caller: Caller, asked: Asked, opened: Conversation | None,
     if opened is not None and opened.meta.image_sha256:
         rgb, side_px, sha256 = b"", opened.meta.image_size_px, opened.meta.image_sha256
         kept_at = opened.pixels_key
-        if side_px != caller.model.image_size_px:
+        if side_px != context.model.image_size_px:
             raise InvalidRequest(
                 f"{asked.param}: the conversation's picture was kept for a model of {side_px} px, and this one "
-                f"takes {caller.model.image_size_px} px; begin a new conversation",
+                f"takes {context.model.image_size_px} px; begin a new conversation",
                 param=asked.param,
             )
     return ChatJob(
         job_id=job_id,
-        request_id=caller.request_id,
+        request_id=context.request_id,
         question=asked.question,
         history=[*([] if opened is None else opened.history()), *asked.kept, *asked.brought],
         pixels=rgb,
         image_size_px=side_px,
-        image_key=picture_key(caller.tenant, sha256) if sha256 else "",
+        image_key=picture_key(context.tenant, sha256) if sha256 else "",
         pixels_key=kept_at,
         generation=asked.generation,
         seed=asked.seed,
@@ -150,9 +152,9 @@ def _job(job_id: str, caller: Caller, asked: Asked, opened: Conversation | None,
 
 
 def _intent(
-    caller: Caller, asked: Asked, job: ChatJob, opened: Conversation | None, pixels: InputPixels | None
+    context: ChatContext, asked: Asked, job: ChatJob, opened: Conversation | None, pixels: InputPixels | None
 ) -> ChatIntent:
-    created, model = unix_time_s(), caller.model
+    created, model = unix_time_s(), context.model
     begun, joined = None, None
     if opened is not None and pixels is not None and not opened.meta.image_sha256:
         joined = msgspec.structs.replace(opened.meta, image_sha256=pixels.sha256, image_size_px=job.image_size_px)
@@ -166,7 +168,7 @@ def _intent(
             earlier=[*asked.kept, *asked.brought],
         )
     return ChatIntent(
-        tenant=caller.tenant,
+        tenant=context.tenant,
         created=created,
         model=model.name,
         conversation_id=(asked.conversation_id or new_conversation_id()) if asked.is_kept else "",

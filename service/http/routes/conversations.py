@@ -16,7 +16,11 @@ router = APIRouter(prefix="/conversations", tags=["conversations"])
 ConversationId = Annotated[str, Path(max_length=MAX_ID_CHARS)]
 
 
-@router.get("/{conversation_id}", summary="A conversation", **documented(ConversationResponse, statuses=(404, 503)))
+@router.get(
+    "/{conversation_id}",
+    summary="A conversation",
+    **documented(ConversationResponse, statuses=(404, 503), access="chat"),
+)
 async def get_conversation(request: Request, conversation_id: ConversationId) -> Response:
     """Its turns, oldest first, and what it is about."""
     conversation = await state_of(request).conversations.get(tenant_of(request), conversation_id)
@@ -40,7 +44,9 @@ async def get_conversation(request: Request, conversation_id: ConversationId) ->
     )
 
 
-@router.delete("/{conversation_id}", summary="Forget a conversation", **documented(None, statuses=(404, 503)))
+@router.delete(
+    "/{conversation_id}", summary="Forget a conversation", **documented(None, statuses=(404, 503), access="chat")
+)
 async def delete_conversation(request: Request, conversation_id: ConversationId) -> Response:
     """Its turns and its picture are gone at once; a turn being answered is answered, and not kept."""
     await state_of(request).conversations.delete(tenant_of(request), conversation_id)

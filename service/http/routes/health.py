@@ -18,7 +18,9 @@ router = APIRouter(tags=["health"])
 _SERVER = "viscpm-service"
 
 
-@router.get("/health/live", summary="The process answers", **documented(None, plain=True, statuses=(503,)))
+@router.get(
+    "/health/live", summary="The process answers", **documented(None, plain=True, statuses=(503,), access="open")
+)
 async def live(request: Request) -> Response:
     """200 while the process runs, whatever else is down; 503 where it has to be started again, and ends."""
     if (failed := state_of(request).tasks.failed) is not None:
@@ -26,7 +28,9 @@ async def live(request: Request) -> Response:
     return Response(b'{"status":"live"}', media_type="application/json")
 
 
-@router.get("/health/ready", summary="Jobs can be served", **documented(None, plain=True, statuses=(503,)))
+@router.get(
+    "/health/ready", summary="Jobs can be served", **documented(None, plain=True, statuses=(503,), access="open")
+)
 async def ready(request: Request) -> Response:
     """200 when Redis answers and every model has a ready worker; else 503 naming the part that is down."""
     report = _report(state_of(request))
@@ -35,24 +39,28 @@ async def ready(request: Request) -> Response:
     return Response(msgspec.json.encode(report), status, headers, media_type="application/json")
 
 
-@router.get("/v2", summary="KServe: server metadata", **documented(None, plain=True))
+@router.get("/v2", summary="KServe: server metadata", **documented(None, plain=True, access="open"))
 async def v2() -> Response:
     return Response(
         msgspec.json.encode({"name": _SERVER, "version": _version(), "extensions": []}), media_type="application/json"
     )
 
 
-@router.get("/v2/health/live", summary="KServe: live", **documented(None, plain=True, statuses=(503,)))
+@router.get("/v2/health/live", summary="KServe: live", **documented(None, plain=True, statuses=(503,), access="open"))
 async def v2_live(request: Request) -> Response:
     return Response(status_code=200 if state_of(request).tasks.failed is None else 503)
 
 
-@router.get("/v2/health/ready", summary="KServe: ready", **documented(None, plain=True, statuses=(503,)))
+@router.get("/v2/health/ready", summary="KServe: ready", **documented(None, plain=True, statuses=(503,), access="open"))
 async def v2_ready(request: Request) -> Response:
     return Response(status_code=200 if _report(state_of(request))["status"] == "ready" else 503)
 
 
-@router.get("/v2/models/{model}", summary="KServe: model metadata", **documented(None, plain=True, statuses=(404,)))
+@router.get(
+    "/v2/models/{model}",
+    summary="KServe: model metadata",
+    **documented(None, plain=True, statuses=(404,), access="open"),
+)
 async def v2_model(request: Request, model: str) -> Response:
     kind = _kind(request, model)
     described = state_of(request).registry.model(kind)
@@ -67,7 +75,9 @@ async def v2_model(request: Request, model: str) -> Response:
 
 
 @router.get(
-    "/v2/models/{model}/ready", summary="KServe: model ready", **documented(None, plain=True, statuses=(404, 503))
+    "/v2/models/{model}/ready",
+    summary="KServe: model ready",
+    **documented(None, plain=True, statuses=(404, 503), access="open"),
 )
 async def v2_model_ready(request: Request, model: str) -> Response:
     return Response(status_code=200 if state_of(request).registry.is_ready(_kind(request, model)) else 503)

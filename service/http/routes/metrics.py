@@ -16,7 +16,7 @@ from service.http.scrape import merge
 router = APIRouter(tags=["metrics"])
 
 
-@router.get("/metrics", summary="Prometheus metrics", **documented(None, text=True))
+@router.get("/metrics", summary="Prometheus metrics", **documented(None, text=True, access="open"))
 async def metrics(request: Request, scope: Annotated[Literal["all", "api"], Query()] = "all") -> Response:
     """The Prometheus text format. Workers' samples carry the label `worker`.
 

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from safety.verdict import Picture, Verdict
+from service.http.admission import tell_key_use
 from service.http.bodies import read_json
-from service.http.dependencies import ApiState, state_of
+from service.http.dependencies import ApiState, caller_of, state_of
 from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openapi import MODERATION_BODY, documented
 from service.http.routes.responses import answered
@@ -22,7 +23,7 @@ _SIDE_PX = 224  # the pictures' side, as Chat gets them
 @router.post(
     "/v1/moderations",
     summary="Ask the safety screens",
-    **documented(ModerationResponse, body=MODERATION_BODY, statuses=(408, 413, 415, 422, 429, 503)),
+    **documented(ModerationResponse, body=MODERATION_BODY, statuses=(408, 413, 415, 422, 429, 503), access="moderate"),
 )
 async def moderations(request: Request) -> Response:
     """Texts and pictures as the gate sees a question and its picture, in OpenAI's shape.
@@ -33,6 +34,8 @@ async def moderations(request: Request) -> Response:
     state = state_of(request)
     state.refuse_while_draining()
     asked = await read_json(request, ModerationRequest, state.settings)
+    if (key := caller_of(request).key) is not None:
+        tell_key_use(request, await state.queue.take_request(key))
     moderation_id = f"modr-{secrets.token_urlsafe(18)}"
     with state.moderating():
         judged = [[await state.queue.judge(moderation_id, "question", text)] for text in asked.texts()]

@@ -4,17 +4,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.core.errors import NotAcceptable
+from service.http.access.idempotency import claim_key
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_json
 from service.http.content_negotiation import JSON, negotiate
-from service.http.dependencies import state_of, tenant_of
+from service.http.dependencies import ApiState, job_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openapi import PAINT_BODY, documented
 from service.http.routes.painting import find_painter, painted, planned, submitted
-from service.http.routes.responses import accepted, answered, paint_events, picture
+from service.http.routes.responses import accepted, answered, origin_of, paint_events, picture
 from service.http.schemas.paint import PaintRequest
 from service.http.sse import EventStream
-from service.jobs.answers import PaintResponse, PictureFormat
+from service.jobs.answers import PaintResponse, PictureFormat, answer_of, outcome_of
 
 router = APIRouter(tags=["paint"])
 
@@ -22,7 +23,9 @@ router = APIRouter(tags=["paint"])
 @router.post(
     "/paint",
     summary="Paint a prompt",
-    **documented(PaintResponse, body=PAINT_BODY, stream=True, may_wait=True, pictures=True, statuses=(406,)),
+    **documented(
+        PaintResponse, body=PAINT_BODY, stream=True, may_wait=True, pictures=True, statuses=(406,), access="paint"
+    ),
 )
 async def paint(request: Request) -> Response:
     """Paint `n` pictures. JSON with base64; for `Accept: image/*` and `n` 1 the picture itself.
@@ -36,7 +39,10 @@ async def paint(request: Request) -> Response:
     media = negotiate(",".join(request.headers.getlist("accept")))
     output_format = _output_format(asked, media)
     painting = planned(asked, await find_painter(state), state.settings.max_pixel_steps)
-    async with admitted(request, state, "paint", tenant) as slot:
+    claim = await claim_key(request, state, "paint", tenant, asked, is_awaited=not wants_async(request))
+    if claim is not None and claim.is_earlier:
+        return await _of_earlier(request, state, claim.job_id, asked, media)
+    async with admitted(request, state, "paint", tenant, claim, asked.priority) as slot:
         intent, stream = await submitted(request, slot, painting, output_format)
         if not asked.stream and not wants_async(request):
             answer = await painted(stream, slot.job_id, asked.include)
@@ -45,6 +51,20 @@ async def paint(request: Request) -> Response:
         state.finish_in_background(stream, slot.job_id)
         return accepted(slot.job_id, "paint", intent.created, request.scope["root_path"])
     return EventStream(paint_events(stream, intent.origin(slot.job_id), state.labels, asked.include), slot.cancel)
+
+
+async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: PaintRequest, media: str) -> Response:
+    """What the earlier request with the same Idempotency-Key was answered, or is."""
+    record = await job_of(request, job_id)
+    if wants_async(request):
+        return accepted(job_id, "paint", record.created_ms // 1000, request.scope["root_path"])
+    if asked.stream:
+        stream = state.queue.follow("paint", job_id)
+        return EventStream(paint_events(stream, origin_of(job_id, record), state.labels, asked.include))
+    assert record.ending is not None, "a key whose job runs is no answer's"
+    answer = answer_of(outcome_of(record.ending, "paint"), job_id, asked.include)
+    assert isinstance(answer, PaintResponse)
+    return answered(answer) if media == JSON else picture(answer)
 
 
 def _output_format(asked: PaintRequest, media: str) -> PictureFormat:

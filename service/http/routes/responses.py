@@ -10,8 +10,10 @@ from service.http.schemas.chat import ChatDelta
 from service.http.schemas.jobs import JobResponse
 from service.http.sse import event
 from service.image_output.ai_labels import AILabels, Origin
-from service.jobs.answers import ChatResponse, Include, PaintResponse, answer_of
+from service.jobs.answers import ChatResponse, Include, PaintResponse, answer_of, outcome_of
+from service.jobs.intents import ChatIntent, PaintIntent, decode_intent
 from service.jobs.screened_stream import DenoisingStep, JobStream, Text
+from service.queue.record import JobRecord
 
 _PARTIAL = "image_generation.partial_image"
 _PROGRESS = "image_generation.progress"
@@ -103,3 +105,23 @@ async def paint_events(
             for index, painted in enumerate(answer.data):
                 one = {"type": _COMPLETED, "created_at": answer.created, "index": index}
                 yield event({**common, **one, **msgspec.structs.asdict(painted)}, _COMPLETED)
+
+
+def begin_of(job_id: str, status: JobRecord) -> ChatDelta:
+    """The stream's first event; from the intent, or from the answer of a job that has ended."""
+    begin = ChatDelta(id=job_id, created=status.created_ms // 1000, model="", conversation_id="", delta="", offset=0)
+    if status.ending is not None and status.ending.state == "done":
+        answer = answer_of(outcome_of(status.ending, "chat"), job_id)
+        assert isinstance(answer, ChatResponse)
+        begin.model, begin.conversation_id = answer.model, answer.conversation_id
+    elif status.intent:
+        intent = decode_intent(status.intent)
+        assert isinstance(intent, ChatIntent)
+        begin.model, begin.conversation_id = intent.model, intent.conversation_id
+    return begin
+
+
+def origin_of(job_id: str, status: JobRecord) -> Origin:
+    """Of the previews; their model is not known any more once the job has ended."""
+    intent = decode_intent(status.intent) if status.intent else None
+    return intent.origin(job_id) if isinstance(intent, PaintIntent) else Origin(job_id, status.created_ms // 1000)

@@ -7,7 +7,7 @@ import msgspec
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from models.jobs import ChatGeneration
-from service.http.schemas.requests import MAX_ID_CHARS, Included, Request, Seed, limits_of, plain_text
+from service.http.schemas.requests import MAX_ID_CHARS, Included, JobPriority, Request, Seed, limits_of, plain_text
 
 MAX_NEW_TOKENS = 4096
 
@@ -57,6 +57,7 @@ class ChatRequest(Request):
     seed: Seed | None = Field(None, description="Absent: drawn, and told in the answer.")
     strict_length: bool = Field(False, description="Refuse an over-long conversation instead of dropping old turns.")
     include: Included = []
+    priority: JobPriority = "interactive"
     raw: bool = Field(
         False,
         description="As the reference does: honour the model's special tokens in the question, and drop the picture's "

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from models.jobs import SamplerName
-from service.http.schemas.requests import Included, Request, Seed, limits_of, plain_text, shown
+from service.http.schemas.requests import Included, JobPriority, Request, Seed, limits_of, plain_text, shown
 from service.jobs.answers import PictureFormat
 
 _SIZE = re.compile(r"auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3}")
@@ -42,6 +42,7 @@ class PaintingRequest(Request):
     stream: bool = Field(False, description="Server-sent events: progress, previews and the finished pictures.")
     partial_images: int = Field(0, ge=0, le=3, description="Previews while painting; needs `stream`.")
     include: Included = []
+    priority: JobPriority = "interactive"
     raw: bool = Field(False, description="Honour the model's special tokens in the prompt, as the reference does.")
 
     @field_validator("rerank", mode="before")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validat
 
 from service.core.settings import Settings
 from service.jobs.answers import Include
+from service.queue.record import Priority
 
 MAX_SEED = 2**53 - 1  # exact in every JSON reader
 MAX_ID_CHARS = 64
@@ -25,6 +26,14 @@ Included = Annotated[
         max_length=8,
         description="What the answer has beyond the usual: `moderation`, the screens' verdicts with every category's "
         "score. Refusals have them always.",
+    ),
+]
+
+
+JobPriority = Annotated[
+    Priority,
+    Field(
+        description="`batch` waits while others come: of jobs that wait, every fifth at least is one, if there are any."
     ),
 ]
 

@@ -58,5 +58,5 @@ def test_the_body_has_four_members_and_what_is_added() -> None:
 
 def test_codes_are_found_by_status() -> None:
     assert codes_of(500) == sorted([ROOT_CODE, "job_failed", "job_lost"])
-    assert codes_of(429) == ["queue_full", "too_many_watchers"]
+    assert codes_of(429) == ["queue_full", "rate_limit_exceeded", "too_many_watchers"]
     assert codes_of(418) == []

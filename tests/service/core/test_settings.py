@@ -14,6 +14,7 @@ from service.core.settings import Settings, SettingsError, read_settings
         ({"PORT": "70000"}, "VISCPM_PORT=70000: Input should be less than or equal to 65535"),
         ({"QUEUE_SIZE": "many"}, "VISCPM_QUEUE_SIZE=many: Input should be a valid integer"),
         ({"SAFETY": "maybe"}, "VISCPM_SAFETY=maybe: Input should be 'on' or 'off'"),
+        ({"AUTH": "yes"}, "VISCPM_AUTH=yes: Input should be 'auto', 'on' or 'off'"),
         ({"MODELS": " , "}, "VISCPM_MODELS is empty: it must name chat, paint or both"),
         ({"MODELS": "chat,draw"}, "VISCPM_MODELS=draw: Input should be 'chat' or 'paint'"),
         ({"FETCH_PORTS": "80,0"}, "VISCPM_FETCH_PORTS=0: Input should be greater than or equal to 1"),
@@ -110,6 +111,25 @@ def test_lists_are_separated_by_commas_and_flags_win(monkeypatch: pytest.MonkeyP
     assert settings.fetch_allowed_networks == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     assert settings.fetch_allowed_hosts == ("x.org", "::1", "under_score")
     assert settings.port == 9001
+
+
+@pytest.mark.parametrize(
+    ("host", "auth", "is_open"),
+    [
+        ("127.0.0.1", "auto", True),
+        ("127.9.9.9", "auto", True),
+        ("::1", "auto", True),
+        ("localhost", "auto", True),
+        ("0.0.0.0", "auto", False),
+        ("::", "auto", False),
+        ("localhost.example.org", "auto", False),
+        ("", "auto", False),
+        ("0.0.0.0", "off", True),
+        ("127.0.0.1", "on", False),
+    ],
+)
+def test_who_can_be_reached_from_elsewhere_is_not_open(host: str, auth: str, is_open: bool) -> None:
+    assert Settings(host=host, auth=auth).is_open is is_open  # type: ignore[arg-type]
 
 
 def test_what_is_read_does_not_change() -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.requests import Request
 
@@ -148,7 +149,50 @@ def test_a_client_prefers_not_to_wait_in_any_way_that_the_rfc_allows(
     headers: list[tuple[str, str]], is_wanted: bool
 ) -> None:
     raw = [(name.encode(), value.encode()) for name, value in headers]
-    assert wants_async(Request({"type": "http", "headers": raw})) is is_wanted
+    assert wants_async(Request({"type": "http", "headers": raw, "query_string": b""})) is is_wanted
+
+
+@pytest.mark.parametrize(
+    ("query", "is_wanted"), [("async=true", True), ("async=1", True), ("async=false", False), ("", False)]
+)
+def test_a_client_may_say_so_in_the_query(query: str, is_wanted: bool) -> None:
+    assert wants_async(Request({"type": "http", "headers": [], "query_string": query.encode()})) is is_wanted
+
+
+async def test_a_request_has_a_deadline_of_its_own(service: Service, worker_log: Path) -> None:
+    late = await _ask_within(service, "stream 100000", "300")
+    assert_error(late, 504, "deadline_exceeded")
+    await eventually(lambda: log_lines(worker_log, "cancel", late.json()["error"]["job_id"]))
+    assert (await _ask_within(service, "echo x", "30000")).status_code == 200
+    assert (await _ask_within(service, "echo x", "999999999")).status_code == 200, "the service's own is sooner"
+    assert await service.accounting() == {"done": 2, "cancelled": 1}
+
+
+async def test_a_deadline_that_is_over_before_the_queue_ends_its_job(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = service.state.images.pixels
+
+    async def slow(*arguments: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await decoded(*arguments)
+
+    monkeypatch.setattr(service.state.images, "pixels", slow)
+    late = await _ask_within(service, "echo x", "50", image=encoded())
+    assert_error(late, 504, "deadline_exceeded")
+    assert await service.accounting() == {"failed": 1}
+
+
+@pytest.mark.parametrize("sent", ["0", "-5", "1.5", "soon", "1" * 10, ""])
+async def test_what_is_no_deadline(service: Service, sent: str) -> None:
+    error = assert_error(await _ask_within(service, "echo x", sent), 400, "invalid_request", "X-Deadline-Ms")
+    assert f"got {sent!r}" in error["message"]
+    assert await service.accounting() == {}
+
+
+async def _ask_within(service: Service, question: str, deadline_ms: str, **fields: object) -> httpx.Response:
+    body = {"question": question, **fields}
+    return await service.client.post("/chat", json=body, headers={"X-Deadline-Ms": deadline_ms})
 
 
 async def test_what_breaks_before_the_queue_ends_its_job_and_tells_its_id(

@@ -18,11 +18,14 @@ import pytest
 import redis.asyncio
 from PIL import Image
 
+from service.access.key_store import KeyStore
+from service.access.usage import UsageBook
 from service.core.settings import Settings
 from service.http.app import create_app
 from service.image_output.picture_links import PictureLinks
 from service.jobs.conversations import Conversations
 from service.jobs.gated_queue import GatedQueue
+from service.jobs.idempotency import IdempotencyKeys
 from service.jobs.worker_registry import WorkerRegistry
 from service.process.embedded_redis import EmbeddedServer
 from service.process.parent_death import dies_with_parent
@@ -72,7 +75,15 @@ async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> No
             for one in reached
             if any(isinstance(v, RedisConnection) for v in getattr(one, "__dict__", {}).values())
         }
-        assert holders == {Conversations, LatestPaintings, PictureLinks, WorkerRegistry}
+        assert holders == {
+            Conversations,
+            IdempotencyKeys,
+            KeyStore,
+            LatestPaintings,
+            PictureLinks,
+            UsageBook,
+            WorkerRegistry,
+        }
         assert not any(isinstance(one, redis.asyncio.Redis | RedisServers) for one in reached)
 
 

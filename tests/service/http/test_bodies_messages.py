@@ -26,7 +26,7 @@ PYTHON = re.compile(
 )
 FIELDS = (
     "image, question, conversation_id, stream, max_new_tokens, num_beams, do_sample, temperature, top_k, top_p, "
-    "repetition_penalty, repetition_window, length_penalty, seed, strict_length, include, raw"
+    "repetition_penalty, repetition_window, length_penalty, seed, strict_length, include, priority, raw"
 )
 
 

@@ -7,7 +7,7 @@ import yaml
 
 from service.core.settings import Settings
 from service.http.app import create_app
-from service.http.openapi import CHAT_BODY, documented
+from service.http.openapi import CHAT_BODY, access_of, documented
 from service.http.openapi_yaml import render
 from service.http.schemas.a1111 import Txt2ImgRequest
 from service.http.schemas.chat import ChatRequest
@@ -46,23 +46,38 @@ def _references(node: object) -> Iterator[str]:
 
 
 def test_a_route_that_makes_a_job_can_fail_as_jobs_do() -> None:
-    told = documented(ChatResponse, body=CHAT_BODY, stream=True, may_wait=True, statuses=(404,))
-    assert set(told["responses"]) == {200, 202, 400, 404, 408, 413, 415, 422, 429, 500, 503, 504}
+    told = documented(ChatResponse, body=CHAT_BODY, stream=True, may_wait=True, statuses=(404,), access="chat")
+    assert set(told["responses"]) == {200, 202, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504}
     assert set(told["responses"][200]["content"]) == {"application/json", "text/event-stream"}
     assert "location" in told["responses"][202]["headers"]
-    assert told["openapi_extra"] == {"requestBody": CHAT_BODY} and told["status_code"] == 200
+    security = [{"bearer": ["chat"]}, {"x-api-key": ["chat"]}]
+    extra = told["openapi_extra"]
+    assert (extra["security"], extra["requestBody"], told["status_code"]) == (security, CHAT_BODY, 200)
+    assert [parameter["name"] for parameter in extra["parameters"]] == ["Idempotency-Key", "async", "X-Deadline-Ms"]
 
 
 def test_a_route_without_a_job_fails_in_two_ways_and_those_that_it_names() -> None:
-    told = documented(None, statuses=(404, 503))
+    told = documented(None, statuses=(404, 503), access="open")
     assert set(told["responses"]) == {204, 400, 404, 500, 503} and told["status_code"] == 204
-    assert told["responses"][204]["content"] == {} and told["openapi_extra"] == {}
+    assert told["responses"][204]["content"] == {} and told["openapi_extra"] == {"security": []}
     assert documented(None, plain=True)["status_code"] == 200
+
+
+def test_what_a_route_asks_for_is_read_from_its_description() -> None:
+    class Route:
+        def __init__(self, openapi_extra: object) -> None:
+            self.openapi_extra = openapi_extra
+
+    for access in ("open", "any", "chat", "paint", "moderate", "admin"):
+        told = documented(None, access=access)  # type: ignore[arg-type]
+        assert access_of(Route(told["openapi_extra"])) == access
+        assert ({401, 403, 429} <= set(told["responses"])) is (access != "open")
+    assert access_of(Route(None)) == access_of(Route({})) == "admin"
 
 
 def test_an_error_names_its_codes_and_when_to_come_back() -> None:
     responses = documented(None, statuses=(409, 429, 503, 504))["responses"]
-    assert responses[429]["description"] == "Error: `queue_full`, `too_many_watchers`"
+    assert responses[429]["description"] == "Error: `queue_full`, `rate_limit_exceeded`, `too_many_watchers`"
     assert "`bus_unavailable`" in responses[503]["description"] and "`draining`" in responses[503]["description"]
     assert {status for status, told in responses.items() if "retry-after" in told.get("headers", {})} == {409, 429, 503}
 

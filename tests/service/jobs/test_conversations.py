@@ -54,7 +54,7 @@ async def write(
     fields = [part for item in append.fields.items() for part in item]
     turn = (append.conversation, str(int(append.is_new)), append.turn, append.max_turns, append.ttl_s * 1000, *fields)
     connection = RedisConnection(servers)
-    assert await connection.transition("finish", names, job_id, "done", b"", *turn)
+    assert await connection.transition("finish", names, job_id, "done", b"", b"", 0, *turn)
     await connection.close()
 
 

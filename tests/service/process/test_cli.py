@@ -11,7 +11,7 @@ from service.process import cli
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REDIS_URL", "HOST", "PORT", "MODELS", "LEASE_S"):
+    for name in ("REDIS_URL", "HOST", "PORT", "MODELS", "LEASE_S", "AUTH"):
         monkeypatch.delenv(f"VISCPM_{name}", raising=False)
 
 
@@ -26,6 +26,8 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         (["worker", "sing"], "invalid choice: 'sing'"),
         (["worker", "chat"], "VISCPM_REDIS_URL is not set"),
         (["api"], "VISCPM_REDIS_URL is not set"),
+        (["serve", "--host", "0.0.0.0"], "VISCPM_HOST=0.0.0.0 can be asked from elsewhere"),
+        (["api", "--host", "::"], "VISCPM_HOST=:: can be asked from elsewhere, and VISCPM_AUTH does not say how: on"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from service.http.openai.completion import Completion, chunks
 from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openai.talk import Talk, read_picture, read_talk
 from service.http.openapi import CHAT_COMPLETION_BODY, documented
-from service.http.routes.chat_jobs import Asked, Caller, seed_or_drawn, submit_question
+from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
 from service.http.routes.responses import answered
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionRequest
 from service.http.schemas.openai.messages import told
@@ -33,7 +33,9 @@ router = APIRouter(tags=["openai"])
 @router.post(
     "/v1/chat/completions",
     summary="Go on with a talk",
-    **documented(ChatCompletion, body=CHAT_COMPLETION_BODY, stream=True, makes_job=True, statuses=(404,)),
+    **documented(
+        ChatCompletion, body=CHAT_COMPLETION_BODY, stream=True, makes_job=True, statuses=(404,), access="chat"
+    ),
 )
 async def create_chat_completion(request: Request) -> Response:
     """Answers the question with which the talk ends, in OpenAI's shape. Nothing of the talk is kept.
@@ -55,8 +57,8 @@ async def create_chat_completion(request: Request) -> Response:
         (asked.model_extra or {}).clear()
         release_body(request.scope)
         completion = _completion(asked, talk, [slot.job_id for slot in slots])
-        caller = Caller(tenant, request_id_of(request), model)
-        streams = await _submit(state, slots, caller, asked, talk, completion, pixels)
+        context = ChatContext(tenant, request_id_of(request), model)
+        streams = await _submit(state, slots, context, asked, talk, completion, pixels)
         if not asked.stream:
             outcomes = await _outcomes(streams)
             answers = [completion.answer(outcome, index) for index, outcome in enumerate(outcomes)]
@@ -125,7 +127,7 @@ def _completion(asked: ChatCompletionRequest, talk: Talk, job_ids: Sequence[str]
 async def _submit(
     state: ApiState,
     slots: Sequence[Slot],
-    caller: Caller,
+    context: ChatContext,
     asked: ChatCompletionRequest,
     talk: Talk,
     completion: Completion,
@@ -145,7 +147,7 @@ async def _submit(
                 stream=asked.stream,
                 param="messages",
             )
-            stream, _ = await submit_question(state, slot, caller, question, pixels)
+            stream, _ = await submit_question(state, slot, context, question, pixels)
             streams.append(stream)
     except BaseException:
         for stream in streams:

@@ -2,38 +2,40 @@
 
 import re
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from service.core.errors import ImageNotFound, InvalidRequest, NotFound
 from service.core.settings import Settings
+from service.http.access.idempotency import claim_key
 from service.http.addresses import absolute_base
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_json
-from service.http.dependencies import ApiState, state_of, tenant_of
+from service.http.dependencies import ApiState, job_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openai.images import image_events, images_response
 from service.http.openapi import IMAGES_BODY, documented
 from service.http.routes.painting import find_painter, nearest_size, painted, planned, submitted
-from service.http.routes.responses import accepted, answered
+from service.http.routes.responses import accepted, answered, origin_of
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.requests import MAX_SEED
 from service.http.sse import EventStream
 from service.image_output.picture_links import PictureLink
-from service.jobs.answers import PaintResponse
+from service.jobs.answers import PaintResponse, answer_of, outcome_of
 
 router = APIRouter(prefix="/v1/images", tags=["openai"])
 
+_OPEN: dict[str, Any] = {"security": []}  # who has no key is told the same
 _NAME = re.compile(r"img-[A-Za-z0-9_-]{24}\.(png|jpeg|webp)")
 
 
 @router.post(
     "/generations",
     summary="Paint a prompt, in OpenAI's shape",
-    **documented(ImagesResponse, body=IMAGES_BODY, stream=True, may_wait=True, statuses=(404,)),
+    **documented(ImagesResponse, body=IMAGES_BODY, stream=True, may_wait=True, statuses=(404,), access="paint"),
 )
 async def image_generations(request: Request) -> Response:
     """Pictures as base64 or at addresses that expire; with `stream`, previews and pictures as named events."""
@@ -47,7 +49,11 @@ async def image_generations(request: Request) -> Response:
     model = await find_painter(state)
     asked.size = nearest_size(asked, model)
     painting = planned(asked, model, state.settings.max_pixel_steps)
-    async with admitted(request, state, "paint", tenant) as slot:
+    claim = await claim_key(request, state, "paint", tenant, asked, is_awaited=not wants_async(request))
+    if claim is not None and claim.is_earlier:
+        earlier = await _of_earlier(request, state, claim.job_id, asked, base_url)
+        return tell_ignored(earlier, asked.ignored(), state.metrics)
+    async with admitted(request, state, "paint", tenant, claim, asked.priority) as slot:
         intent, stream = await submitted(request, slot, painting, asked.output_format)
         if not asked.stream and not wants_async(request):
             answer = await painted(stream, slot.job_id, asked.include)
@@ -61,10 +67,27 @@ async def image_generations(request: Request) -> Response:
     return tell_ignored(EventStream(events, slot.cancel), asked.ignored(), state.metrics)
 
 
+async def _of_earlier(
+    request: Request, state: ApiState, job_id: str, asked: ImageGenerationRequest, base_url: str | None
+) -> Response:
+    """What the earlier request with the same Idempotency-Key was answered, or is."""
+    record = await job_of(request, job_id)
+    if wants_async(request):
+        return accepted(job_id, "paint", record.created_ms // 1000, request.scope["root_path"])
+    if asked.stream:
+        stream = state.queue.follow("paint", job_id)
+        return EventStream(image_events(stream, origin_of(job_id, record), state.labels, asked.include))
+    assert record.ending is not None, "a key whose job runs is no answer's"
+    answer = answer_of(outcome_of(record.ending, "paint"), job_id, asked.include)
+    assert isinstance(answer, PaintResponse)
+    urls = await _urls(state, answer, base_url) if base_url is not None else []
+    return answered(images_response(answer, urls))
+
+
 @router.get(
     "/pictures/{name}",
     summary="A picture that an answer gave the address of",
-    **documented(None, pictures=True, statuses=(404, 503)),
+    **documented(None, pictures=True, statuses=(404, 503), access="open"),
 )
 async def get_picture(
     request: Request,
@@ -84,8 +107,8 @@ async def get_picture(
     return Response(data, headers=headers, media_type=f"image/{named[1]}")
 
 
-@router.post("/edits", include_in_schema=False)
-@router.post("/variations", include_in_schema=False)
+@router.post("/edits", include_in_schema=False, openapi_extra=_OPEN)
+@router.post("/variations", include_in_schema=False, openapi_extra=_OPEN)
 async def no_pictures_of_pictures() -> Response:
     raise NotFound(
         "pictures are painted of a prompt alone here, not of other pictures: there are no edits and no variations; "

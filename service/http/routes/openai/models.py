@@ -17,7 +17,7 @@ router = APIRouter(tags=["openai"])
 _PUBLISHED_S = 1_687_910_400  # 28 June 2023, the day of VisCPM's release
 
 
-@router.get("/v1/models", summary="The models", **documented(ModelList))
+@router.get("/v1/models", summary="The models", **documented(ModelList, access="any"))
 async def list_models(request: Request) -> Response:
     """Every name that `model` may have: the models' own, then the aliases of VISCPM_MODEL_ALIASES."""
     state = state_of(request)
@@ -28,7 +28,7 @@ async def list_models(request: Request) -> Response:
     )
 
 
-@router.get("/v1/models/{model}", summary="A model", **documented(ModelCard, statuses=(404,)))
+@router.get("/v1/models/{model}", summary="A model", **documented(ModelCard, statuses=(404,), access="any"))
 async def get_model(request: Request, model: Annotated[str, Path(max_length=MAX_MODEL_CHARS)]) -> Response:
     """The one of this name."""
     state = state_of(request)

@@ -18,7 +18,7 @@ from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openai.response_events import PendingResponse, response_events
 from service.http.openai.talk import Talk, read_picture, read_talk
 from service.http.openapi import RESPONSE_BODY, documented
-from service.http.routes.chat_jobs import Asked, Caller, seed_or_drawn, submit_question
+from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
 from service.http.routes.responses import answered
 from service.http.schemas.openai.responses import (
     KeptResponse,
@@ -39,7 +39,7 @@ router = APIRouter(tags=["openai"])
 @router.post(
     "/v1/responses",
     summary="Respond to an input",
-    **documented(ResponseObject, body=RESPONSE_BODY, stream=True, makes_job=True, statuses=(404, 409)),
+    **documented(ResponseObject, body=RESPONSE_BODY, stream=True, makes_job=True, statuses=(404, 409), access="chat"),
 )
 async def create_response(request: Request) -> Response:
     """Answers the input, in the shape of OpenAI's responses; with `stream` as typed events, then `[DONE]`.
@@ -62,8 +62,8 @@ async def create_response(request: Request) -> Response:
         (asked.model_extra or {}).clear()
         release_body(request.scope)
         question, pixels, turn = await _placed(state, tenant, asked, talk, pixels, model)
-        caller = Caller(tenant, request_id_of(request), model)
-        stream, intent = await submit_question(state, slot, caller, question, pixels)
+        context = ChatContext(tenant, request_id_of(request), model)
+        stream, intent = await submit_question(state, slot, context, question, pixels)
         response = _response(asked, talk.pictures_ignored, intent, turn, slot.job_id)
         if not asked.stream:
             async with stream:

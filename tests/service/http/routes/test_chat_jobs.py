@@ -4,7 +4,7 @@ import msgspec
 
 from models.jobs import ChatGeneration, ChatJob, ModelDescription, Turn
 from service.http.admission import Slot
-from service.http.routes.chat_jobs import Asked, Caller, seed_or_drawn, submit_question
+from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
 from service.http.schemas.requests import MAX_SEED
 from service.image_input.intake import InputPixels
 from service.jobs.intents import ChatIntent
@@ -27,7 +27,7 @@ class KeptSlot(Slot):
 async def test_a_first_question_begins_a_conversation_with_the_turns_that_it_brings(service: Service) -> None:
     slot, earlier = KeptSlot(), [Turn.of_plain("a", "b")]
     asked = Asked("q", ChatGeneration(), seed=5, brought=earlier, gone_turns=2)
-    await submit_question(service.state, slot, Caller("t", "req-1", MODEL), asked, PIXELS)
+    await submit_question(service.state, slot, ChatContext("t", "req-1", MODEL), asked, PIXELS)
     job, intent = slot.job, slot.intent
     assert (job.question, job.history, job.pixels, job.seed) == ("q", earlier, PIXELS.rgb, 5)
     assert job.image_key.endswith(":ab") and job.request_id == "req-1"
@@ -39,7 +39,7 @@ async def test_a_first_question_begins_a_conversation_with_the_turns_that_it_bri
 async def test_what_is_not_kept_has_no_conversation(service: Service) -> None:
     slot = KeptSlot()
     asked = Asked("q", ChatGeneration(), seed=5, is_kept=False)
-    await submit_question(service.state, slot, Caller("t", "req-1", MODEL), asked, None)
+    await submit_question(service.state, slot, ChatContext("t", "req-1", MODEL), asked, None)
     assert slot.intent.conversation_id == "" and slot.intent.begun is None
     assert slot.job == msgspec.structs.replace(slot.job, pixels=b"", image_key="", history=[])
 

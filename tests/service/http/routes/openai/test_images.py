@@ -279,3 +279,16 @@ async def test_what_is_flagged_leaves_on_no_way_and_is_kept_nowhere(service: Ser
         safe = await paint(guarded, seed=10, candidates=4, n=2, response_format="url", include=["moderation"])
         assert safe["viscpm"]["seeds"] == [11, 13] and await guarded.redis.hlen(key) == 2
         assert safe["viscpm"]["moderation"]["output"]["results"]
+
+
+async def test_a_request_with_an_idempotency_key_is_painted_once(service: Service) -> None:
+    async def ask(**fields: Any) -> httpx.Response:
+        return await service.client.post(
+            PATH, json={"prompt": "a cat", **fields}, headers={"Idempotency-Key": "order 4711"}
+        )
+
+    first, again = await ask(size="32x32"), await ask(size="32x32")
+    assert first.status_code == 200 and again.json() == first.json()
+    assert again.headers["idempotent-replayed"] == "true" and "idempotent-replayed" not in first.headers
+    assert_error(await ask(size="64x64"), 422, "idempotency_key_reused", "Idempotency-Key")
+    assert await service.accounting() == {"done": 1}

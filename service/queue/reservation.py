@@ -1,0 +1,58 @@
+"""A slot that was asked for, and what its API key has used."""
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any
+
+from models.jobs import Kind
+from service.access.api_keys import KeyLimits
+from service.access.limits import KeyUse
+from service.core.errors import QueueFull
+
+
+class Reservation:
+    """A slot that was asked for. Awaiting it gives nothing, or raises QueueFull, RateLimited, BusUnavailable.
+
+    What is asked of the producer before the answer is there travels together with the question, and comes after it:
+    a job that needs no work before it is queued costs one exchange with Redis instead of two.
+    """
+
+    def __init__(
+        self,
+        forget: Callable[[str], None],
+        num_slots: int,
+        kind: Kind,
+        job_id: str,
+        limits: KeyLimits,
+        reply: "asyncio.Future[Any]",
+    ) -> None:
+        self._forget = forget
+        self._num_slots = num_slots
+        self._kind = kind
+        self._job_id = job_id
+        self._limits = limits
+        self._reply = reply
+
+    @property
+    def key_use(self) -> KeyUse | None:
+        """What the API key has used, once that is known."""
+        reply = self._reply
+        if not reply.done() or reply.cancelled() or reply.exception() is not None or isinstance(reply.result(), int):
+            return None
+        return key_use(self._limits, reply.result()[2])
+
+    def __await__(self) -> Generator[Any, None, None]:
+        # Shielded: whoever stops waiting must not take the reply from others
+        reply = yield from asyncio.shield(self._reply).__await__()
+        is_granted, reason = (reply, b"") if isinstance(reply, int) else reply[:2]
+        if not is_granted:
+            self._forget(self._job_id)
+            if reason:
+                raise key_use(self._limits, reply[2]).refusal(reason.decode())
+            raise QueueFull(f"all {self._num_slots} slots of {self._kind} are taken, try again later")
+
+
+def key_use(limits: KeyLimits, used: list[int]) -> KeyUse:
+    """As look_at_key tells it (transitions.lua)."""
+    requests, tokens, jobs, left_ms = used
+    return KeyUse(limits, requests, tokens, jobs, left_ms / 1000)

@@ -1,0 +1,105 @@
+"""Reservations: limits of API keys in the same step as the slot, exact across API processes; what jobs use."""
+
+import asyncio
+
+import pytest
+
+from service.access.api_keys import ApiKey, KeyLimits
+from service.access.usage import Usage, encode_usage, today
+from service.core.errors import QueueFull, RateLimited
+from service.core.settings import Settings
+from service.queue.record import Ending, UsageAppend
+from tests.service.tree import ApiSide, api_side, quick_settings
+
+
+def key(*limits: int, key_id: str = "0123456789ab") -> ApiKey:
+    return ApiKey(key_id, "app", "acme", ("chat",), b"", 0, limits=KeyLimits(*limits))
+
+
+async def usage(api: ApiSide, key_id: str = "0123456789ab") -> dict[str, int]:
+    stored = await api.redis.hgetall(f"{{viscpm}}:usage:{key_id}:{today()}")
+    return {name.decode(): int(count) for name, count in stored.items()}
+
+
+async def test_a_hundred_at_once_on_three_processes_and_ten_pass(redis_url: str) -> None:
+    settings = quick_settings(redis_url, queue_size=1000)
+    async with api_side(settings) as one, api_side(settings) as two, api_side(settings) as three:
+        sides = [one, two, three]
+        for limited, why in ((key(10, key_id="a" * 12), "requests"), (key(0, 0, 10, key_id="b" * 12), "jobs")):
+            results = await asyncio.gather(
+                *(sides[i % 3].producer.reserve("chat", f"{why}-{i}", "acme", limited) for i in range(100)),
+                return_exceptions=True,
+            )
+            refused = [one for one in results if isinstance(one, RateLimited)]
+            assert len(refused) == 90 and all(why in error.message for error in refused)
+            assert results.count(None) == 10
+        assert await usage(one, "a" * 12) == await usage(one, "b" * 12) == {"requests": 10}
+        await one.producer.reserve("chat", "of another key", "acme", key(10, key_id="c" * 12))
+
+
+async def test_a_job_counts_until_it_has_ended_or_lost_its_slot(api: ApiSide, settings: Settings) -> None:
+    limited = key(0, 0, 2)
+    reservation = api.producer.reserve("chat", "a", "acme", limited)
+    await reservation
+    assert reservation.key_use is not None and reservation.key_use.jobs == 1
+    await api.producer.reserve("paint", "b", "acme", limited)
+    with pytest.raises(RateLimited, match="has 2 jobs queued or running, and may have 2"):
+        await api.producer.reserve("chat", "c", "acme", limited)
+    await api.producer.cancel("a", "test")
+    await api.producer.reserve("chat", "d", "acme", limited)
+    await api.redis.zadd("{viscpm}:slots:paint", {"b": 1.0})  # its API process died, and nobody has swept yet
+    await api.producer.reserve("chat", "e", "acme", limited)
+
+
+async def test_a_minute_ends(api: ApiSide) -> None:
+    limited = key(1)
+    await api.producer.reserve("chat", "a", "acme", limited)
+    with pytest.raises(RateLimited, match="used 1 requests in this minute, and may use 1") as refused:
+        await api.producer.reserve("chat", "b", "acme", limited)
+    assert 1 <= refused.value.retry_after_s <= 60  # type: ignore[operator]
+    assert 0 < await api.redis.pttl("{viscpm}:key_minute:0123456789ab") <= 60_000
+    await api.redis.pexpire("{viscpm}:key_minute:0123456789ab", 20)
+    await asyncio.sleep(0.05)
+    await api.producer.reserve("chat", "b", "acme", limited)
+
+
+async def test_what_gets_no_slot_counts_for_nothing(redis_url: str) -> None:
+    async with api_side(quick_settings(redis_url, queue_size=1)) as api:
+        reservation = api.producer.reserve("chat", "a", "acme", key(10))
+        await reservation
+        full = api.producer.reserve("chat", "b", "acme", key(10))
+        with pytest.raises(QueueFull):
+            await full
+        assert full.key_use is not None and full.key_use.requests == 1
+        assert await usage(api) == {"requests": 1}
+
+
+async def test_tokens_are_counted_once_with_the_ending_and_then_refused(api: ApiSide) -> None:
+    limited = key(0, 100)
+    await api.producer.reserve("chat", "a", "acme", limited)
+    used = UsageAppend(limited.id, encode_usage(Usage(prompt_tokens=70, completion_tokens=40, pictures=1, steps=50)))
+    assert await api.producer.finish("a", Ending("refused", "content_filter"), None, used)
+    assert not await api.producer.finish("a", Ending("failed", "late"), None, used)
+    counted = {"requests": 1, "prompt_tokens": 70, "completion_tokens": 40, "pictures": 1, "steps": 50}
+    assert await usage(api) == counted
+    with pytest.raises(RateLimited, match="used 110 tokens in this minute, and may use 100"):
+        await api.producer.reserve("chat", "b", "acme", limited)
+    with pytest.raises(RateLimited):
+        await api.producer.take_request(limited)
+
+
+async def test_a_request_without_a_job_counts_as_one(api: ApiSide) -> None:
+    limited = key(2)
+    assert (await api.producer.take_request(limited)).requests == 1
+    await api.producer.reserve("chat", "a", "acme", limited)
+    with pytest.raises(RateLimited):
+        await api.producer.take_request(limited)
+    assert await usage(api) == {"requests": 2}
+    assert 0 < await api.redis.pttl(f"{{viscpm}}:usage:{limited.id}:{today()}") <= 90 * 86_400_000
+
+
+async def test_without_a_key_nothing_is_counted(api: ApiSide) -> None:
+    reservation = api.producer.reserve("chat", "a", "acme")
+    await reservation
+    assert reservation.key_use is None
+    assert not await api.redis.keys("{viscpm}:usage:*") and not await api.redis.keys("{viscpm}:key_*")
