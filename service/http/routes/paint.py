@@ -11,11 +11,11 @@ from service.http.content_negotiation import JSON, negotiate
 from service.http.dependencies import ApiState, job_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openapi import PAINT_BODY, documented
-from service.http.routes.painting import find_painter, painted, planned, submitted
+from service.http.routes.painting import find_painter, painted, painted_earlier, planned, submitted
 from service.http.routes.responses import accepted, answered, origin_of, paint_events, picture
 from service.http.schemas.paint import PaintRequest
 from service.http.sse import EventStream
-from service.jobs.answers import PaintResponse, PictureFormat, answer_of, outcome_of
+from service.jobs.answers import PaintResponse, PictureFormat
 
 router = APIRouter(tags=["paint"])
 
@@ -61,9 +61,7 @@ async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: Pai
     if asked.stream:
         stream = state.queue.follow("paint", job_id)
         return EventStream(paint_events(stream, origin_of(job_id, record), state.labels, asked.include))
-    assert record.ending is not None, "a key whose job runs is no answer's"
-    answer = answer_of(outcome_of(record.ending, "paint"), job_id, asked.include)
-    assert isinstance(answer, PaintResponse)
+    answer = painted_earlier(record, job_id, asked.include)
     return answered(answer) if media == JSON else picture(answer)
 
 

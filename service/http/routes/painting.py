@@ -15,10 +15,11 @@ from service.http.admission import Slot
 from service.http.dependencies import ApiState, request_id_of, tenant_of
 from service.http.schemas.paint import PaintingRequest
 from service.http.schemas.requests import MAX_SEED
-from service.jobs.answers import Include, PaintResponse, PictureFormat, answer_of
+from service.jobs.answers import Include, PaintResponse, PictureFormat, answer_of, outcome_of
 from service.jobs.conversations import unix_time_s
 from service.jobs.intents import PaintIntent
 from service.jobs.screened_stream import JobStream
+from service.queue.record import JobRecord
 
 _MAX_SIDE_PX = 1024
 _MIN_SIDE_PX = 16
@@ -75,6 +76,14 @@ async def painted(stream: JobStream, job_id: str, include: Collection[Include] =
     """Wait for the answer. Raises ServiceError: what the job ended with instead of one."""
     async with stream:
         answer = answer_of(await stream.outcome(), job_id, include)
+    assert isinstance(answer, PaintResponse)
+    return answer
+
+
+def painted_earlier(record: JobRecord, job_id: str, include: Collection[Include] = ()) -> PaintResponse:
+    """The answer of a job that has ended. Raises ServiceError: what it ended with instead of one."""
+    assert record.ending is not None, "a key whose job runs is no answer's"
+    answer = answer_of(outcome_of(record.ending, "paint"), job_id, include)
     assert isinstance(answer, PaintResponse)
     return answer
 

@@ -18,13 +18,13 @@ from service.http.middleware import release_body
 from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openai.images import image_events, images_response
 from service.http.openapi import IMAGES_BODY, documented
-from service.http.routes.painting import find_painter, nearest_size, painted, planned, submitted
+from service.http.routes.painting import find_painter, nearest_size, painted, painted_earlier, planned, submitted
 from service.http.routes.responses import accepted, answered, origin_of
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.requests import MAX_SEED
 from service.http.sse import EventStream
 from service.image_output.picture_links import PictureLink
-from service.jobs.answers import PaintResponse, answer_of, outcome_of
+from service.jobs.answers import PaintResponse
 
 router = APIRouter(prefix="/v1/images", tags=["openai"])
 
@@ -77,9 +77,7 @@ async def _of_earlier(
     if asked.stream:
         stream = state.queue.follow("paint", job_id)
         return EventStream(image_events(stream, origin_of(job_id, record), state.labels, asked.include))
-    assert record.ending is not None, "a key whose job runs is no answer's"
-    answer = answer_of(outcome_of(record.ending, "paint"), job_id, asked.include)
-    assert isinstance(answer, PaintResponse)
+    answer = painted_earlier(record, job_id, asked.include)
     urls = await _urls(state, answer, base_url) if base_url is not None else []
     return answered(images_response(answer, urls))
 
