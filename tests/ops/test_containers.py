@@ -69,7 +69,12 @@ def test_what_a_profile_runs(tool: Tool, profile: str) -> None:
             empty = [name for name, value in service["environment"].items() if not value]
             assert empty == ["VISCPM_CHAT_CHECKPOINT", "VISCPM_PAINT_CHECKPOINT"], "the images name folders of the host"
             assert service["networks"]["default"]["aliases"] == [name.removesuffix("-box")], "where Prometheus looks"
-        if "VISCPM_REDIS_URL" in service.get("environment", {}) and name != "proxy":
+        if name == "ready":  # made anew with them, it waits for models that load again
+            assert (
+                service["environment"]["VISCPM_REDIS_URL"]
+                == services["worker-safety"]["environment"]["VISCPM_REDIS_URL"]
+            )
+        elif "VISCPM_REDIS_URL" in service.get("environment", {}) and name != "proxy":
             assert service["depends_on"]["valkey"]["condition"] == "service_healthy"
 
 
