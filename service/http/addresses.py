@@ -36,7 +36,7 @@ EXPOSED = (
     "x-score",
     "x-seed",
 )
-METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS")
 _PASSED_ON = (b"forwarded", b"via", b"x-real-ip")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 

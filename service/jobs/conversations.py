@@ -6,14 +6,16 @@ mark counts only while its job has not ended, so nothing that dies leaves a conv
 together keep to a byte budget: those used longest ago make room, as a whole.
 """
 
+import asyncio
+import re
 import secrets
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from models.jobs import Turn
-from service.core.errors import ConversationBusy, ConversationExpired, ConversationNotFound
+from models.jobs import ChatGeneration, Turn
+from service.core.errors import ConversationBusy, ConversationExpired, ConversationNotFound, InvalidRequest
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.queue.record import TurnAppend
@@ -23,17 +25,23 @@ from service.redis.keys import Keys
 
 _EVICT_AT_ONCE = 100
 _TRIES = 5
+_CURSOR = re.compile(r"(\d{1,16})\.([A-Za-z0-9_-]{1,64})", re.ASCII)  # ms of the last use, and the id
 _UNKNOWN, _EXPIRED, _BUSY, _ASK_AGAIN = range(4)  # conversations.lua
 
 
 class StoredTurn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn. `answer` is for display, `answer_escaped` for the history (SPEC §11.2)."""
+    """One turn. `answer` is for display, `answer_escaped` for the history (SPEC §11.2).
+
+    `generation` and `seed` are how it was answered; None: nobody wrote it down.
+    """
 
     question: str
     answer: str
     answer_escaped: str
     created: int
     finish_reason: str = "stop"
+    seed: int = 0
+    generation: ChatGeneration | None = None
 
 
 class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,10 +70,34 @@ class Conversation(msgspec.Struct, frozen=True):
     expires_in_s: int = 0
     pixels_key: str = ""
     num_gone: int = 0
+    title: str = ""
+
+    @property
+    def num_turns(self) -> int:
+        """All that it has had, those included that are gone."""
+        return self.num_gone + len(self.turns)
 
     def history(self) -> list[Turn]:
         kept = [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
         return [*self.meta.earlier, *kept]
+
+
+class ListedConversation(NamedTuple):
+    """What a list tells of a conversation. `num_turns` counts those too that are gone; times are Unix time."""
+
+    id: str
+    title: str
+    created: int
+    last_used: int
+    num_turns: int
+    has_image: bool
+
+
+class ConversationPage(NamedTuple):
+    """Those used last first. `next_cursor` is where the next page goes on; None: this is the last."""
+
+    conversations: list[ListedConversation]
+    next_cursor: str | None
 
 
 def new_conversation_id() -> str:
@@ -92,7 +124,9 @@ class Conversations:
         settings, member = self._settings, _member(tenant, conversation_id)
         busy_ms = int((settings.slot_lease_s + settings.chat_deadline_s) * 1000)
         ttl_ms = settings.conversation_ttl_s * 1000
-        found = await self._asked("conversation_open", member, conversation_id, job_id, busy_ms, ttl_ms)
+        # As long as the job's answer can be read: who deletes the conversation forgets that too
+        job_ms = busy_ms + settings.retained_s("chat") * 1000
+        found = await self._asked("conversation_open", member, conversation_id, job_id, busy_ms, ttl_ms, job_ms)
         if found[0] == _BUSY:
             raise ConversationBusy("another turn of this conversation is being answered; ask again when it is done")
         meta, turns, num_gone = found
@@ -111,22 +145,87 @@ class Conversations:
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """Look at it. Raises ConversationNotFound, ConversationExpired."""
         member = _member(tenant, conversation_id)
-        meta, turns, num_gone, left_ms = await self._asked("conversation_get", member, conversation_id)
+        meta, turns, num_gone, left_ms, title = await self._asked("conversation_get", member, conversation_id)
         return Conversation(
             _meta_decoder.decode(meta),
             [_turn_decoder.decode(turn) for turn in turns],
             expires_in_s=max(0, left_ms // 1000),
             pixels_key=self._keys.conversation_pixels(member),
             num_gone=int(num_gone),
+            title=title.decode(),
+        )
+
+    async def listed(self, tenant: str, limit: int, cursor: str = "") -> ConversationPage:
+        """A tenant's conversations, after those of the page that gave the cursor. Raises InvalidRequest.
+
+        A page may be shorter than `limit`: those that expired since are passed over.
+        """
+        used_ms, after = "+inf", ""
+        if cursor:
+            place = _CURSOR.fullmatch(cursor)
+            if place is None:
+                raise InvalidRequest(
+                    f"cursor: must be the `next_cursor` of a page before, got {cursor[:80]!r}", param="cursor"
+                )
+            used_ms, after = place[1], place[2]
+        index = self._keys.tenant_conversations(tenant)
+        found = await self._connection.transition("conversations_listed", [index], limit + 1, used_ms, after)
+        ids, used = [part.decode() for part in found[::2]], [int(part) for part in found[1::2]]
+        page = list(zip(ids, used, strict=True))[:limit]
+        read = await asyncio.gather(*(self._listed(tenant, one, last_ms) for one, last_ms in page))
+        gone = [one for (one, _), listed in zip(page, read, strict=True) if listed is None]
+        if gone:  # expired, or dropped by a process that keeps no list; no id is used twice
+            await self._connection.send("ZREM", index, *gone)
+        next_cursor = f"{page[-1][1]}.{page[-1][0]}" if len(ids) > limit else None
+        return ConversationPage([listed for listed in read if listed is not None], next_cursor)
+
+    async def _listed(self, tenant: str, conversation_id: str, used_ms: int) -> ListedConversation | None:
+        key, turns, *_ = self._keys.conversation(f"{tenant}:{conversation_id}")
+        (meta, title, num_gone), num_turns = await asyncio.gather(
+            self._connection.send("HMGET", key, "meta", "title", "gone"), self._connection.send("LLEN", turns)
+        )
+        if meta is None:
+            return None
+        begun = _meta_decoder.decode(meta)
+        return ListedConversation(
+            conversation_id,
+            (title or b"").decode(),
+            begun.created,
+            used_ms // 1000,
+            num_turns + int(num_gone or 0),
+            bool(begun.image_sha256),
+        )
+
+    async def rename(self, tenant: str, conversation_id: str, title: str) -> None:
+        """Give it a title; empty: none. Raises ConversationNotFound, ConversationExpired."""
+        await self._asked("conversation_rename", _member(tenant, conversation_id), conversation_id, title)
+
+    async def create(self, tenant: str, conversation_id: str, conversation: Conversation, rgb: bytes) -> None:
+        """Keep a conversation that comes whole: the gate has let all of it pass. `rgb`: its picture's pixels."""
+        member = _member(tenant, conversation_id)
+        await self._connection.transition(
+            "conversation_create",
+            (*self._keys.conversation_books, *self._keys.conversation(member)),
+            member,
+            _encoder.encode(conversation.meta),
+            conversation.title,
+            conversation.num_gone,
+            rgb,
+            self._settings.conversation_ttl_s * 1000,
+            *map(_encoder.encode, conversation.turns),
         )
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
-        """Forget it, its turns, its pixels and their image embeddings at once; a turn in work is answered and not kept.
+        """Forget it, its turns, its pixels, their image embeddings and the jobs that answered, at once.
 
-        Raises ConversationNotFound, ConversationExpired.
+        A turn in work is answered and not kept. Raises ConversationNotFound, ConversationExpired.
         """
         member = _member(tenant, conversation_id)
-        await self._asked("conversation_delete", member, conversation_id, salt=tenant_salt(tenant))
+        _, jobs = await self._asked("conversation_delete", member, conversation_id, salt=tenant_salt(tenant))
+        calls = [("forget_ended", self._keys.of_job(job_id.decode()), ()) for job_id in jobs]
+        for reply in await self._connection.transitions(calls):
+            if isinstance(reply, BaseException):
+                raise reply
 
     def append(
         self,
@@ -135,12 +234,14 @@ class Conversations:
         turn: StoredTurn,
         begun: ConversationMeta | None,
         joined: ConversationMeta | None = None,
+        replaces_last: bool = False,
     ) -> TurnAppend:
         """The turn that the queue writes with the job's ending.
 
         Args:
             begun: with a conversation's first turn.
             joined: with the turn that brings it its picture later.
+            replaces_last: the last turn is answered anew.
         """
         meta = begun or joined
         fields = {} if meta is None else {"meta": _encoder.encode(meta)}
@@ -150,6 +251,7 @@ class Conversations:
             ttl_s=self._settings.conversation_ttl_s,
             max_turns=self._settings.conversation_max_turns,
             is_new=begun is not None,
+            replaces_last=replaces_last,
             fields=fields,
         )
 

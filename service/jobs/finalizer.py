@@ -222,8 +222,18 @@ class Finalizer:
         answer = chat_answer(job_id, intent, result, result.answer, result.finish_reason, moderated.verdicts)
         if not intent.conversation_id:
             return Ending("done", body=encode_answer(answer)), answer, None
-        turn = StoredTurn(intent.question, result.answer, result.answer_escaped, intent.created, result.finish_reason)
-        append = self._conversations.append(intent.tenant, intent.conversation_id, turn, intent.begun, intent.joined)
+        turn = StoredTurn(
+            question=intent.question,
+            answer=result.answer,
+            answer_escaped=result.answer_escaped,
+            created=intent.created,
+            finish_reason=result.finish_reason,
+            seed=intent.seed,
+            generation=intent.generation,
+        )
+        append = self._conversations.append(
+            intent.tenant, intent.conversation_id, turn, intent.begun, intent.joined, intent.regenerates
+        )
         return Ending("done", body=encode_answer(answer)), answer, append
 
     async def _end(

@@ -12,11 +12,12 @@ from dataclasses import replace
 import msgspec
 
 from models.jobs import ChatJob, Kind, Model, PaintJob
+from safety.contents import Inputs
 from safety.gate import Gate, ScreenFailed
 from safety.verdict import Picture, Stage, Verdict
 from service.access.api_keys import ApiKey
 from service.access.limits import KeyUse
-from service.core.errors import Deadline, ScreenUnavailable, TooManyWatchers
+from service.core.errors import ContentRefused, Deadline, ScreenUnavailable, TooManyWatchers
 from service.jobs.answers import refused
 from service.jobs.finalizer import Finalizer
 from service.jobs.intents import ChatIntent, Intent, PaintIntent, inputs_of, moderation_of
@@ -158,6 +159,16 @@ class GatedQueue:
         except ScreenFailed as failed:
             raise ScreenUnavailable(str(failed)) from failed
 
+    async def require_allowed(self, content_id: str, inputs: Inputs) -> None:
+        """Have judged what is taken in without a job. Raises ContentRefused, ScreenUnavailable."""
+        try:
+            verdicts = await self._gate.moderate_inputs(content_id, inputs)
+        except ScreenFailed as failed:
+            raise ScreenUnavailable(str(failed)) from failed
+        for verdict in verdicts:
+            if verdict.is_blocked:
+                raise _refusal(_of_input(verdict))
+
     async def _judged(self, job: ChatJob | PaintJob, intent: ChatIntent | PaintIntent) -> Sequence[Verdict]:
         try:
             verdicts = await self._gate.moderate_inputs(job.job_id, inputs_of(job, intent))
@@ -166,11 +177,9 @@ class GatedQueue:
             raise ScreenUnavailable(str(failed)) from failed
         for verdict in verdicts:
             if verdict.is_blocked:
-                if verdict.stage == "answer":  # the policy's words for it are about one that is being given
-                    verdict = replace(verdict, message="an earlier answer in the request is not allowed here")
+                verdict = _of_input(verdict)
                 await self._finalizer.refuse_inputs(job.job_id, verdict)
-                message = verdict.message or f"the {verdict.stage} is not allowed here"
-                raise refused(message, {"input": moderation_of([verdict])}, param=verdict.stage)
+                raise _refusal(verdict)
         return verdicts
 
     async def _finalized(self, kind: Kind, job_id: str) -> None:
@@ -198,3 +207,15 @@ class GatedQueue:
         if not stream.num_followers:
             stream.close()
             del self._streams[stream.job_id]
+
+
+def _of_input(verdict: Verdict) -> Verdict:
+    """The policy's words for an answer are about one that is being given."""
+    if verdict.stage != "answer":
+        return verdict
+    return replace(verdict, message="an earlier answer in the request is not allowed here")
+
+
+def _refusal(verdict: Verdict) -> ContentRefused:
+    message = verdict.message or f"the {verdict.stage} is not allowed here"
+    return refused(message, {"input": moderation_of([verdict])}, param=verdict.stage)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from models.jobs import ChatJob, ChatResult, Generated, Job, PaintJob, PaintResult
+from models.jobs import ChatGeneration, ChatJob, ChatResult, Generated, Job, PaintJob, PaintResult, Turn
 from safety.contents import Inputs, Output
 from safety.text.language import Language
 from safety.verdict import Picture, Stage, Verdict
@@ -36,6 +36,8 @@ class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     moderation: dict[str, object] = {}  # of the inputs; empty: nothing was judged
     joined: ConversationMeta | None = None
     has_image: bool = False
+    generation: ChatGeneration | None = None  # as the turn is kept with it
+    regenerates: bool = False  # the answer takes the place of the conversation's last one
     gone_turns: int = 0  # of the conversation, which the worker was not even handed
     brought_turns: int = 0  # the newest of the job's history: they came with the request, and nobody has judged them
     key_id: str = ""  # of the API key; empty: none was asked for
@@ -100,15 +102,21 @@ def inputs_of(job: Job, intent: Intent) -> Inputs:
         side_px = job.image_size_px
         picture = Picture(job.pixels, "rgb", side_px, side_px) if job.pixels else None
         texts = [("question", job.question)]
-        for turn in job.history[len(job.history) - intent.brought_turns :]:
-            said: list[tuple[Stage, str]] = [("question", turn.question), ("answer", turn.plain_answer)]
-            texts += [(stage, text) for stage, text in said if text]
+        texts += texts_of(job.history[len(job.history) - intent.brought_turns :])
         return Inputs(texts, picture)
     assert isinstance(job, PaintJob)
     texts = [("prompt", job.prompt)]
     if job.negative_prompt:
         texts.append(("negative_prompt", job.negative_prompt))
     return Inputs(texts)
+
+
+def texts_of(turns: Sequence[Turn]) -> list[tuple[Stage, str]]:
+    """What the gate is shown of turns that somebody brought."""
+    texts: list[tuple[Stage, str]] = []
+    for turn in turns:
+        texts += [("question", turn.question), ("answer", turn.plain_answer)]
+    return [(stage, text) for stage, text in texts if text]
 
 
 def output_of(result: ChatResult | PaintResult, intent: ChatIntent | PaintIntent) -> Output:

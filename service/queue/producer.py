@@ -330,7 +330,7 @@ class JobProducer:
 
 def _turn_arguments(turn: TurnAppend | None) -> list[Any]:
     if turn is None:
-        return ["", "0", b"", 0, 0]
+        return ["", "0", b"", 0, 0, "0"]
     fields = [part for item in turn.fields.items() for part in item]
     return [
         turn.conversation,
@@ -338,6 +338,7 @@ def _turn_arguments(turn: TurnAppend | None) -> list[Any]:
         turn.turn,
         turn.max_turns,
         turn.ttl_s * 1000,
+        "1" if turn.replaces_last else "0",
         *fields,
     ]
 

@@ -44,7 +44,7 @@ class TurnAppend(msgspec.Struct, frozen=True):
 
     `conversation` is `tenant:id` (Keys.conversation). The job of a new one (`is_new`), or of one that has no picture,
     leaves it its picture's pixels. One that was not new and was deleted or expired meanwhile stays deleted, and the
-    turn is dropped.
+    turn is dropped. With `replaces_last` the turn takes the last one's place.
     """
 
     conversation: str
@@ -52,6 +52,7 @@ class TurnAppend(msgspec.Struct, frozen=True):
     ttl_s: int
     max_turns: int
     is_new: bool = False
+    replaces_last: bool = False
     fields: dict[str, bytes] = {}  # set in the hash along with the turn
 
 

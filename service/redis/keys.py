@@ -98,10 +98,18 @@ class Keys:
     def conversation_pixels(self, member: str) -> str:
         return self.conversation(member)[2]
 
-    def conversation(self, member: str) -> tuple[str, str, str, str]:
-        """Of the conversation `tenant:id`: hash of its metadata, list of turns, string of pixels, and who answers."""
-        key = f"{self._base}conversation:{member}"
-        return key, f"{key}:turns", f"{key}:pixels", f"{key}:busy"
+    def tenant_conversations(self, tenant: str) -> str:
+        """zset: ids of a tenant's conversations, by their last use."""
+        return f"{self._base}tenant_conversations:{tenant}"
+
+    def conversation(self, member: str) -> tuple[str, str, str, str, str, str]:
+        """Of the conversation `tenant:id`: hash of its metadata, list of turns, string of pixels, and who answers.
+
+        Then zset of the jobs that answered lately, by their beginning, and the tenant's list of conversations.
+        """
+        key, tenant = f"{self._base}conversation:{member}", member.rpartition(":")[0]
+        own = key, f"{key}:turns", f"{key}:pixels", f"{key}:busy", f"{key}:jobs"
+        return *own, self.tenant_conversations(tenant)
 
     @property
     def conversation_books(self) -> tuple[str, str, str, str]:

@@ -95,12 +95,15 @@ local function is_result_free(id, finalizer, now)
   return tonumber(redis.call('ZSCORE', PENDING, id) or 0) <= now
 end
 
--- What a conversation keeps of a turn. KEYS from OWN on: of the conversation (keys.py), then its books.
-local function append_turn(member, is_new, turn, max_turns, ttl_ms, fields)
+-- What a conversation keeps of a turn, which may take the last one's place. KEYS from OWN on: of the conversation
+-- (keys.py), then its books.
+local function append_turn(id, member, is_new, turn, max_turns, ttl_ms, replaces, fields)
   local key, turns, pixels, busy = KEYS[OWN], KEYS[OWN + 1], KEYS[OWN + 2], KEYS[OWN + 3]
-  local index, sizes, total = KEYS[OWN + 4], KEYS[OWN + 5], KEYS[OWN + 6]
+  local jobs, listed = KEYS[OWN + 4], KEYS[OWN + 5]
+  local index, sizes, total = KEYS[OWN + 6], KEYS[OWN + 7], KEYS[OWN + 8]
   if not is_new and redis.call('EXISTS', key) == 0 then return end  -- deleted meanwhile: stays deleted
-  local grown = #turn
+  local grown, now = #turn, integer(now_ms())
+  if replaces then grown = grown - #(redis.call('RPOP', turns) or '') end
   if is_new then grown = grown + 1024 end  -- the keys themselves, and what the books keep
   -- The first turn's picture, or one that joins a talk that has none
   if redis.call('EXISTS', PIXELS) == 1 and (is_new or redis.call('EXISTS', pixels) == 0) then
@@ -111,9 +114,11 @@ local function append_turn(member, is_new, turn, max_turns, ttl_ms, fields)
   local excess = redis.call('RPUSH', turns, turn) - max_turns
   for _ = 1, excess do grown = grown - #redis.call('LPOP', turns) end
   if excess > 0 then redis.call('HINCRBY', key, 'gone', excess) end  -- so that it can be told
-  for _, part in ipairs({key, turns, pixels}) do redis.call('PEXPIRE', part, ttl_ms) end
+  redis.call('ZADD', jobs, now, id)
+  for _, part in ipairs({key, turns, pixels, jobs}) do redis.call('PEXPIRE', part, ttl_ms) end
   redis.call('UNLINK', busy)
-  redis.call('ZADD', index, integer(now_ms()), member)
+  redis.call('ZADD', index, now, member)
+  redis.call('ZADD', listed, now, string.match(member, '[^:]*$'))
   redis.call('HINCRBY', sizes, member, integer(grown))
   redis.call('INCRBY', total, integer(grown))
 end
@@ -275,7 +280,8 @@ end
 -- Writes an ending by compare-and-set, with the conversation's turn in the same transition.
 -- With `usage`, which is counted once, the last KEYS are of the job's API key (Keys.of_key).
 -- Returns {state before, kind, who is to be told}, {'ended', kind}, or false for an unknown job.
-function transition.finish(id, state, ending, usage, usage_kept_ms, member, is_new, turn, max_turns, ttl_ms, ...)
+function transition.finish(id, state, ending, usage, usage_kept_ms, member, is_new, turn, max_turns, ttl_ms,
+                           replaces, ...)
   local job = get('state', 'kind')
   local before, kind = job[1], job[2]
   if not before then return false end
@@ -283,11 +289,18 @@ function transition.finish(id, state, ending, usage, usage_kept_ms, member, is_n
   if ENDED[before] then return {'ended', kind} end
   redis.call('ZREM', SLOTS[kind], id)  -- freeing first: see end_job
   if member ~= '' and state == 'done' then
-    append_turn(member, is_new == '1', turn, tonumber(max_turns), ttl_ms, {...})
+    append_turn(id, member, is_new == '1', turn, tonumber(max_turns), ttl_ms, replaces == '1', {...})
   end
   local _, inboxes = end_job(id, state, ending)
   if usage ~= '' then count_usage(usage, usage_kept_ms) end
   return {before, kind, inboxes}
+end
+
+-- Forgets a job that has ended, and its answer. Returns 0 where it has not.
+function transition.forget_ended()
+  if not ENDED[get('state')[1] or ''] then return 0 end
+  redis.call('UNLINK', JOB, EVENTS)
+  return 1
 end
 
 -- What a watcher has not seen yet, and from now on its process hears of more.

@@ -25,7 +25,7 @@ from service.redis.keys import Keys
 
 META = ConversationMeta(created=1, model="m", fingerprint="f", image_sha256="ab", image_size_px=2)
 PIXELS = bytes(range(12))
-META_KEY, TURNS_KEY, PIXELS_KEY, BUSY_KEY = Keys("viscpm").conversation("a:1")
+META_KEY, TURNS_KEY, PIXELS_KEY, BUSY_KEY, *_ = Keys("viscpm").conversation("a:1")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def write(
     await client.set(keys.pixels(job_id), pixels)
     names = (*keys.of_job(job_id), *keys.conversation(append.conversation), *keys.conversation_books)
     fields = [part for item in append.fields.items() for part in item]
-    turn = (append.conversation, str(int(append.is_new)), append.turn, append.max_turns, append.ttl_s * 1000, *fields)
+    turn = (append.conversation, str(int(append.is_new)), append.turn, append.max_turns, append.ttl_s * 1000, str(int(append.replaces_last)), *fields)
     connection = RedisConnection(servers)
     assert await connection.transition("finish", names, job_id, "done", b"", b"", 0, *turn)
     await connection.close()

@@ -40,7 +40,7 @@ def test_no_two_stacks_and_no_two_things_share_a_key() -> None:
     ours, theirs = all_keys(Keys("viscpm")), all_keys(Keys("viscpm2"))
     assert not set(ours) & set(theirs)
     once = Keys("viscpm")
-    assert len({once.job("1"), once.pixels("1"), *once.conversation("1"), once.inbox("1"), *once.vision_cache}) == 10
+    assert len({once.job("1"), once.pixels("1"), *once.conversation("1"), once.inbox("1"), *once.vision_cache}) == 12
 
 
 @pytest.mark.parametrize("prefix", ["", "a{b", "a}b", "a b", "x" * 65, "ü"])
