@@ -27,7 +27,8 @@ from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, ContentDecoding, RequestContext
 from service.http.model_aliases import ModelAliases
 from service.http.openapi import describe
-from service.http.routes import a1111, chat, conversations, health, jobs, metrics, moderations, paint, usage
+from service.http.routes import a1111, chat, health, jobs, metrics, moderations, paint, usage
+from service.http.routes.conversations import conversations, copies, regeneration
 from service.http.routes.openai import chat_completions, models, responses_api
 from service.http.routes.openai import images as openai_images
 from service.http.scrape import WorkerScraper
@@ -75,7 +76,8 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             yield
 
     openai = (chat_completions, responses_api, openai_images, models, moderations)
-    modules = (chat, paint, *openai, a1111, conversations, jobs, usage, health, metrics)
+    of_conversations = (conversations, copies, regeneration)
+    modules = (chat, paint, *openai, a1111, *of_conversations, jobs, usage, health, metrics)
     known_routes = [route for module in modules for route in module.router.routes]
     addresses = Middleware(
         Addresses, routes=known_routes, root_path=settings.root_path, trusted=settings.trusted_proxies

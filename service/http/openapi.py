@@ -11,7 +11,15 @@ from service.access.api_keys import Scope
 from service.core import errors
 from service.http.schemas.a1111 import OptionsRequest, Txt2ImgRequest, Txt2ImgResponse
 from service.http.schemas.chat import ChatDelta, ChatRequest
-from service.http.schemas.conversations import ConversationResponse
+from service.http.schemas.conversations import (
+    BranchRequest,
+    ConversationExport,
+    ConversationList,
+    ConversationResponse,
+    ImportRequest,
+    RegenerateRequest,
+    RenameRequest,
+)
 from service.http.schemas.errors import ErrorResponse
 from service.http.schemas.jobs import JobList, JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
@@ -28,6 +36,8 @@ _ANSWERS = (
     job_answers.ChatResponse,
     job_answers.PaintResponse,
     ConversationResponse,
+    ConversationList,
+    ConversationExport,
     JobResponse,
     JobList,
     UsageResponse,
@@ -44,6 +54,10 @@ _ANSWERS = (
 )
 _REQUESTS = (
     ChatRequest,
+    RegenerateRequest,
+    RenameRequest,
+    BranchRequest,
+    ImportRequest,
     PaintRequest,
     ModerationRequest,
     ChatCompletionRequest,
@@ -91,6 +105,11 @@ def _reference(name: str) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(name=name)}
 
 
+def _json_body(name: str, example: dict[str, Any] | None = None) -> dict[str, Any]:
+    described: dict[str, Any] = {"schema": _reference(name)} | ({} if example is None else {"example": example})
+    return {"required": True, "content": {"application/json": described}}
+
+
 CHAT_BODY = {
     "required": True,
     "content": {
@@ -104,66 +123,47 @@ CHAT_BODY = {
         },
     },
 }
-PAINT_BODY = {"required": True, "content": {"application/json": {"schema": _reference("PaintRequest")}}}
-IMAGES_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": _reference("ImageGenerationRequest"),
-            "example": {"model": "gpt-image-1", "prompt": "雪山下的红色小屋", "size": "1024x1024", "seed": 7},
-        }
+PAINT_BODY = _json_body("PaintRequest")
+IMAGES_BODY = _json_body(
+    "ImageGenerationRequest",
+    {"model": "gpt-image-1", "prompt": "雪山下的红色小屋", "size": "1024x1024", "seed": 7},
+)
+TXT2IMG_BODY = _json_body(
+    "Txt2ImgRequest", {"prompt": "a red apple", "steps": 25, "sampler_name": "DPM++ 2M", "seed": -1}
+)
+OPTIONS_BODY = _json_body("OptionsRequest", {"sd_model_checkpoint": "viscpm-paint"})
+MODERATION_BODY = _json_body("ModerationRequest")
+REGENERATE_BODY = _json_body("RegenerateRequest", {"do_sample": True, "seed": 8})
+RENAME_BODY = _json_body("RenameRequest", {"title": "红色小屋"})
+BRANCH_BODY = _json_body("BranchRequest", {"turn": 2})
+IMPORT_BODY = _json_body(
+    "ImportRequest",
+    {
+        "object": "conversation.export",
+        "version": 1,
+        "turns": [{"question": "图里有什么？", "answer": "一个红苹果。", "created": 1795904380}],
     },
-}
-TXT2IMG_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": _reference("Txt2ImgRequest"),
-            "example": {"prompt": "a red apple", "steps": 25, "sampler_name": "DPM++ 2M", "seed": -1},
-        }
-    },
-}
-OPTIONS_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": _reference("OptionsRequest"),
-            "example": {"sd_model_checkpoint": "viscpm-paint"},
-        }
-    },
-}
-MODERATION_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ModerationRequest")}}}
+)
 
 _PICTURE = "data:image/png;base64,…"
-CHAT_COMPLETION_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": _reference("ChatCompletionRequest"),
-            "example": {
-                "model": "gpt-4o",
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "image_url", "image_url": {"url": _PICTURE}},
-                            {"type": "text", "text": "What is in the picture?"},
-                        ],
-                    }
+CHAT_COMPLETION_BODY = _json_body(
+    "ChatCompletionRequest",
+    {
+        "model": "gpt-4o",
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": _PICTURE}},
+                    {"type": "text", "text": "What is in the picture?"},
                 ],
-            },
-        }
+            }
+        ],
     },
-}
-RESPONSE_BODY = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": _reference("ResponseRequest"),
-            "example": {"model": "gpt-4o", "input": "它是什么颜色？", "previous_response_id": "resp_…_1"},
-        }
-    },
-}
+)
+RESPONSE_BODY = _json_body(
+    "ResponseRequest", {"model": "gpt-4o", "input": "它是什么颜色？", "previous_response_id": "resp_…_1"}
+)
 
 
 def documented(

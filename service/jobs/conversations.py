@@ -12,12 +12,17 @@ import secrets
 import time
 from typing import Any, NamedTuple
 
-import msgspec
-
-from models.jobs import ChatGeneration, Turn
 from service.core.errors import ConversationBusy, ConversationExpired, ConversationNotFound, InvalidRequest
 from service.core.metrics import Metrics
 from service.core.settings import Settings
+from service.queue.conversation_record import (
+    Conversation,
+    ConversationMeta,
+    StoredTurn,
+    decode_meta,
+    decode_turn,
+    encode_part,
+)
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import tenant_salt
 from service.redis.connection import RedisConnection, RedisServers
@@ -27,59 +32,6 @@ _EVICT_AT_ONCE = 100
 _TRIES = 5
 _CURSOR = re.compile(r"(\d{1,16})\.([A-Za-z0-9_-]{1,64})", re.ASCII)  # ms of the last use, and the id
 _UNKNOWN, _EXPIRED, _BUSY, _ASK_AGAIN = range(4)  # conversations.lua
-
-
-class StoredTurn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn. `answer` is for display, `answer_escaped` for the history (SPEC §11.2).
-
-    `generation` and `seed` are how it was answered; None: nobody wrote it down.
-    """
-
-    question: str
-    answer: str
-    answer_escaped: str
-    created: int
-    finish_reason: str = "stop"
-    seed: int = 0
-    generation: ChatGeneration | None = None
-
-
-class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a conversation began with. `image_sha256` is of the pixels; empty without a picture.
-
-    `earlier` are turns that its first request brought along.
-    """
-
-    created: int
-    model: str
-    fingerprint: str
-    image_sha256: str = ""
-    image_size_px: int = 0
-    earlier: list[Turn] = []
-
-
-class Conversation(msgspec.Struct, frozen=True):
-    """`expires_in_s` is there for one that was only looked at: opening renews it.
-
-    `pixels_key` names the picture's pixels in Redis, for the worker that computes the next turn. `num_gone` counts the
-    oldest turns, which are not kept any more (VISCPM_CONVERSATION_MAX_TURNS).
-    """
-
-    meta: ConversationMeta
-    turns: list[StoredTurn]
-    expires_in_s: int = 0
-    pixels_key: str = ""
-    num_gone: int = 0
-    title: str = ""
-
-    @property
-    def num_turns(self) -> int:
-        """All that it has had, those included that are gone."""
-        return self.num_gone + len(self.turns)
-
-    def history(self) -> list[Turn]:
-        kept = [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
-        return [*self.meta.earlier, *kept]
 
 
 class ListedConversation(NamedTuple):
@@ -131,8 +83,8 @@ class Conversations:
             raise ConversationBusy("another turn of this conversation is being answered; ask again when it is done")
         meta, turns, num_gone = found
         return Conversation(
-            _meta_decoder.decode(meta),
-            [_turn_decoder.decode(turn) for turn in turns],
+            decode_meta(meta),
+            [decode_turn(turn) for turn in turns],
             pixels_key=self._keys.conversation_pixels(member),
             num_gone=int(num_gone),
         )
@@ -147,8 +99,8 @@ class Conversations:
         member = _member(tenant, conversation_id)
         meta, turns, num_gone, left_ms, title = await self._asked("conversation_get", member, conversation_id)
         return Conversation(
-            _meta_decoder.decode(meta),
-            [_turn_decoder.decode(turn) for turn in turns],
+            decode_meta(meta),
+            [decode_turn(turn) for turn in turns],
             expires_in_s=max(0, left_ms // 1000),
             pixels_key=self._keys.conversation_pixels(member),
             num_gone=int(num_gone),
@@ -186,7 +138,7 @@ class Conversations:
         )
         if meta is None:
             return None
-        begun = _meta_decoder.decode(meta)
+        begun = decode_meta(meta)
         return ListedConversation(
             conversation_id,
             (title or b"").decode(),
@@ -207,12 +159,12 @@ class Conversations:
             "conversation_create",
             (*self._keys.conversation_books, *self._keys.conversation(member)),
             member,
-            _encoder.encode(conversation.meta),
+            encode_part(conversation.meta),
             conversation.title,
             conversation.num_gone,
             rgb,
             self._settings.conversation_ttl_s * 1000,
-            *map(_encoder.encode, conversation.turns),
+            *map(encode_part, conversation.turns),
         )
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
@@ -244,10 +196,10 @@ class Conversations:
             replaces_last: the last turn is answered anew.
         """
         meta = begun or joined
-        fields = {} if meta is None else {"meta": _encoder.encode(meta)}
+        fields = {} if meta is None else {"meta": encode_part(meta)}
         return TurnAppend(
             conversation=_member(tenant, conversation_id),
-            turn=_encoder.encode(turn),
+            turn=encode_part(turn),
             ttl_s=self._settings.conversation_ttl_s,
             max_turns=self._settings.conversation_max_turns,
             is_new=begun is not None,
@@ -322,8 +274,3 @@ def _member(tenant: str, conversation_id: str) -> str:
 
 def unix_time_s() -> int:
     return int(time.time())
-
-
-_encoder = msgspec.msgpack.Encoder()
-_meta_decoder = msgspec.msgpack.Decoder(ConversationMeta)
-_turn_decoder = msgspec.msgpack.Decoder(StoredTurn)

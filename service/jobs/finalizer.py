@@ -23,7 +23,7 @@ from service.core.tasks import TaskSupervisor, stop_tasks
 from service.image_output.ai_labels import AILabels
 from service.jobs.answer_builder import chat_answer, moderation, paint_answer
 from service.jobs.answers import CONTENT_FILTER, Answer, Outcome, encode_answer, encode_verdicts, outcome_of
-from service.jobs.conversations import Conversations, StoredTurn
+from service.jobs.conversations import Conversations
 from service.jobs.intents import (
     ChatIntent,
     Intent,
@@ -35,6 +35,7 @@ from service.jobs.intents import (
     usage_of,
     with_model,
 )
+from service.queue.conversation_record import StoredTurn
 from service.queue.producer import JobProducer
 from service.queue.record import Ending, TurnAppend, UsageAppend, error_ending
 

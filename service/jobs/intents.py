@@ -14,7 +14,7 @@ from safety.verdict import Picture, Stage, Verdict
 from service.access.usage import Usage, encode_usage
 from service.image_output.ai_labels import Origin
 from service.jobs.answers import PictureFormat
-from service.jobs.conversations import ConversationMeta
+from service.queue.conversation_record import ConversationMeta
 from service.queue.record import UsageAppend
 
 

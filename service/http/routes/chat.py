@@ -9,14 +9,13 @@ from service.core.errors import InvalidRequest
 from service.http.access.idempotency import claim_key
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_chat
-from service.http.dependencies import ApiState, job_of, request_id_of, state_of, tenant_of
+from service.http.dependencies import request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openapi import CHAT_BODY, documented
+from service.http.routes.chat_answers import tell_answer, tell_earlier
 from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
-from service.http.routes.responses import accepted, answered, begin_of, chat_events
-from service.http.schemas.chat import ChatDelta, ChatRequest
-from service.http.sse import EventStream
-from service.jobs.answers import ChatResponse, answer_of, outcome_of
+from service.http.schemas.chat import ChatRequest
+from service.jobs.answers import ChatResponse
 
 router = APIRouter(tags=["chat"])
 
@@ -40,7 +39,7 @@ async def chat(request: Request) -> Response:
     model = await state.registry.find("chat")
     claim = await claim_key(request, state, "chat", tenant, asked, upload, is_awaited=not wants_async(request))
     if claim is not None and claim.is_earlier:
-        return await _of_earlier(request, state, claim.job_id, asked)
+        return await tell_earlier(request, state, claim.job_id, asked)
     async with admitted(request, state, "chat", tenant, claim, asked.priority) as slot:
         if source is not None or asked.conversation_id is not None:
             await slot.granted()
@@ -49,34 +48,7 @@ async def chat(request: Request) -> Response:
         release_body(request.scope)
         context = ChatContext(tenant, request_id_of(request), model)
         stream, intent = await submit_question(state, slot, context, _question(asked), pixels)
-        if not asked.stream and not wants_async(request):
-            async with stream:
-                return answered(answer_of(await stream.outcome(), slot.job_id, asked.include))
-    if wants_async(request):
-        state.finish_in_background(stream, slot.job_id)
-        return accepted(slot.job_id, "chat", intent.created, request.scope["root_path"])
-    begin = ChatDelta(
-        id=slot.job_id,
-        created=intent.created,
-        model=intent.model,
-        conversation_id=intent.conversation_id,
-        delta="",
-        offset=0,
-    )
-    on_first_text = state.first_text_timer(began_s)
-    return EventStream(chat_events(stream, begin, include=asked.include, on_first_text=on_first_text), slot.cancel)
-
-
-async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: ChatRequest) -> Response:
-    """What the earlier request with the same Idempotency-Key was answered, or is."""
-    record = await job_of(request, job_id)
-    if wants_async(request):
-        return accepted(job_id, "chat", record.created_ms // 1000, request.scope["root_path"])
-    if asked.stream:
-        begin = begin_of(job_id, record)
-        return EventStream(chat_events(state.queue.follow("chat", job_id), begin, include=asked.include))
-    assert record.ending is not None, "a key whose job runs is no answer's"
-    return answered(answer_of(outcome_of(record.ending, "chat"), job_id, asked.include))
+        return await tell_answer(request, state, slot, asked, stream, intent, began_s)
 
 
 def _picture(asked: ChatRequest, upload: bytes | None) -> str | bytes | None:

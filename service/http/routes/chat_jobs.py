@@ -12,9 +12,10 @@ from service.http.dependencies import ApiState
 from service.http.schemas.requests import MAX_SEED
 from service.image_input.copies import is_copy
 from service.image_input.intake import InputPixels
-from service.jobs.conversations import Conversation, ConversationMeta, new_conversation_id, unix_time_s
+from service.jobs.conversations import new_conversation_id, unix_time_s
 from service.jobs.intents import ChatIntent
 from service.jobs.screened_stream import JobStream
+from service.queue.conversation_record import Conversation, ConversationMeta
 from service.queue.vision_cache import picture_key
 
 
@@ -25,6 +26,7 @@ class Asked:
     Attributes:
         conversation_id: to go on with; None: the question is the first of its talk that is kept here.
         after_turns: that the conversation must have; None: any number.
+        regenerates: the question is that of the conversation's last turn, whose answer this one's replaces.
         is_kept: whether the turn goes into a conversation.
         kept: earlier turns of a conversation that this one branches off, before those that came with the request.
         brought: earlier turns that came with the request, oldest first.
@@ -36,6 +38,7 @@ class Asked:
     seed: int
     conversation_id: str | None = None
     after_turns: int | None = None
+    regenerates: bool = False
     is_kept: bool = True
     kept: list[Turn] = field(default_factory=list)
     brought: list[Turn] = field(default_factory=list)
@@ -84,7 +87,7 @@ async def _open(
     except (ConversationBusy, NotFound) as error:
         error.param = asked.param
         raise
-    if asked.after_turns not in (None, conversation.num_gone + len(conversation.turns)):
+    if asked.after_turns not in (None, conversation.num_turns):
         raise ConversationBusy("another turn was added to this conversation just now; ask again", param=asked.param)
     if pixels is not None and not await _may_bring(state, conversation, pixels):
         raise InvalidRequest(
@@ -92,7 +95,7 @@ async def _open(
             "conversation",
             param=asked.image_param,
         )
-    return conversation
+    return msgspec.structs.replace(conversation, turns=conversation.turns[:-1]) if asked.regenerates else conversation
 
 
 async def _may_bring(state: ApiState, conversation: Conversation, pixels: InputPixels) -> bool:
@@ -107,7 +110,7 @@ async def _may_bring(state: ApiState, conversation: Conversation, pixels: InputP
 
 def _require_room(opened: Conversation, param: str, max_turns: int) -> None:
     """Raises ContextLengthExceeded where a turn is gone, or this one would drop one."""
-    num_turns = opened.num_gone + len(opened.turns) + 1
+    num_turns = opened.num_turns + 1
     if num_turns > max_turns:
         raise ContextLengthExceeded(
             f"strict_length: the talk has {num_turns} turns with this one, and {max_turns} are kept "
@@ -178,6 +181,8 @@ def _intent(
         untrained=model.untrained,
         joined=joined,
         has_image=job.has_image,
+        generation=asked.generation if asked.is_kept else None,
+        regenerates=asked.regenerates,
         gone_turns=asked.gone_turns + (0 if opened is None else opened.num_gone),
         brought_turns=len(asked.brought),
     )

@@ -17,20 +17,9 @@ _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers and the empty Brail
 _RANGES = {"temperature": (0, 10), "top_k": (-1, 100_000), "top_p": (0, 1), "length_penalty": (-10, 10)}
 
 
-class ChatRequest(Request):
-    """One question about a picture, a new conversation's first or a later one of `conversation_id`."""
+class AnswerSettings(Request):
+    """How an answer is searched for."""
 
-    image: str | None = Field(
-        None,
-        description="Base64 of a PNG, JPEG, WebP, GIF or BMP; a data URL; or, where fetching is on, an http(s) URL. "
-        "A later turn needs none: it is about the conversation's picture, and another one is refused. Into a "
-        "conversation without a picture one may be brought later.",
-    )
-    question: str = Field(min_length=1, description="Plain text; its length limit is VISCPM_MAX_QUESTION_CHARS.")
-    conversation_id: str | None = Field(
-        None, min_length=1, max_length=MAX_ID_CHARS, description="One to go on with; absent: a new one begins."
-    )
-    stream: bool = Field(False, description="Server-sent events instead of one JSON body.")
     max_new_tokens: int = Field(
         ChatGeneration().max_new_tokens, ge=2, le=MAX_NEW_TOKENS, description="The final eos included."
     )
@@ -55,19 +44,6 @@ class ChatRequest(Request):
         json_schema_extra={"minimum": -10, "maximum": 10},
     )
     seed: Seed | None = Field(None, description="Absent: drawn, and told in the answer.")
-    strict_length: bool = Field(False, description="Refuse an over-long conversation instead of dropping old turns.")
-    include: Included = []
-    priority: JobPriority = "interactive"
-    raw: bool = Field(
-        False,
-        description="As the reference does: honour the model's special tokens in the question, and drop the picture's "
-        "alpha instead of composing it on VISCPM_IMAGE_BACKGROUND.",
-    )
-
-    @field_validator("question")
-    @classmethod
-    def _check_question(cls, value: str, info: ValidationInfo) -> str:
-        return question_text(value, limits_of(info).max_question_chars)
 
     @field_validator("temperature", "top_k", "top_p", "length_penalty")
     @classmethod
@@ -101,6 +77,40 @@ class ChatRequest(Request):
             repetition_window=self.repetition_window,
             length_penalty=self.length_penalty,
         )
+
+
+class AnswerRequest(AnswerSettings):
+    """What a request for an answer says beside its question."""
+
+    stream: bool = Field(False, description="Server-sent events instead of one JSON body.")
+    strict_length: bool = Field(False, description="Refuse an over-long conversation instead of dropping old turns.")
+    include: Included = []
+    priority: JobPriority = "interactive"
+    raw: bool = Field(
+        False,
+        description="As the reference does: honour the model's special tokens in the question, and drop the picture's "
+        "alpha instead of composing it on VISCPM_IMAGE_BACKGROUND.",
+    )
+
+
+class ChatRequest(AnswerRequest):
+    """One question about a picture, a new conversation's first or a later one of `conversation_id`."""
+
+    image: str | None = Field(
+        None,
+        description="Base64 of a PNG, JPEG, WebP, GIF or BMP; a data URL; or, where fetching is on, an http(s) URL. "
+        "A later turn needs none: it is about the conversation's picture, and another one is refused. Into a "
+        "conversation without a picture one may be brought later.",
+    )
+    question: str = Field(min_length=1, description="Plain text; its length limit is VISCPM_MAX_QUESTION_CHARS.")
+    conversation_id: str | None = Field(
+        None, min_length=1, max_length=MAX_ID_CHARS, description="One to go on with; absent: a new one begins."
+    )
+
+    @field_validator("question")
+    @classmethod
+    def _check_question(cls, value: str, info: ValidationInfo) -> str:
+        return question_text(value, limits_of(info).max_question_chars)
 
 
 class ChatDelta(msgspec.Struct, kw_only=True):

@@ -194,8 +194,8 @@ async def test_what_a_dead_process_left_is_screened_and_ended_by_another(setting
     await dead.producer.start()
     async with serving(settings) as service:
         await service.ready()
-        from service.jobs.conversations import ConversationMeta
         from service.jobs.intents import ChatIntent
+        from service.queue.conversation_record import ConversationMeta
         from tests.service.tree import make_job
 
         begun = ConversationMeta(created=1, model="scripted", fingerprint="test")

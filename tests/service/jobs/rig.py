@@ -15,12 +15,13 @@ from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.image_output.ai_labels import AILabels
 from service.jobs.answers import Outcome
-from service.jobs.conversations import ConversationMeta, Conversations
+from service.jobs.conversations import Conversations
 from service.jobs.finalizer import Finalizer
 from service.jobs.gated_queue import GatedQueue
 from service.jobs.intents import ChatIntent, PaintIntent
 from service.jobs.screened_stream import JobStream, Part
 from service.queue.consumer import Delivery, JobConsumer
+from service.queue.conversation_record import ConversationMeta
 from service.queue.producer import JobProducer
 from service.redis.connection import RedisConnection, RedisServers
 

@@ -12,12 +12,8 @@ from models.jobs import Turn
 from service.core.errors import BusUnavailable, ConversationBusy, ConversationExpired, ConversationNotFound
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.jobs.conversations import (
-    ConversationMeta,
-    Conversations,
-    StoredTurn,
-    new_conversation_id,
-)
+from service.jobs.conversations import Conversations, new_conversation_id
+from service.queue.conversation_record import Conversation, ConversationMeta, StoredTurn
 from service.queue.record import TurnAppend
 from service.queue.vision_cache import VisionCache, picture_key
 from service.redis.connection import RedisConnection, RedisServers, open_redis
@@ -52,7 +48,15 @@ async def write(
     await client.set(keys.pixels(job_id), pixels)
     names = (*keys.of_job(job_id), *keys.conversation(append.conversation), *keys.conversation_books)
     fields = [part for item in append.fields.items() for part in item]
-    turn = (append.conversation, str(int(append.is_new)), append.turn, append.max_turns, append.ttl_s * 1000, str(int(append.replaces_last)), *fields)
+    turn = (
+        append.conversation,
+        str(int(append.is_new)),
+        append.turn,
+        append.max_turns,
+        append.ttl_s * 1000,
+        str(int(append.replaces_last)),
+        *fields,
+    )
     connection = RedisConnection(servers)
     assert await connection.transition("finish", names, job_id, "done", b"", b"", 0, *turn)
     await connection.close()
@@ -237,3 +241,105 @@ async def test_redis_away_is_one_error_for_all_that_was_asked_at_once(caplog: py
     gc.collect()
     assert "never retrieved" not in caplog.text
     await conversations.close()
+
+
+async def ids_of(store: Conversations, tenant: str = "a", limit: int = 100) -> list[str]:
+    """Of all pages of so many."""
+    ids: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = await store.listed(tenant, limit, cursor)
+        assert len(page.conversations) <= limit
+        ids += [one.id for one in page.conversations]
+        cursor = page.next_cursor
+    return ids
+
+
+async def keep(store: Conversations, number: str, tenant: str = "a") -> None:
+    await store.create(tenant, number, Conversation(META, [StoredTurn("q", "a", "a", 5)]), PIXELS)
+
+
+async def test_pages_hold_each_once_also_of_one_millisecond(
+    client: "redis.asyncio.Redis", conversations: Conversations
+) -> None:
+    for number in range(9):
+        await keep(conversations, str(number))
+    await keep(conversations, "other", "b")
+    await client.zadd("{viscpm}:tenant_conversations:a", {str(number): 1000 + number // 4 for number in range(9)})
+    wanted = list("876543210")
+    for limit in (1, 2, 3, 5, 9, 100):
+        assert await ids_of(conversations, limit=limit) == wanted
+    first = await conversations.listed("a", 3)
+    await conversations.delete("a", "6")  # what the cursor names
+    await conversations.open("a", "0", "job")  # to the front, where the first page was
+    assert first.next_cursor is not None
+    second = await conversations.listed("a", 100, first.next_cursor)
+    assert [one.id for one in second.conversations] == list("54321")
+    assert await ids_of(conversations, "b") == ["other"]
+
+
+async def test_what_expires_or_makes_room_leaves_the_list(
+    client: "redis.asyncio.Redis", servers: RedisServers, redis_url: str
+) -> None:
+    store = Conversations(servers, Settings(redis_url=redis_url, conversation_bytes=2**20))
+    for number in range(12):
+        append = store.append("a", str(number), StoredTurn("q", "a", "a", 5), META)
+        await write(client, servers, append, f"job-{number}", bytes(100_000))
+        await asyncio.sleep(0.002)
+    assert len(await ids_of(store)) == 12
+    assert await store.make_room() == 2
+    assert await ids_of(store) == [str(number) for number in range(11, 1, -1)]
+    for key in Keys("viscpm").conversation("a:5")[:5]:
+        await client.delete(key)  # as its time to live does
+    assert "5" not in await ids_of(store, limit=2)
+    assert await client.zscore("{viscpm}:tenant_conversations:a", "5") is None, "and the list forgets it"
+    await store.close()
+
+
+async def test_one_that_comes_whole_is_in_the_books(
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
+) -> None:
+    turns = [StoredTurn("q" * 100, "a", "a", number) for number in range(3)]
+    await conversations.create("a", "1", Conversation(META, turns, num_gone=4, title="t"), PIXELS)
+    kept = await conversations.get("a", "1")
+    assert (kept.meta, kept.turns, kept.num_gone, kept.title) == (META, turns, 4, "t")
+    assert await conversations.pixels(kept) == PIXELS and 90 < kept.expires_in_s <= 100
+    before = await sized(client)
+    assert before == 1024 + 1 + len(PIXELS) + sum(map(len, await client.lrange(TURNS_KEY, 0, -1)))
+    await conversations.rename("a", "1", "红苹果")
+    assert await sized(client) == before - 1 + 9 and (await conversations.get("a", "1")).title == "红苹果"
+    await write(client, servers, conversations.append("a", "1", turns[0], None), "job-1")
+    assert (await conversations.get("a", "1")).title == "红苹果"
+    await conversations.rename("a", "1", "")
+    await conversations.delete("a", "1")
+    assert await sized(client) == 0 and await client.keys("{viscpm}:*conversation*") == []
+
+
+async def test_a_turn_may_take_the_last_ones_place(
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
+) -> None:
+    await begin(client, servers, conversations)
+    await write(client, servers, conversations.append("a", "1", StoredTurn("two", "old", "old", 6), None), "job-2")
+    anew = conversations.append("a", "1", StoredTurn("two", "a longer one", "a longer one", 7), None, None, True)
+    await write(client, servers, anew, "job-3", b"")
+    kept = await conversations.get("a", "1")
+    assert [turn.answer for turn in kept.turns] == ["a<b", "a longer one"] and kept.num_gone == 0
+    turns = await client.lrange(TURNS_KEY, 0, -1)
+    assert await sized(client) == sum(map(len, turns)) + len(PIXELS) + 1024
+    await conversations.delete("a", "1")
+    await write(client, servers, anew, "job-4", b"")
+    assert await client.keys("{viscpm}:conversation*") == [], "deleted meanwhile: it stays deleted"
+
+
+async def test_deleting_forgets_the_jobs_that_answered_and_no_other(
+    client: "redis.asyncio.Redis", servers: RedisServers, conversations: Conversations
+) -> None:
+    await begin(client, servers, conversations)  # its job is `first-a-1`
+    await begin(client, servers, conversations, number="2")
+    await conversations.open("a", "1", "refused")
+    await client.hset("{viscpm}:job:refused", mapping={"state": "refused", "ending": "x"})
+    await conversations.open("a", "1", "running")
+    await client.hset("{viscpm}:job:running", "state", "running")
+    await conversations.delete("a", "1")
+    left = {key.decode().split(":")[-1] for key in await client.keys("{viscpm}:job:*")}
+    assert left == {"running", "first-a-2"}

@@ -7,6 +7,7 @@ import pytest
 import redis.asyncio
 
 from models.jobs import ChatJob, PaintJob, Turn
+from safety.contents import Inputs
 from safety.verdict import OpenScreens
 from service.core.errors import ContentRefused, JobFailed, ScreenUnavailable, TooManyWatchers
 from service.core.settings import Settings
@@ -150,3 +151,13 @@ async def test_a_talk_that_the_client_keeps_is_judged_as_a_whole(api: ApiProcess
         await api.submit(job, intent)
     assert refused.value.param == "answer"
     assert screens.seen == [("question", "q"), ("question", "earlier"), ("answer", "bad < answer")]
+
+
+async def test_what_makes_no_job_is_judged_too(api: ApiProcess, screens: WordScreens) -> None:
+    await api.queue.require_allowed("conv-1", Inputs([("question", "q"), ("answer", "fine")]))
+    with pytest.raises(ContentRefused, match="an earlier answer in the request") as refused:
+        await api.queue.require_allowed("conv-1", Inputs([("question", "q"), ("answer", "bad")]))
+    assert refused.value.param == "answer"
+    with pytest.raises(ScreenUnavailable):
+        await api.queue.require_allowed("conv-1", Inputs([("question", "crash")]))
+    assert await api.producer.accounting() == dict.fromkeys(await api.producer.accounting(), 0)

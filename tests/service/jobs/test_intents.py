@@ -8,7 +8,6 @@ import pytest
 from models.jobs import ChatJob, ChatResult, PaintJob, PaintResult, Turn
 from safety.contents import Inputs, Output
 from safety.verdict import Picture, Verdict
-from service.jobs.conversations import ConversationMeta
 from service.jobs.intents import (
     ChatIntent,
     PaintIntent,
@@ -19,6 +18,7 @@ from service.jobs.intents import (
     output_of,
     with_model,
 )
+from service.queue.conversation_record import ConversationMeta
 from tests.service.jobs.rig import answered, chat_intent, paint_intent, painted
 
 

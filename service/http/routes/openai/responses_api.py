@@ -30,8 +30,8 @@ from service.http.schemas.openai.responses import (
 )
 from service.http.sse import EventStream
 from service.image_input.intake import InputPixels
-from service.jobs.conversations import Conversation
 from service.jobs.intents import ChatIntent
+from service.queue.conversation_record import Conversation
 
 router = APIRouter(tags=["openai"])
 
@@ -110,7 +110,7 @@ async def _placed(
         found = await state.conversations.get(tenant, kept.conversation_id)
     except NotFound:
         raise no_response(asked.previous_response_id) from None
-    num_turns = found.num_gone + len(found.turns)
+    num_turns = found.num_turns
     if not found.num_gone < kept.turn <= num_turns:
         raise no_response(asked.previous_response_id)
     is_other_picture = pixels is not None and found.meta.image_sha256 not in ("", pixels.sha256)

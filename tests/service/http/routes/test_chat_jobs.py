@@ -1,13 +1,16 @@
 """From what is asked to the job: what travels in it, and what is kept of it (by its routes: test_chat.py)."""
 
 import msgspec
+import pytest
 
 from models.jobs import ChatGeneration, ChatJob, ModelDescription, Turn
+from service.core.errors import ConversationBusy
 from service.http.admission import Slot
 from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
 from service.http.schemas.requests import MAX_SEED
 from service.image_input.intake import InputPixels
 from service.jobs.intents import ChatIntent
+from service.queue.conversation_record import Conversation, ConversationMeta, StoredTurn
 from tests.service.web import Service
 
 MODEL = ModelDescription(kind="chat", name="m", fingerprint="f", image_size_px=2, untrained=True)
@@ -42,6 +45,21 @@ async def test_what_is_not_kept_has_no_conversation(service: Service) -> None:
     await submit_question(service.state, slot, ChatContext("t", "req-1", MODEL), asked, None)
     assert slot.intent.conversation_id == "" and slot.intent.begun is None
     assert slot.job == msgspec.structs.replace(slot.job, pixels=b"", image_key="", history=[])
+
+
+async def test_what_is_answered_anew_is_not_in_its_own_history(service: Service) -> None:
+    slot, turns = KeptSlot(), [StoredTurn("one", "1", "1", 1), StoredTurn("two", "2", "2", 2)]
+    meta = ConversationMeta(1, "m", "f", "ab", 2)
+    await service.state.conversations.create("t", "conv-1", Conversation(meta, turns), PIXELS.rgb)
+    generation = ChatGeneration(num_beams=1)
+    asked = Asked("two", generation, seed=9, conversation_id="conv-1", after_turns=2, regenerates=True)
+    await submit_question(service.state, slot, ChatContext("t", "req-1", MODEL), asked, None)
+    assert (slot.job.question, slot.job.history, slot.job.pixels) == ("two", [Turn.of_plain("one", "1")], b"")
+    assert slot.job.pixels_key and slot.job.has_image
+    assert slot.intent.regenerates and slot.intent.begun is None and slot.intent.generation == generation
+    with pytest.raises(ConversationBusy):
+        stale = Asked("one", generation, 9, "conv-1", after_turns=1, regenerates=True)
+        await submit_question(service.state, slot, ChatContext("t", "req-1", MODEL), stale, None)
 
 
 def test_seeds_follow_one_another_and_stay_exact_in_json() -> None:
