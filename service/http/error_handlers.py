@@ -30,6 +30,8 @@ from service.http.schemas.requests import KIND_MARK, shown
 _TOLD = ("missing", "json_invalid", "extra_forbidden", "value_error", "union_tag_not_found", "union_tag_invalid")
 # Of pydantic's paths: which kind of value was tried where a field takes several
 _KIND = re.compile(r"str|bool|int|float|constrained-str|(list|literal|tagged-union|function-\w+)\[.*\]")
+# The same within a list whose items a `type` or `role` tells apart; other names there are an item's fields
+_ITEM_KIND = re.compile(r"text|image_url|refusal|input_text|output_text|input_image|system|developer|user|assistant")
 OUTCOME = "viscpm.outcome"  # in a request's scope: the code of the error that it was answered with
 
 
@@ -75,7 +77,9 @@ def _path(location: tuple[int | str, ...]) -> list[str]:
     before: int | str = ""
     for part in location:
         is_kind = isinstance(part, str) and (
-            part.startswith(KIND_MARK) or isinstance(before, int) or bool(path and _KIND.fullmatch(part))
+            part.startswith(KIND_MARK)
+            or (isinstance(before, int) and bool(_ITEM_KIND.fullmatch(part)))
+            or bool(path and _KIND.fullmatch(part))
         )
         if not is_kind and part not in ("body", "query", "path", "header"):
             path.append(str(part))

@@ -164,7 +164,7 @@ class ImportedTurn(ImportedEarlierTurn):
 
 
 class ImportRequest(Request):
-    """What an export gave. `id`, `created`, `model` and `dropped_turns` are read, and given anew."""
+    """What an export gave. `id`, `created`, `model` and `dropped_turns` are given anew."""
 
     max_texts: ClassVar[int] = _MAX_TEXTS
 

@@ -20,7 +20,7 @@ WAIT = {"Prefer": "respond-async"}
         ("/chat", "POST, OPTIONS"),
         ("/paint/", "POST, OPTIONS"),
         ("/v1/moderations", "POST, OPTIONS"),
-        ("/conversations/conv-1", "GET, HEAD, DELETE, OPTIONS"),
+        ("/conversations/conv-1", "GET, HEAD, PATCH, DELETE, OPTIONS"),
         ("/jobs/chat-1", "GET, HEAD, DELETE, OPTIONS"),
         ("/jobs/chat-1/events", "GET, HEAD, OPTIONS"),
         ("/health/live", "GET, HEAD, OPTIONS"),

@@ -4,7 +4,6 @@ import base64
 import io
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from service.core.settings import Settings
@@ -87,32 +86,32 @@ async def test_what_is_brought_is_judged_as_a_whole(settings: Settings) -> None:
         assert (await service.client.post("/conversations/import", json=fine)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("body", "param", "told"),
-    [
-        ({}, "turns", "required"),
-        ({"turns": [TURN] * 4}, None, "4 turns, at most 3"),
-        ({"turns": [TURN | {"answer": "x" * 3000}]}, None, "3006 characters of text, at most 1600"),
-        ({"turns": [TURN | {"question": "x" * 51}]}, "turns", "51 characters, at most 50"),
-        ({"turns": [TURN | {"question": "  "}]}, "turns", "blanks"),
-        ({"turns": [TURN | {"answer": "a\0"}]}, "turns", "NUL"),
-        ({"turns": [TURN | {"role": "system"}]}, "turns", "role"),
-        ({"turns": [TURN | {"settings": {"num_beams": 99}}]}, "turns", "8"),
-        ({"turns": [TURN], "version": 2}, "version", "1"),
-        ({"turns": [TURN], "title": "x" * (MAX_TITLE_CHARS + 1)}, "title", "200"),
-        ({"turns": [TURN], "image": "no-base64"}, "image", "base64"),
-    ],
-)
-async def test_what_cannot_be_brought_is_named(
-    settings: Settings, body: dict[str, Any], param: str | None, told: str
-) -> None:
+UNFIT: list[tuple[dict[str, Any], str | None, str]] = [
+    ({}, "turns", "required"),
+    ({"turns": [TURN] * 4}, None, "4 turns, at most 3"),
+    ({"turns": [TURN | {"answer": "x" * 3000}]}, None, "3006 characters of text, at most 1600"),
+    ({"turns": [TURN | {"question": "x" * 51}]}, "turns.0.question", "51 characters, at most 50"),
+    ({"turns": [TURN | {"question": "  "}]}, "turns.0.question", "blanks"),
+    ({"turns": [TURN | {"answer": "a\0"}]}, "turns.0.answer", "NUL"),
+    ({"turns": [TURN | {"role": "system"}]}, "turns.0.role", "unknown field"),
+    ({"turns": [TURN | {"settings": {"num_beams": 99}}]}, "turns.0.settings.num_beams", "8"),
+    ({"turns": [TURN], "version": 2}, "version", "1"),
+    ({"turns": [TURN], "title": "x" * (MAX_TITLE_CHARS + 1)}, "title", "200"),
+    ({"turns": [TURN], "image": "no-base64"}, "image", "base64"),
+    ({"turns": [TURN], "image": "https://example.org/a.png"}, "image", "VISCPM_FETCH_IMAGES"),
+]
+
+
+async def test_what_cannot_be_brought_is_named(settings: Settings) -> None:
     small = {"conversation_max_turns": 3, "max_question_chars": 50}
     async with serving(settings.model_copy(update=small)) as service:
         await service.ready()
-        refused = await service.client.post("/conversations/import", json=body)
-        assert refused.status_code == 400, refused.text
-        error = refused.json()["error"]
-        assert told in error["message"] and (error["param"] or "").split(".")[0].split("[")[0] == (param or "")
+        for body, param, told in UNFIT:
+            refused = await service.client.post("/conversations/import", json=body)
+            assert refused.status_code == 400, refused.text
+            error = refused.json()["error"]
+            assert told in error["message"], error
+            assert error["param"] == param, error
         assert await service.redis.keys("{viscpm}:conversation:*") == []
 
 
