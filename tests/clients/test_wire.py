@@ -81,7 +81,7 @@ async def test_a_stream_to_http_1_0_has_no_chunks_and_ends_with_the_connection(a
 ALLOWED = {
     "/chat": "POST, OPTIONS",
     "/paint/": "POST, OPTIONS",
-    "/conversations/conv-1": "GET, HEAD, DELETE, OPTIONS",
+    "/conversations/conv-1": "GET, HEAD, PATCH, DELETE, OPTIONS",
     "/jobs/chat-1": "GET, HEAD, DELETE, OPTIONS",
     "/health/ready": "GET, HEAD, OPTIONS",
     "/metrics": "GET, HEAD, OPTIONS",

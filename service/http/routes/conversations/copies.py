@@ -91,10 +91,7 @@ async def import_conversation(request: Request) -> Response:
         release_body(request.scope)
         conversation = _imported(asked, model, pixels)
         picture = None if pixels is None else Picture(pixels.rgb, "rgb", pixels.side_px, pixels.side_px)
-        texts = texts_of(conversation.history())
-        if conversation.title:
-            texts.append(("question", conversation.title))
-        await state.queue.require_allowed(conversation_id, Inputs(texts, picture))
+        await state.queue.require_allowed(conversation_id, Inputs(texts_of(conversation.history()), picture))
     await state.conversations.create(tenant, conversation_id, conversation, b"" if pixels is None else pixels.rgb)
     return answered(told(conversation_id, await state.conversations.get(tenant, conversation_id)))
 

@@ -72,7 +72,6 @@ async def test_what_is_brought_is_judged_as_a_whole(settings: Settings) -> None:
             ({"turns": [TURN, TURN | {"question": "bad"}]}, "question"),
             ({"turns": [TURN | {"answer": "bad"}, TURN]}, "answer"),
             ({"turns": [TURN], "earlier_turns": [{"question": "x", "answer": "bad"}]}, "answer"),
-            ({"turns": [TURN], "title": "bad"}, "question"),
             ({"turns": [TURN], "image": encoded(colour=(255, 0, 0))}, "input_image"),
         ):
             refused = await service.client.post("/conversations/import", json=body)
