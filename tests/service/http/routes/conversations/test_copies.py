@@ -1,6 +1,7 @@
 """Conversations taken along, brought back and branched off."""
 
 import base64
+import hashlib
 import io
 from typing import Any
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from service.core.settings import Settings
 from service.http.schemas.conversations import MAX_TITLE_CHARS
+from service.image_output.kept_picture import png_of
 from tests.service.http.test_app_gate import WordScreens
 from tests.service.web import Service, assert_error, encoded, serving
 
@@ -47,6 +49,15 @@ async def test_what_is_taken_along_comes_back(service: Service) -> None:
     later = (await service.ask("echo on", conversation_id=imported["id"])).json()
     assert later["image"] is True and later["answer"] == "on"
     assert (await service.client.get(path)).json()["turns"] == shown["turns"], "the first one is as it was"
+
+
+async def test_the_picture_comes_back_pixel_by_pixel(service: Service) -> None:
+    colours = bytes(range(7, 127, 10))
+    png = base64.b64encode(png_of(colours, 2)).decode()
+    imported = (await service.client.post("/conversations/import", json={"turns": [TURN], "image": png})).json()
+    assert imported["image_sha256"] == hashlib.sha256(colours).hexdigest()
+    export = (await service.client.get(f"/conversations/{imported['id']}/export")).json()
+    assert Image.open(io.BytesIO(base64.b64decode(export["image"]))).tobytes() == colours
 
 
 async def test_turns_that_a_first_request_brought_go_along(service: Service) -> None:
