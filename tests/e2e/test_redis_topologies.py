@@ -169,6 +169,15 @@ def test_tls_with_an_own_authority_and_a_user_with_the_documented_rights(tmp_pat
                     with tree.client() as client:
                         first = client.post("/chat", json={"question": "echo one"}).json()
                         talk = f"/conversations/{first['conversation_id']}"
+                        export = client.get(f"{talk}/export").json()
+                        ways = [
+                            client.post(f"{talk}/regenerate", json={}),
+                            client.post(f"{talk}/branch", json={}),
+                            client.post("/conversations/import", json=export),
+                            client.patch(talk, json={"title": "one"}),
+                            client.get("/conversations", params={"limit": 2}),
+                        ]
+                        assert [one.status_code for one in ways] == [200] * 5
                         assert client.get(talk).status_code == 200 and client.delete(talk).status_code == 204
                         job = client.post("/chat", json={"question": "stream 500"}, headers={"prefer": "respond-async"})
                         assert client.delete(f"/jobs/{job.json()['id']}").status_code in (200, 202, 204), job.text
