@@ -207,8 +207,14 @@ def _deadline_s(request: Request) -> float | None:
 
 
 def wants_async(request: Request) -> bool:
-    """Whether the client asked not to wait: `Prefer: respond-async` (RFC 7240), or `?async=true`."""
-    if request.query_params.get("async", "").lower() in ("true", "1"):
+    """Whether the client asked not to wait: `Prefer: respond-async` (RFC 7240), or `?async=true`.
+
+    Raises InvalidRequest.
+    """
+    asked = request.query_params.get("async", "false")
+    if asked.lower() not in ("true", "1", "false", "0"):
+        raise InvalidRequest(f"async: must be true or false, got {asked[:40]!r}", param="async")
+    if asked.lower() in ("true", "1"):
         return True
     preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
     return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)

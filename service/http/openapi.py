@@ -83,6 +83,13 @@ _OF_WAITING: list[dict[str, Any]] = [
         "description": "As `Prefer: respond-async`: the answer is 202 with the job's id.",
     },
 ]
+# No type: some read a stream's schema as that of all of it, some as that of one event
+_EVENTS = "Server-sent events: `data` of each is JSON, of the last `[DONE]`"
+_HEADERS = {
+    "x-request-id": {"schema": {"type": "string"}, "description": "The request's own, or one made up."},
+    "openai-processing-ms": {"schema": {"type": "integer", "minimum": 0}, "description": "Until the answer began."},
+}
+_OF_ALL = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 
@@ -134,7 +141,9 @@ OPTIONS_BODY = {
 }
 MODERATION_BODY = {"required": True, "content": {"application/json": {"schema": _reference("ModerationRequest")}}}
 
-_PICTURE = "data:image/png;base64,…"
+_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
 CHAT_COMPLETION_BODY = {
     "required": True,
     "content": {
@@ -174,9 +183,11 @@ def documented(
     may_wait: bool = False,
     makes_job: bool = False,
     pictures: bool = False,
-    plain: bool = False,
+    plain: Literal["object", "array", "null", ""] = "",
     text: bool = False,
+    empty: bool = False,
     statuses: Iterable[int] = (),
+    told_alike: Iterable[int] = (),
     access: Access = "admin",
 ) -> dict[str, Any]:
     """Arguments of a route's decorator.
@@ -184,7 +195,8 @@ def documented(
     Args:
         access: what a request needs where the service asks for keys.
         statuses: of errors, beyond 400 and 500 and those of jobs.
-        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON or `text`.
+        told_alike: statuses whose answers have the shape of the 200's.
+        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON, `text` or `empty`.
         makes_job: so it can fail as jobs do.
         may_wait: a job is made, and `Prefer: respond-async` gives 202.
     """
@@ -195,12 +207,12 @@ def documented(
         binary = {"schema": {"type": "string", "contentMediaType": "image/*"}}
         content |= {f"image/{name}": binary for name in ("png", "jpeg", "webp")}
     if stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": {"description": _EVENTS}}
     if plain:
-        content["application/json"] = {"schema": {"type": "object"}}
+        content["application/json"] = {"schema": {"type": plain} | ({"items": {}} if plain == "array" else {})}
     if text:
         content["text/plain"] = {"schema": {"type": "string"}}
-    status = 200 if content else 204
+    status = 200 if content or empty else 204
     responses: dict[int | str, dict[str, Any]] = {status: {"description": "Success", "content": content}}
     if may_wait:
         responses[202] = {
@@ -211,6 +223,7 @@ def documented(
     of_route = _JOB_ERRORS if may_wait or makes_job else (400, 500)
     of_key = () if access == "open" else _KEY_ERRORS
     responses |= {code: _error(code) for code in sorted({*statuses, *of_route, *of_key})}
+    responses |= {code: {"description": "Not so", "content": content} for code in told_alike}
     extra: dict[str, Any] = {"security": _security(access)} | ({"requestBody": body} if body is not None else {})
     if may_wait:
         extra["parameters"] = [*_OF_WAITING, _DEADLINE]
@@ -249,8 +262,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components |= schema.pop("$defs", {})
         components[model.__name__] = schema
+    document["components"]["headers"] = _HEADERS
     for path in document["paths"].values():
         for operation in path.values():
+            for response in operation["responses"].values():
+                response["headers"] = _OF_ALL | response.get("headers", {})
             if _is_fastapis(operation["responses"].get("422")):  # where ours are 400
                 del operation["responses"]["422"]
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from service.core.errors import InvalidRequest, ServiceError, error_body
@@ -65,7 +66,9 @@ async def get_events(
     request: Request,
     job_id: JobId,
     include: IncludeQuery = _NOTHING_MORE,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[
+        str | None, WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}$"}), Header()
+    ] = None,
 ) -> Response:
     """The job's events from the beginning or, with `Last-Event-ID`, what came after. Going away does not cancel it.
 
