@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.responses import Response
 
 from service.access.api_keys import Scope
 from service.core import errors
@@ -229,7 +230,8 @@ def documented(
         extra["parameters"] = [*_OF_WAITING, _DEADLINE]
     elif makes_job:
         extra["parameters"] = [_DEADLINE]
-    return {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
+    arguments = {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
+    return arguments | ({"response_class": Response} if empty else {})
 
 
 def access_of(route: object) -> Access:
@@ -261,7 +263,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for model in _REQUESTS:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components |= schema.pop("$defs", {})
-        components[model.__name__] = schema
+        components[model.__name__] = _with_null(schema)
     document["components"]["headers"] = _HEADERS
     for path in document["paths"].values():
         for operation in path.values():
@@ -274,6 +276,22 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document["components"]["securitySchemes"] = _SCHEMES
     document["components"]["schemas"] = dict(sorted(components.items()))
     return document
+
+
+def _with_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Of a request: null is absent, so every field that may be absent may be null."""
+    for name, field in schema["properties"].items():
+        if name in schema.get("required", ()) or {"type": "null"} in field.get("anyOf", ()):
+            continue
+        if "enum" in field:
+            field["enum"] = [*field["enum"], None]
+        if isinstance(field.get("type"), str):
+            field["type"] = [field["type"], "null"]
+        elif "$ref" in field:
+            field["anyOf"] = [{"$ref": field.pop("$ref")}, {"type": "null"}]
+        elif "anyOf" in field:
+            field["anyOf"] = [*field["anyOf"], {"type": "null"}]
+    return schema
 
 
 def _is_fastapis(response: dict[str, Any] | None) -> bool:

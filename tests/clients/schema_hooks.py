@@ -5,8 +5,8 @@ from typing import Any
 
 import schemathesis
 
-# Of HTTP itself, or of every answer of a server
-_OF_HTTP = {"connection", "content-length", "content-type", "date", "server", "transfer-encoding", "allow"}
+# Of HTTP itself; vary: of CORS
+_OF_HTTP = {"connection", "content-length", "content-type", "date", "server", "transfer-encoding", "allow", "vary"}
 _addresses = itertools.count(1)
 
 

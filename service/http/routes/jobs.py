@@ -76,7 +76,7 @@ async def get_events(
     """
     status = await job_of(request, job_id)
     state = state_of(request)
-    after_chars = _characters(last_event_id) if status.kind == "chat" else 0
+    after_chars = _characters(last_event_id)  # of a painting nothing: its steps are told again
     if status.kind == "paint":
         origin = origin_of(job_id, status)
         return EventStream(paint_events(state.queue.watch("paint", job_id), origin, state.labels, include))
