@@ -1,8 +1,8 @@
 """A client of many event streams at once that costs little itself.
 
-Run as a process of its own: `python -m benchmarks.stream_load URL STREAMS WORDS RAMP_S` asks for STREAMS answers of
-WORDS words, begun over RAMP_S seconds, and prints one JSON line. Of the words those count that were said while all
-streams were open.
+Run as a process of its own: `python -m benchmarks.stream_load URL STREAMS WORDS RAMP_S` opens STREAMS streams within
+RAMP_S seconds, after which each is an answer of WORDS words, and prints one JSON line. Of the words those count that
+were said while all streams had begun and none had ended.
 """
 
 import asyncio
@@ -66,17 +66,17 @@ class Stream(asyncio.Protocol):
 async def measure(url: str, num_streams: int, num_words: int, ramp_s: float) -> dict[str, object]:
     """Lags of the words. `client_cpu` near 1 means that this client was the limit."""
     parts = urlsplit(url)
-    body = json.dumps({"question": str(num_words), "stream": True}).encode()
+    began_s, cpu_before_s = time.monotonic(), time.process_time()
+    body = json.dumps({"question": f"{num_words} {began_s + ramp_s:.3f}", "stream": True}).encode()
     head = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     loop = asyncio.get_running_loop()
     streams = [Stream(head.encode() + body) for _ in range(num_streams)]
-    began_s, cpu_before_s = time.monotonic(), time.process_time()
     for stream in streams:
         await loop.create_connection(lambda stream=stream: stream, parts.hostname, parts.port)  # type: ignore[misc]
-        await asyncio.sleep(ramp_s / num_streams)
+        await asyncio.sleep(0.5 * ramp_s / num_streams)  # the rest is for the last ones to be admitted
     limit_s = ramp_s + num_words * INTERVAL_S + 60
     await asyncio.wait_for(asyncio.gather(*(stream.done for stream in streams)), limit_s)
     elapsed_s = time.monotonic() - began_s

@@ -24,12 +24,12 @@ from benchmarks.ticking_engine import INTERVAL_S
 from service.process.embedded_redis import EmbeddedServer
 
 _START_TIMEOUT_S = 120.0
-_RAMP_S = 4.0
+_RAMP_S = 10.0
 
 
 def main() -> int:
     options = _parser().parse_args()
-    num_words = round((options.seconds + _RAMP_S) / INTERVAL_S)
+    num_words = round(options.seconds / INTERVAL_S)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for num_streams in options.streams:
@@ -123,7 +123,7 @@ def print_row(row: Row, is_first: bool) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, nargs="+", default=[100, 250, 500])
-    parser.add_argument("--seconds", type=float, default=10.0, help="for which all of them are open")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each answer")
     return parser
 
 

@@ -1,5 +1,8 @@
 """An engine that answers in words at a steady pace: each is the time at which it was said, so that whoever gets it can
-tell how long that took. A question is the number of words."""
+tell how long that took.
+
+A question is `WORDS START`: how many, and from when on, by the clock that all processes of a machine share.
+"""
 
 import time
 
@@ -16,11 +19,12 @@ from models.jobs import (
 )
 
 INTERVAL_S = 0.2
+_PHASES = 50
 _REST_S = 0.002  # of a step in which nothing is due
 
 
 class Answer:
-    """One job: its words, and when the next is due, by the clock that all processes of a machine share."""
+    """One job: its words, and when the next is due."""
 
     def __init__(self, num_words: int, due_s: float) -> None:
         self.num_words = num_words
@@ -58,6 +62,7 @@ class TickingEngine:
         )
         self._max_jobs = config.max_jobs
         self._answers: dict[str, Answer] = {}
+        self._num_admitted = 0
 
     @property
     def capacity(self) -> int:
@@ -68,7 +73,10 @@ class TickingEngine:
 
     def admit(self, job: Job) -> None:
         assert isinstance(job, ChatJob)
-        self._answers[job.job_id] = Answer(int(job.question), time.monotonic())
+        num_words, start = job.question.split()
+        self._num_admitted += 1
+        phase_s = INTERVAL_S * (self._num_admitted % _PHASES) / _PHASES  # they do not all speak at once
+        self._answers[job.job_id] = Answer(int(num_words), max(float(start), time.monotonic()) + phase_s)
 
     def step(self) -> list[tuple[str, EngineEvent]]:
         now_s = time.monotonic()

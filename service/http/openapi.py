@@ -14,6 +14,7 @@ from service.http.schemas.a1111 import OptionsRequest, Txt2ImgRequest, Txt2ImgRe
 from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.schemas.conversations import ConversationResponse
 from service.http.schemas.errors import ErrorResponse
+from service.http.schemas.headers import HEADERS, OF_ACCEPTED, OF_ALL, OF_LIMITS, OF_PICTURES, OF_STREAMS, told
 from service.http.schemas.jobs import JobList, JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
@@ -86,11 +87,6 @@ _OF_WAITING: list[dict[str, Any]] = [
 ]
 # No type: some read a stream's schema as that of all of it, some as that of one event
 _EVENTS = "Server-sent events: `data` of each is JSON, of the last `[DONE]`"
-_HEADERS = {
-    "x-request-id": {"schema": {"type": "string"}, "description": "The request's own, or one made up."},
-    "openai-processing-ms": {"schema": {"type": "integer", "minimum": 0}, "description": "Until the answer began."},
-}
-_OF_ALL = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 
@@ -176,6 +172,10 @@ RESPONSE_BODY = {
 }
 
 
+# What they say beyond their fields has no effect
+_OPEN_BODIES = (IMAGES_BODY, TXT2IMG_BODY, OPTIONS_BODY, CHAT_COMPLETION_BODY, RESPONSE_BODY)
+
+
 def documented(
     answer: type[msgspec.Struct] | None,
     *,
@@ -189,6 +189,7 @@ def documented(
     empty: bool = False,
     statuses: Iterable[int] = (),
     told_alike: Iterable[int] = (),
+    headers: Iterable[str] = (),
     access: Access = "admin",
 ) -> dict[str, Any]:
     """Arguments of a route's decorator.
@@ -196,6 +197,7 @@ def documented(
     Args:
         access: what a request needs where the service asks for keys.
         statuses: of errors, beyond 400 and 500 and those of jobs.
+        headers: of the 200, beyond those that follow from the rest.
         told_alike: statuses whose answers have the shape of the 200's.
         answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON, `text` or `empty`.
         makes_job: so it can fail as jobs do.
@@ -219,12 +221,19 @@ def documented(
         responses[202] = {
             "description": "Accepted: `Prefer: respond-async` or `?async=true` was sent",
             "content": {"application/json": {"schema": _reference("JobResponse")}},
-            "headers": {"location": {"schema": {"type": "string"}}},
+            "headers": told(OF_ACCEPTED),
         }
     of_route = _JOB_ERRORS if may_wait or makes_job else (400, 500)
     of_key = () if access == "open" else _KEY_ERRORS
     responses |= {code: _error(code) for code in sorted({*statuses, *of_route, *of_key})}
     responses |= {code: {"description": "Not so", "content": content} for code in told_alike}
+    _tell_headers(
+        responses,
+        [*headers, *(OF_STREAMS if stream else ()), *(OF_PICTURES if pictures and may_wait else ())],
+        body,
+        may_wait,
+        access,
+    )
     extra: dict[str, Any] = {"security": _security(access)} | ({"requestBody": body} if body is not None else {})
     if may_wait:
         extra["parameters"] = [*_OF_WAITING, _DEADLINE]
@@ -232,6 +241,26 @@ def documented(
         extra["parameters"] = [_DEADLINE]
     arguments = {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
     return arguments | ({"response_class": Response} if empty else {})
+
+
+def _tell_headers(
+    responses: dict[int | str, dict[str, Any]],
+    of_success: Iterable[str],
+    body: dict[str, Any] | None,
+    may_wait: bool,
+    access: Access,
+) -> None:
+    """Adds to each answer the headers that it may have."""
+    for status, response in responses.items():
+        names = [*of_success] if status == 200 else []
+        if status in (200, 202) and body in _OPEN_BODIES:
+            names.append("x-ignored-parameters")
+        if may_wait:
+            names.append("idempotent-replayed")
+        if body is not None and access != "open":
+            names += OF_LIMITS
+        if names:
+            response["headers"] = response.get("headers", {}) | told(names)
 
 
 def access_of(route: object) -> Access:
@@ -264,11 +293,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components |= schema.pop("$defs", {})
         components[model.__name__] = _with_null(schema)
-    document["components"]["headers"] = _HEADERS
+    document["components"]["headers"] = HEADERS
     for path in document["paths"].values():
         for operation in path.values():
             for response in operation["responses"].values():
-                response["headers"] = _OF_ALL | response.get("headers", {})
+                response["headers"] = told(OF_ALL) | response.get("headers", {})
             if _is_fastapis(operation["responses"].get("422")):  # where ours are 400
                 del operation["responses"]["422"]
     for unused in ("HTTPValidationError", "ValidationError"):
