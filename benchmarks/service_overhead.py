@@ -110,7 +110,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: list[str], environment: dict[str, str], root: Path) -> Iterator[None]:
+def process(command: list[str], environment: dict[str, str], root: Path) -> Iterator["subprocess.Popen[bytes]"]:
     running = subprocess.Popen(
         dies_with_parent(command),
         env=os.environ | environment | {"PYTHONPATH": str(root)},
@@ -119,7 +119,7 @@ def process(command: list[str], environment: dict[str, str], root: Path) -> Iter
         start_new_session=True,
     )
     try:
-        yield
+        yield running
     finally:
         os.killpg(running.pid, signal.SIGTERM)  # LitServe's own children too
         try:

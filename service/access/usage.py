@@ -43,7 +43,7 @@ class UsageBook:
 
     async def read(self, key_ids: Sequence[str], last: date, num_days: int) -> list[tuple[str, str, Usage]]:
         """(key id, day, usage), newest day first, of those on which there was any: `num_days` up to `last`."""
-        days = [(last - timedelta(days=back)).isoformat() for back in range(num_days)]
+        days = [(last - timedelta(days=back)).isoformat() for back in range(min(num_days, last.toordinal()))]
         asked = [(key_id, day) for day in days for key_id in key_ids]
         found = await asyncio.gather(
             *(self._connection.send("HGETALL", self._keys.usage(key_id, day)) for key_id, day in asked)

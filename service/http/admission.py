@@ -23,7 +23,7 @@ from service.core.errors import (
 )
 from service.http.access.authentication import require_model
 from service.http.access.idempotency import KeyClaim
-from service.http.dependencies import ApiState, caller_of
+from service.http.dependencies import ApiState, caller_of, deadline_of
 from service.http.error_handlers import from_exception
 from service.http.middleware import ANSWER_HEADERS
 from service.http.sse import until_disconnect
@@ -142,7 +142,7 @@ async def admitted(
     """
     caller = caller_of(request)
     require_model(request, state, kind)
-    deadline_s = _deadline_s(request)
+    deadline_s = deadline_of(request)
     slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim, deadline_s, priority)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
@@ -194,21 +194,15 @@ def tell_key_use(request: Request, use: KeyUse | None) -> None:
         request.scope[ANSWER_HEADERS] = [*request.scope.get(ANSWER_HEADERS, ()), *use.headers()]
 
 
-def _deadline_s(request: Request) -> float | None:
-    """What `X-Deadline-Ms` leaves the request; None: the service's own. Raises InvalidRequest."""
-    sent = request.headers.get("x-deadline-ms")
-    if sent is None:
-        return None
-    if not (sent.isascii() and sent.isdigit() and len(sent) <= 9 and int(sent) > 0):
-        raise InvalidRequest(
-            f"X-Deadline-Ms: must be milliseconds from 1 to 999999999, got {sent[:40]!r}", param="X-Deadline-Ms"
-        )
-    return int(sent) / 1000
-
-
 def wants_async(request: Request) -> bool:
-    """Whether the client asked not to wait: `Prefer: respond-async` (RFC 7240), or `?async=true`."""
-    if request.query_params.get("async", "").lower() in ("true", "1"):
+    """Whether the client asked not to wait: `Prefer: respond-async` (RFC 7240), or `?async=true`.
+
+    Raises InvalidRequest.
+    """
+    asked = request.query_params.get("async", "false")
+    if asked.lower() not in ("true", "1", "false", "0"):
+        raise InvalidRequest(f"async: must be true or false, got {asked[:40]!r}", param="async")
+    if asked.lower() in ("true", "1"):
         return True
     preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
     return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)

@@ -15,7 +15,7 @@ from service.access.key_store import KnownKeys
 from service.access.usage import UsageBook
 from service.access.wrong_keys import WrongKeys
 from service.core.current_request import note_job
-from service.core.errors import Draining, JobNotFound, QueueFull, ServiceError
+from service.core.errors import Draining, InvalidRequest, JobNotFound, QueueFull, ServiceError
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
@@ -145,3 +145,15 @@ async def job_of(request: Request, job_id: str) -> JobRecord:
         raise JobNotFound(f"no job {job_id!r}: it never was, or it ended longer ago than the retention time")
     note_job(job_id)
     return record
+
+
+def deadline_of(request: Request) -> float | None:
+    """Seconds that `X-Deadline-Ms` leaves the request; None: the service's own deadline. Raises InvalidRequest."""
+    sent = request.headers.get("x-deadline-ms")
+    if sent is None:
+        return None
+    if not (sent.isascii() and sent.isdigit() and len(sent) <= 9 and int(sent) > 0):
+        raise InvalidRequest(
+            f"X-Deadline-Ms: must be milliseconds from 1 to 999999999, got {sent[:40]!r}", param="X-Deadline-Ms"
+        )
+    return int(sent) / 1000

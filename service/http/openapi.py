@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.responses import Response
 
 from service.access.api_keys import Scope
 from service.core import errors
@@ -21,6 +22,7 @@ from service.http.schemas.conversations import (
     RenameRequest,
 )
 from service.http.schemas.errors import ErrorResponse
+from service.http.schemas.headers import HEADERS, OF_ACCEPTED, OF_ALL, OF_LIMITS, OF_PICTURES, OF_STREAMS, told
 from service.http.schemas.jobs import JobList, JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
@@ -97,6 +99,8 @@ _OF_WAITING: list[dict[str, Any]] = [
         "description": "As `Prefer: respond-async`: the answer is 202 with the job's id.",
     },
 ]
+# No type: some read a stream's schema as that of all of it, some as that of one event
+_EVENTS = "Server-sent events: `data` of each is JSON, of the last `[DONE]`"
 # Statuses of any request that carries a body and becomes a job
 _JOB_ERRORS = (400, 408, 409, 413, 415, 422, 429, 500, 503, 504)
 
@@ -145,7 +149,9 @@ IMPORT_BODY = _json_body(
     },
 )
 
-_PICTURE = "data:image/png;base64,…"
+_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
 CHAT_COMPLETION_BODY = _json_body(
     "ChatCompletionRequest",
     {
@@ -166,6 +172,10 @@ RESPONSE_BODY = _json_body(
 )
 
 
+# What they say beyond their fields has no effect
+_OPEN_BODIES = (IMAGES_BODY, TXT2IMG_BODY, OPTIONS_BODY, CHAT_COMPLETION_BODY, RESPONSE_BODY)
+
+
 def documented(
     answer: type[msgspec.Struct] | None,
     *,
@@ -174,9 +184,12 @@ def documented(
     may_wait: bool = False,
     makes_job: bool = False,
     pictures: bool = False,
-    plain: bool = False,
+    plain: Literal["object", "array", "null", ""] = "",
     text: bool = False,
+    empty: bool = False,
     statuses: Iterable[int] = (),
+    told_alike: Iterable[int] = (),
+    headers: Iterable[str] = (),
     access: Access = "admin",
 ) -> dict[str, Any]:
     """Arguments of a route's decorator.
@@ -184,7 +197,9 @@ def documented(
     Args:
         access: what a request needs where the service asks for keys.
         statuses: of errors, beyond 400 and 500 and those of jobs.
-        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON or `text`.
+        headers: of the 200, beyond those that follow from the rest.
+        told_alike: statuses whose answers have the shape of the 200's.
+        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON, `text` or `empty`.
         makes_job: so it can fail as jobs do.
         may_wait: a job is made, and `Prefer: respond-async` gives 202.
     """
@@ -195,28 +210,57 @@ def documented(
         binary = {"schema": {"type": "string", "contentMediaType": "image/*"}}
         content |= {f"image/{name}": binary for name in ("png", "jpeg", "webp")}
     if stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": {"description": _EVENTS}}
     if plain:
-        content["application/json"] = {"schema": {"type": "object"}}
+        content["application/json"] = {"schema": {"type": plain} | ({"items": {}} if plain == "array" else {})}
     if text:
         content["text/plain"] = {"schema": {"type": "string"}}
-    status = 200 if content else 204
+    status = 200 if content or empty else 204
     responses: dict[int | str, dict[str, Any]] = {status: {"description": "Success", "content": content}}
     if may_wait:
         responses[202] = {
             "description": "Accepted: `Prefer: respond-async` or `?async=true` was sent",
             "content": {"application/json": {"schema": _reference("JobResponse")}},
-            "headers": {"location": {"schema": {"type": "string"}}},
+            "headers": told(OF_ACCEPTED),
         }
     of_route = _JOB_ERRORS if may_wait or makes_job else (400, 500)
     of_key = () if access == "open" else _KEY_ERRORS
     responses |= {code: _error(code) for code in sorted({*statuses, *of_route, *of_key})}
+    responses |= {code: {"description": "Not so", "content": content} for code in told_alike}
+    _tell_headers(
+        responses,
+        [*headers, *(OF_STREAMS if stream else ()), *(OF_PICTURES if pictures and may_wait else ())],
+        body,
+        may_wait,
+        access,
+    )
     extra: dict[str, Any] = {"security": _security(access)} | ({"requestBody": body} if body is not None else {})
     if may_wait:
         extra["parameters"] = [*_OF_WAITING, _DEADLINE]
     elif makes_job:
         extra["parameters"] = [_DEADLINE]
-    return {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
+    arguments = {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
+    return arguments | ({"response_class": Response} if empty else {})
+
+
+def _tell_headers(
+    responses: dict[int | str, dict[str, Any]],
+    of_success: Iterable[str],
+    body: dict[str, Any] | None,
+    may_wait: bool,
+    access: Access,
+) -> None:
+    """Adds to each answer the headers that it may have."""
+    for status, response in responses.items():
+        names = [*of_success] if status == 200 else []
+        if status in (200, 202) and body in _OPEN_BODIES:
+            names.append("x-ignored-parameters")
+        if may_wait:
+            names.append("idempotent-replayed")
+        if body is not None and access != "open":
+            names += OF_LIMITS
+        if names:
+            response["headers"] = response.get("headers", {}) | told(names)
 
 
 def access_of(route: object) -> Access:
@@ -248,9 +292,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for model in _REQUESTS:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components |= schema.pop("$defs", {})
-        components[model.__name__] = schema
+        components[model.__name__] = _with_null(schema)
+    document["components"]["headers"] = HEADERS
     for path in document["paths"].values():
         for operation in path.values():
+            for response in operation["responses"].values():
+                response["headers"] = told(OF_ALL) | response.get("headers", {})
             if _is_fastapis(operation["responses"].get("422")):  # where ours are 400
                 del operation["responses"]["422"]
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -258,6 +305,22 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document["components"]["securitySchemes"] = _SCHEMES
     document["components"]["schemas"] = dict(sorted(components.items()))
     return document
+
+
+def _with_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Of a request: null is absent, so every field that may be absent may be null."""
+    for name, field in schema["properties"].items():
+        if name in schema.get("required", ()) or {"type": "null"} in field.get("anyOf", ()):
+            continue
+        if "enum" in field:
+            field["enum"] = [*field["enum"], None]
+        if isinstance(field.get("type"), str):
+            field["type"] = [field["type"], "null"]
+        elif "$ref" in field:
+            field["anyOf"] = [{"$ref": field.pop("$ref")}, {"type": "null"}]
+        elif "anyOf" in field:
+            field["anyOf"] = [*field["anyOf"], {"type": "null"}]
+    return schema
 
 
 def _is_fastapis(response: dict[str, Any] | None) -> bool:

@@ -62,9 +62,15 @@ class EventStream(Response):
         listener = asyncio.create_task(until_disconnect(receive, self._on_disconnect or leave))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while (chunk := await _next(waiting)) is not None:
-                async with asyncio.timeout(_SEND_TIMEOUT_S):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async with asyncio.timeout(None) as limit:
+                watch = _Watch(waiting, limit)
+                try:
+                    while (chunk := await _next(waiting)) is not None:
+                        watch.is_sending = True
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                        watch.note_sent()
+                finally:
+                    watch.close()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             _log.info("a stream's client read nothing for %g s", _SEND_TIMEOUT_S)
@@ -101,13 +107,49 @@ async def until_disconnect(receive: Receive, then: Callable[[], Awaitable[object
         await then()
 
 
+class _Watch:
+    """Comments in silence, and an end to a write that is not read: by one timer, since one for each event is dear.
+
+    Args:
+        limit: of what sends, without an end until then.
+    """
+
+    def __init__(self, waiting: "asyncio.Queue[bytes | None]", limit: asyncio.Timeout) -> None:
+        self.is_sending = False
+        self._waiting = waiting
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()  # the last write, or the first look at the one that goes on
+        self._is_late = False
+        self._look_in(min(_KEEP_ALIVE_S, _SEND_TIMEOUT_S))
+
+    def note_sent(self) -> None:
+        self.is_sending = self._is_late = False
+        self._since = self._loop.time()
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _look_in(self, wait_s: float) -> None:
+        self._timer = self._loop.call_later(max(wait_s, 0.001), self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if not self.is_sending and now - self._since >= _KEEP_ALIVE_S:
+            self._waiting.put_nowait(_KEEP_ALIVE)
+            self._since = now
+        elif self.is_sending and not self._is_late:
+            self._is_late, self._since = True, now
+        elif self.is_sending and now - self._since >= _SEND_TIMEOUT_S:
+            self._limit.reschedule(now)
+            return
+        left_s = (_SEND_TIMEOUT_S if self.is_sending else _KEEP_ALIVE_S) - (now - self._since)
+        self._look_in(min(left_s, _SEND_TIMEOUT_S, _KEEP_ALIVE_S))
+
+
 async def _next(waiting: "asyncio.Queue[bytes | None]") -> bytes | None:
     """All that waits to be sent, as one piece; None after the last."""
-    try:
-        async with asyncio.timeout(_KEEP_ALIVE_S):
-            chunk = await waiting.get()
-    except TimeoutError:
-        return _KEEP_ALIVE
+    chunk = await waiting.get()
     if chunk is None:
         return None
     chunks = [chunk]

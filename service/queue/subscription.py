@@ -45,6 +45,8 @@ class JobSubscription:
         self._behind = has_missed
         self._inbox: deque[tuple[bytes, bytes, bool]] = deque()  # position, payload, read from the record
         self._awake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None  # sets it where nothing comes, at `_alarm_at`
+        self._alarm_at = 0.0
         self._last = (0, 0)  # fencing token and number of the last event seen
         self._given = DeliveredPrefix()
         self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
@@ -56,6 +58,9 @@ class JobSubscription:
 
     def close(self) -> None:
         self._source.leave(self)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -146,13 +151,27 @@ class JobSubscription:
         until = loop.time() + _FOLLOW_S
         if self.deadline is not None:
             until = min(until, self.deadline)
-        try:
-            async with asyncio.timeout_at(until):
-                await self._awake.wait()
-        except TimeoutError:
-            self._behind = True
-            if self.deadline is not None and loop.time() >= self.deadline:
-                await self._source.cancel(self.job_id, "deadline_exceeded")
+        while loop.time() < until:
+            self._wake_by(until)
+            await self._awake.wait()
+            if self._inbox or self._behind:
+                return
+            self._awake.clear()
+        self._behind = True
+        if self.deadline is not None and loop.time() >= self.deadline:
+            await self._source.cancel(self.job_id, "deadline_exceeded")
+
+    def _wake_by(self, until: float) -> None:
+        """One timer for many waits: setting one for each event of each stream is what would cost most of all."""
+        if self._alarm is not None:
+            if self._alarm_at <= until:
+                return
+            self._alarm.cancel()
+        self._alarm, self._alarm_at = asyncio.get_running_loop().call_at(until, self._ring), until
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._awake.set()
 
 
 def lost(job_id: str) -> JobLost:

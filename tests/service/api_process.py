@@ -23,8 +23,9 @@ _START_LIMIT_S = 300.0  # a second of work; on a machine that is busy with other
 class ApiProcess:
     """A running `viscpm api` that is ready. `log` is what it and its workers have said."""
 
-    def __init__(self, url: str, process: psutil.Process, log_path: Path) -> None:
+    def __init__(self, url: str, redis_url: str, process: psutil.Process, log_path: Path) -> None:
         self.url = url
+        self.redis_url = redis_url
         self._process = process
         self._log_path = log_path
 
@@ -68,7 +69,7 @@ def api_process(folder: Path, **variables: str) -> Iterator[ApiProcess]:
         api = stack.enter_context(_process(["api", "--port", str(port)], environment, log))
         url = f"http://127.0.0.1:{port}"
         _wait_until_ready(url)
-        yield ApiProcess(url, psutil.Process(api.pid), log_path)
+        yield ApiProcess(url, redis.url, psutil.Process(api.pid), log_path)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from models.jobs import Model
 from service.core.current_request import note_job
 from service.core.errors import InvalidRequest
 from service.http.access.authentication import require_model
-from service.http.dependencies import ApiState
+from service.http.dependencies import ApiState, deadline_of
 from service.http.middleware import ANSWER_HEADERS
 from service.jobs.gated_queue import new_job_id
 
@@ -57,6 +57,7 @@ async def claim_key(
             f"Idempotency-Key: must be 1 to 255 printable ASCII characters, got {len(key)} characters",
             param="Idempotency-Key",
         )
+    deadline_of(request)  # which an earlier job's answer does not need, but a wrong one is wrong as well
     require_model(request, state, kind)
     fingerprint = await asyncio.to_thread(_fingerprint, request.url.path, asked, upload)
     job_id = new_job_id(kind)

@@ -62,7 +62,7 @@ async def txt2img(request: Request) -> Response:
 @router.get(
     "/progress",
     summary="How far the latest painting is",
-    **documented(None, plain=True, statuses=(404, 503), access="paint"),
+    **documented(None, plain="object", statuses=(404, 503), access="paint"),
 )
 async def progress(request: Request) -> Response:
     """Of the caller's own latest job of these routes; all zero where none is under way."""
@@ -91,7 +91,7 @@ async def progress(request: Request) -> Response:
 @router.post(
     "/interrupt",
     summary="Stop the latest painting",
-    **documented(None, plain=True, statuses=(404, 503), access="paint"),
+    **documented(None, plain="object", statuses=(404, 503), access="paint"),
 )
 async def interrupt(request: Request) -> Response:
     """Cancels the caller's own latest job of these routes; nothing where none is under way."""
@@ -103,7 +103,7 @@ async def interrupt(request: Request) -> Response:
 
 
 @router.get(
-    "/options", summary="The model that paints", **documented(None, plain=True, statuses=_ONLY_ON, access="paint")
+    "/options", summary="The model that paints", **documented(None, plain="object", statuses=_ONLY_ON, access="paint")
 )
 async def get_options(request: Request) -> Response:
     """What clients read of the options; there is one model."""
@@ -114,7 +114,7 @@ async def get_options(request: Request) -> Response:
 @router.post(
     "/options",
     summary="Choose the model that paints",
-    **documented(None, body=OPTIONS_BODY, plain=True, statuses=(404, 408, 413, 415), access="paint"),
+    **documented(None, body=OPTIONS_BODY, plain="null", statuses=(404, 408, 413, 415), access="paint"),
 )
 async def set_options(request: Request) -> Response:
     """Taken where it names the model that there is; nothing is changed."""
@@ -130,31 +130,33 @@ async def set_options(request: Request) -> Response:
 
 
 @router.get(
-    "/sd-models", summary="Models that paint", **documented(None, plain=True, statuses=_ONLY_ON, access="paint")
+    "/sd-models", summary="Models that paint", **documented(None, plain="array", statuses=_ONLY_ON, access="paint")
 )
 async def sd_models(request: Request) -> Response:
     return answered(_models(state_of(request)))
 
 
-@router.get("/samplers", summary="Samplers", **documented(None, plain=True, statuses=_ONLY_ON, access="paint"))
+@router.get("/samplers", summary="Samplers", **documented(None, plain="array", statuses=_ONLY_ON, access="paint"))
 async def samplers() -> Response:
     return answered([{"name": shown, "aliases": [name], "options": {}} for name, shown in SAMPLERS.items()])
 
 
-@router.get("/schedulers", summary="Noise schedules", **documented(None, plain=True, statuses=_ONLY_ON, access="paint"))
+@router.get(
+    "/schedulers", summary="Noise schedules", **documented(None, plain="array", statuses=_ONLY_ON, access="paint")
+)
 async def schedulers() -> Response:
     """Each sampler has its own."""
     return answered([{"name": "automatic", "label": "Automatic", "aliases": None}])
 
 
-@router.get("/upscalers", summary="Upscalers", **documented(None, plain=True, statuses=_ONLY_ON, access="paint"))
+@router.get("/upscalers", summary="Upscalers", **documented(None, plain="array", statuses=_ONLY_ON, access="paint"))
 async def upscalers() -> Response:
     """None, as an entry: clients preselect it."""
     return answered([{"name": "None", "model_name": None, "model_path": None, "model_url": None, "scale": 1.0}])
 
 
 @router.get(
-    "/latent-upscale-modes", summary="Upscaling", **documented(None, plain=True, statuses=_ONLY_ON, access="paint")
+    "/latent-upscale-modes", summary="Upscaling", **documented(None, plain="array", statuses=_ONLY_ON, access="paint")
 )
 async def latent_upscale_modes() -> Response:
     """None."""
@@ -162,7 +164,7 @@ async def latent_upscale_modes() -> Response:
 
 
 @router.get(
-    "/sd-vae", summary="Decoders to choose from", **documented(None, plain=True, statuses=_ONLY_ON, access="paint")
+    "/sd-vae", summary="Decoders to choose from", **documented(None, plain="array", statuses=_ONLY_ON, access="paint")
 )
 async def sd_vae() -> Response:
     """None beside the model's own."""

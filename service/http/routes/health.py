@@ -19,7 +19,7 @@ _SERVER = "viscpm-service"
 
 
 @router.get(
-    "/health/live", summary="The process answers", **documented(None, plain=True, statuses=(503,), access="open")
+    "/health/live", summary="The process answers", **documented(None, plain="object", told_alike=(503,), access="open")
 )
 async def live(request: Request) -> Response:
     """200 while the process runs, whatever else is down; 503 where it has to be started again, and ends."""
@@ -29,7 +29,7 @@ async def live(request: Request) -> Response:
 
 
 @router.get(
-    "/health/ready", summary="Jobs can be served", **documented(None, plain=True, statuses=(503,), access="open")
+    "/health/ready", summary="Jobs can be served", **documented(None, plain="object", told_alike=(503,), access="open")
 )
 async def ready(request: Request) -> Response:
     """200 when Redis answers and every model has a ready worker; else 503 naming the part that is down."""
@@ -39,19 +39,21 @@ async def ready(request: Request) -> Response:
     return Response(msgspec.json.encode(report), status, headers, media_type="application/json")
 
 
-@router.get("/v2", summary="KServe: server metadata", **documented(None, plain=True, access="open"))
+@router.get("/v2", summary="KServe: server metadata", **documented(None, plain="object", access="open"))
 async def v2() -> Response:
     return Response(
         msgspec.json.encode({"name": _SERVER, "version": _version(), "extensions": []}), media_type="application/json"
     )
 
 
-@router.get("/v2/health/live", summary="KServe: live", **documented(None, plain=True, statuses=(503,), access="open"))
+@router.get("/v2/health/live", summary="KServe: live", **documented(None, empty=True, told_alike=(503,), access="open"))
 async def v2_live(request: Request) -> Response:
     return Response(status_code=200 if state_of(request).tasks.failed is None else 503)
 
 
-@router.get("/v2/health/ready", summary="KServe: ready", **documented(None, plain=True, statuses=(503,), access="open"))
+@router.get(
+    "/v2/health/ready", summary="KServe: ready", **documented(None, empty=True, told_alike=(503,), access="open")
+)
 async def v2_ready(request: Request) -> Response:
     return Response(status_code=200 if _report(state_of(request))["status"] == "ready" else 503)
 
@@ -59,7 +61,7 @@ async def v2_ready(request: Request) -> Response:
 @router.get(
     "/v2/models/{model}",
     summary="KServe: model metadata",
-    **documented(None, plain=True, statuses=(404,), access="open"),
+    **documented(None, plain="object", statuses=(404,), access="open"),
 )
 async def v2_model(request: Request, model: str) -> Response:
     kind = _kind(request, model)
@@ -77,7 +79,7 @@ async def v2_model(request: Request, model: str) -> Response:
 @router.get(
     "/v2/models/{model}/ready",
     summary="KServe: model ready",
-    **documented(None, plain=True, statuses=(404, 503), access="open"),
+    **documented(None, empty=True, statuses=(404,), told_alike=(503,), access="open"),
 )
 async def v2_model_ready(request: Request, model: str) -> Response:
     return Response(status_code=200 if state_of(request).registry.is_ready(_kind(request, model)) else 503)

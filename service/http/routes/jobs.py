@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from service.core.errors import InvalidRequest, ServiceError, error_body
@@ -65,7 +66,9 @@ async def get_events(
     request: Request,
     job_id: JobId,
     include: IncludeQuery = _NOTHING_MORE,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[
+        str | None, WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}$"}), Header()
+    ] = None,
 ) -> Response:
     """The job's events from the beginning or, with `Last-Event-ID`, what came after. Going away does not cancel it.
 
@@ -73,7 +76,7 @@ async def get_events(
     """
     status = await job_of(request, job_id)
     state = state_of(request)
-    after_chars = _characters(last_event_id) if status.kind == "chat" else 0
+    after_chars = _characters(last_event_id)  # of a painting nothing: its steps are told again
     if status.kind == "paint":
         origin = origin_of(job_id, status)
         return EventStream(paint_events(state.queue.watch("paint", job_id), origin, state.labels, include))

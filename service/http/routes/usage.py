@@ -1,9 +1,11 @@
 """GET /usage: what API keys have used, day by day."""
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from service.core.errors import InvalidRequest
@@ -14,6 +16,7 @@ from service.http.schemas.usage import UsageDay, UsageResponse
 
 router = APIRouter(tags=["usage"])
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MAX_READ = 10_000  # days of keys in one answer
 
 
@@ -21,7 +24,11 @@ _MAX_READ = 10_000  # days of keys in one answer
 async def get_usage(
     request: Request,
     days: Annotated[int, Query(ge=1, le=92, description="Up to `until`, this one included.")] = 30,
-    until: Annotated[str | None, Query(description="Such as `2026-11-30`; absent: today (UTC).")] = None,
+    until: Annotated[
+        str | None,
+        WithJsonSchema({"type": "string", "format": "date"}),
+        Query(description="Such as `2026-11-30`; absent: today (UTC)."),
+    ] = None,
 ) -> Response:
     """Days on which there was any, newest first: of the key that asks; with the scope `admin` of all of its tenant's.
 
@@ -50,6 +57,8 @@ async def _names(request: Request, caller: Caller) -> dict[str, str]:
 
 def _date(text: str) -> date:
     try:
+        if not _DATE.fullmatch(text):  # of the other forms of ISO 8601 Python reads some
+            raise ValueError
         return date.fromisoformat(text)
     except ValueError:
         raise InvalidRequest(f"until: must be a date such as 2026-11-30, got {text[:40]!r}", param="until") from None

@@ -92,6 +92,24 @@ class Sentence:
             # At most K of the 2K candidates are eos, one a beam, so K always go on.
             self.beams = beams
 
+    @property
+    def contenders(self) -> list[Beam]:
+        """The beams that may still give the best answer; none once it is known, be it a step before the done test.
+
+        A sum of log-probabilities never rises. So an answer that goes on from a beam scores at most what the beam's own
+        sum gives at the most favourable length, and the next done test sees at most the best beam's sum.
+        """
+        if self.done_at is not None:
+            return []
+        if not self.hypotheses.kept:
+            return self.beams
+        exponent, length = self._generation.length_penalty, len(self.beams[0].ids)
+        if self.hypotheses.is_full and self.hypotheses.worst >= max(b.score for b in self.beams) / length**exponent:
+            return []
+        reach = max((length + 1) ** exponent, self._generation.max_new_tokens**exponent)
+        best = self.hypotheses.best.score  # of equal scores the earlier one stays
+        return [beam for beam in self.beams if beam.score / reach > best]
+
     def reference_calls(self, iterations: int) -> int:
         """Model calls of the reference for this sentence alone: prefill, steps, and one more after an early end."""
         if self.done_at is None:
@@ -110,20 +128,21 @@ class BeamRows:
         self.parents = list(range(self.num_rows))  # the row of the step before that each goes on from
         self.num_fed = 0  # tokens of each beam before those
         self._sentence = Sentence(generation, vocabulary.eos_id)
+        self._contenders = self._sentence.beams
         self._num_settled = 0
         self._vocabulary = vocabulary
         self._max_new_tokens = generation.max_new_tokens
 
     @property
     def is_finished(self) -> bool:
-        return self.num_fed == self._max_new_tokens or self._sentence.done_at is not None
+        return not self._contenders
 
     @property
     def ids(self) -> list[int]:
         """Column ids of the best answer; until the search is finished, those that it will begin with in any case.
 
-        The answer will be one that goes on from a beam, or else the best that is complete: of complete ones no other
-        can overtake it. What these share is settled, and only grows.
+        The answer will be one that goes on from a contender, or else the best that is complete: of complete ones no
+        other can overtake it. What these share is settled, and only grows.
         """
         if self.is_finished:
             return self._sentence.hypotheses.best.ids
@@ -140,7 +159,7 @@ class BeamRows:
     def _possible(self) -> list[list[int]]:
         """What the answer may go on from, or be."""
         hypotheses = self._sentence.hypotheses
-        beams = [beam.ids for beam in self._sentence.beams]
+        beams = [beam.ids for beam in self._contenders]
         return [*beams, hypotheses.best.ids] if hypotheses.kept else beams
 
     @property
@@ -155,6 +174,7 @@ class BeamRows:
         self._sentence.advance(candidates[: self.num_candidates], self.num_fed)
         self.num_fed += 1
         beams = self._sentence.beams
+        self._contenders = self._sentence.contenders if self.num_fed < self._max_new_tokens else []
         if not self.is_finished:
             self._settle()
             self.fed = [self._vocabulary.fed(beam.ids[-1]) for beam in beams]

@@ -85,7 +85,9 @@ async def _of_earlier(
 @router.get(
     "/pictures/{name}",
     summary="A picture that an answer gave the address of",
-    **documented(None, pictures=True, statuses=(404, 503), access="open"),
+    **documented(
+        None, pictures=True, headers=("cache-control", "x-content-type-options"), statuses=(404, 503), access="open"
+    ),
 )
 async def get_picture(
     request: Request,
