@@ -138,10 +138,10 @@ class BatchStore:
         if ids is None:
             raise BatchNotFound(f"after: no batch {after[:64]!r}: it never was, or it is not listed any more")
         found = [await self._read(tenant, batch_id) for batch_id in ids]
-        return Page([one for one in found if one is not None], has_more)
+        return Page([one for one in found if one is not None], has_more, ids[-1] if ids else None)
 
     async def cancel(self, tenant: str, batch_id: str) -> Batch:
-        """Begin to cancel it: nothing of it is begun any more. Raises BatchNotFound, InvalidRequest for one that ended."""
+        """Nothing of it is begun any more. Raises BatchNotFound, InvalidRequest for one that ended."""
         await self.get(tenant, batch_id)
         status = await self._connection.transition("batch_cancel", self._keys.of_batch(tenant, batch_id))
         if status not in (b"in_progress", b"cancelling"):
@@ -197,7 +197,10 @@ class BatchStore:
         request = held.request
         ended = await self._connection.transition(
             "batch_end",
-            (*self._keys.of_batch(request.tenant, request.id), self._keys.of_file(request.tenant, request.input_file_id)[3]),
+            (
+                *self._keys.of_batch(request.tenant, request.id),
+                self._keys.of_file(request.tenant, request.input_file_id)[3],
+            ),
             f"{request.tenant}:{request.id}",
             held.token,
             status,

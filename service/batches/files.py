@@ -74,7 +74,7 @@ class Files:
         if ids is None:
             raise FileNotFound(f"after: no file {after[:64]!r}: it never was, or it is not listed any more")
         found = [await self._read(tenant, file_id) for file_id in ids]
-        return Page([one for one in found if one is not None], has_more)
+        return Page([one for one in found if one is not None], has_more, ids[-1] if ids else None)
 
     async def lines(self, tenant: str, file_id: str) -> AsyncIterator[bytes]:
         """What the file holds, in pieces of whole lines."""

@@ -12,6 +12,7 @@ class Page(NamedTuple, Generic[_Item]):
 
     items: list[_Item]
     has_more: bool
+    last_id: str | None  # where the next page goes on
 
 
 async def read_page(

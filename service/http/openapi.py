@@ -15,7 +15,9 @@ from service.http.schemas.conversations import ConversationResponse
 from service.http.schemas.errors import ErrorResponse
 from service.http.schemas.jobs import JobList, JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
+from service.http.schemas.openai.batches import BatchCreateRequest, BatchList, BatchObject
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
+from service.http.schemas.openai.files import DeletedFile, FileList, FileObject
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.openai.models import ModelCard, ModelList
 from service.http.schemas.openai.responses import ResponseObject, ResponseRequest
@@ -40,6 +42,11 @@ _ANSWERS = (
     ModelCard,
     ModelList,
     ResponseObject,
+    FileObject,
+    FileList,
+    DeletedFile,
+    BatchObject,
+    BatchList,
     ErrorResponse,
 )
 _REQUESTS = (
@@ -51,6 +58,7 @@ _REQUESTS = (
     ImageGenerationRequest,
     Txt2ImgRequest,
     OptionsRequest,
+    BatchCreateRequest,
 )
 
 Access = Literal["open", "any"] | Scope  # what a route asks for: no key, a key, or one of a scope
@@ -155,6 +163,43 @@ CHAT_COMPLETION_BODY = {
         }
     },
 }
+FILE_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file", "purpose"],
+                "properties": {
+                    "file": {"type": "string", "contentMediaType": "application/jsonl"},
+                    "purpose": {"type": "string", "enum": ["batch"]},
+                    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                    "expires_after[seconds]": {
+                        "type": "integer",
+                        "minimum": 3600,
+                        "maximum": 2592000,
+                        "description": "At most VISCPM_FILE_TTL_S, which is how long files are kept without it.",
+                    },
+                },
+                "additionalProperties": False,
+            }
+        }
+    },
+}
+BATCH_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": _reference("BatchCreateRequest"),
+            "example": {
+                "input_file_id": "file-…",
+                "endpoint": "/v1/chat/completions",
+                "completion_window": "24h",
+                "metadata": {"order": "4711"},
+            },
+        }
+    },
+}
 RESPONSE_BODY = {
     "required": True,
     "content": {
@@ -176,6 +221,7 @@ def documented(
     pictures: bool = False,
     plain: bool = False,
     text: bool = False,
+    lines: bool = False,
     statuses: Iterable[int] = (),
     access: Access = "admin",
 ) -> dict[str, Any]:
@@ -184,7 +230,7 @@ def documented(
     Args:
         access: what a request needs where the service asks for keys.
         statuses: of errors, beyond 400 and 500 and those of jobs.
-        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON or `text`.
+        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON `text` or JSON `lines`.
         makes_job: so it can fail as jobs do.
         may_wait: a job is made, and `Prefer: respond-async` gives 202.
     """
@@ -200,6 +246,8 @@ def documented(
         content["application/json"] = {"schema": {"type": "object"}}
     if text:
         content["text/plain"] = {"schema": {"type": "string"}}
+    if lines:
+        content["application/jsonl"] = {"schema": {"type": "string"}}
     status = 200 if content else 204
     responses: dict[int | str, dict[str, Any]] = {status: {"description": "Success", "content": content}}
     if may_wait:

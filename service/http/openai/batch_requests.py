@@ -20,7 +20,7 @@ class _ErrorCode(msgspec.Struct):
 
 
 class _ErrorBody(msgspec.Struct):
-    error: _ErrorCode = _ErrorCode()
+    error: _ErrorCode = msgspec.field(default_factory=_ErrorCode)
 
 
 class BatchRequests:

@@ -53,7 +53,9 @@ async def create_chat_completion(request: Request) -> Response:
     model = await state.registry.find("chat")
     claim = await _claim(request, state, tenant, asked)
     if claim is not None and claim.is_earlier:
-        return tell_ignored(await _of_earlier(request, state, claim.job_id, asked, talk, began_s), ignored, state.metrics)
+        return tell_ignored(
+            await _of_earlier(request, state, claim.job_id, asked, talk, began_s), ignored, state.metrics
+        )
     async with _slots(request, state, tenant, asked.n, claim, is_heavy=talk.picture is not None) as slots:
         pixels = await read_picture(state.images, talk, model.image_size_px)
         asked.messages = []  # what was uploaded is not kept while the jobs run
