@@ -47,11 +47,11 @@ class BatchRequests:
                 return
 
     async def _caller(self, batch: BatchRequest) -> Caller:
-        if self._state.settings.is_open:
-            return Caller(batch.tenant, None, is_batch=True)
-        if not batch.key_id:
+        if batch.key_id:
+            return Caller(batch.tenant, await self._state.keys.live(batch.key_id), is_batch=True)
+        if not self._state.settings.is_open:
             raise InvalidApiKey("the batch was made without an API key, and the service asks for one now")
-        return Caller(batch.tenant, await self._state.keys.live(batch.key_id), is_batch=True)
+        return Caller(batch.tenant, is_batch=True)
 
 
 async def _exchange(app: ASGIApp, line: RequestLine, key: str, caller: Caller) -> LineAnswer:
