@@ -32,9 +32,7 @@ class BatchRequests:
 
     async def send(self, batch: BatchRequest, line: RequestLine, key: str) -> LineAnswer:
         """The answer. `key` is the line's Idempotency-Key. Raises InvalidApiKey where the batch's key is no good."""
-        caller = await self._caller(batch)
-        # A task of its own: what a request notes of itself stays there
-        return await asyncio.create_task(_exchange(self._app, line, key, caller))
+        return await _exchange(self._app, line, key, await self._caller(batch))
 
     async def withdraw(self, batch: BatchRequest, key: str) -> None:
         """Cancel the line's job if it waits still. Raises BusUnavailable."""
