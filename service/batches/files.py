@@ -16,7 +16,7 @@ from service.redis.keys import Keys
 
 FILE_BYTES = 512  # what Redis keeps beside a file's lines
 _WRITE_BYTES, _WRITE_LINES = 1 << 20, 512  # of a file, in one command
-_READ_LINES = 32
+_READ_LINES = 16  # of which each may hold a picture
 _WRITE_LIMIT_S = 60  # for all lines of an upload; then its room is free again
 _SWEPT_AT_ONCE = 64
 

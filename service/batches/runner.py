@@ -42,6 +42,10 @@ class LineSender(Protocol):
     async def withdraw(self, batch: BatchRequest, key: str) -> None:
         """Cancel the line's job if it waits still. Raises BusUnavailable."""
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether this process is shutting down: others go on with batches."""
+
 
 class _Stopped(Exception):
     """The batch cannot go on."""
@@ -86,7 +90,8 @@ class BatchRunner:
     async def _run(self) -> None:
         while True:
             try:
-                self._held = await self.batches.take() if self.settings.batch_jobs else None
+                may_work = self.settings.batch_jobs and not self.sender.is_closing
+                self._held = await self.batches.take() if may_work else None
                 if self._held is not None:
                     await _BatchRun(self, self._held).run()
                     self._held = None
@@ -135,10 +140,10 @@ class _BatchRun:
         """Whether the batch is over; else others' turn has come."""
         loop, lines = asyncio.get_running_loop(), self._open_lines()
         turn_ends_s = loop.time() + _TURN_LEASES * self._runner.settings.lease_s
-        is_yielding = False
         while True:
             state = await self._batches.renew(self._held)
-            is_yielding = state.num_waiting > 0 and loop.time() >= turn_ends_s
+            is_others_turn = state.num_waiting > 0 and loop.time() >= turn_ends_s
+            is_yielding = is_others_turn or self._runner.sender.is_closing
             is_ending = self._is_ending(state)
             if is_ending or is_yielding:
                 self._is_leaving.set()

@@ -44,6 +44,11 @@ class BatchRequests:
             except JobLost:
                 return
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether this process is shutting down: others go on with batches."""
+        return self._state.is_draining
+
     async def _caller(self, batch: BatchRequest) -> Caller:
         if batch.key_id:
             return Caller(batch.tenant, await self._state.keys.live(batch.key_id), is_batch=True)

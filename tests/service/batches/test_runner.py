@@ -37,6 +37,7 @@ class ScriptedService:
     """Answers a line by its id and how often it came; where the script has nothing, once `free` is set."""
 
     def __init__(self, script: Script) -> None:
+        self.is_closing = False
         self.script = script
         self.keys: defaultdict[str, list[str]] = defaultdict(list)  # by custom_id
         self.withdrawn: list[str] = []
@@ -213,6 +214,25 @@ async def test_what_one_process_leaves_another_goes_on_with_at_once(
         done = await ended(batches, batch)
     assert done.completed == 3 and set(second.keys) == {"line1", "line2"}
     assert second.keys["line1"][0] == first.keys["line1"][0], "the Idempotency-Key of the line"
+
+
+async def test_a_process_that_is_shutting_down_leaves_its_batch(
+    servers: RedisServers, settings: Settings, files: Files, batches: BatchStore
+) -> None:
+    """What is under way comes to its end."""
+    service = ScriptedService(lambda *_: None)
+    batch = await create(files, batches, 9)
+    async with running(servers, settings, service, batch_jobs=2, lease_s=60.0):
+        await eventually(lambda: len(service.keys) == 2)
+        service.is_closing = True
+        service.free.set()
+
+        async def is_left() -> bool:
+            held = await batches.take()
+            return held is not None and held.request == batch.request
+
+        await eventually(is_left)
+    assert (await batches.get("t", batch.request.id)).completed == 2 and len(service.keys) == 2
 
 
 @pytest.mark.parametrize(
