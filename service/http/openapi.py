@@ -163,29 +163,6 @@ CHAT_COMPLETION_BODY = {
         }
     },
 }
-FILE_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file", "purpose"],
-                "properties": {
-                    "file": {"type": "string", "contentMediaType": "application/jsonl"},
-                    "purpose": {"type": "string", "enum": ["batch"]},
-                    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
-                    "expires_after[seconds]": {
-                        "type": "integer",
-                        "minimum": 3600,
-                        "maximum": 2592000,
-                        "description": "At most VISCPM_FILE_TTL_S, which is how long files are kept without it.",
-                    },
-                },
-                "additionalProperties": False,
-            }
-        }
-    },
-}
 BATCH_BODY = {
     "required": True,
     "content": {

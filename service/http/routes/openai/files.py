@@ -10,9 +10,9 @@ from service.core.errors import Cancelled, InvalidRequest, UnsupportedMedia
 from service.http.dependencies import state_of, tenant_of
 from service.http.forms import read_upload
 from service.http.middleware import release_body
-from service.http.openapi import FILE_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.responses import answered
-from service.http.schemas.openai.files import DeletedFile, FileList, FileObject
+from service.http.schemas.openai.files import FILE_BODY, DeletedFile, FileList, FileObject
 from service.http.schemas.requests import MAX_ID_CHARS
 
 router = APIRouter(prefix="/v1/files", tags=["batches"])

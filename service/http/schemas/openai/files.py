@@ -1,6 +1,6 @@
 """Files in OpenAI's shape."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -44,3 +44,29 @@ class DeletedFile(msgspec.Struct, kw_only=True):
     id: str
     deleted: bool = True
     object: Literal["file"] = "file"
+
+
+# What POST /v1/files takes, in openapi.yaml
+FILE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file", "purpose"],
+                "properties": {
+                    "file": {"type": "string", "contentMediaType": "application/jsonl"},
+                    "purpose": {"type": "string", "enum": ["batch"]},
+                    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                    "expires_after[seconds]": {
+                        "type": "integer",
+                        "minimum": 3600,
+                        "maximum": 2592000,
+                        "description": "At most VISCPM_FILE_TTL_S, which is how long files are kept without it.",
+                    },
+                },
+                "additionalProperties": False,
+            }
+        }
+    },
+}

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from service.core.settings import Settings
 from service.process.parent_death import dies_with_parent
 from tests.service.http.batch_calls import begin, ended, question, request_line, results
@@ -23,6 +25,7 @@ def start_api(settings: Settings) -> "subprocess.Popen[bytes]":
     )
 
 
+@pytest.mark.own_process
 async def test_another_process_goes_on_with_the_batch(settings: Settings, worker_log: Path) -> None:
     async with serving(settings.model_copy(update={"batch_jobs": 0})) as asked:
         await asked.ready()
