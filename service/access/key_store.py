@@ -104,6 +104,13 @@ class KnownKeys:
             raise InvalidApiKey(_REFUSED)
         return key
 
+    async def live(self, key_id: str) -> ApiKey:
+        """The key of this id, for what was asked with it before. Raises InvalidApiKey, BusUnavailable."""
+        key = await self._find(key_id)
+        if key is None or not key.is_live(time.time()):
+            raise InvalidApiKey(f"the API key {key_id or 'that is needed'} has expired or was revoked, or never was")
+        return key
+
     async def _find(self, key_id: str) -> ApiKey | None:
         found = self._known.get(key_id)
         if found is not None and self._clock() < found[1]:

@@ -249,6 +249,18 @@ class JobNotFound(NotFound):
     code = "job_not_found"
 
 
+class FileNotFound(NotFound):
+    """404: never existed, was deleted, or has expired."""
+
+    code = "file_not_found"
+
+
+class BatchNotFound(NotFound):
+    """404: never existed, or ended longer ago than it is kept."""
+
+    code = "batch_not_found"
+
+
 class ImageNotFound(NotFound):
     """404: the address of a picture is none of this service, has expired, or the picture made room for others."""
 
@@ -297,6 +309,17 @@ class ConversationBusy(ServiceError):
         super().__init__(message, param=param, retry_after_s=retry_after_s)
 
 
+class FileInUse(ServiceError):
+    """409: a batch that has not ended reads the file."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "file_in_use"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=60, headers={"x-should-retry": "false"})
+
+
 class IdempotencyKeyInUse(ServiceError):
     """409: the request that has the Idempotency-Key is still being answered; a retry gets its answer."""
 
@@ -324,6 +347,16 @@ class ContentTooLarge(ServiceError):
     status = 413
     type = "invalid_request_error"
     code = "content_too_large"
+
+
+class StorageFull(ServiceError):
+    """507: files have no room left; deleting some makes it, and asking again does not."""
+
+    status = 507
+    code = "storage_full"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"x-should-retry": "false"})
 
 
 class UnsupportedMedia(ServiceError):

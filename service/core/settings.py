@@ -163,6 +163,8 @@ class Settings(BaseSettings):
     chat_deadline_s: float = Field(300.0, gt=0)
     paint_deadline_s: float = Field(600.0, gt=0)
     retention_s: int = Field(600, ge=1)
+    batch_max_lines: int = Field(50_000, ge=1, le=1_000_000)  # requests of one batch
+    batch_jobs: int = Field(4, ge=0, le=64)  # of batches at once, in one API process; 0: others run them
     max_watchers: int = Field(16, ge=1, le=10_000)  # streams of one job's events in one API process, its own aside
     max_deliveries: int = Field(3, ge=1, le=20)
     lease_s: float = Field(15.0, gt=0)
@@ -187,6 +189,9 @@ class Settings(BaseSettings):
     verdict_cache_ttl_s: int = Field(86_400, ge=1)
     image_url_bytes: int = Field(256 * _MIB, ge=0)  # of pictures that were answered as a url; 0: no such answers
     image_url_ttl_s: int = Field(3600, ge=1)
+    file_bytes: int = Field(512 * _MIB, ge=0)  # of all files of batches, results included; 0: no files, no batches
+    tenant_file_bytes: int = Field(256 * _MIB, ge=0)  # of those of one tenant
+    file_ttl_s: int = Field(604_800, ge=60)  # of a file, and of a batch that has ended
 
     # Metrics of a worker process; 0: a free port
     worker_metrics_host: str = "127.0.0.1"

@@ -28,6 +28,7 @@ TaskName = Literal[
     "worker_registry",
     "sweeper",
     "result_lease",
+    "batches",
     "heartbeat",
     "pull",
     "publish",
@@ -52,6 +53,7 @@ TASKS: dict[TaskName, TaskRule] = {
     "worker_registry": TaskRule("api"),
     "sweeper": TaskRule("api"),
     "result_lease": TaskRule("api"),  # one for each result whose screening takes long
+    "batches": TaskRule("api"),  # asks for the lines of one batch at a time
     "heartbeat": TaskRule("worker"),  # and the watch over steps that hang
     "pull": TaskRule("worker", may_end=True),
     "publish": TaskRule("worker"),

@@ -143,6 +143,8 @@ async def admitted(
     caller = caller_of(request)
     require_model(request, state, kind)
     deadline_s = deadline_of(request)
+    if caller.is_batch:
+        priority = "batch"
     slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim, deadline_s, priority)
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:

@@ -16,6 +16,9 @@ from safety.verdict import OpenScreens, Screens
 from service.access.key_store import KeyStore, KnownKeys
 from service.access.usage import UsageBook
 from service.access.wrong_keys import WrongKeys
+from service.batches.batch_store import BatchStore
+from service.batches.files import Files
+from service.batches.runner import BatchRunner
 from service.core.metrics import Metrics
 from service.core.process_memory import bound_allocator
 from service.core.settings import Settings
@@ -26,10 +29,11 @@ from service.http.dependencies import ApiState
 from service.http.error_handlers import install_error_handlers
 from service.http.middleware import BodyLimits, ContentDecoding, RequestContext
 from service.http.model_aliases import ModelAliases
+from service.http.openai.batch_requests import BatchRequests
 from service.http.openapi import describe
 from service.http.routes import a1111, chat, health, jobs, metrics, moderations, paint, usage
 from service.http.routes.conversations import conversations, copies, regeneration
-from service.http.routes.openai import chat_completions, models, responses_api
+from service.http.routes.openai import batches, chat_completions, files, models, responses_api
 from service.http.routes.openai import images as openai_images
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
@@ -72,10 +76,14 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bound_allocator()
         async with AsyncExitStack() as stack:
-            app.state.api = await _start(stack, settings, rules or screens, api_metrics, audit)
+            app.state.api = state = await _start(stack, settings, rules or screens, api_metrics, audit)
+            sender = BatchRequests(app, state)
+            runner = BatchRunner(state.batches, state.files, sender, settings, api_metrics, state.tasks)
+            runner.start()
+            stack.push_async_callback(runner.close)
             yield
 
-    openai = (chat_completions, responses_api, openai_images, models, moderations)
+    openai = (chat_completions, responses_api, openai_images, models, moderations, files, batches)
     of_conversations = (conversations, copies, regeneration)
     modules = (chat, paint, *openai, a1111, *of_conversations, jobs, usage, health, metrics)
     known_routes = [route for module in modules for route in module.router.routes]
@@ -178,6 +186,9 @@ async def _start(
     picture_links, latest_paintings = PictureLinks(redis, settings), LatestPaintings(redis, settings)
     stack.push_async_callback(picture_links.close)
     stack.push_async_callback(latest_paintings.close)
+    files, batch_store = Files(redis, settings), BatchStore(redis, settings)
+    stack.push_async_callback(files.close)
+    stack.push_async_callback(batch_store.close)
     state = ApiState(
         settings,
         api_metrics,
@@ -195,6 +206,8 @@ async def _start(
         WrongKeys(),
         idempotency,
         usage_book,
+        files,
+        batch_store,
     )
     stack.push_async_callback(state.close)
     return state

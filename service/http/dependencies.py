@@ -14,6 +14,8 @@ from service.access.api_keys import ApiKey
 from service.access.key_store import KnownKeys
 from service.access.usage import UsageBook
 from service.access.wrong_keys import WrongKeys
+from service.batches.batch_store import BatchStore
+from service.batches.files import Files
 from service.core.current_request import note_job
 from service.core.errors import Draining, InvalidRequest, JobNotFound, QueueFull, ServiceError
 from service.core.metrics import Metrics
@@ -43,6 +45,7 @@ class Caller(NamedTuple):
 
     tenant: str
     key: ApiKey | None = None
+    is_batch: bool = False  # a batch's line, which this service asks itself
 
 
 _ANYBODY = Caller(DEFAULT_TENANT)
@@ -68,6 +71,8 @@ class ApiState:
     wrong_keys: WrongKeys
     idempotency: IdempotencyKeys
     usage: UsageBook
+    files: Files
+    batches: BatchStore
     is_draining: bool = False
     num_moderating: int = 0
     _refuses_from_s: float = 0.0

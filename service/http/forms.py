@@ -5,8 +5,9 @@ A part is judged by what it holds before what its head says: few clients write t
 
 import codecs
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -21,6 +22,7 @@ _MAX_PARTS = 32
 _MAX_HEADERS, _MAX_HEADER_BYTES = 8, 4096  # of one part, and of one of its lines; the parser has about the same
 _MAX_BOUNDARY_BYTES = 256  # as the parser; RFC 2046 allows 70
 _PICTURE = "image"  # the field that may be a file
+_FILE = "file"  # the one that is, of what is uploaded to be kept
 _CHARSET = "_charset_"  # the field in which HTML forms name the charset of all
 # What text may be in, by Python's names, and what is read as a larger one of its family, as browsers do
 _CHARSETS = re.compile(
@@ -132,26 +134,10 @@ async def read_form(request: Request) -> tuple[dict[str, str], bytes | None]:
 
     Raises InvalidRequest naming the field.
     """
-    media, options = parse_options_header(request.headers.get("content-type"))
-    boundary = options.get(b"boundary", b"")
-    if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
-        got = f"one of {len(boundary)} bytes" if boundary else "none"
-        raise InvalidRequest(
-            f"body: the Content-Type of a form names its boundary, got {got}; allowed: {media.decode('latin-1')}; "
-            f"boundary=… of 1 to {_MAX_BOUNDARY_BYTES} bytes"
-        )
-    parts = await _read(request, boundary)
-    charset = options.get(b"charset", b"").decode("latin-1")
-    for part in parts:
-        if part.name == _CHARSET:
-            charset = part.data.decode("latin-1").strip() or charset
+    parts, charset = await _read(request)
     fields: dict[str, str] = {}
     picture: bytes | None = None
-    seen: set[str] = set()
-    for part in parts:
-        if part.name in seen:
-            raise InvalidRequest(f"{part.name[:80]}: is given twice, once is allowed", param=part.name[:80])
-        seen.add(part.name)
+    for part in _each_once(parts):
         if part.name == _CHARSET or (part.is_empty and part.name != "question"):
             continue  # a browser sends every field of its form, also those that nobody filled in
         if part.name == _PICTURE and part.is_picture:
@@ -161,11 +147,68 @@ async def read_form(request: Request) -> tuple[dict[str, str], bytes | None]:
                 f"{part.name[:80]}: is a file, and only the field image may be one", param=part.name[:80]
             )
         else:
-            fields[part.name] = _text(part, part.charset or charset or "utf-8")
+            fields[part.name] = _text(part, part.charset or charset)
     return fields, picture
 
 
-async def _read(request: Request, boundary: bytes) -> list[_Part]:
+class UploadedFile(NamedTuple):
+    """A file of a form, as it was sent."""
+
+    name: str
+    content: bytes
+
+
+async def read_upload(request: Request) -> tuple[dict[str, str], UploadedFile]:
+    """The fields that hold something, and the form's one file, in the field `file`.
+
+    Raises InvalidRequest naming the field.
+    """
+    parts, charset = await _read(request)
+    fields: dict[str, str] = {}
+    upload: UploadedFile | None = None
+    for part in _each_once(parts):
+        if part.name == _FILE:
+            upload = UploadedFile(part.file_name.decode("utf-8", "replace"), bytes(part.data))
+        elif part.is_file:
+            raise InvalidRequest(
+                f"{part.name[:80]}: is a file, and only the field file may be one", param=part.name[:80]
+            )
+        elif not part.is_empty and part.name != _CHARSET:
+            fields[part.name] = _text(part, part.charset or charset)
+    if upload is None:
+        raise InvalidRequest("file: is missing from the form, the file itself is needed", param=_FILE)
+    return fields, upload
+
+
+def _each_once(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """Raises InvalidRequest for a field that is there twice."""
+    seen: set[str] = set()
+    for part in parts:
+        if part.name in seen:
+            raise InvalidRequest(f"{part.name[:80]}: is given twice, once is allowed", param=part.name[:80])
+        seen.add(part.name)
+        yield part
+
+
+async def _read(request: Request) -> tuple[list[_Part], str]:
+    """The form's parts, and what texts are in that name no charset. Raises InvalidRequest."""
+    media, options = parse_options_header(request.headers.get("content-type"))
+    boundary = options.get(b"boundary", b"")
+    if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
+        got = f"one of {len(boundary)} bytes" if boundary else "none"
+        raise InvalidRequest(
+            f"body: the Content-Type of a form names its boundary, got {got}; allowed: {media.decode('latin-1')}; "
+            f"boundary=… of 1 to {_MAX_BOUNDARY_BYTES} bytes"
+        )
+    parts = await _parsed(request, boundary)
+    charset = options.get(b"charset", b"").decode("latin-1")
+    for part in parts:
+        if part.name == _CHARSET:
+            charset = part.data.decode("latin-1").strip() or charset
+    return parts, charset or "utf-8"
+
+
+async def _parsed(request: Request, boundary: bytes) -> list[_Part]:
     parts = _Parts()
     read_bytes = 0
     try:

@@ -25,7 +25,9 @@ from service.http.schemas.errors import ErrorResponse
 from service.http.schemas.headers import HEADERS, OF_ACCEPTED, OF_ALL, OF_LIMITS, OF_PICTURES, OF_STREAMS, told
 from service.http.schemas.jobs import JobList, JobResponse
 from service.http.schemas.moderations import ModerationRequest, ModerationResponse
+from service.http.schemas.openai.batches import BatchCreateRequest, BatchList, BatchObject
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
+from service.http.schemas.openai.files import DeletedFile, FileList, FileObject
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.openai.models import ModelCard, ModelList
 from service.http.schemas.openai.responses import ResponseObject, ResponseRequest
@@ -52,6 +54,11 @@ _ANSWERS = (
     ModelCard,
     ModelList,
     ResponseObject,
+    FileObject,
+    FileList,
+    DeletedFile,
+    BatchObject,
+    BatchList,
     ErrorResponse,
 )
 _REQUESTS = (
@@ -67,6 +74,7 @@ _REQUESTS = (
     ImageGenerationRequest,
     Txt2ImgRequest,
     OptionsRequest,
+    BatchCreateRequest,
 )
 
 Access = Literal["open", "any"] | Scope  # what a route asks for: no key, a key, or one of a scope
@@ -170,7 +178,15 @@ CHAT_COMPLETION_BODY = _json_body(
 RESPONSE_BODY = _json_body(
     "ResponseRequest", {"model": "gpt-4o", "input": "它是什么颜色？", "previous_response_id": "resp_…_1"}
 )
-
+BATCH_BODY = _json_body(
+    "BatchCreateRequest",
+    {
+        "input_file_id": "file-…",
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+        "metadata": {"order": "4711"},
+    },
+)
 
 # What they say beyond their fields has no effect
 _OPEN_BODIES = (IMAGES_BODY, TXT2IMG_BODY, OPTIONS_BODY, CHAT_COMPLETION_BODY, RESPONSE_BODY)
@@ -187,6 +203,7 @@ def documented(
     plain: Literal["object", "array", "null", ""] = "",
     text: bool = False,
     empty: bool = False,
+    lines: bool = False,
     statuses: Iterable[int] = (),
     told_alike: Iterable[int] = (),
     headers: Iterable[str] = (),
@@ -199,7 +216,8 @@ def documented(
         statuses: of errors, beyond 400 and 500 and those of jobs.
         headers: of the 200, beyond those that follow from the rest.
         told_alike: statuses whose answers have the shape of the 200's.
-        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON, `text` or `empty`.
+        answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON, `text`,
+            JSON `lines` or `empty`.
         makes_job: so it can fail as jobs do.
         may_wait: a job is made, and `Prefer: respond-async` gives 202.
     """
@@ -215,6 +233,8 @@ def documented(
         content["application/json"] = {"schema": {"type": plain} | ({"items": {}} if plain == "array" else {})}
     if text:
         content["text/plain"] = {"schema": {"type": "string"}}
+    if lines:
+        content["application/jsonl"] = {"schema": {"type": "string"}}
     status = 200 if content or empty else 204
     responses: dict[int | str, dict[str, Any]] = {status: {"description": "Success", "content": content}}
     if may_wait:

@@ -71,6 +71,11 @@ class IdempotencyKeys:
             f"Idempotency-Key: the request with {key[:64]!r} is still being answered; ask again for its answer"
         )
 
+    async def job_of(self, tenant: str, key: str) -> str | None:
+        """The job that answers the key, or will; None: no request has come with it."""
+        found = await self._connection.send("HGET", self._record(tenant, key), "job")
+        return None if found is None else found.decode()
+
     async def release(self, tenant: str, key: str, job_id: str) -> None:
         """Of a request that was refused before its job began: the next one with the key begins anew."""
         await self._connection.transition("idempotency_release", (self._record(tenant, key),), job_id)

@@ -35,6 +35,9 @@ class Keys:
         self.verdict_cache = self._cache("verdict-cache")
         self.linked_pictures = self._cache("linked-pictures")
         self.link_key = base + "link-key"  # string: what signs the addresses of pictures
+        self.files = base + "files"  # zset: tenant:id of each file, by its expiry
+        self.file_bytes = base + "file_bytes"  # hash: what the files take, by tenant, and `*` of all
+        self.batches = base + "batches"  # zset: tenant:id of each unfinished batch, by the expiry of the lease on it
         self._job_shared = (
             self.accounting,
             self.cancelled,
@@ -94,6 +97,24 @@ class Keys:
     def latest_painting(self, tenant: str) -> str:
         """string: id of the last job that came by A1111's routes."""
         return f"{self._base}latest-painting:{tenant}"
+
+    def tenant_files(self, tenant: str) -> str:
+        """zset: a tenant's files, by the time at which they were made."""
+        return f"{self._base}tenant_files:{tenant}"
+
+    def of_file(self, tenant: str, file_id: str) -> tuple[str, str, str, str, str]:
+        """What transitions of a file are handed (files.lua): the books, then the file's hash and list of lines."""
+        key = f"{self._base}file:{tenant}:{file_id}"
+        return self.files, self.file_bytes, self.tenant_files(tenant), key, f"{key}:lines"
+
+    def tenant_batches(self, tenant: str) -> str:
+        """zset: a tenant's batches, by the time at which they were made."""
+        return f"{self._base}tenant_batches:{tenant}"
+
+    def of_batch(self, tenant: str, batch_id: str) -> tuple[str, str, str]:
+        """What transitions of a batch are handed first (batches.lua): hash of it, string with a bit for each line."""
+        key = f"{self._base}batch:{tenant}:{batch_id}"
+        return self.batches, key, f"{key}:done"
 
     def conversation_pixels(self, member: str) -> str:
         return self.conversation(member)[2]

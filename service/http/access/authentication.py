@@ -9,6 +9,7 @@ from base64 import b64decode
 from fastapi import Request
 
 from models.jobs import Model
+from service.access.api_keys import ApiKey
 from service.core.current_request import note_key
 from service.core.errors import InsufficientScope, InvalidApiKey
 from service.http.dependencies import CALLER, ApiState, Caller, caller_of, state_of
@@ -26,21 +27,15 @@ async def authenticate(request: Request) -> None:
     if access == "open":
         return
     state = state_of(request)
-    text = _presented(request)
-    if not text:
-        state.metrics.count("auth_refusals_total", reason="missing")
+    asked: Caller | None = request.scope.get(CALLER)  # of what the service asks itself: a line of a batch
+    key = await _presented_key(request, state) if asked is None else asked.key
+    if key is None:
         raise InvalidApiKey(_MISSING, is_missing=True)
-    try:
-        key = await state.keys.authenticate(text)
-    except InvalidApiKey:
-        state.metrics.count("auth_refusals_total", reason="wrong")
-        await state.wrong_keys.slow_down(str(request.client.host) if request.client else "")
-        raise
     note_key(key.id)
     if access != "any" and not key.may(access):
         state.metrics.count("auth_refusals_total", reason="scope")
         raise InsufficientScope(f"this needs a key with the scope {access}, and this one has {', '.join(key.scopes)}")
-    request.scope[CALLER] = Caller(key.tenant, key)
+    request.scope[CALLER] = asked or Caller(key.tenant, key)
 
 
 def require_model(request: Request, state: ApiState, kind: Model) -> None:
@@ -51,6 +46,20 @@ def require_model(request: Request, state: ApiState, kind: Model) -> None:
     described = state.registry.model(kind)
     if not key.may_ask(kind, "" if described is None else described.name):
         raise InsufficientScope(f"this key may ask {', '.join(key.models)}, and not the {kind} model of this service")
+
+
+async def _presented_key(request: Request, state: ApiState) -> ApiKey:
+    """The key whose text the request brings. Raises InvalidApiKey, RateLimited, BusUnavailable."""
+    text = _presented(request)
+    if not text:
+        state.metrics.count("auth_refusals_total", reason="missing")
+        raise InvalidApiKey(_MISSING, is_missing=True)
+    try:
+        return await state.keys.authenticate(text)
+    except InvalidApiKey:
+        state.metrics.count("auth_refusals_total", reason="wrong")
+        await state.wrong_keys.slow_down(str(request.client.host) if request.client else "")
+        raise
 
 
 def _presented(request: Request) -> str:

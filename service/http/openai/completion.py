@@ -64,7 +64,7 @@ class Completion:
             choices.append(Choice(index=index, message=message, finish_reason=finish_reason(answer, is_cut)))
         return ChatCompletion(
             id=self.id,
-            created=self.created,
+            created=answers[0].created,  # as of an answer that is told again
             model=self.model,
             choices=choices,
             usage=usage_of(answers),
@@ -77,7 +77,7 @@ class Completion:
         first = answers[0]
         return VisCPMDetails(
             search=self.search,
-            seed=self.seed,
+            seed=first.seed,
             image=first.image,
             vision_cached=all(answer.vision_cached for answer in answers),
             pictures_ignored=self.pictures_ignored,

@@ -110,3 +110,13 @@ async def test_no_key_is_good_while_nobody_can_say(own_server: EmbeddedServer) -
     with pytest.raises(BusUnavailable):
         await KnownKeys(store, settings).authenticate(text)
     await store.close()
+
+
+async def test_a_key_is_found_by_its_id_while_it_is_live(store: KeyStore) -> None:
+    known = KnownKeys(store, Settings(key_cache_s=0))
+    key, _ = await store.create("app", "acme", ("chat",))
+    assert await known.live(key.id) == key
+    await store.revoke(key.id)
+    for key_id in (key.id, "", "0" * 12):
+        with pytest.raises(InvalidApiKey):
+            await known.live(key_id)

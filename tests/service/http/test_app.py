@@ -20,6 +20,8 @@ from PIL import Image
 
 from service.access.key_store import KeyStore
 from service.access.usage import UsageBook
+from service.batches.batch_store import BatchStore
+from service.batches.files import Files
 from service.core.settings import Settings
 from service.http.app import create_app
 from service.image_output.picture_links import PictureLinks
@@ -76,7 +78,9 @@ async def test_routes_reach_a_model_through_the_gate_alone(redis_url: str) -> No
             if any(isinstance(v, RedisConnection) for v in getattr(one, "__dict__", {}).values())
         }
         assert holders == {
+            BatchStore,
             Conversations,
+            Files,
             IdempotencyKeys,
             KeyStore,
             LatestPaintings,

@@ -207,3 +207,27 @@ async def test_no_form_breaks_or_holds_the_service(service: Service) -> None:
         body = form(('form-data; name="mask"', "", b"1"), *parts)
         answer = await answered(service, body, made.choice(("", "big5", "none", "utf-16")))
         assert answer["error"]["code"] == "invalid_request", (answer, body)
+
+
+async def test_an_upload_is_taken_as_its_bytes_and_its_fields_as_text(service: Service) -> None:
+    async def uploaded(*parts: tuple[str, str, bytes]) -> dict[str, Any]:
+        media = b"multipart/form-data; boundary=X"
+        answer: dict[str, Any] = body_of(await said(service.url, post("/v1/files", form(*parts), media=media)))
+        return answer
+
+    purpose = ('form-data; name="purpose"', "", b"batch")
+    file = 'form-data; name="file"; filename="请求.jsonl"'
+    kept = await uploaded(purpose, (file, "application/octet-stream", PICTURE), ('form-data; name="x"', "", b""))
+    assert (kept["filename"], kept["bytes"]) == ("请求.jsonl", len(PICTURE))
+    read = await service.client.get(f"/v1/files/{kept['id']}/content")
+    assert read.content == PICTURE
+    unnamed = await uploaded(purpose, ('form-data; name="file"', "", b"{}"))
+    assert (unnamed["filename"], unnamed["bytes"]) == ("", 2)
+    wrong = {
+        "file": [purpose],
+        "purpose": [purpose, purpose, (file, "", b"x")],
+        "other": [purpose, (file, "", b"x"), ('form-data; name="other"; filename="a"', "", b"x")],
+    }
+    for param, parts in wrong.items():
+        error = (await uploaded(*parts))["error"]
+        assert (error["code"], error["param"]) == ("invalid_request", param), error

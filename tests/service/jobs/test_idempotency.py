@@ -94,3 +94,9 @@ async def test_it_is_kept_as_long_as_its_job_may_be_read(keys: IdempotencyKeys, 
     [record] = await client.keys("{viscpm}:idempotency:t:*")
     assert b"key 1" not in record, "a key may be of any length, and hold anything"
     assert await client.pttl(record) / 1000 == pytest.approx(0.2 + 300 + 60 + 60, abs=5)
+
+
+async def test_the_job_of_a_key_is_told(keys: IdempotencyKeys) -> None:
+    assert await keys.job_of("t", "key 1") is None
+    await claim(keys, "a")
+    assert await keys.job_of("t", "key 1") == "a" and await keys.job_of("u", "key 1") is None

@@ -26,6 +26,9 @@ def all_keys(keys: Keys) -> list[str]:
         *keys.linked_pictures,
         keys.latest_painting("t"),
         keys.inbox("host-1"),
+        *keys.of_file("t", "file-1")[2:],
+        *keys.of_batch("t", "batch_1")[1:],
+        keys.tenant_batches("t"),
     ]
 
 

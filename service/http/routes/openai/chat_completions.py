@@ -1,17 +1,17 @@
 """POST /v1/chat/completions: a talk that the client keeps, gone on with (docs/openai.md)."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.core.errors import ServiceError
+from service.core.errors import InvalidRequest, ServiceError
+from service.http.access.idempotency import KeyClaim, claim_key
 from service.http.admission import Slot, admitted
 from service.http.bodies import read_json
-from service.http.dependencies import ApiState, request_id_of, state_of, tenant_of
+from service.http.dependencies import ApiState, job_of, request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openai.completion import Completion, chunks
 from service.http.openai.ignored_parameters import tell_ignored
@@ -23,7 +23,7 @@ from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCom
 from service.http.schemas.openai.messages import told
 from service.http.sse import EventStream
 from service.image_input.intake import InputPixels
-from service.jobs.answers import Outcome
+from service.jobs.answers import Outcome, outcome_of
 from service.jobs.conversations import unix_time_s
 from service.jobs.screened_stream import JobStream
 
@@ -51,7 +51,12 @@ async def create_chat_completion(request: Request) -> Response:
     talk = read_talk(told(asked.messages), state.settings)
     ignored = asked.ignored()
     model = await state.registry.find("chat")
-    async with _slots(request, state, tenant, asked.n, is_heavy=talk.picture is not None) as slots:
+    claim = await _claim(request, state, tenant, asked)
+    if claim is not None and claim.is_earlier:
+        return tell_ignored(
+            await _of_earlier(request, state, claim.job_id, asked, talk, began_s), ignored, state.metrics
+        )
+    async with _slots(request, state, tenant, asked.n, claim, is_heavy=talk.picture is not None) as slots:
         pixels = await read_picture(state.images, talk, model.image_size_px)
         asked.messages = []  # what was uploaded is not kept while the jobs run
         (asked.model_extra or {}).clear()
@@ -73,13 +78,33 @@ async def create_chat_completion(request: Request) -> Response:
     return tell_ignored(response, ignored, state.metrics)
 
 
+async def _claim(request: Request, state: ApiState, tenant: str, asked: ChatCompletionRequest) -> KeyClaim | None:
+    """Of the one job that the request becomes. Raises as claim_key, and InvalidRequest for several answers."""
+    if asked.n > 1 and "idempotency-key" in request.headers:
+        raise InvalidRequest(f"n: a request with an Idempotency-Key has one answer, got {asked.n}", param="n")
+    return await claim_key(request, state, "chat", tenant, asked)
+
+
+async def _of_earlier(
+    request: Request, state: ApiState, job_id: str, asked: ChatCompletionRequest, talk: Talk, began_s: float
+) -> Response:
+    """What the earlier request with the same Idempotency-Key was answered."""
+    record = await job_of(request, job_id)
+    completion = _completion(asked, talk, [job_id])
+    if asked.stream:
+        streams = [state.queue.follow("chat", job_id)]
+        return EventStream(chunks(completion, streams, "", state.first_text_timer(began_s)))
+    assert record.ending is not None, "a key whose job runs is no answer's"
+    return answered(completion.whole([completion.answer(outcome_of(record.ending, "chat"), 0)]))
+
+
 @asynccontextmanager
 async def _slots(
-    request: Request, state: ApiState, tenant: str, count: int, is_heavy: bool
+    request: Request, state: ApiState, tenant: str, count: int, claim: KeyClaim | None, is_heavy: bool
 ) -> AsyncIterator[list[Slot]]:
     """A slot for each answer. Where one cannot be queued or answered, none of the others goes on for nobody."""
     async with AsyncExitStack() as stack:
-        slots = [await stack.enter_async_context(admitted(request, state, "chat", tenant)) for _ in range(count)]
+        slots = [await stack.enter_async_context(admitted(request, state, "chat", tenant, claim)) for _ in range(count)]
         if is_heavy or count > 1:
             for slot in slots:
                 await slot.granted()
@@ -111,7 +136,7 @@ async def _end(state: ApiState, slots: Sequence[Slot]) -> None:
 
 def _completion(asked: ChatCompletionRequest, talk: Talk, job_ids: Sequence[str]) -> Completion:
     return Completion(
-        id=f"chatcmpl-{secrets.token_urlsafe(18)}",
+        id=f"chatcmpl-{job_ids[0].removeprefix('chat-')}",
         created=unix_time_s(),
         model=asked.model,
         search=asked.search,

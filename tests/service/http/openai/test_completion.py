@@ -51,7 +51,7 @@ def verdict(flagged: bool) -> dict[str, Any]:
 def test_a_whole_answer_has_a_choice_for_each_job() -> None:
     whole = COMPLETION.whole([answer("one two"), answer("one", 5, vision_cached=False, dropped_turns=1)])
     assert [(one.message.content, one.finish_reason) for one in whole.choices] == [("one ", "stop"), ("one", "length")]
-    assert (whole.id, whole.created, whole.model, whole.system_fingerprint) == ("chatcmpl-1", 7, "gpt-4o", "own")
+    assert (whole.id, whole.created, whole.model, whole.system_fingerprint) == ("chatcmpl-1", 1, "gpt-4o", "own")
     assert whole.usage.prompt_tokens_details.text_tokens == 6 and whole.moderation is UNSET
     told = whole.viscpm
     assert (told.search, told.seed, told.jobs, told.vision_cached) == ("sample", 3, ["chat-1", "chat-2"], False)

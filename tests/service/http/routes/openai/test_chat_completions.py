@@ -215,3 +215,23 @@ async def test_a_client_that_leaves_stops_all_its_answers(
         async for _ in response.aiter_lines():
             break
     await eventually(lambda: len(log_lines(worker_log, "cancel")) == before + asked.get("n", 1))
+
+
+async def test_a_completion_with_an_idempotency_key_is_executed_once(module_service: Service, worker_log: Path) -> None:
+    async def ask(key: str, **fields: Any) -> httpx.Response:
+        asked = {"model": "gpt-4o", "messages": [picture(RED, "stream 3")], "temperature": 1, **fields}
+        return await module_service.client.post(
+            "/v1/chat/completions", json=asked, headers={"Idempotency-Key": f"completion {key}"}
+        )
+
+    first, again = await ask("a"), await ask("a")
+    assert first.status_code == 200 and again.json() == first.json()
+    assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
+    [job] = first.json()["viscpm"]["jobs"]
+    assert len(log_lines(worker_log, "admit", job)) == 1
+    streamed = [await ask("b", stream=True), await ask("b", stream=True)]
+    texts = [text_of(chunks_of(one)) for one in streamed]
+    assert texts == ["w0 w1 w2 "] * 2
+    assert chunks_of(streamed[0])[-1]["viscpm"] == chunks_of(streamed[1])[-1]["viscpm"]
+    assert_error(await ask("a", messages=[picture(RED, "stream 4")]), 422, "idempotency_key_reused", "Idempotency-Key")
+    assert_error(await ask("c", n=2), 400, "invalid_request", "n")
