@@ -11,11 +11,10 @@ import pytest
 from tests.clients.conftest import SETTINGS
 from tests.service.api_process import ROOT, ApiProcess, api_process
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(0)]
 
-# As well with VISCPM_TEST_SCHEMA_EXAMPLES=200, for longer
-EXAMPLES = os.environ.get("VISCPM_TEST_SCHEMA_EXAMPLES", "8")
-LIMIT_S = 300.0
+EXAMPLES = os.environ.get("VISCPM_TEST_SCHEMA_EXAMPLES", "6")  # of each operation: a minute and a half in all
+LIMIT_S = 50.0  # for one, on a machine that is busy with other things
 _FOLDER = Path(__file__).parent
 
 
@@ -40,11 +39,8 @@ def test_the_service_is_what_openapi_yaml_says(keyed_api: ApiProcess, tmp_path: 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=LIMIT_S * max(1, int(EXAMPLES) // 8),
+        timeout=LIMIT_S * int(EXAMPLES),
     )
-    report = os.environ.get("VISCPM_TEST_SCHEMA_REPORT")
-    if report:
-        Path(report).write_text(done.stdout, encoding="utf-8")
     assert done.returncode == 0, done.stdout
     assert "Tested: " in done.stdout and "Traceback" not in keyed_api.log, keyed_api.log
 

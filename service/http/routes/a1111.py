@@ -16,10 +16,11 @@ from service.http.bodies import read_json
 from service.http.dependencies import ApiState, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openai.ignored_parameters import tell_ignored
-from service.http.openapi import OPTIONS_BODY, TXT2IMG_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.painting import find_painter, nearest_size, painted, planned, submitted
 from service.http.routes.responses import answered
 from service.http.schemas.a1111 import SAMPLERS, OptionsRequest, Txt2ImgRequest, Txt2ImgResponse, txt2img_response
+from service.http.schemas.bodies import OPTIONS_BODY, TXT2IMG_BODY
 from service.jobs.screened_stream import DenoisingStep
 from service.queue.record import JobRecord
 

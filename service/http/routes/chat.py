@@ -11,9 +11,10 @@ from service.http.admission import admitted, wants_async
 from service.http.bodies import read_chat
 from service.http.dependencies import request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
-from service.http.openapi import CHAT_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.chat_answers import tell_answer, tell_earlier
 from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
+from service.http.schemas.bodies import CHAT_BODY
 from service.http.schemas.chat import ChatRequest
 from service.jobs.answers import ChatResponse
 

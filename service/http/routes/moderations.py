@@ -11,8 +11,9 @@ from service.http.admission import tell_key_use
 from service.http.bodies import read_json
 from service.http.dependencies import ApiState, caller_of, state_of
 from service.http.openai.ignored_parameters import tell_ignored
-from service.http.openapi import MODERATION_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.responses import answered
+from service.http.schemas.bodies import MODERATION_BODY
 from service.http.schemas.moderations import Moderation, ModerationRequest, ModerationResponse, TextPart
 
 router = APIRouter(tags=["moderations"])

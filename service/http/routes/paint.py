@@ -10,9 +10,10 @@ from service.http.bodies import read_json
 from service.http.content_negotiation import JSON, negotiate
 from service.http.dependencies import ApiState, job_of, state_of, tenant_of
 from service.http.middleware import release_body
-from service.http.openapi import PAINT_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.painting import find_painter, painted, painted_earlier, planned, submitted
 from service.http.routes.responses import accepted, answered, origin_of, paint_events, picture
+from service.http.schemas.bodies import PAINT_BODY
 from service.http.schemas.paint import PaintRequest
 from service.http.sse import EventStream
 from service.jobs.answers import PaintResponse, PictureFormat

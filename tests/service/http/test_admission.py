@@ -9,6 +9,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
+from service.core.errors import InvalidRequest
 from service.core.settings import Settings
 from service.http.admission import wants_async
 from tests.service.tree import eventually, log_lines
@@ -157,6 +158,12 @@ def test_a_client_prefers_not_to_wait_in_any_way_that_the_rfc_allows(
 )
 def test_a_client_may_say_so_in_the_query(query: str, is_wanted: bool) -> None:
     assert wants_async(Request({"type": "http", "headers": [], "query_string": query.encode()})) is is_wanted
+
+
+@pytest.mark.parametrize("query", ["async=null", "async=", "async=2"])
+def test_what_is_neither_yes_nor_no_is_refused(query: str) -> None:
+    with pytest.raises(InvalidRequest, match="async: must be true or false, got"):
+        wants_async(Request({"type": "http", "headers": [], "query_string": query.encode()}))
 
 
 async def test_a_request_has_a_deadline_of_its_own(service: Service, worker_log: Path) -> None:

@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from service.http.bodies import read_json
 from service.http.dependencies import state_of, tenant_of
-from service.http.openapi import RENAME_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.responses import answered
+from service.http.schemas.bodies import RENAME_BODY
 from service.http.schemas.conversations import (
     ConversationList,
     ConversationResponse,

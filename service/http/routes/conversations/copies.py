@@ -14,9 +14,10 @@ from service.http.admission import tell_key_use
 from service.http.bodies import read_json
 from service.http.dependencies import ApiState, caller_of, state_of, tenant_of
 from service.http.middleware import release_body
-from service.http.openapi import BRANCH_BODY, IMPORT_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.conversations.conversations import ConversationId, told
 from service.http.routes.responses import answered
+from service.http.schemas.bodies import BRANCH_BODY, IMPORT_BODY
 from service.http.schemas.conversations import (
     BranchRequest,
     ConversationExport,

@@ -10,10 +10,11 @@ from service.http.access.idempotency import claim_key
 from service.http.admission import admitted, wants_async
 from service.http.bodies import read_json
 from service.http.dependencies import request_id_of, state_of, tenant_of
-from service.http.openapi import REGENERATE_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.chat_answers import tell_answer, tell_earlier
 from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
 from service.http.routes.conversations.conversations import ConversationId
+from service.http.schemas.bodies import REGENERATE_BODY
 from service.http.schemas.conversations import RegenerateRequest
 from service.jobs.answers import ChatResponse
 from service.queue.conversation_record import Conversation

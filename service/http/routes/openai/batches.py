@@ -12,8 +12,9 @@ from service.http.access.authentication import require_model
 from service.http.bodies import read_json
 from service.http.dependencies import caller_of, state_of, tenant_of
 from service.http.openai.ignored_parameters import tell_ignored
-from service.http.openapi import BATCH_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.responses import answered
+from service.http.schemas.bodies import BATCH_BODY
 from service.http.schemas.openai.batches import BatchCreateRequest, BatchList, BatchObject
 from service.http.schemas.requests import MAX_ID_CHARS
 

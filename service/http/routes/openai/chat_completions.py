@@ -16,9 +16,10 @@ from service.http.middleware import release_body
 from service.http.openai.completion import Completion, chunks
 from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openai.talk import Talk, read_picture, read_talk
-from service.http.openapi import CHAT_COMPLETION_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
 from service.http.routes.responses import answered
+from service.http.schemas.bodies import CHAT_COMPLETION_BODY
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionRequest
 from service.http.schemas.openai.messages import told
 from service.http.sse import EventStream

@@ -17,9 +17,10 @@ from service.http.dependencies import ApiState, job_of, state_of, tenant_of
 from service.http.middleware import release_body
 from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openai.images import image_events, images_response
-from service.http.openapi import IMAGES_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.painting import find_painter, nearest_size, painted, painted_earlier, planned, submitted
 from service.http.routes.responses import accepted, answered, origin_of
+from service.http.schemas.bodies import IMAGES_BODY
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.requests import MAX_SEED
 from service.http.sse import EventStream

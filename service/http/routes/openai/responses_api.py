@@ -17,9 +17,10 @@ from service.http.openai.completion import Completion
 from service.http.openai.ignored_parameters import tell_ignored
 from service.http.openai.response_events import PendingResponse, response_events
 from service.http.openai.talk import Talk, read_picture, read_talk
-from service.http.openapi import RESPONSE_BODY, documented
+from service.http.openapi import documented
 from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
 from service.http.routes.responses import answered
+from service.http.schemas.bodies import RESPONSE_BODY
 from service.http.schemas.openai.responses import (
     KeptResponse,
     ResponseObject,

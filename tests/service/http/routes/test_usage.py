@@ -34,7 +34,9 @@ async def test_each_key_sees_its_own_and_an_admin_its_tenants(settings: Settings
         assert (await foreign.get("/usage")).json()["data"] == []
         yesterday = (today - timedelta(days=1)).isoformat()
         assert (await admin.get(f"/usage?until={yesterday}")).json()["data"] == []
-        assert_error(await one.get("/usage?until=soon"), 400, "invalid_request", "until")
+        for wrong in ("soon", "", "20261130", "2026-W05-1", "0000-01-01"):
+            assert_error(await one.get(f"/usage?until={wrong}"), 400, "invalid_request", "until")
+        assert (await one.get("/usage?until=0001-01-05")).json()["data"] == []  # there are no 30 days before
         for days in (0, 93):
             assert_error(await one.get(f"/usage?days={days}"), 400, "invalid_request", "days")
 
