@@ -25,8 +25,8 @@ PYTHON = re.compile(
     r"\b(dict|list\[|str|tuple|bytes\(|NoneType|None|True|False|\w+Error|Errno|object at|instance of)\b"
 )
 FIELDS = (
-    "image, question, conversation_id, stream, max_new_tokens, num_beams, do_sample, temperature, top_k, top_p, "
-    "repetition_penalty, repetition_window, length_penalty, seed, strict_length, include, priority, raw"
+    "max_new_tokens, num_beams, do_sample, temperature, top_k, top_p, repetition_penalty, repetition_window, "
+    "length_penalty, seed, stream, strict_length, include, priority, raw, image, question, conversation_id"
 )
 
 
