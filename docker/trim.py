@@ -1,7 +1,7 @@
 """Take out of a folder of packages what no running program reads: `trim.py FOLDER`.
 
 Shared libraries lose what stands after the parts that are loaded (symbols for debuggers: 12 of uvloop's 13.6 MB), and
-sources of extensions and lists of parts go.
+sources of extensions and lists of parts go. So does all of two packages but their data, which the screens read.
 """
 
 import struct
@@ -10,6 +10,7 @@ from pathlib import Path
 
 _UNREAD = (".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi", ".cdx.json", ".cyclonedx.json")
 _LOADED = 1  # PT_LOAD
+_DATA_ALONE = {"glin_profanity": "data/dictionaries/*.json", "opencc": "dictionary/TSCharacters.txt"}
 
 
 def loaded_end(head: bytes) -> int:
@@ -27,7 +28,7 @@ def loaded_end(head: bytes) -> int:
 
 def trim(folder: Path) -> int:
     """The bytes saved."""
-    saved_bytes = 0
+    saved_bytes = _keep_data_alone(folder)
     for path in folder.rglob("*"):
         if path.is_symlink() or not path.is_file():
             continue
@@ -44,6 +45,21 @@ def trim(folder: Path) -> int:
                         library.seek(offset)
                         library.write(bytes(zeros))
                     saved_bytes += size_bytes - end
+    return saved_bytes
+
+
+def _keep_data_alone(folder: Path) -> int:
+    """The bytes saved."""
+    saved_bytes = 0
+    for name, data in _DATA_ALONE.items():
+        for package in folder.glob(f"lib/python*/site-packages/{name}"):
+            kept = set(package.glob(data))
+            if not kept:
+                raise SystemExit(f"{package} has no {data} any more: what do the screens read?")
+            for path in package.rglob("*"):
+                if path.is_file() and path not in kept:
+                    saved_bytes += path.stat().st_size
+                    path.unlink()
     return saved_bytes
 
 

@@ -1,0 +1,35 @@
+"""What the images' packages lose."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_of_word_lists_and_tables_their_data_alone_is_kept(tmp_path: Path) -> None:
+    """The screens read it by the packages' own records, and do the same with the trimmed ones."""
+    site = tmp_path / "lib/python3.12/site-packages"
+    for name in ("glin_profanity", "opencc"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.origin is not None
+        shutil.copytree(Path(spec.origin).parent, site / name)
+        [record] = Path(spec.origin).parents[1].glob(f"{name}*.dist-info")
+        shutil.copytree(record, site / record.name)
+    subprocess.run([sys.executable, ROOT / "docker/trim.py", tmp_path], check=True, capture_output=True)
+    assert not list(site.glob("*/**/*.py")) and (site / "opencc/dictionary/TSCharacters.txt").stat().st_size > 20_000
+
+    program = (
+        "from importlib.metadata import distribution; from safety.text.lists import _packaged_words; "
+        "from safety.text.normalise import fold; "
+        "words = [len(_packaged_words('glin-profanity', f'glin_profanity/data/dictionaries/{name}.json')) "
+        "for name in ('chinese', 'english')]; "
+        "print(distribution('opencc-python-reimplemented').locate_file(''), min(words) > 100, fold('國際'))"
+    )
+    environment = {"PYTHONPATH": f"{site}:{ROOT}", "PYTHONUTF8": "1", "PATH": ""}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True
+    )
+    assert told.stdout.split() == [str(site), "True", "国际"]
