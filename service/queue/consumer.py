@@ -115,7 +115,7 @@ class JobConsumer:
         An idle worker's may begin while their claims are on the way: nothing of them is heard before, since what is
         published comes after the claim. `is_claimed` tells what became of it.
         """
-        entries = await self._waiting.take(room, block_s)
+        entries = await self._waiting.take(room, block_s, is_idle=not in_hand)
         # A safety job's pixels come with its claim; a busy worker gains more by taking together what comes meanwhile
         if self._kind == "safety" or in_hand:
             return await self._claim(entries, in_hand)

@@ -37,21 +37,28 @@ class WaitingJobs:
         self._consumer = consumer
         self.queues = queues_of(kind)  # the interactive one, then the one of batches if there is one
         self._in_a_row = 0
+        self._may_have_batch = len(self.queues) > 1  # until none was found
         self._left: list[Entry] = []  # read beyond what there was room for
 
-    async def take(self, room: int, block_s: float) -> list[Entry]:
-        """Up to `room` jobs that nobody had yet, waiting up to `block_s` for the first."""
-        taken, self._left = self._left[:room], self._left[room:]
+    async def take(self, room: int, block_s: float, is_idle: bool = False) -> list[Entry]:
+        """Up to `room` jobs that nobody had yet, waiting up to `block_s` for the first.
+
+        Args:
+            is_idle: the worker has no other job.
+        """
         try:
-            taken = taken or await self._there_are(room) or await self._read(1, self.queues, block_s)
+            # An idle worker asks once for the next job, whichever it is
+            taken = [] if is_idle and not self._left and not self._may_have_batch else await self._there_are(room)
+            taken = taken or await self._read(1, self.queues, block_s)
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
             await self._create_groups()  # a new server, or one that lost its data
             return []
-        for entry in taken:
-            self._in_a_row = self._in_a_row + 1 if entry.queue == self.queues[0] else 0
         self._left += taken[room:]
+        for entry in taken[:room]:
+            self._in_a_row = self._in_a_row + 1 if entry.queue == self.queues[0] else 0
+        self._may_have_batch = self._may_have_batch or any(entry.queue != self.queues[0] for entry in taken)
         return taken[:room]
 
     async def take_over(self, lease_ms: int, queue: str, cursor: bytes | str) -> tuple[bytes, list[Entry]]:
@@ -76,12 +83,19 @@ class WaitingJobs:
         taken: list[Entry] = []
         if batch and self._in_a_row >= _IN_A_ROW:
             self._in_a_row = 0
-            taken = await self._read(1, batch)
+            taken = await self._next(1, batch[0])
         if len(taken) < room:
-            taken += await self._read(room - len(taken), [interactive])
-        if batch and not taken:
-            taken = await self._read(room, batch)
+            taken += await self._next(room - len(taken), interactive)
+        if batch and not taken and (self._left or self._may_have_batch):
+            taken = await self._next(room, batch[0])
+            self._may_have_batch = bool(taken)
         return taken
+
+    async def _next(self, count: int, queue: str) -> list[Entry]:
+        """Of one queue, what was left first."""
+        own = [entry for entry in self._left if entry.queue == queue][:count]
+        self._left = [entry for entry in self._left if entry not in own]
+        return own + (await self._read(count - len(own), [queue]) if len(own) < count else [])
 
     async def _read(self, count: int, queues: Iterable[str], block_s: float = 0.0) -> list[Entry]:
         streams = {self._keys.jobs(queue).encode(): queue for queue in queues}

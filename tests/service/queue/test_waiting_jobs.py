@@ -31,6 +31,7 @@ async def take(worker: JobConsumer, room: int, in_hand: int = 1) -> list[str]:
 async def worker(api: ApiSide, settings: Settings) -> JobConsumer:
     consumer = api.consumer(settings)
     assert await take(consumer, 1) == []  # makes the groups
+    assert await take(consumer, 1) == []  # finds nothing in either
     return consumer
 
 
@@ -63,20 +64,36 @@ async def test_an_idle_worker_wakes_for_a_batch(api: ApiSide, worker: JobConsume
     assert (delivery.job_id, delivery.queue) == ("b", "chat:batch")
 
 
-async def test_what_wakes_a_worker_beyond_its_room_is_taken_next(
-    api: ApiSide, settings: Settings, monkeypatch: pytest.MonkeyPatch, worker: JobConsumer
-) -> None:
-    """A job of either priority that came in the same moment: one is left for the next call."""
-    await queue(api, "b", "batch")
-    await queue(api, "i", "interactive")
-
-    async def nothing(room: int) -> list[object]:
-        return []
-
-    monkeypatch.setattr(worker._waiting, "_there_are", nothing)  # as if they came just after it had looked
-    assert await take(worker, 1) == ["i"]
-    assert await take(worker, 1) == ["b"]
+async def test_what_wakes_a_worker_beyond_its_room_is_taken_next(api: ApiSide, worker: JobConsumer) -> None:
+    """A job of either priority that came in the same moment: one is left for the next call, in the usual order."""
+    for job_id in ("b0", "b1"):
+        await queue(api, job_id, "batch")
+    for number in range(3):
+        await queue(api, f"i{number}", "interactive")
+    assert not worker._waiting._may_have_batch, "none was found when the groups were made and the worker looked"
+    assert await take(worker, 1, in_hand=0) == ["i0"]
+    assert [entry.fields[1] for entry in worker._waiting._left] == [b"b0"]
+    assert await take(worker, 1) == ["i1"], "not what was left of a batch"
+    assert await take(worker, 2) == ["i2"]
+    assert await take(worker, 2) == ["b0", "b1"]
     assert await take(worker, 1) == []
+
+
+async def test_an_idle_worker_without_batches_asks_once_for_each_job(
+    api: ApiSide, worker: JobConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    read = worker._waiting._reader.read
+
+    async def noted(*command: str | bytes | int, block_s: float) -> object:
+        asked.append(str(command[0]))
+        return await read(*command, block_s=block_s)
+
+    monkeypatch.setattr(worker._waiting._reader, "read", noted)
+    for number in range(3):
+        await queue(api, f"i{number}", "interactive")
+        assert await take(worker, 4, in_hand=0) == [f"i{number}"]
+    assert asked == ["XREADGROUP"] * 3
 
 
 async def test_a_batch_job_lives_and_ends_as_others_do(api: ApiSide, worker: JobConsumer, settings: Settings) -> None:
