@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from redis.crc import key_slot
@@ -179,6 +181,7 @@ def test_tls_with_an_own_authority_and_a_user_with_the_documented_rights(tmp_pat
                         ]
                         assert [one.status_code for one in ways] == [200] * 5
                         assert client.get(talk).status_code == 200 and client.delete(talk).status_code == 204
+                        assert _batch_of_two(client)["request_counts"]["completed"] == 2
                         job = client.post("/chat", json={"question": "stream 500"}, headers={"prefer": "respond-async"})
                         assert client.delete(f"/jobs/{job.json()['id']}").status_code in (200, 202, 204), job.text
                 counts = settle(lambda: server)
@@ -192,6 +195,34 @@ def test_tls_with_an_own_authority_and_a_user_with_the_documented_rights(tmp_pat
             assert "do not agree on TLS" in refused.log and "CERTIFICATE_VERIFY_FAILED" in refused.log, refused.log
     finally:
         server.kill()
+
+
+def _batch_of_two(client: httpx.Client) -> dict[str, Any]:
+    """Every way of files and batches; the batch as it ended."""
+    lines = [
+        {"custom_id": str(number), "method": "POST", "url": "/chat", "body": {"question": "echo one"}}
+        for number in range(2)
+    ]
+    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    file_id, other_id = (
+        client.post("/v1/files", files={"file": ("two.jsonl", content)}, data={"purpose": "batch"}).json()["id"]
+        for _ in range(2)
+    )
+    order = {"input_file_id": file_id, "endpoint": "/chat", "completion_window": "24h"}
+    batch_id = client.post("/v1/batches", json=order).json()["id"]
+
+    def ended() -> dict[str, Any] | None:
+        batch: dict[str, Any] = client.get(f"/v1/batches/{batch_id}").json()
+        return batch if batch["status"] == "completed" else None
+
+    batch: dict[str, Any] = wait_for(ended, 30.0, "the batch's end")
+    for path, options in (("/v1/files", {}), ("/v1/files", {"order": "asc"}), ("/v1/batches", {})):
+        first = client.get(path, params={"limit": 1, **options}).json()["last_id"]
+        assert client.get(path, params={"after": first, **options}).status_code == 200
+    assert client.get(f"/v1/files/{batch['output_file_id']}/content").status_code == 200
+    assert client.delete(f"/v1/files/{other_id}").status_code == 200
+    assert client.post(f"/v1/batches/{batch_id}/cancel").status_code < 500
+    return batch
 
 
 def test_two_stacks_share_a_server(tmp_path: Path) -> None:
