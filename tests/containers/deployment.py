@@ -55,7 +55,11 @@ class Deployment:
     def up(self, *arguments: str) -> float:
         """Start what is not there, and wait until all is healthy. The seconds that it took."""
         began_s = time.monotonic()
-        self.compose("up", "--detach", "--wait", *arguments, timeout_s=240.0)
+        try:
+            self.compose("up", "--detach", "--wait", *arguments, timeout_s=240.0)
+        except RuntimeError as error:
+            said = self.compose("logs", "--tail", "40") + self.compose("ps", "--all")
+            raise RuntimeError(f"{error}\n{said}") from None
         return time.monotonic() - began_s
 
     def containers(self, service: str) -> list[str]:
