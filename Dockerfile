@@ -73,7 +73,7 @@ USER 10001
 ENV VISCPM_HOST=0.0.0.0 VISCPM_PORT=8000
 EXPOSE 8000
 # Alive; whether it can serve is another question, which the compose file's service `ready` asks
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=8s --start-period=30s --retries=3 \
   CMD ["/healthcheck.sh", "127.0.0.1", "8000", "/health/live"]
 CMD ["viscpm", "api"]
 
@@ -96,7 +96,7 @@ COPY --from=build-safety /project /app
 USER 10001
 ENV VISCPM_WORKER_METRICS_HOST=0.0.0.0 VISCPM_WORKER_METRICS_PORT=9100
 EXPOSE 9100
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=8s --start-period=30s --retries=3 \
   CMD ["/healthcheck.sh", "127.0.0.1", "9100", "/health/ready"]
 ENTRYPOINT ["viscpm", "worker"]
 CMD ["safety"]
@@ -150,7 +150,7 @@ ENV VISCPM_WORKER_METRICS_HOST=0.0.0.0 VISCPM_WORKER_METRICS_PORT=9100 TRITON_CA
     VISCPM_CHAT_CHECKPOINT=/models/chat VISCPM_PAINT_CHECKPOINT=/models/paint
 EXPOSE 9100
 # Loading 20 GB from a cold disk takes minutes
-HEALTHCHECK --interval=10s --timeout=3s --start-period=600s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=8s --start-period=600s --retries=3 \
   CMD ["/healthcheck.sh", "127.0.0.1", "9100", "/health/ready"]
 ENTRYPOINT ["viscpm", "worker"]
 CMD ["chat"]
