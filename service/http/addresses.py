@@ -74,6 +74,7 @@ class Addresses:
             await self._app(scope, receive, send)
             return
         matched = [route for route in self._routes if isinstance(route, Route) and route.path_regex.match(path)]
+        matched = [route for route in matched if not route.param_convertors] or matched  # its own, before any {id}
         methods = _methods(matched)
         if matched and (scope["method"] == "OPTIONS" or scope["method"] not in methods):
             scope["route"] = matched[0]

@@ -30,7 +30,7 @@ from service.redis.keys import Keys
 
 _EVICT_AT_ONCE = 100
 _TRIES = 5
-_CURSOR = re.compile(r"(\d{1,16})\.([A-Za-z0-9_-]{1,64})", re.ASCII)  # ms of the last use, and the id
+CURSOR = re.compile(r"([0-9]{1,16})\.([A-Za-z0-9_-]{1,64})")  # ms of the last use, and the id
 _UNKNOWN, _EXPIRED, _BUSY, _ASK_AGAIN = range(4)  # conversations.lua
 
 
@@ -114,7 +114,7 @@ class Conversations:
         """
         used_ms, after = "+inf", ""
         if cursor:
-            place = _CURSOR.fullmatch(cursor)
+            place = CURSOR.fullmatch(cursor)
             if place is None:
                 raise InvalidRequest(
                     f"cursor: must be the `next_cursor` of a page before, got {cursor[:80]!r}", param="cursor"

@@ -21,6 +21,7 @@ WAIT = {"Prefer": "respond-async"}
         ("/paint/", "POST, OPTIONS"),
         ("/v1/moderations", "POST, OPTIONS"),
         ("/conversations/conv-1", "GET, HEAD, PATCH, DELETE, OPTIONS"),
+        ("/conversations/import", "POST, OPTIONS"),
         ("/jobs/chat-1", "GET, HEAD, DELETE, OPTIONS"),
         ("/jobs/chat-1/events", "GET, HEAD, OPTIONS"),
         ("/health/live", "GET, HEAD, OPTIONS"),

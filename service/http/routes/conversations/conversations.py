@@ -18,6 +18,7 @@ from service.http.schemas.conversations import (
     RenameRequest,
 )
 from service.http.schemas.requests import MAX_ID_CHARS
+from service.jobs.conversations import CURSOR
 from service.queue.conversation_record import Conversation
 
 router = APIRouter(prefix="/conversations", tags=["conversations"])
@@ -29,7 +30,14 @@ ConversationId = Annotated[str, Path(max_length=MAX_ID_CHARS)]
 async def list_conversations(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str, Query(max_length=128, description="`next_cursor` of the page before.")] = "",
+    cursor: Annotated[
+        str,
+        Query(
+            max_length=128,
+            description="`next_cursor` of the page before.",
+            json_schema_extra={"pattern": f"^({CURSOR.pattern})?$"},
+        ),
+    ] = "",
 ) -> Response:
     """Those of one's own tenant, the one used last first, without their turns.
 
