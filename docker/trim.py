@@ -1,7 +1,7 @@
 """Take out of a folder of packages what no running program reads: `trim.py FOLDER`.
 
 Shared libraries lose what stands after the parts that are loaded (symbols for debuggers: 12 of uvloop's 13.6 MB), and
-sources of extensions and lists of parts go. So does all of two packages but their data, which the screens read.
+sources of extensions and lists of parts go. So does all of two packages but their data, which screens and models read.
 """
 
 import struct
@@ -10,7 +10,7 @@ from pathlib import Path
 
 _UNREAD = (".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi", ".cdx.json", ".cyclonedx.json")
 _LOADED = 1  # PT_LOAD
-_DATA_ALONE = {"glin_profanity": "data/dictionaries/*.json", "opencc": "dictionary/TSCharacters.txt"}
+_DATA_ALONE = {"glin_profanity": "data/dictionaries/*.json", "opencc": "dictionary/TS*.txt"}
 
 
 def loaded_end(head: bytes) -> int:
@@ -55,7 +55,7 @@ def _keep_data_alone(folder: Path) -> int:
         for package in folder.glob(f"lib/python*/site-packages/{name}"):
             kept = set(package.glob(data))
             if not kept:
-                raise SystemExit(f"{package} has no {data} any more: what do the screens read?")
+                raise SystemExit(f"{package} has no {data} any more: what is read of it?")
             for path in package.rglob("*"):
                 if path.is_file() and path not in kept:
                     saved_bytes += path.stat().st_size

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_of_word_lists_and_tables_their_data_alone_is_kept(tmp_path: Path) -> None:
-    """The screens read it by the packages' own records, and do the same with the trimmed ones."""
+    """Screens and models read it by the packages' own records, and do the same with the trimmed ones."""
     site = tmp_path / "lib/python3.12/site-packages"
     for name in ("glin_profanity", "opencc"):
         spec = importlib.util.find_spec(name)
@@ -23,13 +23,14 @@ def test_of_word_lists_and_tables_their_data_alone_is_kept(tmp_path: Path) -> No
 
     program = (
         "from importlib.metadata import distribution; from safety.text.lists import _packaged_words; "
-        "from safety.text.normalise import fold; "
+        "from safety.text.normalise import fold; from models.engines.text_folding import _table; "
         "words = [len(_packaged_words('glin-profanity', f'glin_profanity/data/dictionaries/{name}.json')) "
         "for name in ('chinese', 'english')]; "
-        "print(distribution('opencc-python-reimplemented').locate_file(''), min(words) > 100, fold('國際'))"
+        "print(distribution('opencc-python-reimplemented').locate_file(''), min(words) > 100, fold('國際'), "
+        "all(_table(name) for name in ('TSCharacters.txt', 'TSPhrases.txt')))"
     )
     environment = {"PYTHONPATH": f"{site}:{ROOT}", "PYTHONUTF8": "1", "PATH": ""}
     told = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True
     )
-    assert told.stdout.split() == [str(site), "True", "国际"]
+    assert told.stdout.split() == [str(site), "True", "国际", "True"]
