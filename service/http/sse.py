@@ -156,7 +156,14 @@ async def _next(waiting: "asyncio.Queue[bytes | None]") -> bytes | None:
     while not waiting.empty():
         chunk = waiting.get_nowait()
         if chunk is None:
-            waiting.put_nowait(None)
+            _end(waiting)
             break
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _end(waiting: "asyncio.Queue[bytes | None]") -> None:
+    """Leave nothing but the end: a comment that was due in the same moment would follow `[DONE]`."""
+    while not waiting.empty():
+        waiting.get_nowait()
+    waiting.put_nowait(None)
