@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 _KEY = "KEY"  # stands for a key of this check's own
 _NEEDS = "Redis 6.2, Valkey 7.2 or newer is needed"
-_DOCS = "docs/redis.md"
+_DOCS = "docs/operations/redis.md"
 
 # Every command that this service sends or its scripts call, as it may be asked for without harm
 _COMMANDS: tuple[tuple[Argument, ...], ...] = (

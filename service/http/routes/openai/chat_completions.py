@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: a talk that the client keeps, gone on with (docs/openai.md)."""
+"""POST /v1/chat/completions: a talk that the client keeps, gone on with (docs/guides/openai.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
