@@ -74,9 +74,8 @@ async def test_a_flood_of_one_tenant_delays_anothers_job_by_nothing_but_what_run
         assert (await api.producer.place("b1", "chat")).num_before in (0, 1)
         assert sorted(await take(worker) + await take(worker)) == ["b1", "c0"]
         assert (await api.producer.place("a999", "chat")).num_before == 1000 - 6
-        began_s = time.monotonic()
-        await asyncio.gather(*(api.producer.cancel(f"a{number:03}", "test") for number in range(1000)))
-        assert time.monotonic() - began_s < 20.0
+        for first in range(0, 1000, 50):
+            await asyncio.gather(*(api.producer.cancel(f"a{number:03}", "test") for number in range(first, first + 50)))
         for job_id in ("b0", "b1", "c0"):
             await api.producer.cancel(job_id, "test")
         await nothing_is_left(api)
@@ -188,6 +187,18 @@ async def test_the_next_one_is_cancelled_and_another_takes_its_place(api: ApiSid
     taken = await take_all(worker)
     assert len(taken) == 7 and fields[b"id"].decode() not in taken
     assert set(taken[:3]) < {"a0", "a1", "c0", "c1"}
+
+
+async def test_what_is_held_back_past_its_deadline_ends(redis_url: str) -> None:
+    async with api_side(quick_settings(redis_url, chat_deadline_s=0.01)) as api:
+        for number in range(3):
+            await queue(api, f"a{number}", "a")
+            await queue(api, f"b{number}", "b")
+        await asyncio.sleep(0.05)
+        await api.redis.zadd("{viscpm}:slots:chat", {f"{one}{number}": 1.0 for one in "ab" for number in range(3)})
+        assert (await api.producer.sweep()).overdue == 6
+        await nothing_is_left(api)
+        await api.check_accounting(accepted=6, cancelled=6)
 
 
 @pytest.mark.parametrize("seed", range(6))
