@@ -171,6 +171,7 @@ async def _submit(
                 brought=talk.turns,
                 gone_turns=talk.gone_turns,
                 stream=asked.stream,
+                stops=completion.stops,
                 param="messages",
             )
             stream, _ = await submit_question(state, slot, context, question, pixels)
