@@ -77,7 +77,7 @@ fuzz: .venv/.installed-test
 	VISCPM_TEST_FUZZ_S=$(FUZZ_S) $(PYTEST) -s tests/clients/test_fuzzing.py $(ARGS)
 
 check-clients: .venv/.installed-test .venv/.installed-clients
-	$(PYTEST) -m clients tests/clients $(ARGS)
+	$(PYTEST) -m clients tests/clients tests/docs $(ARGS)
 
 check-ops: .venv/.installed-test .venv/.installed-ops
 	$(PYTEST) -m ops $(ARGS)
