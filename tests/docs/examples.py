@@ -20,7 +20,8 @@ LIMIT_S = 60.0
 
 _BLOCK = re.compile(
     r"(?P<mark><!-- not run: (?P<why>[^>]+) -->\n+)?"
-    r"(?:^(?P<fence>`{3,})(?P<language>\w*)\n(?P<fenced>.*?)^(?P=fence)`*$|(?<=\n\n)(?P<indented>(?: {4}\S.*\n(?:\n(?= {4}))?)+))",
+    r"(?:^(?P<fence>`{3,})(?P<language>\w*)\n(?P<fenced>.*?)^(?P=fence)`*$"
+    r"|(?<=\n\n)(?P<indented>(?: {4}[^\n]*\S[^\n]*\n(?:\n(?= {4}))?)+))",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -46,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             r"conv-(…|[\w-]{8,})": talk["conversation_id"],
             r"paint-…": painting["id"],
             r"data:image/png;base64,…": picture,
-            r"/stored/chat-…": f"/jobs/{talk['id']}",
+            r"chat-…": talk["id"],
         }
         yield Place(service.url, folder / "data", folder, names)
     finally:
