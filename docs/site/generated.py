@@ -77,9 +77,7 @@ def routes(language: Language) -> str:
 
 def commands(language: Language) -> str:
     """A section for each command: its help, as the terminal shows it. In English for either language."""
-    return "\n\n".join(
-        f"## {parser.prog}\n\n```text\n{described(parser)}\n```" for parser in _parsers()
-    )
+    return "\n\n".join(f"## {parser.prog}\n\n```text\n{described(parser)}\n```" for parser in _parsers())
 
 
 _parsers = cache(command_parsers)  # they take torch: seconds
