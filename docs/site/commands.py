@@ -1,19 +1,21 @@
-"""Every command of `viscpm` with its parser, as the command line itself builds them.
+"""Every command of `viscpm` with its help, as the command line itself tells it.
 
-A command is run up to the point at which it would read its arguments, so nothing here knows how commands are laid out.
+A command is run up to the point at which it would read its flags, so nothing here knows how commands are laid out.
 """
 
 import argparse
 import importlib
+import io
+import os
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import NoReturn
 
 _PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 _PARSING = ("parse_args", "parse_known_args")
+_PLAIN = {"COLUMNS": "100", "NO_COLOR": "1"}
 
 
 class _Found(Exception):
@@ -21,43 +23,56 @@ class _Found(Exception):
         self.parser = parser
 
 
-def command_parsers() -> list[argparse.ArgumentParser]:
-    """`viscpm` and all commands below it, in the order of its help."""
-    root = _parser_of(())
-    return [root, *_below(root, ())]
+def commands_with_help() -> dict[str, str]:
+    """`viscpm` and all commands below it, in the order of its help, each with that help at 100 columns."""
+    return {" ".join(["viscpm", *words]): _help_of(words) for words in _with_those_below(())}
 
 
-def described(parser: argparse.ArgumentParser) -> str:
-    """A parser's help at 100 columns, whatever the terminal."""
-    formatter = partial(parser.formatter_class, width=100)
-    parser.formatter_class = formatter  # type: ignore[assignment]  # what argparse calls is any function of a prog
-    if hasattr(parser, "color"):  # Python 3.14
-        parser.color = False
-    return parser.format_help().rstrip()
+def _with_those_below(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name in _names_below(_parser_of(words)):
+        yield from _with_those_below((*words, name))
 
 
-def _below(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> Iterator[argparse.ArgumentParser]:
-    for name, child in _children(parser).items():
-        # A command with a parser of its own is known to the one above by its name alone
-        found = child if _children(child) else _parser_of([*words, name], otherwise=child)
-        yield found
-        yield from _below(found, (*words, name))
+def _names_below(parser: argparse.ArgumentParser) -> list[str]:
+    """Of commands that have parsers here, or that the parser knows by their names alone."""
+    is_command = [
+        action
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction) or (action.metavar == "COMMAND" and action.choices)
+    ]
+    return [str(name) for action in is_command for name in action.choices or ()]
 
 
-def _children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    actions = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return {name: child for action in actions for name, child in action.choices.items()}
-
-
-def _parser_of(words: Sequence[str], otherwise: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
-    """The parser that reads these words' flags; `otherwise` where it is one of a command above."""
+def _parser_of(words: tuple[str, ...]) -> argparse.ArgumentParser:
+    """The one that reads the flags after these words: it may be below the one that reads the words themselves."""
     with _stopped_at_parsing():
         try:
             _main()([*words, "--help"])
         except _Found as found:
-            is_its_own = found.parser.prog.split() == ["viscpm", *words]
-            return found.parser if is_its_own or otherwise is None else otherwise
-    raise AssertionError(f"`viscpm {' '.join(words)}` reads no flags")
+            parser = found.parser
+        else:
+            raise AssertionError(f"`viscpm {' '.join(words)}` reads no flags")
+    for word in words[len(parser.prog.split()) - 1 :]:
+        (below,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        parser = below.choices[word]
+    return parser
+
+
+def _help_of(words: tuple[str, ...]) -> str:
+    told = io.StringIO()
+    kept = {name: os.environ.get(name) for name in _PLAIN}
+    os.environ.update(_PLAIN)
+    try:
+        with redirect_stdout(told), suppress(SystemExit):
+            _main()([*words, "--help"])
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    return told.getvalue().strip()
 
 
 @contextmanager

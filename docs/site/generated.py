@@ -6,9 +6,9 @@ Heads are in the page's language; descriptions are the code's own, English.
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
-from docs.site.commands import command_parsers, described
+from docs.site.commands import commands_with_help
 from service.core.errors import error_classes
 from service.core.metrics import METRICS, PREFIX
 from service.core.settings import Settings
@@ -60,7 +60,7 @@ def routes(language: Language) -> str:
         "en": ("Route", "Does", "Key's scope", "Fields of the body", "Parameters"),
         "zh": ("路由", "作用（英文）", "密钥的权限", "请求体字段", "参数"),
     }
-    described_api = create_app(Settings()).openapi()
+    described_api = _described_api()
     by_tag: dict[str, list[tuple[str, ...]]] = {}
     for path, methods in described_api["paths"].items():
         for method, route in methods.items():
@@ -77,10 +77,16 @@ def routes(language: Language) -> str:
 
 def commands(language: Language) -> str:
     """A section for each command: its help, as the terminal shows it. In English for either language."""
-    return "\n\n".join(f"## {parser.prog}\n\n```text\n{described(parser)}\n```" for parser in _parsers())
+    return "\n\n".join(f"## {name}\n\n```text\n{told}\n```" for name, told in _commands().items())
 
 
-_parsers = cache(command_parsers)  # they take torch: seconds
+_commands = cache(commands_with_help)  # some take torch: seconds
+
+
+@cache
+def _described_api() -> dict[str, Any]:
+    return create_app(Settings()).openapi()
+
 
 PARTS: dict[str, Callable[[Language], str]] = {
     "metrics": metrics,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-SHELL, PYTHON, JAVASCRIPT = ("bash", "sh", "console"), ("python", "py"), ("javascript", "js", "mjs")
+SHELL, PYTHON, JAVASCRIPT = ("bash", "sh"), ("python", "py"), ("javascript", "js", "mjs")
 LIMIT_S = 60.0
 
 _BLOCK = re.compile(

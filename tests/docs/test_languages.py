@@ -9,11 +9,40 @@ from docs.site.page_text import headings
 
 DOCS = Path(__file__).parents[2] / "docs"
 
-# Pages whose translation is on its way; one that is there is no longer named here
-UNTRANSLATED = frozenset(
-    page.relative_to(DOCS).as_posix()
-    for page in DOCS.rglob("*.md")
-    if not page.name.endswith(".zh.md") and not page.with_suffix(".zh.md").exists()
+# Pages that may lack their translation for now
+UNTRANSLATED: frozenset[str] = frozenset(
+    {
+        "guides/a1111.md",
+        "guides/batches.md",
+        "guides/chat.md",
+        "guides/conversations.md",
+        "guides/intake.md",
+        "guides/jobs.md",
+        "guides/keys.md",
+        "guides/openai-images.md",
+        "guides/openai.md",
+        "guides/paint.md",
+        "guides/streams.md",
+        "index.md",
+        "models/evaluation-benchmarks.md",
+        "models/evaluation.md",
+        "models/finetuning.md",
+        "models/low-memory.md",
+        "models/one-card.md",
+        "models/quantization.md",
+        "operations/deployment.md",
+        "operations/observability.md",
+        "operations/redis.md",
+        "operations/several-machines.md",
+        "operations/troubleshooting.md",
+        "reference/api.md",
+        "reference/architecture.md",
+        "reference/configuration.md",
+        "reference/limits.md",
+        "safety/labels.md",
+        "safety/safety-gate.md",
+        "safety/safety.md",
+    }
 )
 
 ENGLISH = sorted(page for page in DOCS.rglob("*.md") if not page.name.endswith(".zh.md"))
@@ -26,7 +55,7 @@ _TARGET = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 def test_each_page_has_both_languages() -> None:
     assert [page.name for page in CHINESE if not page.with_name(page.name.replace(".zh.md", ".md")).exists()] == []
     missing = {page.relative_to(DOCS).as_posix() for page in ENGLISH if not page.with_suffix(".zh.md").exists()}
-    assert missing == UNTRANSLATED
+    assert sorted(missing - UNTRANSLATED) == []
 
 
 @pytest.mark.parametrize("chinese", [pytest.param(page, id=page.relative_to(DOCS).as_posix()) for page in CHINESE])
@@ -38,8 +67,7 @@ def test_a_page_says_the_same_in_both(chinese: Path) -> None:
     assert targets(theirs) == targets(ours)
     assert re.findall(r"<!-- generated: \w+ -->", theirs) == re.findall(r"<!-- generated: \w+ -->", ours)
     assert theirs.count("\n|") == ours.count("\n|"), "rows of tables"
-    titles = [title for _, title in headings(theirs) if not title.isascii()]
-    assert titles or chinese.read_text("utf-8").isascii() is False, "nothing in it is Chinese"
+    assert len(re.findall("[\u4e00-\u9fff]", theirs)) > 20, "nothing in it is Chinese"
 
 
 def code(text: str) -> list[str]:
