@@ -157,6 +157,12 @@ class ImageFetchDisabled(InvalidRequest):
     code = "image_fetch_disabled"
 
 
+class WebhooksDisabled(InvalidRequest):
+    """400: a `callback_url` where there is no secret to sign with."""
+
+    code = "webhooks_disabled"
+
+
 class BlockedUrl(InvalidRequest):
     """400: a URL that the service does not connect to."""
 
