@@ -46,14 +46,14 @@ class Slot:
         tenant: str,
         lease_s: float,
         key: ApiKey | None,
-        claim: KeyClaim | None = None,
+        claimed_id: str | None = None,
         deadline_s: float | None = None,
         priority: Priority = "interactive",
         callback_url: str = "",
     ) -> None:
-        self.job_id = new_job_id(kind) if claim is None else claim.job_id
+        self.job_id = new_job_id(kind) if claimed_id is None else claimed_id
         self._ends_s = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
-        self._outlives_client = claim is not None
+        self._outlives_client = claimed_id is not None
         self.is_queued = False
         self.is_client_gone = False
         self._queue = queue
@@ -134,12 +134,14 @@ async def admitted(
     claim: KeyClaim | None = None,
     priority: Priority = "interactive",
     callback_url: str | None = None,
+    index: int = 0,
 ) -> AsyncIterator[Slot]:
     """A slot for one job; while inside, a client that goes away takes the job along.
 
     Args:
         claim: of the request's Idempotency-Key, which is free again where there was no slot.
         priority: batch jobs wait for others, and leave half of the slots to them.
+        index: of the job among those of a request for several answers.
         callback_url: that is told of the job's end, once `require_callback` took it.
 
     What is raised before the job is queued ends it: as refused where the request is at fault, else as failed. Raises
@@ -151,7 +153,8 @@ async def admitted(
     if caller.is_batch:
         priority = "batch"
     lease_s = state.settings.slot_lease_s
-    slot = Slot(state.queue, kind, tenant, lease_s, caller.key, claim, deadline_s, priority, callback_url or "")
+    job_id = None if claim is None else claim.job_ids[index]
+    slot = Slot(state.queue, kind, tenant, lease_s, caller.key, job_id, deadline_s, priority, callback_url or "")
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
         if state.settings.safety_prompt_checker:  # then a worker has to read the text
