@@ -249,6 +249,12 @@ class ConversationExpired(NotFound):
     code = "conversation_expired"
 
 
+class ResponseNotFound(NotFound):
+    """404: no such response is kept: it never was, was not stored, or was deleted."""
+
+    code = "response_not_found"
+
+
 class JobNotFound(NotFound):
     """404: never existed, or its retention is over."""
 

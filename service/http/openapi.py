@@ -37,7 +37,7 @@ from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCom
 from service.http.schemas.openai.files import DeletedFile, FileList, FileObject
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.openai.models import ModelCard, ModelList
-from service.http.schemas.openai.responses import ResponseObject, ResponseRequest
+from service.http.schemas.openai.responses import DeletedResponse, ResponseObject, ResponseRequest
 from service.http.schemas.paint import PaintRequest
 from service.http.schemas.usage import UsageResponse
 from service.jobs import answers as job_answers
@@ -61,6 +61,7 @@ _ANSWERS = (
     ModelCard,
     ModelList,
     ResponseObject,
+    DeletedResponse,
     FileObject,
     FileList,
     DeletedFile,

@@ -51,7 +51,7 @@ async def regenerate(request: Request, conversation_id: ConversationId) -> Respo
 
 
 def _question(asked: RegenerateRequest, conversation_id: str, conversation: Conversation) -> Asked:
-    if not conversation.turns:
+    if not conversation.turns or conversation.turns[-1].is_deleted:
         raise InvalidRequest("conversation_id: the conversation has no turn to answer anew", param="conversation_id")
     return Asked(
         question=conversation.turns[-1].question,
