@@ -175,6 +175,12 @@ class OutputTokensDetails(msgspec.Struct, kw_only=True):
     reasoning_tokens: Count = 0
 
 
+class DeletedResponse(msgspec.Struct, kw_only=True):
+    id: str
+    object: Literal["response"] = "response"
+    deleted: bool = True
+
+
 class ResponseUsage(msgspec.Struct, kw_only=True):
     input_tokens: Count
     output_tokens: Count
