@@ -128,8 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--hub",
         metavar="HUB",
-        help=f"huggingface, modelscope or the URL of a mirror of the former (default: {HUB_VARIABLE}, else huggingface, "
-        "which HF_ENDPOINT may place elsewhere)",
+        help=f"huggingface, modelscope, or the URL of the former's mirror (default: {HUB_VARIABLE}, else huggingface, "
+        "for which HF_ENDPOINT may name another place)",
     )
     one.add_argument(
         "--mirror",
