@@ -83,12 +83,12 @@ def _trouble(kind: Model, part: str, message: str, found: dict[str, Any], settin
         ),
         "device": (
             f"{ours}_DEVICE={device} asks for a device that torch cannot compute on here",
-            f"{ours}_DEVICE=cpu, or a driver and a torch build for the GPU (docs/deployment.md, GPUs); in a container "
-            "it has to be handed on (--gpus all)",
+            f"{ours}_DEVICE=cpu, or a driver and a torch build for the GPU (docs/operations/deployment.md, GPUs); in a "
+            "container it has to be handed on (--gpus all)",
         ),
         "memory": (
             f"{name}'s weights and what it computes with take more memory than {device} has, or than the budget allows",
-            found["proposal"] or "a larger device, or docs/low-memory.md",
+            found["proposal"] or "a larger device, or docs/models/low-memory.md",
         ),
     }[part]
     return problem(kind, message, cause, fix)
@@ -113,8 +113,8 @@ def _together(surveys: dict[Model, dict[str, Any]], settings: Settings) -> list[
                 "memory",
                 told,
                 f"{' and '.join(kinds)} fit there alone, not together",
-                "VISCPM_DEVICE_SHARING=turns (docs/one-card.md), VISCPM_VRAM_BUDGET for less each "
-                "(docs/low-memory.md), fewer workers, or another device for one",
+                "VISCPM_DEVICE_SHARING=turns (docs/models/one-card.md), VISCPM_VRAM_BUDGET for less each "
+                "(docs/models/low-memory.md), fewer workers, or another device for one",
             )
         )
     return findings

@@ -13,7 +13,7 @@ def check_clocks(server_ahead_s: float | None, api_ahead_s: float | None) -> lis
     if not known:
         return [ok("clock", "no other one to compare with: no server and no API runs yet")]
     if not findings:
-        told = ", ".join(f"{whose} {ahead_s:+.1f} s" for whose, ahead_s in known.items())
+        told = ", ".join(f"{whose} {round(ahead_s, 1) + 0.0:+.1f} s" for whose, ahead_s in known.items())
         findings.append(ok("clock", f"they agree: {told}"))
     return findings
 

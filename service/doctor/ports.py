@@ -35,7 +35,8 @@ def check_ports(settings: Settings) -> Ports:
     workers = _workers_port(settings)
     try:
         with bind(settings.host, settings.port) as listener:
-            return Ports([ok(_CHECK, f"{url_of(listener)} is free for the API"), *workers])
+            told = f"{url_of(listener)} is free for the API" if settings.port else "the API takes a free one"
+            return Ports([ok(_CHECK, told), *workers])
     except BindError as error:
         message = str(error)
     url = f"http://{_reachable(settings.host)}:{settings.port}"

@@ -113,7 +113,9 @@ def _unfit(message: str, settings: Settings) -> Finding:
     for words, cause, fix in _causes(settings):
         if words in message:
             return problem(_CHECK, message, cause, fix)
-    return problem(_CHECK, message, "the server cannot hold the queue as it is", "docs/redis.md says what it has to be")
+    return problem(
+        _CHECK, message, "the server cannot hold the queue as it is", "docs/operations/redis.md says what it has to be"
+    )
 
 
 def _causes(settings: Settings) -> tuple[tuple[str, str, str], ...]:
@@ -132,8 +134,16 @@ def _causes(settings: Settings) -> tuple[tuple[str, str, str], ...]:
             "when its memory is full that server throws keys away, and jobs and conversations are keys",
             "redis-cli CONFIG SET maxmemory-policy noeviction, and the same line in its configuration file",
         ),
-        ("refuses its user", "the ACL rule of that user lacks rights", f"give it the rule of docs/redis.md: {rule}"),
-        ("refuses a command", "the ACL rule of that user lacks rights", f"give it the rule of docs/redis.md: {rule}"),
+        (
+            "refuses its user",
+            "the ACL rule of that user lacks rights",
+            f"give it the rule of docs/operations/redis.md: {rule}",
+        ),
+        (
+            "refuses a command",
+            "the ACL rule of that user lacks rights",
+            f"give it the rule of docs/operations/redis.md: {rule}",
+        ),
         ("keeps its user from keys", "the ACL rule of that user is for other keys", f"give it the rule: {rule}"),
         (
             "lacks",
@@ -143,6 +153,10 @@ def _causes(settings: Settings) -> tuple[tuple[str, str, str], ...]:
         ("is a replica", "replicas take no writes", "name the primary, or redis+sentinel:// with the sentinels"),
         ("is a sentinel", "sentinels hold no keys", "write redis+sentinel://host:26379,…/service"),
         ("cluster", "one server and a cluster are spoken to in different ways", "correct how VISCPM_REDIS_URL begins"),
-        ("TLS", "one side speaks TLS and the other does not, or does not trust the certificate", "docs/redis.md, TLS"),
+        (
+            "TLS",
+            "one side speaks TLS and the other does not, or does not trust the certificate",
+            "docs/operations/redis.md, TLS",
+        ),
         ("protected mode", "without a password it takes connections of its own machine alone", "give it a password"),
     )

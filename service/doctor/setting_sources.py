@@ -38,7 +38,7 @@ def _wrong(line: str) -> Finding:
         _CHECK,
         line,
         f"{variable or 'a setting'} ({_source(variable)}) holds what it cannot be, and no process starts with it",
-        f"correct or unset it: docs/configuration.md says what {variable or 'it'} may be",
+        f"correct or unset it: docs/reference/configuration.md says what {variable or 'it'} may be",
     )
 
 
@@ -53,7 +53,7 @@ def _unknown() -> list[Finding]:
             _CHECK,
             line,
             "nothing reads a variable of that name, so what was meant has its default",
-            fix or "remove it, or see docs/configuration.md for the name",
+            fix or "remove it, or see docs/reference/configuration.md for the name",
         )
     ]
 

@@ -59,7 +59,7 @@ def _answers(options: argparse.Namespace, found: Gpus) -> Answers:
 def _write(file: Path, variables: dict[str, str]) -> None:
     """All of it or nothing."""
     lines = [
-        "# Written by `viscpm setup`; every variable is in docs/configuration.md",
+        "# Written by `viscpm setup`; every variable is in docs/reference/configuration.md",
         *map("=".join, variables.items()),
     ]
     partial = file.with_name(f"{file.name}.part")

@@ -6,7 +6,7 @@ from models.jobs import Model
 from service.setup.answers import SMALL, Answers, WrongAnswer
 
 _GIB = 2**30
-_WHOLE_BYTES = 22 * _GIB  # in which either published model is as published (docs/low-memory.md)
+_WHOLE_BYTES = 22 * _GIB  # in which either published model is as published (docs/models/low-memory.md)
 _LEAST_BYTES = {"chat": 4.2 * _GIB, "paint": 3.9 * _GIB}  # streamed
 _USABLE_SHARE = 0.95  # of a card's memory: the rest is its driver's and the screen's
 

@@ -14,6 +14,7 @@ def test_a_free_port() -> None:
     found = check_ports(Settings(port=port))
     assert [one.found for one in found.findings] == [f"http://127.0.0.1:{port} is free for the API"]
     assert found.api_url == ""
+    assert check_ports(Settings(port=0)).findings[0].found == "the API takes a free one"
 
 
 def test_a_taken_one_is_told_with_who_has_it() -> None:
