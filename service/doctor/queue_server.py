@@ -41,7 +41,9 @@ def check_queue_server(settings: Settings) -> QueueServer:
         return asyncio.run(_examine(settings))
     server = EmbeddedServer(settings.data_dir)
     if server.socket_path.exists():
-        return asyncio.run(_examine(settings.model_copy(update={"redis_url": server.url})))
+        found = asyncio.run(_examine(settings.model_copy(update={"redis_url": server.url})))
+        if found.url:  # else the socket is a killed one's, and the next one takes its place
+            return found
     try:
         binary = binary_path()
     except EmbeddedServerError as error:

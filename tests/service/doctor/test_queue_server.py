@@ -68,3 +68,9 @@ def test_the_embedded_server_before_and_while_it_runs(tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path) as server:
         found = check_queue_server(settings)
         assert found.url == server.url and "maxmemory-policy noeviction" in found.findings[0].found
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        assert server.socket_path.exists()
+        [told] = check_queue_server(settings).findings
+        assert told.level == "ok" and told.found.startswith("`viscpm serve` will start"), "its socket is left"
