@@ -1,5 +1,6 @@
 """Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
 
+import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.jobs import Kind, Model, Offload, OnOffAuto, Quantization
+from service.core.environment.env_file import env_file
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
 from service.core.setting_types import (
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # Where things are
+    env_file: str = "viscpm.env"  # of variables that the environment does not set (environment/env_file.py)
     redis_url: str = Field("", repr=False)  # empty: `viscpm serve` starts an embedded server
     redis_ca_file: ExistingFile = ""  # PEM files of TLS; empty: the system's authorities
     redis_cert_file: ExistingFile = ""  # what the server is shown of this client
@@ -309,17 +312,22 @@ class Settings(BaseSettings):
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Settings from the environment; `overrides` (command line flags) win.
+    """Settings from the environment, then from the env file; `overrides` (command line flags) win.
 
     Raises:
         SettingsError: naming each bad variable, what it holds and what is allowed, in one line.
     """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(_env_file=env_file(os.environ), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
+    except FileNotFoundError as error:
+        raise SettingsError(str(error)) from None
     except ValidationError as error:
-        raise SettingsError(
-            "; ".join(_describe(item["loc"], item["msg"], item["input"]) for item in error.errors())
-        ) from None
+        raise SettingsError("; ".join(wrong_settings(error))) from None
+
+
+def wrong_settings(error: ValidationError) -> list[str]:
+    """A line for each: variable, what it holds, what is allowed."""
+    return [_describe(item["loc"], item["msg"], item["input"]) for item in error.errors()]
 
 
 def _describe(location: tuple[int | str, ...], message: str, value: object) -> str:

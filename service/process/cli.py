@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from models.jobs import Kind
+from service.core.environment.env_file import env_file_variables
 from service.core.logs import configure_logging
 from service.core.settings import Settings, SettingsError, read_settings
 from service.core.unknown_variables import unknown_variables
@@ -22,11 +23,13 @@ _log = logging.getLogger("service.process.cli")  # not __main__, as `python -m` 
 
 # Flags that set a setting: they win over its variable
 _SETTING_FLAGS = ("host", "port", "data_dir", "models", "api_processes", "log_level", "log_format")
-# Commands with parsers of their own, which take torch
+# Commands with parsers of their own, most of which take torch
 _MODEL_COMMANDS = {
     "checkpoint": "models.checkpoints.cli",
+    "doctor": "service.doctor.cli",
     "evaluate": "models.evaluation.cli",
     "finetune": "models.training.cli",
+    "setup": "service.setup.cli",
 }
 
 
@@ -198,7 +201,7 @@ def _default_url(settings: Settings) -> str:
 
 def _name_unknown_variables() -> None:
     """Most are misspelt. Only told: while versions are exchanged, one knows a variable that the other does not."""
-    line = unknown_variables(os.environ)
+    line = unknown_variables({**env_file_variables(os.environ), **os.environ})
     if line:
         _log.warning(line)
 
@@ -270,6 +273,8 @@ def _parser() -> argparse.ArgumentParser:
     paint.add_argument("--seed", type=int)
     _add_url(paint)
 
+    roles.add_parser("setup", help="write settings for this machine: see `viscpm setup --help`")
+    roles.add_parser("doctor", help="find what is wrong with a set-up: see `viscpm doctor --help`")
     roles.add_parser("keys", help="API keys: see `viscpm keys --help`")
     roles.add_parser("checkpoint", help="fetch, convert, inspect checkpoints: see `viscpm checkpoint --help`")
     roles.add_parser("evaluate", help="measure a checkpoint: see `viscpm evaluate --help`")

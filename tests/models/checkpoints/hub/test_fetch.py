@@ -1,35 +1,17 @@
 """Fetching from a stand-in for the hub: names, digests, mirrors, folders, and going on after a break."""
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
 
-from models.checkpoints.hub import COLLECTIONS, fetch
+from models.checkpoints.hub.fetch import fetch
 from models.checkpoints.tensor_files import CheckpointError
+from tests.models.checkpoints.hub.conftest import VOCABULARY, WEIGHTS
 
 NewHub = Callable[..., Any]
 CHAT = "openbmb/VisCPM-Chat"
-WEIGHTS = random.Random(0).randbytes(300_000)
-VOCABULARY = b"<pad>\n<unk>"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, new_hub: NewHub) -> Iterator[Any]:
-    """Stands at the place of HF_ENDPOINT."""
-    files = {f"{CHAT}/pytorch_model.v1.bin": WEIGHTS, f"{CHAT}/vocab.txt": VOCABULARY}
-    with new_hub(files) as running:
-        # What HF_ENDPOINT sets when the library is imported; test_cli.py sets the variable itself.
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # of 10 MB; what is written at once
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        yield running
 
 
 def test_a_collection_arrives_whole(hub: Any, tmp_path: Path) -> None:
@@ -86,7 +68,9 @@ def test_another_source_goes_on_with_the_same_content(hub: Any, new_hub: NewHub,
 
 def test_wrong_content_is_thrown_away(hub: Any, tmp_path: Path) -> None:
     hub.tells_wrong_digest = True
-    with pytest.raises(CheckpointError, match="another digest than the hub names"):
+    with pytest.raises(
+        CheckpointError, match=r"wrong content: checksum [0-9a-f]{16}… instead of [0-9a-f]{16}…; thrown away"
+    ):
         fetch("chat-v1.1", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -145,9 +129,85 @@ def test_all_that_was_tried_is_told(hub: Any, tmp_path: Path) -> None:
         assert f"{hub.url} {CHAT}/{name}: 404" in message
 
 
-def test_every_collection_names_its_files() -> None:
-    assert set(COLLECTIONS) == {
-        *("chat-v1.1", "chat-balance", "chat-zhplus", "paint-balance", "paint-zhplus", "sd21-base", "chinese-clip")
-    }
-    for wanted in COLLECTIONS.values():
-        assert all(repository.count("/") == 1 and file for item in wanted for repository, file in item.places)
+def test_the_variable_chooses_the_hub(
+    hub: Any, modelscope_hub: Any, new_hub: NewHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with new_hub(dict(hub.files)) as mirror:
+        for value, asked in (("huggingface", hub), ("modelscope", modelscope_hub), (mirror.url + "/", mirror)):
+            monkeypatch.setenv("VISCPM_HUB", value)
+            files = fetch("chat-v1.1", tmp_path / value[:7].strip("/:"))
+            assert [file.read_bytes() for file in files] == [WEIGHTS, VOCABULARY]
+            assert [bool(one.requests) for one in (hub, modelscope_hub, mirror)] == [
+                one is asked for one in (hub, modelscope_hub, mirror)
+            ]
+            for one in (hub, modelscope_hub, mirror):
+                one.requests.clear()
+        assert not mirror.credentials + modelscope_hub.credentials
+    fetch("chat-v1.1", tmp_path / "flag", hub="modelscope")
+    assert modelscope_hub.requests and not hub.requests, "the flag wins"
+
+
+def test_what_is_no_hub_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISCPM_HUB", "modelscoop")
+    with pytest.raises(CheckpointError, match="VISCPM_HUB=modelscoop: huggingface, modelscope or the URL of a mirror"):
+        fetch("chat-v1.1", tmp_path)
+
+
+@pytest.mark.waiting
+def test_one_hub_goes_on_with_what_another_began(hub: Any, modelscope_hub: Any, tmp_path: Path) -> None:
+    modelscope_hub.break_after_bytes = 120_000
+    with pytest.raises(CheckpointError):
+        fetch("chat-v1.1", tmp_path, hub="modelscope")
+    (partial,) = tmp_path.glob("*.part")
+    received = partial.stat().st_size
+    fetch("chat-v1.1", tmp_path)
+    assert hub.ranges("pytorch_model.v1.bin")[-1] == f"bytes={received}-"
+    assert (tmp_path / "pytorch_model.v1.bin").read_bytes() == WEIGHTS
+
+
+def test_sizes_are_told_before_anything_comes(hub: Any, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        assert not list(tmp_path.iterdir())
+
+    fetch("chat-v1.1", tmp_path, tell=tell)
+    assert told[0].startswith("2 files of 0.3 MB, of which 0.3 MB are to come into ") and "are free there" in told[0]
+    told.clear()
+    fetch("chat-v1.1", tmp_path, tell=told.append)
+    assert "of which 0.0 MB are to come" in told[0]
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_comes(hub: Any, tmp_path: Path) -> None:
+    hub.tells_size_bytes = 10**16
+    with pytest.raises(CheckpointError, match=r"^10000000\.0 GB are needed in .*, [\d.]+ GB are free: make room, or"):
+        fetch("chat-v1.1", tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert {method for method, _, _ in hub.requests} == {"HEAD"}
+
+
+@pytest.mark.parametrize("source", ["huggingface", "modelscope", "folder"])
+def test_a_repository_is_taken_whole(hub: Any, modelscope_hub: Any, tmp_path: Path, source: str) -> None:
+    """A plain folder of what is published, but for what git alone reads."""
+    contents = {"config.json": b"{}", "model.safetensors": WEIGHTS, "more/tokenizer.json": b"[]"}
+    published = {f"Qwen/Qwen3Guard-Gen-0.6B/{name}": content for name, content in contents.items()}
+    mirrors = []
+    if source == "folder":
+        mirrors = [str(tmp_path / "mirror")]
+        for name, content in published.items():
+            (tmp_path / "mirror" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "mirror" / name).write_bytes(content)
+    else:
+        (hub if source == "huggingface" else modelscope_hub).files = published | {
+            "Qwen/Qwen3Guard-Gen-0.6B/.gitattributes": b"*.safetensors filter=lfs"
+        }
+    files = fetch("qwen3guard-0.6b", tmp_path / "guard", mirrors, hub="modelscope" if source == "modelscope" else None)
+    assert {file.relative_to(tmp_path / "guard").as_posix(): file.read_bytes() for file in files} == contents
+    found = [path for path in (tmp_path / "guard").rglob("*") if path.is_file()]
+    assert sorted(found) == sorted(files)
+
+
+def test_a_repository_that_nobody_has(hub: Any, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"^cannot list Qwen/Qwen3Guard-Gen-0\.6B; tried .*nowhere.*; http.*404"):
+        fetch("qwen3guard-0.6b", tmp_path, [str(tmp_path / "nowhere")])
