@@ -18,19 +18,10 @@ pytestmark = [pytest.mark.clients, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    running = Tree(tmp_path_factory.mktemp("openai-images") / "data", VISCPM_SAFETY="on", VISCPM_API_PROCESSES="2")
-    try:
-        yield running.wait_ready()
-    finally:
-        running.stop()
-
-
-@pytest.fixture(scope="module")
-def client(tree: Tree) -> "Iterator[OpenAI]":
+def client(serve: Tree) -> "Iterator[OpenAI]":
     from openai import OpenAI
 
-    with OpenAI(base_url=f"{tree.url}/v1", api_key="sk-any", http_client=httpx.Client(trust_env=False)) as connected:
+    with OpenAI(base_url=f"{serve.url}/v1", api_key="sk-any", http_client=httpx.Client(trust_env=False)) as connected:
         yield connected
 
 
@@ -80,14 +71,14 @@ def test_a_picture_streamed_with_its_previews(client: "OpenAI") -> None:
     assert _opened(whole.data[0].b64_json or "").tobytes() == _opened(completed.b64_json).tobytes()
 
 
-def test_a_stream_that_is_closed_takes_its_painting_along(client: "OpenAI", tree: Tree) -> None:
+def test_a_stream_that_is_closed_takes_its_painting_along(client: "OpenAI", serve: Tree) -> None:
     stream = client.images.generate(
         model="gpt-image-1", prompt="red apple", stream=True, partial_images=1, extra_body={"num_inference_steps": 400}
     )
-    before = tree.metric("viscpm_jobs", model="paint", state="cancelled")
+    before = serve.metric("viscpm_jobs", model="paint", state="cancelled")
     assert next(iter(stream)).type == "image_generation.partial_image"
     stream.close()
-    wait_for(lambda: tree.metric("viscpm_jobs", model="paint", state="cancelled") > before, 60, "the cancelling")
+    wait_for(lambda: serve.metric("viscpm_jobs", model="paint", state="cancelled") > before, 60, "the cancelling")
 
 
 def test_errors_are_their_typed_exceptions(client: "OpenAI") -> None:

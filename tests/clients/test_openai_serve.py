@@ -24,15 +24,6 @@ def package() -> Any:
 
 
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    running = Tree(tmp_path_factory.mktemp("clients-serve") / "data", VISCPM_SAFETY="on")
-    try:
-        yield running.wait_ready()
-    finally:
-        running.stop()
-
-
-@pytest.fixture(scope="module")
 def sdk(package: Any, serve: Tree) -> Iterator[Any]:
     with package.OpenAI(base_url=f"{serve.url}/v1", api_key="none", max_retries=0) as connected:
         yield connected
