@@ -1,4 +1,7 @@
-"""What clients of the field send to a chat by default, written anew from what is known of each."""
+"""What clients of the field send to a chat by default, written anew from what is known of each.
+
+Open WebUI's questions are as version 0.12.4 sent them.
+"""
 
 import base64
 from typing import Any
@@ -19,13 +22,35 @@ def seen(said: str, **detail: str) -> dict[str, Any]:
 
 _WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
+_ATTACHED = {  # what it writes before a question whose picture was uploaded
+    "type": "text",
+    "text": '<attached_files>\n<file type="file" id="31af" url="31af" content_type="image/png"/>\n</attached_files>\n\n',
+}
+
 COMPLETIONS: dict[str, dict[str, Any]] = {
     "Open WebUI, a question": {
         "stream": True,
+        "model": "viscpm-chat-vision",
+        "messages": [seen("echo x")],
+    },
+    "Open WebUI, a question with its tools": {  # its default
+        "stream": True,
         "model": "gpt-4o",
-        "messages": [text("You are a helpful assistant.", "system"), seen("echo x")],
-        "tools": [_WEATHER],
+        "messages": [
+            text("You are a helpful assistant.", "system"),
+            {"role": "user", "content": [_ATTACHED, *seen("echo x")["content"]]},
+        ],
+        "tools": [_WEATHER] * 36,
         "stream_options": {"include_usage": True},
+    },
+    "Open WebUI, after a painting": {
+        "stream": True,
+        "model": "viscpm-chat-vision",
+        "max_tokens": 64,
+        "messages": [
+            text("<context>The requested image has been created and is now shown.</context>", "system"),
+            text("red apple on a blue background"),
+        ],
     },
     "Open WebUI, a title": {
         "model": "gpt-4o",
