@@ -75,6 +75,7 @@ FUZZ_S ?= 600
 fuzz: .venv/.installed-test
 	VISCPM_TEST_FUZZ_S=$(FUZZ_S) $(PYTEST) -s tests/clients/test_fuzzing.py $(ARGS)
 
+# Files that share a service are one group
 check-clients: .venv/.installed-test .venv/.installed-clients
 	$(PYTEST) -n 2 --dist loadgroup -m clients tests/clients $(ARGS)
 

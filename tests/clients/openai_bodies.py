@@ -24,7 +24,7 @@ _WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters"
 
 _ATTACHED = {  # what it writes before a question whose picture was uploaded
     "type": "text",
-    "text": '<attached_files>\n<file type="file" id="31af" url="31af" content_type="image/png"/>\n</attached_files>\n\n',
+    "text": '<attached_files>\n<file type="file" id="31af" content_type="image/png"/>\n</attached_files>\n\n',
 }
 
 COMPLETIONS: dict[str, dict[str, Any]] = {
