@@ -48,6 +48,6 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     folder = tmp_path_factory.mktemp("clients-serve") / "data"
     running = Tree(folder, VISCPM_SAFETY="on", VISCPM_API_PROCESSES="2", **FAST_LEASES)
     try:
-        yield running.wait_ready()
+        yield running.wait_ready(150.0)  # another file's group may keep the machine busy
     finally:
         running.stop()

@@ -18,7 +18,7 @@ from tests.clients.test_openai_serve import QUESTION, RED_APPLE
 from tests.e2e.tree import Tree, wait_for
 from tests.service.api_process import ROOT
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("serve"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("serve"), pytest.mark.timeout(300)]
 
 NAME = "viscpm_client"
 Call = Callable[..., Any]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 FEW_STEPS = {"num_inference_steps": 8}  # where it does not matter what is painted
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("serve"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("serve"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
