@@ -64,9 +64,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     if model is None:
         raise CommandError(f"this service does not offer {options.model}")
     load = _Load(options)
-    began_s = time.monotonic()
     asyncio.run(load.run(url_of(settings, options.url), settings.api_key))
-    report = _report(options, model, load, time.monotonic() - began_s)
+    report = _report(options, model, load)
     if options.json:
         say_json(report)
     else:
@@ -82,6 +81,7 @@ class _Load:
     def __init__(self, options: argparse.Namespace) -> None:
         self.answered: list[Answered] = []
         self.errors: Counter[str] = Counter()
+        self.took_s = 0.0
         self._options = options
         self._path = f"/{options.model}"
         self._body = _body(options)
@@ -90,14 +90,16 @@ class _Load:
     async def run(self, url: str, api_key: str) -> None:
         """Those that are under way at the end are waited for."""
         loop = asyncio.get_running_loop()
-        ends_s = loop.time() + self._options.duration
         async with open_async(url, api_key, self._options.concurrency) as client:
+            began_s = loop.time()
+            ends_s = began_s + self._options.duration
 
             async def ask_on() -> None:
                 while loop.time() < ends_s:
                     await self._ask(client)
 
             await asyncio.gather(*(ask_on() for _ in range(self._options.concurrency)))
+            self.took_s = loop.time() - began_s
             for conversation_id in self._conversations:
                 await client.delete(f"/conversations/{conversation_id}")
 
@@ -159,8 +161,8 @@ async def _events(client: httpx.AsyncClient, path: str, body: dict[str, Any]) ->
     raise CommandError("the stream broke off", code="broken_stream")
 
 
-def _report(options: argparse.Namespace, model: dict[str, Any], load: _Load, took_s: float) -> dict[str, Any]:
-    answered = load.answered
+def _report(options: argparse.Namespace, model: dict[str, Any], load: _Load) -> dict[str, Any]:
+    answered, took_s = load.answered, load.took_s
     per_second = {
         "requests": len(answered) / took_s,
         "tokens": sum(one.tokens for one in answered) / took_s,

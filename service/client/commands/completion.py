@@ -50,8 +50,7 @@ def places(parsers: dict[str, tuple[str, argparse.ArgumentParser | None]]) -> It
     """All places of a command line at which something can be completed, the whole one first."""
     yield Place((), [Word(name, told) for name, (told, _) in parsers.items()], [], {})
     for name, (_, one) in parsers.items():
-        if one is not None:
-            yield from _places((name,), one)
+        yield from [Place((name,), [], [], {})] if one is None else _places((name,), one)
 
 
 def _places(path: tuple[str, ...], parser: argparse.ArgumentParser) -> Iterator[Place]:
@@ -112,7 +111,7 @@ def _fish(found: list[Place]) -> str:
             names_here = " ".join(word.text for word in place.commands)
             here += f"; and not __fish_seen_subcommand_from {names_here}"
         lines += [
-            f"complete -c viscpm -n {shlex.quote(here)} -a {word.text}{_fish_told(word)}" for word in place.commands
+            f"complete -c viscpm -f -n {shlex.quote(here)} -a {word.text}{_fish_told(word)}" for word in place.commands
         ]
         for word in place.flags:
             values = place.values.get(word.text)
