@@ -73,7 +73,7 @@ async def _send(options: argparse.Namespace, settings: Settings, requests: Reque
                 _take_pictures_out(result["response"]["body"], line.number, options.pictures)
             done += 1
             failed += result["response"]["status_code"] >= 400
-            bar.update(done, total, f"{failed} failed" if failed else "")
+            bar.update(done, total, f"{failed} with errors" if failed else "")
 
         bar.update(done, total)
         async with open_async(url, settings.api_key, options.concurrency) as client:
