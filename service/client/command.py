@@ -1,6 +1,7 @@
 """What every command is: a parser, what it does with a service, and an exit code."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ def run_command(
     Args:
         is_intermixed: words may stand between flags; not for parsers that have subcommands.
     """
+    _take_any_text()
     options = (parser.parse_intermixed_args if is_intermixed else parser.parse_args)(arguments)
     as_json = bool(getattr(options, "json", False))
     try:
@@ -29,6 +31,8 @@ def run_command(
         return refuse(UsageError(str(error)), as_json)
     except CommandError as error:
         return refuse(error, as_json)
+    except UnicodeEncodeError:
+        return refuse(UsageError("what is sent must be text in UTF-8"), as_json)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
@@ -45,3 +49,10 @@ def with_default(arguments: Sequence[str], command: str) -> Sequence[str]:
     """A command's words where the first one names no subcommand: that one is meant."""
     is_named = bool(arguments) and (not arguments[0].startswith("-") or arguments[0] in ("-h", "--help"))
     return arguments if is_named else [command, *arguments]
+
+
+def _take_any_text() -> None:
+    """What is no text of the terminal's encoding is shown and read as well as it can be."""
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)

@@ -87,29 +87,28 @@ class Journal:
         return result
 
     def _read(self) -> str:
-        """The run that began it; empty where nobody has."""
+        """The run that began it; empty where nobody has, or nothing came of it and the requests were changed since."""
         self._file.seek(0)
-        run, end = "", 0
+        head: dict[str, Any] = {}
+        end = 0
         with os.fdopen(os.dup(self._file.fileno()), "rb") as buffered:
             for text in buffered:
                 if not text.endswith(b"\n"):
                     break
                 read = json.loads(text)
-                if not end:
-                    run = self._run_of(read)
-                else:
+                if end:
                     self._offsets[read["line"]] = end
+                else:
+                    head = read
                 end += len(text)
-        self._file.truncate(end)
-        return run
-
-    def _run_of(self, head: dict[str, Any]) -> str:
-        if head.get("version") != _VERSION or head.get("sha256") != self._requests.sha256:
+        is_ours = head.get("version") == _VERSION and head.get("sha256") == self._requests.sha256
+        if self._offsets and not is_ours:
             raise UsageError(
                 f"{self._path} is of another file than {self._requests.path} is now: name another file with -o, "
                 "or delete the journal to begin anew"
             )
-        return str(head["run"])
+        self._file.truncate(end if is_ours else 0)
+        return str(head["run"]) if is_ours else ""
 
     def _begin(self) -> str:
         run = secrets.token_hex(12)

@@ -12,6 +12,12 @@ from service.process import cli
 from tests.service.api_process import ApiProcess, api_process
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and "running" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.own_process)
+
+
 @dataclass(frozen=True)
 class Running:
     """A service, a key for it, and the file in which its engines write what they do."""

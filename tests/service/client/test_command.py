@@ -8,6 +8,7 @@ import pytest
 from service.client.arguments import Parser, add_json_flag
 from service.client.command import run_command, with_default
 from service.client.exit_codes import CommandError, ExitCode
+from service.client.output import say
 
 
 def parser() -> Parser:
@@ -37,6 +38,16 @@ def test_wrong_settings_are_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setenv("VISCPM_QUEUE_SIZE", "0")
     assert run_command(parser(), ["--json"], lambda *_: 0) == 2
     assert '"exit_code": 2' in capsys.readouterr().err
+
+
+def test_what_is_no_text_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*_: object) -> int:
+        say("a\udcffb")
+        "\udcff".encode()
+        return 0
+
+    assert run_command(parser(), [], run) == 2
+    assert capsys.readouterr() == ("a\\udcffb\n", "viscpm: what is sent must be text in UTF-8\n")
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -70,10 +70,16 @@ def test_a_kill_before_the_journal_is_gone_ends_the_same(requests: RequestFile, 
 
 
 def test_of_another_file_it_is_refused(requests: RequestFile, tmp_path: Path) -> None:
-    Journal(requests, tmp_path / "out.jsonl").__exit__(None, None, None)
+    out = tmp_path / "out.jsonl"
+    with Journal(requests, out) as journal:
+        first = journal.key(1)
     requests.path.write_text('{"question": "another"}\n')
+    with Journal(read_requests(requests.path), out) as journal:
+        assert journal.key(1) != first, "nothing was done: it begins anew"
+        journal.add(1, {"answer": "one"})
+    requests.path.write_text('{"question": "a third"}\n')
     with pytest.raises(UsageError, match="is of another file than"):
-        Journal(read_requests(requests.path), tmp_path / "out.jsonl")
+        Journal(read_requests(requests.path), out)
 
 
 def test_results_are_not_written_over(requests: RequestFile, tmp_path: Path) -> None:

@@ -105,5 +105,5 @@ async def test_what_befalls_every_line_ends_the_batch(
 async def test_a_service_that_stays_away_ends_the_batch(tmp_path: Path, answer: Any, exit_code: ExitCode) -> None:
     service = Service(answer)
     with pytest.raises(CommandError) as raised:
-        await sent(tmp_path, service, retry_s=0.05)
-    assert raised.value.exit_code == exit_code and len(service.keys) > 3
+        await sent(tmp_path, service, retry_s=0.3)
+    assert raised.value.exit_code == exit_code and len(service.keys) >= 2

@@ -35,7 +35,6 @@ def jobs_done(service: Running) -> int:
             return len(ids)
 
 
-@pytest.mark.own_process
 def test_killed_twice_each_line_is_done_once(asked: Running, tmp_path: Path) -> None:
     lines = [{"custom_id": f"line-{number}", "question": f"echo {number}"} for number in range(NUM_LINES)]
     file, out = tmp_path / "requests.jsonl", tmp_path / "out.jsonl"
