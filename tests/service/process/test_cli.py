@@ -1,8 +1,10 @@
 """The command line: groups of commands, one line for what is wrong, and nothing imported that is not asked for."""
 
 import importlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +68,11 @@ def test_help_imports_no_more_than_it_says() -> None:
         "sys.exit(any(name in sys.modules for name in ('httpx', 'pydantic', 'redis', 'PIL', 'asyncio', 'rich')))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_every_command_is_in_the_document_with_a_transcript() -> None:
+    text = (Path(__file__).parents[3] / "docs/cli.md").read_text()
+    sections = dict(re.findall(r"^## viscpm (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    asked = [name for name, command in cli.COMMANDS.items() if ".client." in command.module]
+    assert sorted(sections) == sorted([*asked, "keys"])
+    assert all(f"$ viscpm {name if name != 'completion' else 'jobs'} " in section for name, section in sections.items())
