@@ -44,13 +44,15 @@ class Service:
 
     def get(self, path: str, member: str, **query: str | int | None) -> dict[str, Any]:
         """The answer, which has `member`."""
-        return self.ask("GET", path, member, params={name: value for name, value in query.items() if value is not None})
+        return self.request(
+            "GET", path, member, params={name: value for name, value in query.items() if value is not None}
+        )
 
     def post(self, path: str, body: object, member: str, **headers: str) -> dict[str, Any]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.ask("POST", path, member, json=body, headers=named)
+        return self.request("POST", path, member, json=body, headers=named)
 
-    def ask(self, method: str, path: str, member: str, **options: Any) -> dict[str, Any]:
+    def request(self, method: str, path: str, member: str, **options: Any) -> dict[str, Any]:
         """The answer, which has `member`; empty where it has no body."""
         try:
             response = self.client.request(method, path, **options)

@@ -36,7 +36,7 @@ def begin(service: Service, path: str, body: dict[str, Any]) -> str:
 
 def cancel(service: Service, job_id: str) -> dict[str, Any]:
     """The job, as it ended."""
-    return service.ask("DELETE", _path(job_id), "state")
+    return service.request("DELETE", _path(job_id), "state")
 
 
 @contextmanager

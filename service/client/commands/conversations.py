@@ -95,7 +95,7 @@ def _show(service: Service, options: argparse.Namespace) -> int:
 
 
 def _rename(service: Service, options: argparse.Namespace) -> int:
-    renamed = service.ask("PATCH", _path(options), "id", json={"title": options.title or None})
+    renamed = service.request("PATCH", _path(options), "id", json={"title": options.title or None})
     return _tell(renamed, options, f"{renamed['id']} has the title {renamed['title']!r}")
 
 
@@ -131,7 +131,7 @@ def _regenerate(service: Service, options: argparse.Namespace) -> int:
 
 
 def _delete(service: Service, options: argparse.Namespace) -> int:
-    service.ask("DELETE", _path(options), "")
+    service.request("DELETE", _path(options), "")
     return _tell({"id": options.id, "deleted": True}, options, f"{options.id} is forgotten")
 
 
