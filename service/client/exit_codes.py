@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """The same for all commands; docs/cli.md lists them."""
+    """The same for all commands; docs/guides/cli.md lists them."""
 
     OK = 0
     FAILED = 1  # the service answered with an error, or a file could not be read or written

@@ -29,7 +29,9 @@ COMMANDS = {
     ),
     "api": Command(_RUN, "one API process", "service.process.roles", "api"),
     "worker": Command(_RUN, "one worker process", "service.process.roles", "worker"),
-    "keys": Command(_RUN, "make, list, rotate and revoke API keys", "service.process.keys_cli"),
+    "setup": Command(_RUN, "write settings for this machine", "service.setup.cli"),
+    "doctor": Command(_RUN, "find what is wrong with a set-up", "service.doctor.cli"),
+    "keys": Command(_RUN, "make, list, change, rotate and revoke API keys", "service.process.keys_cli"),
     "chat": Command(_ASK, "ask about a picture, or talk about it", "service.client.commands.chat"),
     "paint": Command(_ASK, "paint pictures of a prompt", "service.client.commands.paint"),
     "batch": Command(_ASK, "send a file of requests, over kills and restarts", "service.client.commands.batch"),
@@ -50,7 +52,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code (docs/cli.md)."""
+    """The exit code (docs/guides/cli.md)."""
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or [""]
     command = COMMANDS.get(name)
     if command is None:
@@ -86,11 +88,14 @@ class _Help(argparse.Action):
     """All commands in their groups."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        lines = ["usage: viscpm COMMAND …   (viscpm COMMAND --help tells more; docs/cli.md has all of it)"]
+        lines = ["usage: viscpm COMMAND …   (viscpm COMMAND --help tells more; docs/guides/cli.md has all of it)"]
         for group in dict.fromkeys(command.group for command in COMMANDS.values()):
             lines += ["", group]
             lines += [f"  {name:14} {one.told}" for name, one in COMMANDS.items() if one.group == group]
-        lines += ["", "Every setting is a VISCPM_* variable (docs/configuration.md); a flag wins over its variable."]
+        lines += [
+            "",
+            "Every setting is a VISCPM_* variable (docs/reference/configuration.md); a flag wins over its variable.",
+        ]
         say("\n".join(lines))
         parser.exit()
 

@@ -14,6 +14,7 @@ from models.jobs import Kind
 from service.client.arguments import Parser
 from service.client.exit_codes import ExitCode
 from service.client.output import fail
+from service.core.environment.env_file import env_file_variables
 from service.core.logs import configure_logging
 from service.core.settings import Settings, SettingsError, read_settings
 from service.core.unknown_variables import unknown_variables
@@ -174,7 +175,7 @@ def _unfit_server(settings: Settings) -> str:
 
 def _name_unknown_variables() -> None:
     """Most are misspelt. Only told: while versions are exchanged, one knows a variable that the other does not."""
-    line = unknown_variables(os.environ)
+    line = unknown_variables({**env_file_variables(os.environ), **os.environ})
     if line:
         _log.warning(line)
 

@@ -34,5 +34,5 @@ def test_what_is_wrong_with_words_is_usage() -> None:
 
 
 def test_the_document_lists_all_of_them() -> None:
-    rows = re.findall(r"^\| (\d+) \| .+ \|$", (ROOT / "docs/cli.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| .+ \|$", (ROOT / "docs/guides/cli.md").read_text(), re.MULTILINE)
     assert [int(row) for row in rows] == [int(code) for code in ExitCode]

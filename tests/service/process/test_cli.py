@@ -71,7 +71,7 @@ def test_help_imports_no_more_than_it_says() -> None:
 
 
 def test_every_command_is_in_the_document_with_a_transcript() -> None:
-    text = (Path(__file__).parents[3] / "docs/cli.md").read_text()
+    text = (Path(__file__).parents[3] / "docs/guides/cli.md").read_text()
     sections = dict(re.findall(r"^## viscpm (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     asked = [name for name, command in cli.COMMANDS.items() if ".client." in command.module]
     assert sorted(sections) == sorted([*asked, "keys"])
