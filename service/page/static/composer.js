@@ -40,8 +40,8 @@ export function Composer() {
         <textarea ref=${area} rows="1" value=${question} placeholder=${t("question_hint")} aria-label=${t("question")}
           onInput=${(event) => setQuestion(event.target.value)} onKeyDown=${typed}></textarea>
         ${isRunning
-    ? html`<button type="button" class="main" onClick=${() => talks.stop()}><${Icon} name="stop" />${t("stop")}</button>`
-    : html`<button type="submit" class="main" disabled=${!question.trim()}><${Icon} name="send" />${t("ask")}</button>`}
+    ? html`<button type="button" class="main" aria-label=${t("stop")} onClick=${() => talks.stop()}><${Icon} name="stop" /><span>${t("stop")}</span></button>`
+    : html`<button type="submit" class="main" aria-label=${t("ask")} disabled=${!question.trim()}><${Icon} name="send" /><span>${t("ask")}</span></button>`}
       </div>
       <${Settings} question=${question} fold=${fold} />
     </form>`;

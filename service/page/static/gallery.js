@@ -1,6 +1,6 @@
 // Paintings as they come, and those that are there.
 
-import { html, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Dialog, Icon, Problem, save } from "./pieces.js";
 import { paintings } from "./paint_store.js";
 import { talks } from "./talk_store.js";
@@ -12,7 +12,7 @@ export function Gallery() {
     <section class="gallery" aria-label=${t("gallery")}>
       ${paintings.problem && html`<${Problem} text=${sentence(paintings.problem)} onRetry=${() => paintings.load()} />`}
       ${paintings.isLoaded && paintings.jobs.length === 0 && html`<div class="empty"><${Icon} name="picture" /><p>${t("gallery_empty")}</p></div>`}
-      ${paintings.jobs.map((job) => html`<${Painting} key=${job.id || job} job=${job} onEnlarge=${(index) => setEnlarged({ job, index })} />`)}
+      ${paintings.jobs.map((job) => html`<${Painting} key=${job.key} job=${job} onEnlarge=${(index) => setEnlarged({ job, index })} />`)}
       ${enlarged && html`<${Enlarged} ...${enlarged} onClose=${() => setEnlarged(null)} />`}
     </section>`;
 }
@@ -23,10 +23,13 @@ const timeOf = (job) => new Date(job.created * 1000).toLocaleTimeString(document
 
 function Painting({ job, onEnlarge }) {
   const isOver = job.state === "done" || job.state === "failed";
+  const card = useRef();
+  useEffect(() => { if (job.isNew) card.current.scrollIntoView({ block: "nearest" }); }, []);
   return html`
-    <article class="painting" data-state=${job.state}>
+    <article ref=${card} class="painting" data-state=${job.state}>
       <header><h2 class=${job.asked ? "" : "quiet"}>${promptOf(job)}</h2>
-        ${!isOver && html`<button type="button" class="soft" onClick=${() => paintings.stop(job)}><${Icon} name="stop" />${t("stop")}</button>`}</header>
+        ${!isOver && html`<button type="button" class="soft" onClick=${() => paintings.stop(job)}><${Icon} name="stop" />${t("stop")}</button>`}
+        ${job.problem && html`<button type="button" class="bare" aria-label=${t("close")} onClick=${() => paintings.dismiss(job)}><${Icon} name="close" /></button>`}</header>
       ${job.problem && html`<${Problem} text=${sentence(job.problem)} />`}
       ${!isOver && html`<${Progress} job=${job} />`}
       ${job.pictures.length > 0 && html`<div class=${`pictures of-${Math.min(job.pictures.length, 4)}`}>

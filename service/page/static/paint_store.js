@@ -43,7 +43,7 @@ class Paintings extends Store {
 
   async paint() {
     const asked = { ...this.form };
-    const job = fresh("", asked);
+    const job = { ...fresh("", asked), isNew: true };
     this.note = null;
     this.jobs.unshift(job);
     this.changed();
@@ -155,8 +155,10 @@ class Paintings extends Store {
   }
 }
 
+let nextKey = 0;
+
 const fresh = (id, asked, { state, created } = { state: "queued", created: Date.now() / 1000 }) => (
-  { id, asked, state, created, pictures: [], previews: [], step: 0, total: 0, place: null, etaS: null, problem: null, isLost: false });
+  { key: nextKey++, id, asked, state, created, pictures: [], previews: [], step: 0, total: 0, place: null, etaS: null, problem: null, isLost: false });
 
 const urlOf = ({ b64_json: data, output_format: format }) => URL.createObjectURL(blobOf(data, `image/${format || "png"}`));
 

@@ -91,6 +91,7 @@ function Example({ file, question, alt }) {
   const ask = async () => {
     talks.attach(await (await fetch(url)).blob());
     talks.ask(t(question));
+    document.querySelector(".line textarea").focus(); // the button is gone
   };
   return html`<button type="button" class="example" onClick=${ask}>
     <img src=${url} alt=${t(alt)} width="112" height="112" /><span>${t(question)}</span></button>`;

@@ -44,7 +44,7 @@ class Visit:
         assert self._is_within(), f"{name}: the page is wider than the window"
         if os.environ.get("PAGE_SHOTS") == "write":
             target = IMAGES / f"page_{name}.png"
-            colours = Image.open(io.BytesIO(shot)).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+            colours = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, kmeans=1, dither=Image.Dither.NONE)
             colours.save(target, optimize=True)
             assert target.stat().st_size <= MAX_SHOT_BYTES
 

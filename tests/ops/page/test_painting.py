@@ -57,7 +57,9 @@ def test_enlarged_downloaded_painted_again_and_talked_about(browser: Browser, se
         told = page.locator(".curl pre").inner_text()
         assert '{"prompt":"snowman","n":2,"seed":40}' in told
         paint(page)
-        page.locator(".enlarge").nth(1).click()
+        newest = page.locator(".painting").first
+        expect(newest).to_have_attribute("data-state", "done")
+        newest.locator(".enlarge").nth(1).click()
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("seed 41")
         visited.shoot("paint_enlarged")
@@ -69,7 +71,7 @@ def test_enlarged_downloaded_painted_again_and_talked_about(browser: Browser, se
         dialog.get_by_role("button", name="Again with this seed").click()
         expect(page.get_by_text("The seed is set to 40.")).to_be_visible()
         expect(page.get_by_label("What to paint")).to_be_focused()
-        page.locator(".enlarge").first.click()
+        newest.locator(".enlarge").first.click()
         dialog.get_by_role("button", name="Talk about this picture").click()
         expect(page.get_by_alt_text("the picture that goes with your question")).to_be_visible()
         page.keyboard.type("What is this?")
