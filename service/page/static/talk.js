@@ -59,7 +59,7 @@ function take(files, event) {
 
 function OpenTalk() {
   const end = useRef();
-  const shown = talks.turns.length + (talks.running?.answer.length || 0);
+  const shown = talks.turns.map(({ state, answer }) => `${state}${answer.length}`).join(); // what is new is to be seen
   useEffect(() => end.current?.scrollIntoView({ block: "nearest" }), [shown]);
   return html`
     <div class="turns">

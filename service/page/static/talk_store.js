@@ -56,7 +56,7 @@ class Talks extends Store {
     const picture = this.attached;
     this.attached = null;
     if (picture && !this.picture) this.picture = { url: picture.url };
-    const turn = { question, picture: picture && this.turns.length ? picture.url : null, sent: picture };
+    const turn = { question, answer: "", picture: picture && this.turns.length ? picture.url : null, sent: picture };
     this.turns.push(turn);
     await this.#answer(turn, "chat", picture ? form({ ...this.#asked(question) }, picture.blob) : this.#asked(question));
   }

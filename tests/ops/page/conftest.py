@@ -35,7 +35,7 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`viscpm serve` with the checkpoint in the box."""
     tree = Tree(tmp_path_factory.mktemp("page") / "data", VISCPM_SAFETY="on")
     try:
-        yield tree.wait_ready().url
+        yield tree.wait_ready(limit_s=300).url  # seconds, where nothing else runs
     finally:
         tree.stop()
 
