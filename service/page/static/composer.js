@@ -62,7 +62,7 @@ function Settings({ question, fold }) {
   const way = (samples, text) => html`<label class="choice"><input type="radio" name="search" checked=${settings.samples === samples}
     onChange=${() => set("samples")(samples)} />${text}</label>`;
   return html`
-    <details class="fold" ref=${fold}><summary>${t("settings")}</summary>
+    <details class="fold" ref=${fold} onToggle=${() => { if (fold.current.open) fold.current.scrollIntoView({ block: "nearest" }); }}><summary>${t("settings")}</summary>
       <fieldset><legend class="label">${t("search")}</legend>${way(false, t("search_beam"))}${way(true, t("search_sample"))}</fieldset>
       <div class="fields">
         ${settings.samples

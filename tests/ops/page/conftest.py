@@ -23,6 +23,12 @@ PREFIX = "/viscpm"
 collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(600))  # on a busy machine a service and a browser start slowly
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     from playwright.sync_api import expect, sync_playwright

@@ -53,7 +53,7 @@ def test_axe_finds_nothing_serious(browser: Browser, service_url: str, axe: str,
         expect(page.locator(".painting").first).to_have_attribute("data-state", "done")
         assert findings(page, axe) == []
         page.get_by_text("More settings").click()
-        page.locator("header" if size == "desk" else ".painting figcaption").first.scroll_into_view_if_needed()
+        page.locator(".top" if size == "desk" else ".painting").first.evaluate("(one) => one.scrollIntoView()")
         visited.shoot(f"paint_{colours}_{size}")
         page.locator(".enlarge").first.click()
         expect(page.get_by_role("dialog")).to_be_visible()

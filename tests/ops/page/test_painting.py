@@ -31,6 +31,7 @@ def test_four_candidates_with_steps_and_previews_through_a_reload(browser: Brows
         expect(running).to_contain_text(re.compile(r"Step \d+ of 100"))
         expect(running.get_by_alt_text("Preview of picture 1")).to_be_visible()
         expect(running).to_contain_text(re.compile(r"about \d+ s left"))
+        page.evaluate("scrollTo(0, 0)")
         visited.shoot("paint_progress")
 
         page.reload()
@@ -91,6 +92,7 @@ def test_what_is_refused_or_cannot_be_painted_is_told_in_words(browser: Browser,
         paint(page)
         expect(page.get_by_role("alert").first).to_contain_text("模型不支持此尺寸")
         page.get_by_text("更多设置").click()
+        page.evaluate("scrollTo(0, 0)")
         visited.shoot("paint_refused_zh")
 
 

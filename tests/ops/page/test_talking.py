@@ -52,7 +52,7 @@ def test_talks_are_listed_renamed_exported_brought_back_and_deleted(browser: Bro
         page = visited.open()
         page.get_by_role("button", name="What is on the left?").click()
         expect(page.locator(".answer")).to_contain_text("cat face")
-        ask(page, "And on the other side?")
+        ask(page, "What is on the right?")
         expect(page.locator(".answer").nth(1)).to_contain_text("dog face")
         current = page.locator(".talks li.current")
         expect(current).to_contain_text("2 turns")
@@ -97,6 +97,7 @@ def test_settings_and_the_same_request_on_a_command_line(browser: Browser, servi
         page.locator(".line textarea").fill("What's in the picture?")
         told = page.locator(".curl pre").inner_text()
         assert "-F image=@'apple.png'" in told and "-F 'num_beams=1'" in told and "What'\\''s in" in told
+        page.locator(".curl").scroll_into_view_if_needed()
         visited.shoot("talk_settings")
         page.get_by_role("button", name="Ask").click()
         expect(page.get_by_text("The answer reached its longest length")).to_be_visible()
