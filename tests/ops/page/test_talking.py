@@ -13,6 +13,8 @@ NOT_A_PICTURE = ROOT / "pyproject.toml"
 
 
 def ask(page: Page, question: str) -> None:
+    """Once the answer before it is complete: until then the question stays where it was written."""
+    expect(page.locator(".turn[data-state=running]")).to_have_count(0)
     page.locator(".line textarea").fill(question)
     page.keyboard.press("Enter")
 
