@@ -75,8 +75,9 @@ FUZZ_S ?= 600
 fuzz: .venv/.installed-test
 	VISCPM_TEST_FUZZ_S=$(FUZZ_S) $(PYTEST) -s tests/clients/test_fuzzing.py $(ARGS)
 
+# Files that share a service are one group
 check-clients: .venv/.installed-test .venv/.installed-clients
-	$(PYTEST) -m clients tests/clients $(ARGS)
+	$(PYTEST) -n 2 --dist loadgroup -m clients tests/clients $(ARGS)
 
 # PAGE_SHOTS=write keeps the screenshots of the page in docs/images
 check-ops: .venv/.installed-test .venv/.installed-ops
