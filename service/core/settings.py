@@ -84,6 +84,7 @@ class Settings(BaseSettings):
         "dall-e-3=paint",
         "dall-e-2=paint",
     )
+    page: Literal["on", "off"] = "on"  # for people, at / and /ui, and /docs
     a1111: Literal["on", "off"] = "off"  # the routes of AUTOMATIC1111's API that its clients need
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "text"
