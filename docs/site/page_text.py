@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from markdown.extensions.toc import slugify, unique
 
 _HEADING = re.compile(r"^(#{1,6}) +(.*?) *$")
+_OWN_ANCHOR = re.compile(r" *\{:? *#[^}]*\} *$")
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 _WEB = re.compile(r"[a-z]+:")
 
@@ -27,7 +28,7 @@ def anchored(text: str, english: str) -> str:
     lines = []
     for line, is_code in _lines(text):
         anchor = next(anchors, "") if not is_code and _HEADING.match(line) else ""
-        lines.append(f"{line} {{: #{anchor} }}" if anchor else line)
+        lines.append(f"{_OWN_ANCHOR.sub('', line)} {{: #{anchor} }}" if anchor else line)
     return "\n".join(lines)
 
 

@@ -21,6 +21,8 @@ from tests.docs.examples import (
 )
 from tests.e2e.tree import Tree
 
+pytestmark = pytest.mark.xdist_group("examples")  # they share a service
+
 ALL = [example for page in pages() for example in examples(page)]
 RUN = [example for example in ALL if not example.why_not]
 BUDGET_S = 60.0

@@ -12,7 +12,7 @@ def test_headings_are_those_outside_of_code() -> None:
 
 
 def test_a_translated_heading_has_the_english_anchor() -> None:
-    chinese = "# 一把密钥\n\n```bash\n# no heading\n```\n\n## 入口\n\n### 还是密钥\n"
+    chinese = "# 一把密钥\n\n```bash\n# no heading\n```\n\n## 入口 {#way}\n\n### 还是密钥\n"
     lines = anchored(chinese, ENGLISH).split("\n")
     assert [line for line in lines if line.startswith("#") and "{:" in line] == [
         "# 一把密钥 {: #one-key }",
