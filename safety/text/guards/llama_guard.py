@@ -12,7 +12,7 @@ from safety.text.guards.adapter import Message, Role, UnreadableAnswer
 from safety.text.guards.hazards import HAZARDS
 from safety.text.language import Language
 
-_ANSWER = re.compile(r"(safe|unsafe)[ \t]*(?:\n\s*([^\n]*)(\n?))?")
+_ANSWER = re.compile(r"(safe|unsafe)[ \t]*(?:\n\s*([^\n]*)(\n?)|\Z)")
 _CODES = re.compile(r"S\d{1,2}(?:\s*,\s*S\d{1,2})*")
 
 
@@ -38,13 +38,12 @@ class LlamaGuard:
 
     def read(self, answer: str, role: Role, is_over: bool) -> dict[str, float] | None:
         said = _ANSWER.match(answer.lstrip())
-        if said is not None and said[1] == "safe" and (is_over and not said[2] or said[2] is not None and not said[2]):
-            return {}
-        if said is not None and said[1] == "unsafe" and (is_over or said[3]):
-            if not said[2]:
-                return {"": 1.0}
-            if _CODES.fullmatch(said[2].strip()):
-                return dict.fromkeys((code.strip() for code in said[2].split(",")), 1.0)
+        if said is not None and (is_over or said[2] is not None):
+            word, codes, is_whole_line = said[1], (said[2] or "").strip(), is_over or bool(said[3])
+            if not codes and (word == "safe" or is_over):
+                return {} if word == "safe" else {"": 1.0}
+            if word == "unsafe" and is_whole_line and _CODES.fullmatch(codes):
+                return dict.fromkeys((code.strip() for code in codes.split(",")), 1.0)
         if is_over:
             raise UnreadableAnswer(f"{self.name} says safe, or unsafe and codes; this is neither")
         return None

@@ -10,6 +10,8 @@ This module imports torch and transformers. The safety worker loads it by its do
 
 import copy
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,8 @@ from safety.text.guards.adapter import (
 )
 from safety.text.guards.windows import windows, worst
 
-_PROBES = ("first", "second")
-_SAMPLED_VALUES = 1024  # of a tensor, beside the sum of all its bytes
+_ROLES: tuple[Role, ...] = ("user", "assistant")
+_PROBES = ("first 7731", "second 9482")  # they differ from their first token on, and stand in no template
 
 
 class LocalGuard:
@@ -55,13 +57,13 @@ class LocalGuard:
         self._batch_tokens = batch_tokens
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model: Any = _model_class(folder).from_pretrained(folder, local_files_only=True, dtype=getattr(torch, dtype))
+        parts = chain([adapter_version(adapter).encode()], small_files(folder), _tensors(model))
+        self.fingerprint = fingerprint(__file__, ("tokenizers", "torch", "transformers"), parts)
         self._model = model.to(device).eval()
         self._ends = _end_tokens(model, self._tokenizer)
-        self._wants_parts = self._find_form(folder)
-        self._prefixes: dict[Role, list[int]] = {role: self._common_prefix(role) for role in ("user", "assistant")}
+        self._frames = {role: self._frame(role, folder) for role in _ROLES}
+        self._prefixes = {role: self._common_prefix(role) for role in _ROLES}
         self._caches = {role: self._computed(prefix) for role, prefix in self._prefixes.items()}
-        parts = (adapter_version(adapter).encode(), dtype.encode(), *small_files(folder), *_tensors(model))
-        self.fingerprint = fingerprint(__file__, ("tokenizers", "torch", "transformers"), parts)
 
     def scores(self, texts: Sequence[str], roles: Sequence[Role]) -> list[Scores | None]:
         """The scores of each text; None where the guard's answer is not of its grammar."""
@@ -83,7 +85,7 @@ class LocalGuard:
 
     def _answers(self, asked: Sequence[tuple[Role, str]]) -> list[str]:
         """In order; the longest first, so that what shares a forward pass is of about one length."""
-        prompts = [self._tokens(piece, role) for role, piece in asked]
+        prompts = self._tokens(asked)
         answers = [""] * len(asked)
         for role, cached in ((role, cached) for role in self._prefixes for cached in (True, False)):
             own = [
@@ -105,13 +107,29 @@ class LocalGuard:
         prefix = self._prefixes[role]
         return len(prompt) > len(prefix) and prompt[: len(prefix)] == prefix
 
-    def _tokens(self, piece: str, role: Role) -> list[int]:
-        tokens: list[int] = self._tokenizer(self._rendered(piece, role), add_special_tokens=False)["input_ids"]
+    def _tokens(self, asked: Sequence[tuple[Role, str]]) -> list[list[int]]:
+        prompts = [self._frames[role][0] + piece + self._frames[role][1] for role, piece in asked]
+        tokens: list[list[int]] = self._tokenizer(prompts, add_special_tokens=False)["input_ids"]
         return tokens
 
-    def _rendered(self, piece: str, role: Role, in_parts: bool | None = None) -> str:
+    def _frame(self, role: Role, folder: Path) -> tuple[str, str]:
+        """What the chat template puts before and after a text. Raises ValueError where it does not show the text.
+
+        Templates that want a message's text in parts raise for, or show the form of, what is no such list.
+        """
+        for in_parts in (False, True):
+            with suppress(Exception):  # a template raises what it likes, for the form that it does not take
+                shown = [self._rendered(probe, role, in_parts) for probe in _PROBES]
+                (before, after), other = (
+                    tuple(text.rsplit(probe, 1)) for probe, text in zip(_PROBES, shown, strict=True)
+                )
+                if (before, after) == other and "'type'" not in shown[0]:
+                    return before, after
+        raise ValueError(f"the chat template in {folder} does not show the text that is to be judged")
+
+    def _rendered(self, piece: str, role: Role, in_parts: bool) -> str:
         messages: list[Any] = list(self._adapter.messages(piece, role))
-        if self._wants_parts if in_parts is None else in_parts:
+        if in_parts:
             messages = [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in messages]
         arguments = self._adapter.template_arguments(role)
         text: str = self._tokenizer.apply_chat_template(
@@ -119,20 +137,9 @@ class LocalGuard:
         )
         return text
 
-    def _find_form(self, folder: Path) -> bool:
-        """Whether the template wants a message's text in parts. Raises ValueError where it does not show the text."""
-        for in_parts in (False, True):
-            try:
-                shown = [self._rendered(probe, "user", in_parts) for probe in _PROBES]
-            except Exception:  # noqa: S112 - a template raises what it likes, for the form that it does not take
-                continue
-            if all(probe in text and "'type'" not in text for probe, text in zip(_PROBES, shown, strict=True)):
-                return in_parts
-        raise ValueError(f"the chat template in {folder} does not show the text that is to be judged")
-
     def _common_prefix(self, role: Role) -> list[int]:
-        """What the template puts before every text, less the token that may grow together with the text's first."""
-        first, second = (self._tokens(probe, role) for probe in _PROBES)
+        """What comes before every text, less the token that may grow together with the text's first."""
+        first, second = self._tokens([(role, probe) for probe in _PROBES])
         same = next((place for place, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), 0)
         return first[: max(same - 1, 0)]
 
@@ -217,11 +224,8 @@ def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys(ends))
 
 
-def _tensors(model: torch.nn.Module) -> Iterable[bytes]:
-    """Of each its name, type and shape, the sum of all its bytes, and some of its values."""
+def _tensors(model: torch.nn.Module) -> Iterable[bytes | memoryview]:
+    """Name and bytes of each, on the processor: a second or two for every gigabyte."""
     for name, tensor in model.state_dict().items():
-        flat = tensor.detach().reshape(-1)
-        total = int(flat.view(torch.uint8).sum(dtype=torch.int64))
-        sampled = flat[:: max(1, flat.numel() // _SAMPLED_VALUES)].float().cpu().contiguous()
-        yield f"{name} {tensor.dtype} {tuple(tensor.shape)} {total}".encode()
-        yield sampled.numpy().tobytes()
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
