@@ -45,6 +45,7 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked: int = 0
     models: tuple[str, ...] = ()  # that it may ask, by kind or by name; empty: all
     limits: KeyLimits = KeyLimits()
+    weight: int = 1  # of its tenant's share where tenants share a queue
     former_sha256: bytes = b""  # of the text before the last rotation
     former_until: int = 0
 

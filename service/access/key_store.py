@@ -34,12 +34,13 @@ class KeyStore:
         lifetime_s: int = 0,
         models: tuple[str, ...] = (),
         limits: KeyLimits = _UNLIMITED,
+        weight: int = 1,
     ) -> tuple[ApiKey, str]:
         """A new key and its text, which is nowhere stored. `lifetime_s` 0: it does not expire."""
         key_id, now = new_key_id(), int(time.time())
         text, sha256 = new_text(key_id)
         expires = now + lifetime_s if lifetime_s else 0
-        key = ApiKey(key_id, name, tenant, scopes, sha256, now, expires, models=models, limits=limits)
+        key = ApiKey(key_id, name, tenant, scopes, sha256, now, expires, models=models, limits=limits, weight=weight)
         await self._write(key)
         return key, text
 

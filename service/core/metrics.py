@@ -1,7 +1,8 @@
 """Every metric of the service in one table: its kind, whose it is, its labels and its help; units end the names.
 
 A role exports its own families and those of `all`: in one scrape of an API process and its workers, their samples are
-told apart by the label `worker`. Names and buckets follow vLLM's, with the prefix `viscpm_` (docs/observability.md).
+told apart by the label `worker`. Names and buckets follow vLLM's, with the prefix `viscpm_`
+(docs/operations/observability.md).
 """
 
 from collections.abc import Iterator

@@ -49,7 +49,7 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
 async def _create(store: KeyStore, options: argparse.Namespace) -> int:
     limits = KeyLimits(options.requests_per_min, options.tokens_per_min, options.max_jobs)
     key, text = await store.create(
-        options.name, options.tenant, options.scopes, options.expires, options.models, limits
+        options.name, options.tenant, options.scopes, options.expires, options.models, limits, options.weight
     )
     print(text)
     print(f"(key {key.id} of tenant {key.tenant}; it is shown this once)", file=sys.stderr)
@@ -102,6 +102,7 @@ def _told(key: ApiKey) -> dict[str, str | int]:
         "requests_per_min": key.limits.requests_per_min,
         "tokens_per_min": key.limits.tokens_per_min,
         "max_jobs": key.limits.max_jobs,
+        "weight": key.weight,
     }
 
 
@@ -153,6 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument(
         "--max-jobs", type=_count, default=0, metavar="N", help="queued and running at once; 0: no limit"
     )
+    create.add_argument(
+        "--weight", type=_weight, default=1, metavar="N", help="1 to 1000: of its tenant's share of a busy queue (1)"
+    )
     listing = commands.add_parser("list", help="all of them, without their texts")
     listing.add_argument("--json", action="store_true")
     revoke = commands.add_parser("revoke", help="take one no more")
@@ -186,6 +190,12 @@ def _models(value: str) -> tuple[str, ...]:
 def _count(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= 9):
         raise argparse.ArgumentTypeError(f"{value!r} is no count: whole numbers from 0 are allowed")
+    return int(value)
+
+
+def _weight(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= 1000):
+        raise argparse.ArgumentTypeError(f"{value!r} is no weight: whole numbers from 1 to 1000 are allowed")
     return int(value)
 
 

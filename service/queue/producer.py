@@ -97,7 +97,7 @@ class JobProducer:
         """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed.
 
         Args:
-            key: whose limits it counts against, in the same step.
+            key: whose limits it counts against, in the same step, and whose weight is that of its tenant's share.
             priority: a batch job gets a slot while fewer than half of all are taken.
         """
         settings = self.settings
@@ -125,6 +125,7 @@ class JobProducer:
             limits.tokens_per_min,
             limits.max_jobs,
             self._usage_kept_ms,
+            *([] if key is None else [key.weight]),
         )
         return Reservation(self.forget, num_slots, kind, job_id, limits, reply)
 

@@ -48,6 +48,10 @@ class Keys:
             *(self.slots(kind) for kind in KINDS),
             *(self.jobs(kind) for kind in KINDS),
             *(self.jobs(f"{kind}:batch") for kind in KINDS if kind != "safety"),
+            base + "waiting",  # zset: jobs held back while tenants share a queue, by queue, tenant and age (shares.lua)
+            base + "held",  # hash: what those are, by job id
+            base + "shares",  # hash: the turns of tenants
+            base + "tenant_slots",  # zset: jobs of tenants with API keys that hold a slot, by kind and tenant
         )
 
     def slots(self, kind: Kind) -> str:

@@ -1,6 +1,7 @@
 """From what is asked of chat to its job in the queue: one way for every route that asks."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -31,6 +32,7 @@ class Asked:
         kept: earlier turns of a conversation that this one branches off, before those that came with the request.
         brought: earlier turns that came with the request, oldest first.
         gone_turns: of those, the oldest that were left out.
+        stops: texts at which the answer may end.
     """
 
     question: str
@@ -44,6 +46,7 @@ class Asked:
     brought: list[Turn] = field(default_factory=list)
     gone_turns: int = 0
     stream: bool = False
+    stops: Sequence[str] = ()
     strict_length: bool = False
     raw: bool = False
     param: str = "conversation_id"  # the request's field for it, which errors name
@@ -149,6 +152,7 @@ def _job(
         generation=asked.generation,
         seed=asked.seed,
         stream=asked.stream,
+        stops=list(asked.stops),
         strict_length=asked.strict_length,
         raw_text=asked.raw,
     )

@@ -51,7 +51,8 @@ async def paint(request: Request) -> Response:
     if wants_async(request):
         state.finish_in_background(stream, slot.job_id)
         return accepted(slot.job_id, "paint", intent.created, request.scope["root_path"])
-    return EventStream(paint_events(stream, intent.origin(slot.job_id), state.labels, asked.include), slot.cancel)
+    events = paint_events(stream, intent.origin(slot.job_id), state.labels, asked.include)
+    return EventStream(events, slot.cancel, slot.job_id)
 
 
 async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: PaintRequest, media: str) -> Response:
@@ -61,7 +62,7 @@ async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: Pai
         return accepted(job_id, "paint", record.created_ms // 1000, request.scope["root_path"])
     if asked.stream:
         stream = state.queue.follow("paint", job_id)
-        return EventStream(paint_events(stream, origin_of(job_id, record), state.labels, asked.include))
+        return EventStream(paint_events(stream, origin_of(job_id, record), state.labels, asked.include), job_id=job_id)
     answer = painted_earlier(record, job_id, asked.include)
     return answered(answer) if media == JSON else picture(answer)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from service.core.settings import Settings
 from service.process.api_server import bind, url_of
 from service.process.parent_death import dies_with_parent
 from tests.service.http.access.keyed import KeyedService, keyed
-from tests.service.tree import ROOT, eventually
+from tests.service.tree import ROOT, eventually, log_lines
 from tests.service.web import assert_error, sse_events
 
 
@@ -68,6 +69,36 @@ async def test_a_hundred_at_once_at_three_api_processes_and_ten_pass(by_keys: Ke
             assert refused.headers["x-ratelimit-limit-requests"] == "10"
             assert refused.headers["x-ratelimit-remaining-requests"] == "0"
         assert await by_keys.service.accounting() == {"done": 10}
+
+
+async def test_a_tenant_that_fills_the_queue_leaves_another_its_share_and_its_turn(
+    settings: Settings, worker_log: Path
+) -> None:
+    async with keyed(settings.model_copy(update={"queue_size": 6})) as service:
+        flood, _ = await service.client("flood")
+        single, _ = await service.client("single")
+        endless = {"question": "stream 100000"}
+        answers = await asyncio.gather(*(flood.post("/chat?async=true", json=endless) for _ in range(9)))
+        jobs = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+        assert len(jobs) == 6
+        for answer in (one for one in answers if one.status_code != 202):
+            assert "all 6 slots of chat are taken, try" in assert_error(answer, 429, "queue_full")["message"]
+        await eventually(lambda: len(_admitted(worker_log, jobs)) == 4)
+
+        job = (await single.post("/chat?async=true", json=endless)).json()["id"]
+        refused = assert_error(await flood.post("/chat", json=endless), 429, "queue_full")
+        assert "6 of them by this tenant, whose share among 2 tenants is 3" in refused["message"]
+        await flood.delete(f"/jobs/{_admitted(worker_log, jobs)[0]}")
+        await eventually(lambda: len(_admitted(worker_log, [*jobs, job])) == 5)
+        assert _admitted(worker_log, [*jobs, job])[-1] == job, "before those that waited already"
+        for each, client in [(job, single), *((each, flood) for each in reversed(jobs))]:
+            await client.delete(f"/jobs/{each}")
+        assert await service.service.accounting() == {"cancelled": 7}
+
+
+def _admitted(log: Path, jobs: list[str]) -> list[str]:
+    """Of these, in the order in which the worker began with them."""
+    return [line[2] for line in log_lines(log, "admit") if line[2] in jobs]
 
 
 async def test_tokens_and_jobs_of_a_key(by_keys: KeyedService) -> None:

@@ -23,13 +23,13 @@ def listed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 def test_a_keys_life(capsys: pytest.CaptureFixture[str]) -> None:
     made = ["keys", "create", "shop", "--tenant", "acme", "--scopes", "paint,chat", "--expires", "90d"]
-    assert cli.main([*made, "--models", "chat", "--requests-per-min", "60", "--max-jobs", "2"]) == 0
+    assert cli.main([*made, "--models", "chat", "--requests-per-min", "60", "--max-jobs", "2", "--weight", "3"]) == 0
     text, told = capsys.readouterr()
     key_id = id_in(text.strip())
     assert key_id and key_id in told and text.strip() not in told
     [row] = listed(capsys)
     assert (row["id"], row["state"], row["tenant"], row["scopes"]) == (key_id, "live", "acme", "chat,paint")
-    assert (row["models"], row["requests_per_min"], row["tokens_per_min"], row["max_jobs"]) == ("chat", 60, 0, 2)
+    assert (row["models"], row["requests_per_min"], row["max_jobs"], row["weight"]) == ("chat", 60, 2, 3)
 
     assert cli.main(["keys", "rotate", key_id, "--overlap", "1h"]) == 0
     rotated, told = capsys.readouterr()
@@ -54,6 +54,7 @@ def test_a_keys_life(capsys: pytest.CaptureFixture[str]) -> None:
         (["create", "a", "--scopes", "chat,all"], 2, "'chat,all' names no scopes: of chat,paint,moderate,admin"),
         (["create", "a", "--expires", "soon"], 2, "'soon' is no span: a number and s, m, h or d"),
         (["create", "a", "--max-jobs", "-1"], 2, "'-1' is no count"),
+        (["create", "a", "--weight", "0"], 2, "'0' is no weight: whole numbers from 1 to 1000"),
         (["revoke", "0" * 12], 1, "no key has the id 000000000000"),
         (["rotate", "0" * 12], 1, "no live key has the id"),
     ],

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: a talk that the client keeps, gone on with (docs/openai.md)."""
+"""POST /v1/chat/completions: a talk that the client keeps, gone on with (docs/guides/openai.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -171,6 +171,7 @@ async def _submit(
                 brought=talk.turns,
                 gone_turns=talk.gone_turns,
                 stream=asked.stream,
+                stops=completion.stops,
                 param="messages",
             )
             stream, _ = await submit_question(state, slot, context, question, pixels)

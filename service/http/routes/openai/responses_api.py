@@ -1,4 +1,7 @@
-"""POST /v1/responses: a question, of a response before it or by itself; kept as a conversation (docs/openai.md)."""
+"""POST /v1/responses: a question, of a response before it or by itself; kept as a conversation.
+
+docs/guides/openai.md tells what of its fields has an effect.
+"""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""POST /v1/responses: the request, and the response that is answered or streamed (docs/openai.md)."""
+"""POST /v1/responses: the request, and the response that is answered or streamed (docs/guides/openai.md)."""
 
 import re
 from collections.abc import Iterator
