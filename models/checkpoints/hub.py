@@ -43,6 +43,7 @@ _SD21_BASE = (
     "Manojb/stable-diffusion-2-1-base",
 )
 _CHINESE_CLIP = "OFA-Sys/chinese-clip-vit-base-patch16"
+_GUARD = "Qwen/Qwen3Guard-Gen-0.6B"
 _VAE_WEIGHTS = ("vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.bin")
 _VOCABULARY = _in((_CHAT, _PAINT), "vocab.txt")
 _VAE = (_in((_PAINT, *_SD21_BASE), "vae/config.json"), _in((_PAINT, *_SD21_BASE), *_VAE_WEIGHTS))
@@ -69,6 +70,15 @@ COLLECTIONS: dict[str, tuple[Wanted, ...]] = {
         _in([_CHINESE_CLIP], "preprocessor_config.json"),
         _in([_CHINESE_CLIP], "vocab.txt"),
         _in([_CHINESE_CLIP], "model.safetensors", "pytorch_model.bin"),
+    ),
+    # A guard model for the safety screens; its chat template lies in one of the two last, by how old the copy is
+    "qwen3guard-0.6b": (
+        _in([_GUARD], "config.json"),
+        _in([_GUARD], "generation_config.json"),
+        _in([_GUARD], "tokenizer.json"),
+        _in([_GUARD], "tokenizer_config.json"),
+        _in([_GUARD], "chat_template.jinja", "tokenizer_config.json"),
+        _in([_GUARD], "model.safetensors"),
     ),
 }
 
