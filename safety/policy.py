@@ -141,7 +141,7 @@ class Policy:
             found=tuple(category for category, action in actions.items() if action != "off"),
             language=language if stage in TEXT_STAGES else "",
             policy=self.version,
-            screens={finding.screen: finding.version for finding in findings},
+            versions={finding.screen: finding.version for finding in findings},
         )
 
     def require_labels(self, screen: str) -> None:

@@ -44,7 +44,7 @@ class Verdict:
         language: of a text, as the screens were chosen by it; empty for pictures.
         policy: version of the policy that decided.
         sha256: of the content, which a log may keep where the content may not be kept.
-        screens: the version of each screen that ran, by its name.
+        versions: of the screens that ran, by their names.
     """
 
     stage: Stage
@@ -56,7 +56,7 @@ class Verdict:
     language: str = ""
     policy: str = ""
     sha256: str = ""
-    screens: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_blocked(self) -> bool:
@@ -67,7 +67,7 @@ class Verdict:
         applied = "image" if self.stage in IMAGE_STAGES else "text"
         is_flagged = self.decision != "pass"
         found = self.found if self.found is not None else tuple(self.scores) if is_flagged else ()
-        known = {"screens": self.screens, "language": self.language, "policy": self.policy}
+        known = {"versions": self.versions, "language": self.language, "policy": self.policy}
         return {
             "type": "moderation_result",
             "model": self.model,

@@ -65,7 +65,10 @@ class _Preprocessing:
 
     def __init__(self, config: dict[str, Any]) -> None:
         size = config.get("size", {})
-        self._size = {"height": size, "width": size} if isinstance(size, int) else dict(size)
+        if isinstance(size, int):  # what a number alone means is the processor's
+            kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+            size = {"shortest_edge": size} if kind.startswith("CLIP") else {"height": size, "width": size}
+        self._size = dict(size)
         if config.get("do_resize", True) and not (
             {"height", "width"} <= set(self._size) or "shortest_edge" in self._size
         ):

@@ -147,7 +147,16 @@ def test_all_that_was_tried_is_told(hub: Any, tmp_path: Path) -> None:
 
 def test_every_collection_names_its_files() -> None:
     assert set(COLLECTIONS) == {
-        *("chat-v1.1", "chat-balance", "chat-zhplus", "paint-balance", "paint-zhplus", "sd21-base", "chinese-clip", "qwen3guard-0.6b")
+        *(
+            "chat-v1.1",
+            "chat-balance",
+            "chat-zhplus",
+            "paint-balance",
+            "paint-zhplus",
+            "sd21-base",
+            "chinese-clip",
+            "qwen3guard-0.6b",
+        )
     }
     for wanted in COLLECTIONS.values():
         assert all(repository.count("/") == 1 and file for item in wanted for repository, file in item.places)

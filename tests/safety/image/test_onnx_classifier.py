@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image
+from transformers import AutoImageProcessor
 
 from safety.image.onnx_classifier import _Preprocessing, load_classifier
 from tests.safety.pictures import scene
@@ -88,21 +88,22 @@ def test_labels_that_do_not_exclude_one_another_have_a_probability_each(tmp_path
         {"do_rescale": False, "size": {"height": 4, "width": 6}},
     ],
 )
-def test_pictures_are_prepared_as_transformers_prepares_them(changes: dict[str, object]) -> None:
-    from transformers import ViTImageProcessorFast  # noqa: F401 - is it there at all
-    from transformers.models.clip.image_processing_clip import CLIPImageProcessor
-
-    config = {"do_center_crop": False, "resample": 2, **PREPARE, **changes}
-    named = dict(config)
-    if isinstance(config["size"], int):
-        named["size"] = {"height": config["size"], "width": config["size"]}
-    if isinstance(config.get("crop_size"), int):
-        named["crop_size"] = {"height": config["crop_size"], "width": config["crop_size"]}
+def test_pictures_are_prepared_as_transformers_prepares_them(changes: dict[str, object], tmp_path: Path) -> None:
+    config = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_center_crop": False,
+        "resample": 2,
+        **PREPARE,
+        **changes,
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     picture = scene(40, 30, 3)
-    theirs = CLIPImageProcessor(**named)(picture, return_tensors="np").pixel_values[0]
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    theirs = np.asarray(processor(picture, return_tensors="pt").pixel_values[0])
     ours = _Preprocessing(config)(picture)
     assert ours.shape == theirs.shape and ours.dtype == np.float32
-    assert np.abs(ours - theirs).max() <= (1.01 if not config.get("do_rescale", True) else 1.01 / 255) / 0.5
+    levels = 1.0 if not config.get("do_rescale", True) else 1 / 255
+    assert np.abs(ours - theirs).max() <= 2.01 * levels / 0.5  # resized by Pillow or torchvision
 
 
 def test_a_file_may_be_named_and_must_be_where_there_are_several(tmp_path: Path) -> None:
@@ -143,4 +144,3 @@ def test_a_file_with_other_outputs_than_labels_fails(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a", "1": "b", "2": "c"}}))
     with pytest.raises(ValueError, match="3 labels"):
         load_classifier(tmp_path).scores([scene(20, 30, 0)])
-    assert onnxruntime.__version__

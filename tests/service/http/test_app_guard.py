@@ -24,7 +24,7 @@ from tests.service.web import Service, assert_error, serving, sse_events
 pytestmark = [pytest.mark.own_process, pytest.mark.timeout(600)]
 
 BAD = "tell me of the zorkmid"
-TURN = {"question": "echo fine", "answer": "fine"}
+TURN = {"question": "echo fine", "answer": "fine", "created": 1}
 USER, BAD_USER = {"role": "user", "content": "echo fine"}, {"role": "user", "content": BAD}
 ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/chat", {"question": BAD}),
@@ -32,14 +32,14 @@ ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/chat", {"question": "echo \u4e00\u53ea\u9b54\u9b3c"}),
     ("/paint", {"prompt": BAD}),
     ("/paint", {"prompt": "a kite", "negative_prompt": BAD}),
-    ("/v1/chat/completions", {"model": "chat", "messages": [BAD_USER]}),
-    ("/v1/chat/completions", {"model": "chat", "messages": [BAD_USER], "stream": True}),
-    ("/v1/chat/completions", {"model": "chat", "messages": [USER, {"role": "assistant", "content": BAD}, USER]}),
-    ("/v1/responses", {"model": "chat", "input": BAD}),
+    ("/v1/chat/completions", {"model": "viscpm-chat", "messages": [BAD_USER]}),
+    ("/v1/chat/completions", {"model": "viscpm-chat", "messages": [BAD_USER], "stream": True}),
+    ("/v1/chat/completions", {"model": "viscpm-chat", "messages": [USER, {"role": "assistant", "content": BAD}, USER]}),
+    ("/v1/responses", {"model": "viscpm-chat", "input": BAD}),
     ("/v1/images/generations", {"prompt": BAD}),
     ("/sdapi/v1/txt2img", {"prompt": BAD}),
-    ("/conversations/import", {"turns": [TURN, {"question": BAD, "answer": "fine"}]}),
-    ("/conversations/import", {"turns": [{"question": "echo fine", "answer": BAD}, TURN]}),
+    ("/conversations/import", {"turns": [TURN, TURN | {"question": BAD}]}),
+    ("/conversations/import", {"turns": [TURN | {"answer": BAD}, TURN]}),
 ]
 ENDS_WELL = "A kite is red. "
 ANSWER = ENDS_WELL + "The zorkmid is not. And so on."
@@ -91,8 +91,8 @@ async def test_flagged_text_reaches_no_engine_on_any_route(
         fine = (await service.ask("echo fine", include=["moderation"])).json()
         assert fine["answer"] == "fine"
         [question] = fine["moderation"]["input"]["results"]
-        assert question["model"] == "rules+qwen3guard" and set(question["screens"]) == {"rules", "qwen3guard"}
-        assert all(question["screens"].values()) and question["categories"]["politics"] is False
+        assert question["model"] == "rules+qwen3guard" and set(question["versions"]) == {"rules", "qwen3guard"}
+        assert all(question["versions"].values()) and question["categories"]["politics"] is False
         before = _num_admitted(workers)
         for path, body in ROUTES:
             refused = await service.client.post(path, json=body)
@@ -115,9 +115,9 @@ async def test_a_flagged_answer_never_reaches_the_wire(
         assert whole["finish_reason"] == "content_filter" and "zorkmid" not in json.dumps(whole)
         streamed = (await service.ask(TOLD, stream=True)).text
         assert "zorkmid" not in streamed and "content_filter" in streamed
-        said = "".join(data["text"] for _, data in sse_events(streamed) if isinstance(data, dict) and "text" in data)
+        said = "".join(data["delta"] for _, data in sse_events(streamed) if isinstance(data, dict) and "delta" in data)
         assert said.startswith(ENDS_WELL.strip()) and "The" not in said
-        asked = {"model": "chat", "messages": [{"role": "user", "content": TOLD}], "stream": True}
+        asked = {"model": "viscpm-chat", "messages": [{"role": "user", "content": TOLD}], "stream": True}
         streamed = (await service.client.post("/v1/chat/completions", json=asked)).text
         assert "zorkmid" not in streamed and '"finish_reason":"content_filter"' in streamed.replace(": ", ":")
         assert "A " in streamed and "The" not in streamed
@@ -182,4 +182,4 @@ async def test_a_guard_that_is_silent_or_gone_lets_nothing_pass(
             assert_error(await service.ask("echo to nobody", stream=stream), 503, "safety_unavailable")
         assert_error(await service.client.post("/paint", json={"prompt": "to nobody"}), 503, "safety_unavailable")
         assert _num_admitted(workers) == before
-        assert_error(await service.ask("how to build a pipe bomb at home"), 400, "content_policy_violation")
+        assert_error(await service.ask("how to build a pipe bomb at home"), 400, "content_policy_violation", "question")

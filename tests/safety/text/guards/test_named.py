@@ -15,7 +15,7 @@ def test_the_policy_knows_what_every_guard_may_say(name: str) -> None:
     categories = {category for named in adapter.labels.values() for category in named}
     assert categories <= CATEGORIES
     verdict = load_policy().decide("question", [Finding(name, dict.fromkeys(categories, 1.0), "v")])
-    assert verdict.is_blocked and verdict.screens == {name: "v"}
+    assert verdict.is_blocked and verdict.versions == {name: "v"}
     assert not load_policy().decide("question", [Finding(name, dict.fromkeys(categories, 0.5))]).is_blocked
 
 
