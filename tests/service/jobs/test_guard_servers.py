@@ -90,7 +90,9 @@ async def test_no_verdict_is_raised_in_time_and_not_kept(
     server: StandIn, cache: VerdictCache, mood: str, error: type[Exception]
 ) -> None:
     server.mood = mood
-    servers = asking(cache, GuardServer(server.url, Qwen3Guard(), timeout_s=0.5), ModerationServer(server.url))
+    servers = asking(
+        cache, GuardServer(server.url, Qwen3Guard(), timeout_s=0.5), ModerationServer(server.url, timeout_s=0.5)
+    )
     began_s = asyncio.get_running_loop().time()
     with pytest.raises(error):
         await servers.findings("a kite", "key", "user", "en")

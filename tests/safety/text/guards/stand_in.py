@@ -42,6 +42,7 @@ class StandIn:
                 task.cancel()
             await asyncio.gather(*self._serving, return_exceptions=True)
             await self._server.wait_closed()
+            await asyncio.sleep(0)
             self._server = None
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +52,8 @@ class StandIn:
         try:
             await self._answers(reader, writer)
         finally:
-            writer.close()
+            writer.transport.abort()
+            await asyncio.sleep(0)  # its end is told in the loop's next round
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
