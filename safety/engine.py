@@ -70,9 +70,10 @@ class SafetyEngine:
         self._batches: dict[str, _Batch] = {}
         self._threads = ThreadPoolExecutor(len(self._image_screens) + 2, thread_name_prefix="screens")
         self.batch_s: dict[str, float] = {}
-        screens = [*self._image_screens, *self._text_screens]
-        self.names = [screen.name for screen in screens]
-        known = "".join(f"{screen.name}:{screen.fingerprint};" for screen in screens)
+        versions = [(screen.name, screen.fingerprint) for screen in self._image_screens]
+        versions += [(screen.name, screen.fingerprint) for screen in self._text_screens]
+        self.names = [name for name, _ in versions]
+        known = "".join(f"{name}:{fingerprint};" for name, fingerprint in versions)
         self.fingerprint = hashlib.sha256(known.encode()).hexdigest()[:12]
 
     @property

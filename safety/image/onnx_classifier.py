@@ -80,8 +80,8 @@ class _Preprocessing:
         self._crops = bool(config.get("do_center_crop", False))
         self._scale = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
         normalises = bool(config.get("do_normalize", True))
-        self._mean = np.float32(config.get("image_mean", [0.5] * 3) if normalises else [0.0] * 3)
-        self._deviation = np.float32(config.get("image_std", [0.5] * 3) if normalises else [1.0] * 3)
+        self._mean = np.asarray(config.get("image_mean", [0.5] * 3) if normalises else [0.0] * 3, np.float32)
+        self._deviation = np.asarray(config.get("image_std", [0.5] * 3) if normalises else [1.0] * 3, np.float32)
 
     def __call__(self, picture: Image.Image) -> _Array:
         if self._resizes:
@@ -123,9 +123,9 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _softmax(logits: _Array) -> _Array:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    powers: _Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _sigmoid(logits: _Array) -> _Array:
-    return 1 / (1 + np.exp(-logits))
+    return np.asarray(1 / (1 + np.exp(-logits)))

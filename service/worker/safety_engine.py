@@ -22,6 +22,7 @@ from models.jobs import (
 )
 from safety.engine import Content, Judgement, SafetyEngine, Undecided
 from safety.image.screen import Pixels
+from safety.text.guards.adapter import Role
 
 _OBSERVED = {"pictures": "screens_s", "texts": "guard_s"}  # by the kind of a batch
 
@@ -50,7 +51,7 @@ class ScreeningEngine:
     def admit(self, job: Job) -> None:
         assert isinstance(job, SafetyJob)
         pixels = Pixels(job.pixels, job.width_px, job.height_px) if job.pixels else None
-        role = "assistant" if job.is_answer else "user"
+        role: Role = "assistant" if job.is_answer else "user"
         try:
             self._engine.admit(job.job_id, Content(job.content_key, pixels, job.text, role))
         except ValueError as error:
