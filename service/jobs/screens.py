@@ -1,5 +1,5 @@
 """The gate's screens as the API process has them: rules for text here, heavy screens in the safety workers or behind
-servers (guard_servers.py).
+servers (guards/servers.py).
 
 A text that the rules let pass goes on to the screens of its language. A picture is decoded here and made small. Either
 is sent as a job with a deadline; findings are cached in Redis by content, and the same content is asked for once at a
@@ -34,9 +34,9 @@ from service.core.current_request import current_request_id
 from service.core.errors import BusUnavailable, Deadline, JobLost, QueueFull, Unavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.jobs.guard_servers import GuardServers, configured_servers
+from service.jobs.guards.servers import GuardServers, configured_servers
 from service.jobs.intents import SafetyIntent
-from service.jobs.shared_findings import SharedFindings
+from service.jobs.guards.shared_findings import SharedFindings
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.producer import JobProducer
 from service.queue.record import Ending

@@ -6,7 +6,7 @@ import pytest
 
 from models.jobs import ScreenFinding
 from service.core.metrics import Metrics
-from service.jobs.shared_findings import SharedFindings
+from service.jobs.guards.shared_findings import SharedFindings
 
 FOUND = [ScreenFinding(screen="qwen3guard", scores={"hate": 1.0}, version="v")]
 

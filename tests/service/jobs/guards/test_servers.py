@@ -12,7 +12,7 @@ from safety.text.guards.server import GuardServer
 from safety.verdict import Finding, ScreenOffline
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.jobs.guard_servers import GuardServers, ServerScreen, configured_servers
+from service.jobs.guards.servers import GuardServers, ServerScreen, configured_servers
 from service.queue.verdict_cache import VerdictCache
 from tests.safety.text.guards.stand_in import StandIn
 from tests.service.tree import api_side

@@ -21,7 +21,7 @@ from safety.verdict import Finding
 from service.core.errors import BusUnavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.jobs.shared_findings import SharedFindings
+from service.jobs.guards.shared_findings import SharedFindings
 from service.queue.verdict_cache import VerdictCache
 
 
