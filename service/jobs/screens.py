@@ -35,8 +35,8 @@ from service.core.errors import BusUnavailable, Deadline, JobLost, QueueFull, Un
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.jobs.guards.servers import GuardServers, configured_servers
-from service.jobs.intents import SafetyIntent
 from service.jobs.guards.shared_findings import SharedFindings
+from service.jobs.intents import SafetyIntent
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.producer import JobProducer
 from service.queue.record import Ending

@@ -25,7 +25,7 @@ UNSUPERVISED = {
     "service/http/sse.py:EventStream.__call__": "pump and listener of one stream, inside its response",
     "service/jobs/audit_file.py:AuditFile.append": "the file's own thread: what it does not write in time counts not",
     "service/jobs/finalizer.py:Finalizer._start": "one result's run, which all who wait for it await",
-    "service/jobs/guards/shared_findings.py:SharedFindings.get": "one content's findings, which all who wait for them await",
+    "service/jobs/guards/shared_findings.py:SharedFindings.get": "one content's findings, which all who wait await",
     "service/process/supervisor.py:Supervisor.run": "the tree of `viscpm serve`, whose failure ends it",
     "service/process/supervisor.py:Supervisor._run_tree": "its children's keepers: a failure ends the tree",
     "service/redis/connection.py:RedisConnection.send": "one exchange, as long as calls wait; they hear what it raises",
