@@ -1,13 +1,16 @@
 """The bundled text screen: packaged word lists and our reviewed rules, in English and Chinese.
 
 Covered: terms and verb-with-object patterns of the rule files and lists, in any of the spellings that
-`normalise.py` undoes; both languages in one text; phrases that only look unsafe.
+`normalise.py` undoes; both languages in one text; phrases that only look unsafe; Chinese words that begin or end inside
+what looks like a term. A long text is judged a few sentences at a time, and there words with a harmless use as well
+count only where several stand together.
 Not covered: meaning. Irony, stories told around a harm, euphemisms that are not listed, other languages, and what
 several harmless messages ask together pass.
 """
 
 import hashlib
 import json
+import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,24 +19,34 @@ from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
-from safety.text.lists import read_lists
+from safety.text.chinese_words import read_ordinary_words, straddles
+from safety.text.language import HAN
+from safety.text.lists import EVERYDAY_SCORE, read_lists
 from safety.text.normalise import fold, readings, separate
-from safety.text.rule_files import Rule, RuleBook, read_rules
+from safety.text.passages import passages
+from safety.text.rule_files import SHARED, Rule, RuleBook, read_rules
 
 NAME = "rules"
 # Of letters that stand alone, the part that known words must cover: "therapist" holds "rapist", and is known itself.
 _MIN_COVERED = 0.6
 _FUNCTION_WORDS = "a i the in of with on and to for is my her his at by an this that who it from are me you".split()
+_HAN_WORD = re.compile(f"[{HAN}]{{2,4}}")
+# Up to this length a text is judged whole.
+_WHOLE_CHARS = 400
+# How many weak words must stand together in a longer text, and from which length on more of them.
+_WEAK_TOGETHER = 2
+_VERY_LONG_CHARS = 2500
+_WEAK_TOGETHER_IN_VERY_LONG = 3
 _Span = tuple[int, int]
 _Positions = dict[int, list[_Span]]
 
 
 class _Compiled(NamedTuple):
-    """A rule with its sets as numbers."""
+    """A rule with its sets as numbers, and those that must and must not be found as bits."""
 
     rule: Rule
     sets: tuple[int, ...]
-    needed: frozenset[int]
+    needed: int
     unless: int
 
 
@@ -49,21 +62,29 @@ class TextRules:
         self.categories = book.categories
         self.version = _digest(book)
         numbers = {name: number for number, name in enumerate(book.words)}
+        used = dict.fromkeys(name for rule in book.rules for name in rule.sets)
+        unions = [name for name in used if name not in numbers]
+        numbers |= {name: number for number, name in enumerate(unions, len(numbers))}
         owners: dict[str, set[int]] = defaultdict(set)
-        for name, terms in book.words.items():
-            for term in terms:
-                owners[_pattern(term)].add(numbers[name])
+        for name, number in numbers.items():
+            for term in (term for part in name.split("|") for term in book.words[part]):
+                owners[_pattern(term)].add(number)
         self._allow = len(numbers)
         for phrase in book.allowed:
             owners[_pattern(phrase)].add(self._allow)
         owners.pop("", None)
         self._owners = [tuple(sorted(sets)) for sets in owners.values()]
+        self._bits = [sum(1 << number for number in sets) for sets in self._owners]
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
-        self._by_last: dict[int, list[_Compiled]] = defaultdict(list)
+        harms = {number for name, number in numbers.items() if not name.startswith(f"{SHARED}.")}
+        self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
+        self._ordinary_words = read_ordinary_words() - owners.keys()
+        self._by_anchor: dict[int, list[_Compiled]] = defaultdict(list)
         for rule in book.rules:
             sets = tuple(numbers[name] for name in rule.sets)
-            unless = numbers[rule.unless] if rule.unless else -1
-            self._by_last[sets[-1]].append(_Compiled(rule, sets, frozenset(sets), unless))
+            needed, unless = (sum({1 << numbers[name] for name in names}) for names in (rule.sets, rule.unless))
+            anchor = numbers[_rarest(rule.sets, book)]
+            self._by_anchor[anchor].append(_Compiled(rule, sets, needed, unless))
         latin = (part for pattern in owners if pattern.isascii() for part in pattern.split())
         words = {word.replace(" ", ""): None for word in latin if len(word) > 1} | dict.fromkeys(_FUNCTION_WORDS)
         self._run_together = AhoCorasick(list(words), store_patterns=False)
@@ -74,41 +95,66 @@ class TextRules:
         return [self._score(text) for text in texts]
 
     def found(self, text: str) -> list[Rule]:
-        """The rules that a text breaks, each once."""
+        """The rules that a text breaks, each once; in a long one also weak words that stand alone."""
         broken: dict[str, Rule] = {}
-        for reading in readings(text, self._split):
-            for rule in self._broken(reading):
-                broken[rule.name] = rule
+        for passage in _judged(text):
+            for reading in readings(passage, self._split):
+                for rule, _ in self._broken(reading):
+                    broken[rule.name] = rule
         return list(broken.values())
 
     def _score(self, text: str) -> dict[str, float]:
         scores = self._none.copy()
-        for reading in readings(text, self._split):
-            for rule in self._broken(reading):
-                scores[rule.category] = max(scores[rule.category], rule.score)
+        together = 1
+        if len(text) > _WHOLE_CHARS:
+            together = _WEAK_TOGETHER if len(text) <= _VERY_LONG_CHARS else _WEAK_TOGETHER_IN_VERY_LONG
+        for passage in _judged(text):
+            for reading in readings(passage, self._split):
+                self._score_reading(reading, together, scores)
         return scores
 
-    def _broken(self, reading: str) -> Iterable[Rule]:
+    def _score_reading(self, reading: str, together: int, scores: dict[str, float]) -> None:
+        """Raises the scores to what the reading breaks; fewer weak words than `together` score as everyday ones."""
+        weak: list[tuple[Rule, list[_Span]]] = []
+        for rule, spans in self._broken(reading):
+            if rule.is_weak and together > 1:
+                weak.append((rule, spans))
+            else:
+                scores[rule.category] = max(scores[rule.category], rule.score)
+        places = {start for rule, spans in weak if rule.score > EVERYDAY_SCORE for start, _ in spans}
+        for rule, _ in weak:
+            score = rule.score if len(places) >= together else min(rule.score, EVERYDAY_SCORE)
+            scores[rule.category] = max(scores[rule.category], score)
+
+    def _broken(self, reading: str) -> Iterable[tuple[Rule, list[_Span]]]:
+        """The rules that a reading breaks, with the places of their last words."""
         matches = self._automaton.find_matches_as_indexes(reading, overlapping=True)
         if not matches:
             return
-        positions = self._positions(matches)
-        for last in positions:
-            for compiled in self._by_last.get(last, ()):
-                is_lifted = compiled.unless in positions
-                if positions.keys() >= compiled.needed and not is_lifted and _follow(compiled, positions):
-                    yield compiled.rule
+        positions, found = self._positions(matches, reading)
+        for anchor in positions:
+            for compiled in self._by_anchor.get(anchor, ()):
+                if compiled.needed & found == compiled.needed and not compiled.unless & found:
+                    spans = _follow(compiled, positions)
+                    if spans:
+                        yield compiled.rule, spans
 
-    def _positions(self, matches: list[tuple[int, int, int]]) -> _Positions:
-        """Where each set is found, but for what lies inside an allowed phrase."""
-        allow, owners = self._allow, self._owners
-        safe = _Cover([(start, end) for number, start, end in matches if owners[number][-1] == allow])
+    def _positions(self, matches: list[tuple[int, int, int]], reading: str) -> tuple[_Positions, int]:
+        """Where each set is found and the sets as bits, but for what is part of an allowed phrase or other words."""
+        allow, owners, bits, guarded = self._allow, self._owners, self._bits, self._guarded
+        safe = [(start, end) for number, start, end in matches if owners[number][-1] == allow]
+        cover = _Cover(safe) if safe else None
         positions: _Positions = {}
+        found = 0
         for number, start, end in matches:
-            if not safe.holds(start, end):
-                for name in owners[number]:
-                    positions.setdefault(name, []).append((start, end))
-        return positions
+            if cover and cover.holds(start, end):
+                continue
+            if guarded[number] and straddles(reading, start, end, self._ordinary_words):
+                continue
+            found |= bits[number]
+            for name in owners[number]:
+                positions.setdefault(name, []).append((start, end))
+        return positions, found
 
     def _split(self, letters: str) -> str:
         """Words out of letters that were written one by one; the letters as they are where few words are known."""
@@ -129,11 +175,20 @@ def load_text_rules() -> TextRules:
     return TextRules(read_lists(read_rules()))
 
 
-def _follow(compiled: _Compiled, positions: _Positions) -> bool:
-    """True where the sets, all found, come one after the other as the rule wants them."""
+def _judged(text: str) -> list[str]:
+    """What is judged as one: a text of some sentences whole, of a longer one its passages."""
+    return [text] if len(text) <= _WHOLE_CHARS else passages(text)
+
+
+def _rarest(sets: Sequence[str], book: RuleBook) -> str:
+    """The set by which a rule is looked up: one of its own with few words, since shared ones stand in most texts."""
+    words = {name: [term for part in name.split("|") for term in book.words[part]] for name in sets}
+    return min(sets, key=lambda name: (name.startswith(f"{SHARED}."), len(words[name])))
+
+
+def _follow(compiled: _Compiled, positions: _Positions) -> list[_Span]:
+    """Where the last set stands after all others as the rule wants them; all are found."""
     rule, sets, _, _ = compiled
-    if len(sets) == 1:
-        return True
     spans = positions[sets[0]]
     for name, gap, either_side in zip(sets[1:], rule.gaps, rule.either_side, strict=True):
         starts, ends = (sorted(places) for places in zip(*spans, strict=True))
@@ -144,8 +199,8 @@ def _follow(compiled: _Compiled, positions: _Positions) -> bool:
             if _any_within(ends, start - gap, start + 1) or (either_side and _any_within(starts, end - 1, end + gap))
         ]
         if not spans:
-            return False
-    return True
+            return []
+    return spans
 
 
 def _any_within(places: list[int], first: int, last: int) -> bool:
@@ -191,5 +246,7 @@ def _pattern(term: str) -> str:
 
 
 def _digest(book: RuleBook) -> str:
-    content = json.dumps([book.words, [rule.__dict__ for rule in book.rules], book.allowed], sort_keys=True)
+    examples = {"blocks", "passes"}
+    rules = [{key: value for key, value in rule.__dict__.items() if key not in examples} for rule in book.rules]
+    content = json.dumps([book.words, rules, book.allowed], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
