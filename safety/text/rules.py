@@ -76,9 +76,9 @@ class TextRules:
         self._owners = [tuple(sorted(sets)) for sets in owners.values()]
         self._bits = [sum(1 << number for number in sets) for sets in self._owners]
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
-        harms = {number for name, number in numbers.items() if not name.startswith(f"{SHARED}.")}
+        harms = {numbers[name] for name in used if not name.startswith(f"{SHARED}.")}
         self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
-        self._ordinary_words = read_ordinary_words() - owners.keys()
+        self._ordinary_words = read_ordinary_words() - {term for term, sets in owners.items() if sets & harms}
         self._by_anchor: dict[int, list[_Compiled]] = defaultdict(list)
         for rule in book.rules:
             sets = tuple(numbers[name] for name in rule.sets)
