@@ -7,10 +7,11 @@ Not covered: words around a whole term (水乳交融), which the rule files allo
 The list, `ordinary_chinese.txt`, is the more frequent part of the dictionary of jieba (MIT License), with additions.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 WORDS_PATH = Path(__file__).with_name("ordinary_chinese.txt")
-MAX_WORD_CHARS = 4
+_MAX_WORD_CHARS = 4
 
 
 def read_ordinary_words(path: Path = WORDS_PATH) -> frozenset[str]:
@@ -19,27 +20,32 @@ def read_ordinary_words(path: Path = WORDS_PATH) -> frozenset[str]:
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
-def straddles(text: str, start: int, end: int, words: frozenset[str]) -> bool:
-    """True where the characters from start to end, a term at first sight, are parts of ordinary words instead."""
-    before = _word_across(text, start, end, words)
-    if before is not None and not _is_word_before(text, before, start, words):
-        return True
-    for first in range(start + 1, end):
-        for last in range(end + 1, min(first + MAX_WORD_CHARS, len(text)) + 1):
-            if text[first:last] in words:
-                return not any(text[end:stop] in words for stop in range(end + 2, end + MAX_WORD_CHARS + 1))
-    return False
+class OrdinaryWords:
+    """Words of two to four characters, to be asked where they part what looks like a term."""
 
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = frozenset(words)
+        self._pairs = {word[place : place + 2] for word in self._words for place in range(len(word) - 1)}
 
-def _word_across(text: str, start: int, end: int, words: frozenset[str]) -> int | None:
-    """Where an ordinary word begins that ends inside the term."""
-    for first in range(max(0, start - MAX_WORD_CHARS + 1), start):
-        for last in range(start + 1, min(end, first + MAX_WORD_CHARS + 1)):
-            if text[first:last] in words:
-                return first
-    return None
+    def straddle(self, text: str, start: int, end: int) -> bool:
+        """True where the characters from start to end, a term at first sight, are parts of words instead."""
+        return (text[start - 1 : start + 1] in self._pairs and self._at_start(text, start, end)) or (
+            text[end - 1 : end + 1] in self._pairs and self._at_end(text, start, end)
+        )
 
+    def _at_start(self, text: str, start: int, end: int) -> bool:
+        """A word that begins before the term ends in it, and no longer one before it ends where the term begins."""
+        for first in range(max(0, start - _MAX_WORD_CHARS + 1), start):
+            for last in range(start + 1, min(end, first + _MAX_WORD_CHARS + 1)):
+                if text[first:last] in self._words:
+                    earlier = range(max(0, start - _MAX_WORD_CHARS), first)
+                    return not any(text[before:start] in self._words for before in earlier)
+        return False
 
-def _is_word_before(text: str, before: int, start: int, words: frozenset[str]) -> bool:
-    """True where a longer word ends where the term begins: read from the left, it comes first."""
-    return any(text[first:start] in words for first in range(max(0, start - MAX_WORD_CHARS), before))
+    def _at_end(self, text: str, start: int, end: int) -> bool:
+        """A word that begins in the term ends after it, and none begins where the term ends."""
+        for first in range(start + 1, end):
+            for last in range(end + 1, first + _MAX_WORD_CHARS + 1):
+                if text[first:last] in self._words:
+                    return not any(text[end:stop] in self._words for stop in range(end + 2, end + _MAX_WORD_CHARS + 1))
+        return False

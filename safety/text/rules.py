@@ -13,13 +13,13 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
-from safety.text.chinese_words import read_ordinary_words, straddles
+from safety.text.chinese_words import OrdinaryWords, read_ordinary_words
 from safety.text.language import HAN
 from safety.text.lists import EVERYDAY_SCORE, read_lists
 from safety.text.normalise import fold, readings, separate
@@ -37,7 +37,10 @@ _WHOLE_CHARS = 400
 _WEAK_TOGETHER = 2
 _VERY_LONG_CHARS = 2500
 _WEAK_TOGETHER_IN_VERY_LONG = 3
+# Up to so many pairs of places are compared one by one, more by bisection.
+_FEW_PAIRS = 30
 _Span = tuple[int, int]
+_Match = tuple[int, int, int]
 _Positions = dict[int, list[_Span]]
 
 
@@ -78,13 +81,15 @@ class TextRules:
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
         harms = {numbers[name] for name in used if not name.startswith(f"{SHARED}.")}
         self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
-        self._ordinary_words = read_ordinary_words() - {term for term, sets in owners.items() if sets & harms}
-        self._by_anchor: dict[int, list[_Compiled]] = defaultdict(list)
+        harmful = {term for term, sets in owners.items() if sets & harms}
+        self._ordinary_words = OrdinaryWords(read_ordinary_words() - harmful)
+        by_anchor: dict[int, list[_Compiled]] = defaultdict(list)
         for rule in book.rules:
             sets = tuple(numbers[name] for name in rule.sets)
             needed, unless = (sum({1 << numbers[name] for name in names}) for names in (rule.sets, rule.unless))
             anchor = numbers[_rarest(rule.sets, book)]
-            self._by_anchor[anchor].append(_Compiled(rule, sets, needed, unless))
+            by_anchor[anchor].append(_Compiled(rule, sets, needed, unless))
+        self._anchored = [[rule for number in sets for rule in by_anchor.get(number, ())] for sets in self._owners]
         latin = (part for pattern in owners if pattern.isascii() for part in pattern.split())
         words = {word.replace(" ", ""): None for word in latin if len(word) > 1} | dict.fromkeys(_FUNCTION_WORDS)
         self._run_together = AhoCorasick(list(words), store_patterns=False)
@@ -99,7 +104,7 @@ class TextRules:
         broken: dict[str, Rule] = {}
         for passage in _judged(text):
             for reading in readings(passage, self._split):
-                for rule, _ in self._broken(reading):
+                for rule, _ in self._broken(reading, {}):
                     broken[rule.name] = rule
         return list(broken.values())
 
@@ -116,7 +121,7 @@ class TextRules:
     def _score_reading(self, reading: str, together: int, scores: dict[str, float]) -> None:
         """Raises the scores to what the reading breaks; fewer weak words than `together` score as everyday ones."""
         weak: list[tuple[Rule, list[_Span]]] = []
-        for rule, spans in self._broken(reading):
+        for rule, spans in self._broken(reading, scores):
             if rule.is_weak and together > 1:
                 weak.append((rule, spans))
             else:
@@ -126,35 +131,41 @@ class TextRules:
             score = rule.score if len(places) >= together else min(rule.score, EVERYDAY_SCORE)
             scores[rule.category] = max(scores[rule.category], score)
 
-    def _broken(self, reading: str) -> Iterable[tuple[Rule, list[_Span]]]:
-        """The rules that a reading breaks, with the places of their last words."""
-        matches = self._automaton.find_matches_as_indexes(reading, overlapping=True)
-        if not matches:
-            return
-        positions, found = self._positions(matches, reading)
-        for anchor in positions:
-            for compiled in self._by_anchor.get(anchor, ()):
-                if compiled.needed & found == compiled.needed and not compiled.unless & found:
-                    spans = _follow(compiled, positions)
-                    if spans:
-                        yield compiled.rule, spans
+    def _broken(self, reading: str, reached: Mapping[str, float]) -> Iterable[tuple[Rule, list[_Span]]]:
+        """The rules that a reading breaks, with the places of their last words; none that score what is reached."""
+        matches = self._kept(self._automaton.find_matches_as_indexes(reading, overlapping=True), reading)
+        found = self._sets_of(matches)
+        owners = self._owners
+        places: _Positions = {}
+        for number in {number for number, _, _ in matches if self._anchored[number]}:
+            for compiled in self._anchored[number]:
+                rule, sets, needed, unless = compiled
+                if needed & found != needed or unless & found or reached.get(rule.category, 0.0) >= rule.score:
+                    continue
+                for name in sets:
+                    if name not in places:
+                        places[name] = [(start, end) for term, start, end in matches if name in owners[term]]
+                spans = _follow(compiled, places)
+                if spans:
+                    yield rule, spans
 
-    def _positions(self, matches: list[tuple[int, int, int]], reading: str) -> tuple[_Positions, int]:
-        """Where each set is found and the sets as bits, but for what is part of an allowed phrase or other words."""
-        allow, owners, bits, guarded = self._allow, self._owners, self._bits, self._guarded
-        safe = [(start, end) for number, start, end in matches if owners[number][-1] == allow]
-        cover = _Cover(safe) if safe else None
-        positions: _Positions = {}
-        found = 0
-        for number, start, end in matches:
-            if cover and cover.holds(start, end):
-                continue
-            if guarded[number] and straddles(reading, start, end, self._ordinary_words):
-                continue
+    def _sets_of(self, matches: list[_Match]) -> int:
+        """The sets whose words are among the matches, as bits."""
+        bits, found = self._bits, 0
+        for number, _, _ in matches:
             found |= bits[number]
-            for name in owners[number]:
-                positions.setdefault(name, []).append((start, end))
-        return positions, found
+        return found
+
+    def _kept(self, matches: list[_Match], reading: str) -> list[_Match]:
+        """The matches but for those that are part of an allowed phrase or of other words."""
+        allow, owners, guarded = self._allow, self._owners, self._guarded
+        if self._sets_of(matches) >> allow:
+            cover = _Cover([(start, end) for number, start, end in matches if owners[number][-1] == allow])
+            matches = [match for match in matches if not cover.holds(match[1], match[2])]
+        if reading.isascii():
+            return matches
+        straddle = self._ordinary_words.straddle
+        return [match for match in matches if not (guarded[match[0]] and straddle(reading, match[1], match[2]))]
 
     def _split(self, letters: str) -> str:
         """Words out of letters that were written one by one; the letters as they are where few words are known."""
@@ -191,13 +202,24 @@ def _follow(compiled: _Compiled, positions: _Positions) -> list[_Span]:
     rule, sets, _, _ = compiled
     spans = positions[sets[0]]
     for name, gap, either_side in zip(sets[1:], rule.gaps, rule.either_side, strict=True):
-        starts, ends = (sorted(places) for places in zip(*spans, strict=True))
         # Neighbouring Latin words share the space between them.
-        spans = [
-            (start, end)
-            for start, end in positions[name]
-            if _any_within(ends, start - gap, start + 1) or (either_side and _any_within(starts, end - 1, end + gap))
-        ]
+        if len(spans) * len(positions[name]) <= _FEW_PAIRS:
+            spans = [
+                (start, end)
+                for start, end in positions[name]
+                if any(
+                    start - gap <= other_end <= start + 1 or (either_side and end - 1 <= other_start <= end + gap)
+                    for other_start, other_end in spans
+                )
+            ]
+        else:
+            starts, ends = (sorted(places) for places in zip(*spans, strict=True))
+            spans = [
+                (start, end)
+                for start, end in positions[name]
+                if _any_within(ends, start - gap, start + 1)
+                or (either_side and _any_within(starts, end - 1, end + gap))
+            ]
         if not spans:
             return []
     return spans
