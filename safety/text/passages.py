@@ -1,13 +1,15 @@
 """A long text cut into passages of a few sentences, each to be judged like a short text.
 
 Covered: line breaks, the ends of English and Chinese sentences, and cuts at a space or anywhere in what has neither.
-Neighbouring passages share a half, so that a request in two sentences is read whole.
+Neighbouring passages share a half, so that words near each other are read together.
 Not covered: what a sentence means, abbreviations ("e.g. this" parts a sentence in two; the shared half mends it).
 """
 
 import re
 
 PIECE_CHARS = 160
+# Stands for the end of a sentence in a text whose signs are lost; no word of a language.
+SENTENCE_END = "zqxz"
 _SENTENCE = re.compile(r"[^\n。！？!?；;]*?(?:[.!?;]+(?=\s)|[。！？；]+|\n+|$)")
 
 
@@ -15,6 +17,11 @@ def passages(text: str) -> list[str]:
     """Overlapping passages of two pieces of about `PIECE_CHARS` characters; all of the text is in them."""
     pieces = _pieces(text)
     return ["".join(pieces[place : place + 2]) for place in range(max(1, len(pieces) - 1))]
+
+
+def mark_sentences(passage: str) -> str:
+    """The passage with `SENTENCE_END` between its sentences, as a word of its own."""
+    return f" {SENTENCE_END} ".join(_sentences(passage))
 
 
 def _pieces(text: str) -> list[str]:

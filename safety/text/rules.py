@@ -23,7 +23,7 @@ from safety.text.chinese_words import OrdinaryWords, read_ordinary_words
 from safety.text.language import HAN
 from safety.text.lists import EVERYDAY_SCORE, read_lists
 from safety.text.normalise import fold, readings, separate
-from safety.text.passages import passages
+from safety.text.passages import SENTENCE_END, mark_sentences, passages
 from safety.text.rule_files import SHARED, Rule, RuleBook, read_rules
 
 NAME = "rules"
@@ -63,7 +63,8 @@ class TextRules:
 
     def __init__(self, book: RuleBook) -> None:
         self.categories = book.categories
-        self.version = _digest(book)
+        ordinary_words = read_ordinary_words()
+        self.version = _digest(book, ordinary_words)
         numbers = {name: number for number, name in enumerate(book.words)}
         used = dict.fromkeys(name for rule in book.rules for name in rule.sets)
         unions = [name for name in used if name not in numbers]
@@ -72,17 +73,20 @@ class TextRules:
         for name, number in numbers.items():
             for term in (term for part in name.split("|") for term in book.words[part]):
                 owners[_pattern(term)].add(number)
-        self._allow = len(numbers)
+        self._end = len(numbers)
+        self._allow = self._end + 1
         for phrase in book.allowed:
             owners[_pattern(phrase)].add(self._allow)
         owners.pop("", None)
+        latin = [part for pattern in owners if pattern.isascii() for part in pattern.split()]
+        owners[f" {SENTENCE_END} "] = {self._end}
         self._owners = [tuple(sorted(sets)) for sets in owners.values()]
         self._bits = [sum(1 << number for number in sets) for sets in self._owners]
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
         harms = {numbers[name] for name in used if not name.startswith(f"{SHARED}.")}
         self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
         harmful = {term for term, sets in owners.items() if sets & harms}
-        self._ordinary_words = OrdinaryWords(read_ordinary_words() - harmful)
+        self._ordinary_words = OrdinaryWords(ordinary_words - harmful)
         by_anchor: dict[int, list[_Compiled]] = defaultdict(list)
         for rule in book.rules:
             sets = tuple(numbers[name] for name in rule.sets)
@@ -90,7 +94,6 @@ class TextRules:
             anchor = numbers[_rarest(rule.sets, book)]
             by_anchor[anchor].append(_Compiled(rule, sets, needed, unless))
         self._anchored = [[rule for number in sets for rule in by_anchor.get(number, ())] for sets in self._owners]
-        latin = (part for pattern in owners if pattern.isascii() for part in pattern.split())
         words = {word.replace(" ", ""): None for word in latin if len(word) > 1} | dict.fromkeys(_FUNCTION_WORDS)
         self._run_together = AhoCorasick(list(words), store_patterns=False)
         self._none = dict.fromkeys(book.categories, 0.0)
@@ -136,6 +139,7 @@ class TextRules:
         matches = self._kept(self._automaton.find_matches_as_indexes(reading, overlapping=True), reading)
         found = self._sets_of(matches)
         owners = self._owners
+        ends = [start for number, start, _ in matches if self._end in owners[number]] if found >> self._end else []
         places: _Positions = {}
         for number in {number for number, _, _ in matches if self._anchored[number]}:
             for compiled in self._anchored[number]:
@@ -145,7 +149,7 @@ class TextRules:
                 for name in sets:
                     if name not in places:
                         places[name] = [(start, end) for term, start, end in matches if name in owners[term]]
-                spans = _follow(compiled, places)
+                spans = _follow(compiled, places, ends)
                 if spans:
                     yield rule, spans
 
@@ -188,7 +192,7 @@ def load_text_rules() -> TextRules:
 
 def _judged(text: str) -> list[str]:
     """What is judged as one: a text of some sentences whole, of a longer one its passages."""
-    return [text] if len(text) <= _WHOLE_CHARS else passages(text)
+    return [text] if len(text) <= _WHOLE_CHARS else [mark_sentences(passage) for passage in passages(text)]
 
 
 def _rarest(sets: Sequence[str], book: RuleBook) -> str:
@@ -197,19 +201,18 @@ def _rarest(sets: Sequence[str], book: RuleBook) -> str:
     return min(sets, key=lambda name: (name.startswith(f"{SHARED}."), len(words[name])))
 
 
-def _follow(compiled: _Compiled, positions: _Positions) -> list[_Span]:
-    """Where the last set stands after all others as the rule wants them; all are found."""
+def _follow(compiled: _Compiled, positions: _Positions, sentence_ends: list[int]) -> list[_Span]:
+    """Where the last set stands after all others as the rule wants them, in one sentence; all are found."""
     rule, sets, _, _ = compiled
     spans = positions[sets[0]]
     for name, gap, either_side in zip(sets[1:], rule.gaps, rule.either_side, strict=True):
-        # Neighbouring Latin words share the space between them.
-        if len(spans) * len(positions[name]) <= _FEW_PAIRS:
+        if sentence_ends or len(spans) * len(positions[name]) <= _FEW_PAIRS:
             spans = [
-                (start, end)
-                for start, end in positions[name]
+                span
+                for span in positions[name]
                 if any(
-                    start - gap <= other_end <= start + 1 or (either_side and end - 1 <= other_start <= end + gap)
-                    for other_start, other_end in spans
+                    _are_near(other, span, gap, either_side) and not _is_between(sentence_ends, other, span)
+                    for other in spans
                 )
             ]
         else:
@@ -223,6 +226,15 @@ def _follow(compiled: _Compiled, positions: _Positions) -> list[_Span]:
         if not spans:
             return []
     return spans
+
+
+def _are_near(one: _Span, other: _Span, gap: int, either_side: bool) -> bool:
+    """Neighbouring Latin words share the space between them."""
+    return other[0] - gap <= one[1] <= other[0] + 1 or (either_side and other[1] - 1 <= one[0] <= other[1] + gap)
+
+
+def _is_between(sentence_ends: list[int], one: _Span, other: _Span) -> bool:
+    return bool(sentence_ends) and _any_within(sentence_ends, min(one[1], other[1]) - 1, max(one[0], other[0]))
 
 
 def _any_within(places: list[int], first: int, last: int) -> bool:
@@ -267,8 +279,8 @@ def _pattern(term: str) -> str:
     return (" " if words[0].isascii() else "") + words + (" " if words[-1].isascii() else "")
 
 
-def _digest(book: RuleBook) -> str:
+def _digest(book: RuleBook, ordinary_words: frozenset[str]) -> str:
     examples = {"blocks", "passes"}
     rules = [{key: value for key, value in rule.__dict__.items() if key not in examples} for rule in book.rules]
-    content = json.dumps([book.words, rules, book.allowed], sort_keys=True)
+    content = json.dumps([book.words, rules, book.allowed, sorted(ordinary_words)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
