@@ -73,6 +73,7 @@ class ChatJob(Message, frozen=True, tag="chat"):
     generation: ChatGeneration = ChatGeneration()
     seed: int = 0
     stream: bool = False
+    stops: list[str] = []  # none of them empty: the answer may end with the token that completes one
     strict_length: bool = False  # raise on an over-long conversation instead of dropping its oldest turns
     raw_text: bool = False  # parse special tokens in user text, as the reference does (SPEC §11.1)
     request_id: str = ""  # of the HTTP request, for log lines

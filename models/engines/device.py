@@ -6,7 +6,7 @@ import torch
 
 _NEEDS = (
     "torch's usual builds are for CUDA 13, which needs a driver of R580 or newer and a GPU newer than Volta "
-    "(docs/deployment.md, GPUs)"
+    "(docs/operations/deployment.md, GPUs)"
 )
 
 

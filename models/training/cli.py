@@ -86,7 +86,9 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="viscpm finetune", description="Train on your own data (docs/finetuning.md).")
+    parser = argparse.ArgumentParser(
+        prog="viscpm finetune", description="Train on your own data (docs/models/finetuning.md)."
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     add_chat_command(commands, add_run_flags, run_settings)

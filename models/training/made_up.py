@@ -1,4 +1,4 @@
-"""Things that nobody has seen, with made-up names: data for the walk-through of adapters (docs/finetuning.md).
+"""Things that nobody has seen, with made-up names: data for the walk-through of adapters (docs/models/finetuning.md).
 
 `draw` writes pictures and conversations in LLaVA's layout, in two parts that show every thing in its own way;
 `measure` asks a checkpoint about them, and about composed emoji.

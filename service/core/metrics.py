@@ -1,7 +1,8 @@
 """Every metric of the service in one table: its kind, whose it is, its labels and its help; units end the names.
 
 A role exports its own families and those of `all`: in one scrape of an API process and its workers, their samples are
-told apart by the label `worker`. Names and buckets follow vLLM's, with the prefix `viscpm_` (docs/observability.md).
+told apart by the label `worker`. Names and buckets follow vLLM's, with the prefix `viscpm_`
+(docs/operations/observability.md).
 """
 
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("ignored_parameters_total", "counter", "api", "Fields of /v1 that were sent and had no effect.",
            ("parameter",)),
     Metric("batch_lines_total", "counter", "api", "Lines of batches that got their result.", ("outcome",)),
+    Metric("webhooks_total", "counter", "api", "Tries to call a callback_url, by what came of them.", ("outcome",)),
     Metric("auth_refusals_total", "counter", "api", "Requests without a good API key, by what it lacked.", ("reason",)),
     Metric("jobs_cancelled_total", "counter", "api", "Jobs cancelled, by where they were.", ("model", "where")),
     Metric("safety_decisions_total", "counter", "api", "Verdicts of the safety gate.", ("stage", "verdict")),

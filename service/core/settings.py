@@ -23,12 +23,14 @@ from service.core.setting_types import (
     Origins,
     Port,
     PublicUrl,
+    WebhookSecret,
 )
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
 
 _MIB = 2**20
+_LONGEST_WEBHOOK_WAIT_S = 3600.0
 # Until 0.2: where engines were before, for environments that name them
 _MOVED_ENGINES = {
     "models.chat.engine:create_engine": "models.engines.chat.engine:create_engine",
@@ -36,7 +38,7 @@ _MOVED_ENGINES = {
     "service.safety_engine:create_engine": "service.worker.safety_engine:create_engine",
 }
 PREFIX = "VISCPM_"
-_SECRET = ("redis_url", "api_key")  # may hold a password: errors do not show it
+_SECRET = ("redis_url", "api_key", "webhook_secret")  # may hold a password: errors do not show it
 
 
 class SettingsError(Exception):
@@ -166,6 +168,10 @@ class Settings(BaseSettings):
     batch_max_lines: int = Field(50_000, ge=1, le=1_000_000)  # requests of one batch
     batch_jobs: int = Field(4, ge=0, le=64)  # of batches at once, in one API process; 0: others run them
     max_watchers: int = Field(16, ge=1, le=10_000)  # streams of one job's events in one API process, its own aside
+    webhook_secret: WebhookSecret = Field("", repr=False)  # with which calls to a callback_url are signed; empty: none
+    webhook_tries: int = Field(8, ge=1, le=20)  # until a receiver has accepted it
+    webhook_retry_s: float = Field(5.0, gt=0, le=3600)  # before the second try; doubled for each further one
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60)  # of one try
     max_deliveries: int = Field(3, ge=1, le=20)
     lease_s: float = Field(15.0, gt=0)
     lease_renew_s: float = Field(5.0, gt=0)
@@ -278,6 +284,16 @@ class Settings(BaseSettings):
     def cpmbee_max_bytes(self) -> int:
         """What CUDA_MEMORY_CPMBEE_MAX says, as the release reads it; 0: nothing."""
         return int(self.cuda_memory_cpmbee_max[:-1]) * 2**30 if self.cuda_memory_cpmbee_max else 0
+
+    def webhook_wait_s(self, number: int) -> float:
+        """What follows the try of that number, from 1 on, before the next one."""
+        return min(_LONGEST_WEBHOOK_WAIT_S, self.webhook_retry_s * 2.0 ** (number - 1))
+
+    @property
+    def webhook_window_s(self) -> float:
+        """The time that all tries may take, for which their job's answer is kept."""
+        waits_s = sum(map(self.webhook_wait_s, range(1, self.webhook_tries)))
+        return 1.2 * waits_s + self.webhook_tries * (self.webhook_timeout_s + 2 * self.sweep_s + self.lease_s)
 
     def deadline_s(self, kind: Kind) -> float:
         by_kind = {"chat": self.chat_deadline_s, "paint": self.paint_deadline_s, "safety": self.safety_deadline_s}

@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
@@ -51,7 +52,10 @@ from service.queue.latest_paintings import LatestPaintings
 from service.queue.producer import JobProducer
 from service.queue.record import SweepCounts
 from service.queue.verdict_cache import VerdictCache
-from service.redis.connection import RedisConnection, open_redis
+from service.redis.connection import RedisConnection, RedisServers, open_redis
+
+if TYPE_CHECKING:  # an HTTP client that most installations do without
+    from service.webhooks.delivery import WebhookDelivery
 
 _log = logging.getLogger(__name__)
 
@@ -210,4 +214,24 @@ async def _start(
         batch_store,
     )
     stack.push_async_callback(state.close)
+    if settings.webhook_secret:
+        state.webhooks = _webhooks(redis, state)
+        state.webhooks.start()
+        stack.push_async_callback(state.webhooks.close)
     return state
+
+
+def _webhooks(redis: RedisServers, state: ApiState) -> "WebhookDelivery":
+    from service.webhooks.delivery import WebhookDelivery
+    from service.webhooks.pending import PendingWebhooks
+    from service.webhooks.sender import WebhookSender
+
+    settings = state.settings
+    return WebhookDelivery(
+        PendingWebhooks(redis, settings),
+        WebhookSender(settings),
+        lambda job_id: jobs.ended_job(state.queue, job_id),
+        settings,
+        state.metrics,
+        state.tasks,
+    )

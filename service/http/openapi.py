@@ -37,7 +37,7 @@ from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCom
 from service.http.schemas.openai.files import DeletedFile, FileList, FileObject
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.openai.models import ModelCard, ModelList
-from service.http.schemas.openai.responses import ResponseObject, ResponseRequest
+from service.http.schemas.openai.responses import DeletedResponse, ResponseObject, ResponseRequest
 from service.http.schemas.paint import PaintRequest
 from service.http.schemas.usage import UsageResponse
 from service.jobs import answers as job_answers
@@ -61,6 +61,7 @@ _ANSWERS = (
     ModelCard,
     ModelList,
     ResponseObject,
+    DeletedResponse,
     FileObject,
     FileList,
     DeletedFile,
@@ -100,13 +101,14 @@ _DEADLINE = {
     "description": "After which the job is cancelled, queued or running; at most the service's own deadline.",
 }
 # Of requests that can be come back to
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Sent again with the same body, the request gets the answer of the first one.",
+}
 _OF_WAITING: list[dict[str, Any]] = [
-    {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-        "description": "Sent again with the same body, the request gets the answer of the first one.",
-    },
+    _IDEMPOTENCY_KEY,
     {
         "name": "async",
         "in": "query",
@@ -135,6 +137,7 @@ def documented(
     stream: bool = False,
     may_wait: bool = False,
     makes_job: bool = False,
+    idempotent: bool = False,
     pictures: bool = False,
     plain: Literal["object", "array", "null", ""] = "",
     text: bool = False,
@@ -155,6 +158,7 @@ def documented(
         answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON, `text`,
             JSON `lines` or `empty`.
         makes_job: so it can fail as jobs do.
+        idempotent: it takes an `Idempotency-Key`, as all that `may_wait` do.
         may_wait: a job is made, and `Prefer: respond-async` gives 202.
     """
     content: dict[str, Any] = {}
@@ -187,14 +191,14 @@ def documented(
         responses,
         [*headers, *(OF_STREAMS if stream else ()), *(OF_PICTURES if pictures and may_wait else ())],
         body,
-        may_wait,
+        may_wait or idempotent,
         access,
     )
     extra: dict[str, Any] = {"security": _security(access)} | ({"requestBody": body} if body is not None else {})
     if may_wait:
         extra["parameters"] = [*_OF_WAITING, _DEADLINE]
     elif makes_job:
-        extra["parameters"] = [_DEADLINE]
+        extra["parameters"] = [*([_IDEMPOTENCY_KEY] if idempotent else ()), _DEADLINE]
     arguments = {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
     return arguments | ({"response_class": Response} if empty else {})
 
@@ -203,7 +207,7 @@ def _tell_headers(
     responses: dict[int | str, dict[str, Any]],
     of_success: Iterable[str],
     body: dict[str, Any] | None,
-    may_wait: bool,
+    is_idempotent: bool,
     access: Access,
 ) -> None:
     """Adds to each answer the headers that it may have."""
@@ -211,7 +215,7 @@ def _tell_headers(
         names = [*of_success] if status == 200 else []
         if status in (200, 202) and body in _OPEN_BODIES:
             names.append("x-ignored-parameters")
-        if may_wait:
+        if is_idempotent:
             names.append("idempotent-replayed")
         if body is not None and access != "open":
             names += OF_LIMITS

@@ -38,15 +38,21 @@ class EventStream(Response):
         events: encoded events. Runs to its end at its own pace.
         on_disconnect: called once when the client goes away before the end, and ends what `events` come from. Without
             it they are left at once: nothing more is made of them for nobody.
+        job_id: told in a header, by which the stream can be taken up again; empty: its events tell it.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[bytes], on_disconnect: Callable[[], Awaitable[object]] | None = None
+        self,
+        events: AsyncIterator[bytes],
+        on_disconnect: Callable[[], Awaitable[object]] | None = None,
+        job_id: str = "",
     ) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
+        if job_id:
+            self.headers["x-job-id"] = job_id
         self._events = events
         self._on_disconnect = on_disconnect
 
@@ -156,7 +162,14 @@ async def _next(waiting: "asyncio.Queue[bytes | None]") -> bytes | None:
     while not waiting.empty():
         chunk = waiting.get_nowait()
         if chunk is None:
-            waiting.put_nowait(None)
+            _end(waiting)
             break
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _end(waiting: "asyncio.Queue[bytes | None]") -> None:
+    """Leave nothing but the end: a comment that was due in the same moment would follow `[DONE]`."""
+    while not waiting.empty():
+        waiting.get_nowait()
+    waiting.put_nowait(None)

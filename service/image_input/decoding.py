@@ -33,7 +33,7 @@ from service.image_input.transparency import Colour, composed, eight_bit
 
 MAX_SIDE_PX = 65_535  # the resize has a table of 32 bytes for each pixel of a side
 # WebP's decoder holds four copies of the pixels, and copies one of them without letting go. AVIF and HEIC were measured
-# to need less (docs/intake.md) and keep to the same.
+# to need less (docs/guides/intake.md) and keep to the same.
 MAX_WEBP_PX = 25_000_000
 
 _HEVC_BLOCK_PX = 64  # HEVC codes whole blocks, and a HEIC says how much of them is cut off

@@ -1,7 +1,7 @@
 """Where a painted picture comes from, for machines to read: PNG text, XMP, EXIF and the `AIGC` record.
 
 Covered: that a model made it, which one, with what software, when, for which request.
-Not covered: proof. Anyone can strip or forge this; nothing is signed and no pixel carries it (docs/labels.md).
+Not covered: proof. Anyone can strip or forge this; nothing is signed and no pixel carries it (docs/safety/labels.md).
 The prompt is never written: a picture goes further than the request it was made for.
 """
 

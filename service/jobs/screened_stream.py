@@ -32,11 +32,28 @@ class Text(NamedTuple):
 
 
 class DenoisingStep(NamedTuple):
-    """One finished denoising step; `preview_png` is empty where none was asked for or none may be shown."""
+    """One finished denoising step; `preview_png` is empty where none was asked for or none may be shown.
+
+    A painting's events are numbered from 1, the same in every process and at every delivery: two numbers for each of
+    its steps, for the step and for its preview, whether there is one or not. The pictures' follow those of all steps.
+    """
 
     step: int
     total_steps: int
     preview_png: bytes = b""
+
+    @property
+    def event_id(self) -> int:
+        return 2 * self.step - 1
+
+    @property
+    def preview_event_id(self) -> int:
+        return 2 * self.step
+
+    @property
+    def last_event_id(self) -> int:
+        """Before those of the pictures."""
+        return 2 * self.total_steps
 
 
 Part = Text | DenoisingStep | Outcome

@@ -225,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="viscpm",
         description="VisCPM-Chat and VisCPM-Paint as an HTTP service. Every setting is a VISCPM_* variable "
-        "(docs/configuration.md); a flag wins over its variable.",
+        "(docs/reference/configuration.md); a flag wins over its variable.",
     )
     parser.add_argument("--version", action="version", version=f"viscpm {_version()}")
     roles = parser.add_subparsers(dest="role", required=True, metavar="COMMAND")

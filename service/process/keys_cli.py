@@ -1,15 +1,18 @@
-"""`viscpm keys`: make, list, revoke and rotate API keys, in the Redis that the service uses."""
+"""`viscpm keys`: make, list, change, revoke and rotate API keys, in the Redis that the service uses."""
 
 import argparse
 import asyncio
 import json
 import re
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from service.access.api_keys import NAME, SCOPES, ApiKey, KeyLimits, Scope
+from msgspec.structs import replace
+
+from service.access.api_keys import NAME, SCOPES, ApiKey, KeyChange, KeyLimits, Scope
 from service.access.key_store import KeyStore
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings, SettingsError, read_settings
@@ -36,6 +39,8 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
     try:
         if options.command == "create":
             return await _create(store, options)
+        if options.command == "change":
+            return await _change(store, options, settings)
         if options.command == "rotate":
             return await _rotate(store, options)
         if options.command == "revoke":
@@ -49,10 +54,29 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
 async def _create(store: KeyStore, options: argparse.Namespace) -> int:
     limits = KeyLimits(options.requests_per_min, options.tokens_per_min, options.max_jobs)
     key, text = await store.create(
-        options.name, options.tenant, options.scopes, options.expires, options.models, limits
+        options.name, options.tenant, options.scopes, options.expires, options.models, limits, options.weight
     )
     print(text)
     print(f"(key {key.id} of tenant {key.tenant}; it is shown this once)", file=sys.stderr)
+    return 0
+
+
+async def _change(store: KeyStore, options: argparse.Namespace, settings: Settings) -> int:
+    change = KeyChange(**{name: getattr(options, name) for name in KeyChange.__struct_fields__})
+    if change == KeyChange():
+        return _refuse("nothing is changed: see viscpm keys change --help for what can be", 2)
+    if change.expires:  # a span from now on
+        change = replace(change, expires=int(time.time()) + change.expires)
+    wanted = options.key
+    found = [key for key in await store.all() if not key.revoked and wanted in (key.id, key.name)]
+    if len(found) > 1 and all(key.id != wanted for key in found):
+        return _refuse(f"{len(found)} keys are named {wanted}: take an id of {', '.join(key.id for key in found)}", 1)
+    key_id = next((key.id for key in found if key.id == wanted), found[0].id if found else "")
+    key = await store.change(key_id, change) if key_id else None
+    if key is None:
+        return _refuse(f"no key that is not revoked has the id or name {wanted}: `viscpm keys list` tells them", 1)
+    _list([key], options.json)
+    print(f"(within {settings.key_cache_s:g} s every API process goes by it)", file=sys.stderr)
     return 0
 
 
@@ -102,6 +126,7 @@ def _told(key: ApiKey) -> dict[str, str | int]:
         "requests_per_min": key.limits.requests_per_min,
         "tokens_per_min": key.limits.tokens_per_min,
         "max_jobs": key.limits.max_jobs,
+        "weight": key.weight,
     }
 
 
@@ -148,11 +173,15 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"of {','.join(SCOPES)} (chat,paint,moderate)")  # fmt: skip
     create.add_argument("--expires", type=_span, default=0, metavar="SPAN", help="such as 90d; absent: never")
     create.add_argument("--models", type=_models, default=(), metavar="LIST", help="that it may ask; absent: all")
-    create.add_argument("--requests-per-min", type=_count, default=0, metavar="N", help="0: no limit")
-    create.add_argument("--tokens-per-min", type=_count, default=0, metavar="N", help="0: no limit")
-    create.add_argument(
-        "--max-jobs", type=_count, default=0, metavar="N", help="queued and running at once; 0: no limit"
-    )
+    _add_limits(create, default=0)
+    change = commands.add_parser("change", help="what one may; its text stays, and what is not named")
+    change.add_argument("key", metavar="NAME_OR_ID")
+    change.add_argument("--name", type=_name, help="another one")
+    change.add_argument("--scopes", type=_scopes, metavar="LIST", help=f"of {','.join(SCOPES)}")
+    change.add_argument("--expires", type=_span_or_never, metavar="SPAN", help="from now on, such as 90d; or never")
+    change.add_argument("--models", type=_models, metavar="LIST", help="that it may ask; '': all")
+    _add_limits(change, default=None)
+    change.add_argument("--json", action="store_true", help="how the key is told that it has become")
     listing = commands.add_parser("list", help="all of them, without their texts")
     listing.add_argument("--json", action="store_true")
     revoke = commands.add_parser("revoke", help="take one no more")
@@ -163,6 +192,22 @@ def _parser() -> argparse.ArgumentParser:
         "--overlap", type=_span, default=0, metavar="SPAN", help="for which the former text is taken too"
     )
     return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser, default: int | None) -> None:
+    for what in ("requests", "tokens"):
+        flags = f"--{what}-per-min", f"--{what}-per-minute"
+        parser.add_argument(*flags, type=_count, default=default, metavar="N", help="0: no limit")
+    parser.add_argument(
+        "--max-jobs", type=_count, default=default, metavar="N", help="queued and running at once; 0: no limit"
+    )
+    parser.add_argument(
+        "--weight",
+        type=_weight,
+        default=None if default is None else 1,
+        metavar="N",
+        help="1 to 1000: of its tenant's share of a busy queue",
+    )
 
 
 def _name(value: str) -> str:
@@ -187,6 +232,16 @@ def _count(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= 9):
         raise argparse.ArgumentTypeError(f"{value!r} is no count: whole numbers from 0 are allowed")
     return int(value)
+
+
+def _weight(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= 1000):
+        raise argparse.ArgumentTypeError(f"{value!r} is no weight: whole numbers from 1 to 1000 are allowed")
+    return int(value)
+
+
+def _span_or_never(value: str) -> int:
+    return 0 if value == "never" else _span(value)
 
 
 def _span(value: str) -> int:

@@ -8,17 +8,17 @@ import logging
 import secrets
 from collections.abc import Sequence
 
-from hiredis import pack_command
 from redis.exceptions import RedisError, ResponseError
 
 from service.redis.errors import Outage, outage_of
-from service.redis.primary import CALL_LIMIT_S, Argument, RedisServers, ServerConnection, UnknownService
+from service.redis.primary import CALL_LIMIT_S, RedisServers, UnknownService
+from service.redis.server_connection import Argument, ServerConnection
 
 _log = logging.getLogger(__name__)
 
 _KEY = "KEY"  # stands for a key of this check's own
 _NEEDS = "Redis 6.2, Valkey 7.2 or newer is needed"
-_DOCS = "docs/redis.md"
+_DOCS = "docs/operations/redis.md"
 
 # Every command that this service sends or its scripts call, as it may be asked for without harm
 _COMMANDS: tuple[tuple[Argument, ...], ...] = (
@@ -46,6 +46,7 @@ _COMMANDS: tuple[tuple[Argument, ...], ...] = (
     ("RPUSH", _KEY, "a"),
     ("LRANGE", _KEY, 0, 0),
     ("LINDEX", _KEY, 0),
+    ("LSET", _KEY, 0, "a"),
     ("LLEN", _KEY),
     ("LPOP", _KEY),
     ("RPOP", _KEY),
@@ -54,6 +55,8 @@ _COMMANDS: tuple[tuple[Argument, ...], ...] = (
     ("ZCOUNT", _KEY, 0, 0),
     ("ZRANGE", _KEY, 0, 0),
     ("ZRANK", _KEY, "a"),
+    ("ZRANGEBYLEX", _KEY, "-", "+"),
+    ("ZLEXCOUNT", _KEY, "-", "+"),
     ("ZREVRANK", _KEY, "a"),
     ("ZRANGEBYSCORE", _KEY, 0, 0),
     ("ZREM", _KEY, "a"),
@@ -62,6 +65,7 @@ _COMMANDS: tuple[tuple[Argument, ...], ...] = (
     ("ZSCORE", _KEY, "a"),
     ("XADD", _KEY, "*", "a", "b"),
     ("XDEL", _KEY, "1-1"),
+    ("XLEN", _KEY),
     ("XRANGE", _KEY, "-", "+"),
     ("XREVRANGE", _KEY, "+", "-"),
     ("XREAD", "STREAMS", _KEY, "0"),
@@ -79,6 +83,7 @@ _COMMANDS: tuple[tuple[Argument, ...], ...] = (
     ("UNLINK", _KEY),
     ("DEL", _KEY),
 )
+_SERVES_NOBODY = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "MOVED"})
 _CONTAINERS = frozenset({"XGROUP", "XINFO", "CLUSTER", "CONFIG"})  # commands whose second word is one, too
 
 
@@ -145,24 +150,22 @@ async def _check(servers: RedisServers, connection: ServerConnection) -> None:
         await _check_policy(servers, connection, info.get("maxmemory_policy", ""))
     key = f"{servers.slot_key}:start-check:{secrets.token_hex(8)}"
     commands = [tuple(key if part == _KEY else part for part in command) for command in _COMMANDS]
-    await connection.send(b"".join([pack_command(command) for command in commands]))  # type: ignore[arg-type]
     unknown = []
-    for command in commands:
-        try:
-            await connection.read(command[0])
-        except ResponseError as error:
-            code = outage_of(error, CALL_LIMIT_S).code
-            if code == "NOPERM" and "key" in str(error).split("permissions", 1)[-1]:
-                raise ServerUnfit(
-                    f"the queue's server {servers.url} keeps its user from keys that begin with {servers.slot_key}: "
-                    f"{_DOCS} has the rule"
-                ) from None
-            if code == "NOPERM":
-                refused.append(_name(command))
-            elif code == "UNKNOWN":
-                unknown.append(str(command[0]))
-            elif code in ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "MOVED"):
-                raise
+    for command, reply in zip(commands, await connection.ask_all(commands), strict=True):
+        if not isinstance(reply, Exception):
+            continue
+        code = outage_of(reply, CALL_LIMIT_S).code
+        if code == "NOPERM" and "key" in str(reply).split("permissions", 1)[-1]:
+            raise ServerUnfit(
+                f"the queue's server {servers.url} keeps its user from keys that begin with {servers.slot_key}: "
+                f"{_DOCS} has the rule"
+            )
+        if code == "NOPERM":
+            refused.append(_name(command))
+        elif code == "UNKNOWN":
+            unknown.append(str(command[0]))
+        elif code in _SERVES_NOBODY or not isinstance(reply, ResponseError):
+            raise reply
     if unknown:
         raise ServerUnfit(f"the queue's server {servers.url} lacks {', '.join(unknown)}: {_NEEDS}")
     if refused:

@@ -103,6 +103,7 @@ class JobConsumer:
         self._lease_ms = int(settings.lease_s * 1000)
         self._metrics = metrics
         self._waiting_isolated: list[Entry] = []  # those that want an empty worker
+        self._claims: list[asyncio.Future[Any]] = []  # that an idle worker did not wait for
 
     @property
     def must_empty(self) -> bool:
@@ -115,11 +116,14 @@ class JobConsumer:
         An idle worker's may begin while their claims are on the way: nothing of them is heard before, since what is
         published comes after the claim. `is_claimed` tells what became of it.
         """
+        if in_hand and (claims := [claim for claim in self._claims if not claim.done()]):
+            await asyncio.wait(claims)  # where tenants share a queue, its next job comes with them (shares.lua)
         entries = await self._waiting.take(room, block_s, is_idle=not in_hand)
         # A safety job's pixels come with its claim; a busy worker gains more by taking together what comes meanwhile
         if self._kind == "safety" or in_hand:
             return await self._claim(entries, in_hand)
         deliveries = [one for entry in entries for one in await self._begin(entry, in_hand)]
+        self._claims = [one.claim for one in deliveries if one.claim is not None]
         await asyncio.sleep(0)  # the claims are written before the first of these jobs can end this process
         return deliveries
 
@@ -288,7 +292,7 @@ class JobConsumer:
         """A job that was never delivered before: its claim can give nothing but the first token."""
         name, keys, arguments = self._claim_call(entry, in_hand)
         claim = self._connection.begin_transition(name, keys, *arguments)
-        _, job_id, _, job, _, watchers = entry.fields
+        _, job_id, _, job, _, watchers = entry.fields[:6]
         try:
             return [Delivery(decode_job(job), _FIRST_TOKEN, False, entry.id, watchers, claim, queue=entry.queue)]
         except (VersionMismatch, msgspec.DecodeError) as error:

@@ -42,7 +42,7 @@ class JobPage(NamedTuple):
 
 async def read_place(connection: RedisConnection, keys: Keys, job_id: str, kind: Kind) -> JobPlace:
     """Raises BusUnavailable."""
-    found = await connection.transition("place", keys.of_job(job_id), kind)
+    found = await connection.transition("place", keys.of_job(job_id), kind, job_id)
     before, in_work, run_ms, now_ms, last_event = found
     return JobPlace(None if before < 0 else before, in_work, int(run_ms) / 1000 if run_ms else None, now_ms, last_event)
 

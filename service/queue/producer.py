@@ -97,7 +97,7 @@ class JobProducer:
         """Ask for a slot. From its grant on the job must end, and will: an abandoned slot ends as failed.
 
         Args:
-            key: whose limits it counts against, in the same step.
+            key: whose limits it counts against, in the same step, and whose weight is that of its tenant's share.
             priority: a batch job gets a slot while fewer than half of all are taken.
         """
         settings = self.settings
@@ -125,6 +125,7 @@ class JobProducer:
             limits.tokens_per_min,
             limits.max_jobs,
             self._usage_kept_ms,
+            *([] if key is None else [key.weight]),
         )
         return Reservation(self.forget, num_slots, kind, job_id, limits, reply)
 
@@ -149,7 +150,12 @@ class JobProducer:
         self._unsubmitted.discard(job_id)
 
     async def submit(
-        self, job: Job, intent: msgspec.Struct, deadline_s: float | None = None, priority: Priority = "interactive"
+        self,
+        job: Job,
+        intent: msgspec.Struct,
+        deadline_s: float | None = None,
+        priority: Priority = "interactive",
+        callback_url: str = "",
     ) -> None:
         """Queue a job whose slot is reserved; its deadline starts now.
 
@@ -157,6 +163,7 @@ class JobProducer:
             intent: what finalizing this job needs, kept until the job has ended.
             deadline_s: sooner than the service's own.
             priority: batch jobs wait for interactive ones, but a few of these (WaitingJobs).
+            callback_url: which is told of the ending (service/webhooks); empty: nobody is.
 
         Raises JobFailed when its slot was lost or cancelled meanwhile, JobLost, BusUnavailable.
         """
@@ -180,6 +187,8 @@ class JobProducer:
             _ms(deadline_s),
             _ms(_DEADLINE_GRACE_S),
             queue_of(kind, priority),
+            callback_url,
+            _ms(self.settings.webhook_window_s) if callback_url else 0,
         )
         if before is None:
             raise lost(job.job_id)

@@ -49,7 +49,17 @@ class Reservation:
             self._forget(self._job_id)
             if reason:
                 raise key_use(self._limits, reply[2]).refusal(reason.decode())
-            raise QueueFull(f"all {self._num_slots} slots of {self._kind} are taken, try again later")
+            raise QueueFull(f"all {self._num_slots} slots of {self._kind} are taken{self._share()}, try again later")
+
+    def _share(self) -> str:
+        """What a key's tenant has of the slots."""
+        reply = self._reply.result()
+        if isinstance(reply, int):
+            return ""
+        own, share, num_tenants = reply[3:]
+        if num_tenants == 1:
+            return ""
+        return f", {own} of them by this tenant, whose share among {num_tenants} tenants is {share}"
 
 
 def key_use(limits: KeyLimits, used: list[int]) -> KeyUse:

@@ -10,18 +10,17 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from hiredis import pack_command
-from redis.exceptions import MovedError, NoScriptError, ResponseError
+from redis.exceptions import MovedError, NoScriptError
 
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings
 from service.core.tasks import stop_tasks
 from service.redis.errors import is_callers_own
 from service.redis.keys import Keys
-from service.redis.primary import CALL_LIMIT_S, Argument, RedisServers, ServerConnection
+from service.redis.primary import CALL_LIMIT_S, RedisServers
 from service.redis.scripts import sha_of, source_of
+from service.redis.server_connection import Argument, Command, ServerConnection, command_of
 
-Command = tuple[Argument, ...]
 TransitionCall = tuple[str, Sequence[str], Sequence[Argument]]  # name, keys, arguments
 
 _MAX_BATCH = 256
@@ -49,8 +48,11 @@ class RedisConnection:
         self._servers = servers
         self._connection: ServerConnection | None = None
         self._waiting: deque[_Call] = deque()
-        self._sent: Sequence[_Call] = ()  # and not all answered
-        self._exchanging: asyncio.Task[None] | None = None
+        self._sent: deque[_Call] = deque()  # and not answered yet
+        self._again: list[_Call] = []  # not executed, and sent once more in the same order
+        self._has_moved = False
+        self._is_busy = False  # an exchange is due, under way, or waits for a connection
+        self._connecting: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
     async def transition(self, name: str, keys: Sequence[str], *arguments: Argument) -> Any:
@@ -64,10 +66,11 @@ class RedisConnection:
     def send(self, *command: Argument) -> "asyncio.Future[Any]":
         """Queue a command for the next exchange; the future holds its reply."""
         loop = asyncio.get_running_loop()
-        call = _Call(command, loop.create_future(), loop.time() + CALL_LIMIT_S)
+        call = _Call(command_of(*command), loop.create_future(), loop.time() + CALL_LIMIT_S)
         self._waiting.append(call)
-        if self._exchanging is None:
-            self._exchanging = asyncio.create_task(self._exchange())
+        if not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._exchange)  # with what else is asked for in this turn of the loop
         if self._expiry is None:
             self._expiry = loop.call_at(call.deadline, self._expire)
         return call.reply
@@ -78,76 +81,76 @@ class RedisConnection:
         return await asyncio.gather(*futures, return_exceptions=True)
 
     async def close(self) -> None:
-        if self._exchanging is not None:
-            await stop_tasks([self._exchanging])
+        if self._connecting is not None:
+            await stop_tasks([self._connecting])
+            self._connecting = None
         if self._expiry is not None:
             self._expiry.cancel()
-        self._close_calls(self._waiting)
+        for call in (*self._sent, *self._waiting):
+            _raise_in(call, BusUnavailable("this process is closing its connection to the queue's server"))
+        self._sent.clear()
         self._waiting.clear()
+        self._is_busy = False
         await self._disconnect()
 
-    @staticmethod
-    def _close_calls(calls: Iterable[_Call]) -> None:
-        for call in calls:
-            _raise_in(call, BusUnavailable("this process is closing its connection to the queue's server"))
-
-    async def _exchange(self) -> None:
-        try:
-            while self._waiting:
-                try:
-                    connection = await self._connected()
-                except Exception as error:
-                    self._fail(self._waiting, error)
-                    self._waiting.clear()
-                    continue
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
-                if not batch:  # they did not live to see the connection
-                    continue
-                self._sent = batch
-                try:
-                    async with asyncio.timeout_at(batch[-1].deadline):
-                        await self._round_trip(connection, batch)
-                except Exception as error:
-                    self._fail(batch, error)
-                    await self._disconnect()
-        finally:  # cancelled by close(): nobody may be left waiting
-            self._close_calls(self._sent)
-            self._sent = ()
-            self._exchanging = None
-
-    async def _round_trip(self, connection: ServerConnection, batch: Sequence[_Call]) -> None:
-        await connection.send(b"".join([pack_command(call.command) for call in batch]))  # type: ignore[arg-type]  # any length
-        again: list[_Call] = []  # not executed, and sent once more in the same order
-        has_moved = False
-        for call in batch:
-            try:
-                reply = await connection.read(call.command[0])
-            except NoScriptError:  # a restarted server: all calls of this batch come here
-                again.append(call._replace(command=("EVAL", source_of(call.command[1]), *call.command[2:])))
-            except ResponseError as error:
-                if isinstance(error, MovedError) and self._servers.moved(connection, error.host, error.port):
-                    has_moved = True
-                    again.append(call)
-                elif is_callers_own(error):
-                    _raise_in(call, error)
-                else:
-                    self._fail([call], error)
-            else:
-                if not call.reply.done():
-                    call.reply.set_result(reply)
-        self._waiting.extendleft(reversed([call for call in again if not call.reply.done()]))
-        if has_moved:
-            await asyncio.sleep(_MOVED_PAUSE_S)
-
-    async def _connected(self) -> ServerConnection:
-        """Raises what RedisServers.connect does."""
+    def _exchange(self) -> None:
+        """Send what waits, if anything does: after this, and after each exchange."""
+        if not self._waiting:
+            self._is_busy = False
+            return
         connection = self._connection
-        if connection is not None:
-            if self._servers.is_current(connection) and await connection.is_clean():
-                return connection
-            await self._disconnect()
-        self._connection = await self._servers.connect()
-        return self._connection
+        if connection is None or not connection.is_clean or not self._servers.is_current(connection):
+            self._connecting = asyncio.create_task(self._connect())
+            return
+        self._sent.extend(self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH)))
+        connection.exchange([call.command for call in self._sent], self._take, self._end)
+
+    async def _connect(self, after_s: float = 0.0) -> None:
+        """Exchange over a new connection, or over the one that there is where it serves."""
+        try:
+            await asyncio.sleep(after_s)
+            connection = self._connection
+            if connection is None or not connection.is_clean or not self._servers.is_current(connection):
+                await self._disconnect()
+                self._connection = await self._servers.connect()
+        except Exception as error:
+            self._fail(self._waiting, error)
+            self._waiting.clear()
+        self._connecting = None
+        self._exchange()
+
+    def _take(self, reply: Any) -> None:
+        call = self._sent.popleft()
+        if not isinstance(reply, Exception):
+            if not call.reply.done():
+                call.reply.set_result(reply)
+        elif isinstance(reply, NoScriptError):  # a restarted server: all calls of this exchange come here
+            _, sha, *arguments = call.command.arguments
+            self._again.append(call._replace(command=command_of("EVAL", source_of(sha), *arguments)))
+        elif isinstance(reply, MovedError) and self._moved(reply):
+            self._has_moved = True
+            self._again.append(call)
+        elif is_callers_own(reply):
+            _raise_in(call, reply)
+        else:
+            self._fail([call], reply)
+
+    def _moved(self, error: MovedError) -> bool:
+        return self._connection is not None and self._servers.moved(self._connection, error.host, error.port)
+
+    def _end(self, error: Exception | None) -> None:
+        """An exchange is over, with replies to all, or without."""
+        if error is not None and self._sent:
+            unanswered = [*self._sent]
+            self._sent.clear()
+            self._fail(unanswered, error)
+        self._waiting.extendleft(reversed([call for call in self._again if not call.reply.done()]))
+        has_moved, self._has_moved = self._has_moved, False
+        self._again.clear()
+        if has_moved:
+            self._connecting = asyncio.create_task(self._connect(after_s=_MOVED_PAUSE_S))
+        else:
+            self._exchange()
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -155,14 +158,17 @@ class RedisConnection:
             await connection.close()
 
     def _expire(self) -> None:
-        """End the calls whose time is over, sent or not."""
+        """End the calls whose time is over, sent or not; a connection whose replies are all late is given up."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         overdue = [call for call in self._sent if call.deadline <= now]
+        is_late = len(overdue) == len(self._sent) > 0
         while self._waiting and self._waiting[0].deadline <= now:
             overdue.append(self._waiting.popleft())
         if overdue:
             self._fail(overdue, TimeoutError())
+        if is_late and self._connection is not None:
+            self._connection.give_up(TimeoutError())
         left = [call for call in self._sent if call.deadline > now][:1] or self._waiting
         self._expiry = loop.call_at(left[0].deadline, self._expire) if left else None
 
@@ -204,10 +210,10 @@ class BlockingReader:
             await self.close()  # its reply would answer the next command
             raise
 
-    async def _read(self, command: Command) -> Any:
+    async def _read(self, command: Sequence[Argument]) -> Any:
         while True:
             connection = self._connection
-            if connection is None or not self._servers.is_current(connection) or not await connection.is_clean():
+            if connection is None or not self._servers.is_current(connection) or not connection.is_clean:
                 await self.close()
                 connection = self._connection = await self._servers.connect()
             try:

@@ -9,11 +9,10 @@ import logging
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
@@ -21,6 +20,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from service.core.redis_url import Credentials, parse_redis_url
 from service.core.settings import Settings, SettingsError
 from service.redis.errors import NoPrimary, Outage, outage_of
+from service.redis.server_connection import Address, Argument, ServerConnection
 
 _log = logging.getLogger(__name__)
 
@@ -29,68 +29,8 @@ CONNECT_LIMIT_S = 1.0  # to one server
 ASK_LIMIT_S = 0.3  # to ask one sentinel or node who the primary is: then the next one is asked
 QUIET_S = 10.0  # one outage is told once: again when its kind was away for this long
 
-Address = tuple[str, int]
-Argument = bytes | str | int | float
-
 # Handshakes that are refused in these words are tried again with RESP2
 _NO_RESP3 = frozenset({"UNKNOWN", "NOPROTO", "ERR", "NOPERM", "NOAUTH"})
-
-
-class ServerConnection:
-    """One open connection. Replies have RESP3's shapes, whichever protocol the server speaks.
-
-    Args:
-        epoch: RedisServers' when it was opened.
-    """
-
-    def __init__(self, opened: AbstractConnection, epoch: int) -> None:
-        self._opened = opened
-        self._is_resp2 = opened.protocol == 2
-        self.epoch = epoch
-
-    @property
-    def address(self) -> Address:
-        """Empty: a unix socket."""
-        return getattr(self._opened, "host", ""), getattr(self._opened, "port", 0)
-
-    async def is_clean(self) -> bool:
-        """Whether it may be used: open, and no reply of an earlier call in it."""
-        return self._opened.is_connected and not await self._opened.can_read()
-
-    async def send(self, packed: bytes) -> None:
-        await self._opened.send_packed_command(packed, check_health=False)
-
-    async def read(self, command: Argument) -> Any:
-        """The next reply, to a command of this name. Raises RedisError, OSError."""
-        reply = await self._opened.read_response()
-        if self._is_resp2 and reply is not None and (shape := _SHAPES.get(command)) is not None:
-            return shape(reply)
-        return reply
-
-    async def ask(self, *command: Argument) -> Any:
-        """One command and its reply. Raises RedisError, OSError."""
-        await self.send(pack_command(command))  # type: ignore[arg-type]  # any length
-        return await self.read(command[0])
-
-    async def close(self) -> None:
-        await self._opened.disconnect(nowait=True)
-
-
-def _map_of_pairs(reply: list[Any]) -> dict[Any, Any]:
-    return dict(reply)
-
-
-def _map_of_flat(reply: list[Any]) -> dict[Any, Any]:
-    return dict(zip(reply[::2], reply[1::2], strict=True))
-
-
-# What RESP2 tells as lists and RESP3 as maps
-_SHAPES: dict[Argument, Callable[[list[Any]], Any]] = {
-    "XREAD": _map_of_pairs,
-    "XREADGROUP": _map_of_pairs,
-    "HGETALL": _map_of_flat,
-    "CONFIG": _map_of_flat,
-}
 
 
 class RedisServers:

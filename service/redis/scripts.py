@@ -1,7 +1,8 @@
 """The atomic transitions: a script for each `transition` function of the .lua files beside this one.
 
 A script is what the transition needs of what stands before the first one of its file, the transition itself, and its
-call. It gets all keys that it uses as KEYS (keys.py) and its arguments as ARGV.
+call. It gets all keys that it uses as KEYS (keys.py) and its arguments as ARGV. A line `-- include NAME.lua` stands for
+the definitions of another file.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import re
 from pathlib import Path
 
 _MARK = "function transition."
+_INCLUDE = re.compile(r"^-- include (\w+\.lua)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*\n|\s+--.*$", re.MULTILINE)
 _DEFINED = re.compile(r"local (?:function )?(\w+(?:, \w+)*)")
 
@@ -17,12 +19,17 @@ def read_scripts(prelude: str = "") -> dict[str, str]:
     """Sources by the transitions' names, each after `prelude`."""
     sources = {}
     for path in sorted(Path(__file__).parent.glob("*.lua")):
-        shared, *transitions = path.read_text("utf-8").split(_MARK)
+        shared, *transitions = source_text(path).split(_MARK)
         for transition in transitions:
             name, own = transition[: transition.index("(")], _COMMENT.sub("", transition)
             needed = "".join(_needed(shared, own))
             sources[name] = f"{prelude}{needed}local function {own}\nreturn {name}(unpack(ARGV))\n"
     return sources
+
+
+def source_text(path: Path) -> str:
+    """Of a .lua file, with those that it includes."""
+    return _INCLUDE.sub(lambda line: source_text(path.with_name(line[1])), path.read_text("utf-8"))
 
 
 def _needed(shared: str, text: str) -> list[str]:

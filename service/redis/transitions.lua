@@ -6,12 +6,14 @@
 -- Time is the server's, so no other clock decides about a lease.
 
 local ACCOUNTING, CANCELLED, PENDING, FINALIZERS, APIS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local RUN_TIMES = KEYS[6]
-local SLOTS = {chat = KEYS[7], paint = KEYS[8], safety = KEYS[9]}
+local RUN_TIMES, WEBHOOKS = KEYS[6], KEYS[7]
+local SLOTS = {chat = KEYS[8], paint = KEYS[9], safety = KEYS[10]}
 -- By queue: that of a kind, and that of its batch jobs, which `queue` of a record names
-local STREAM = {chat = KEYS[10], paint = KEYS[11], safety = KEYS[12], ['chat:batch'] = KEYS[13], ['paint:batch'] = KEYS[14]}
-local JOB, EVENTS, PIXELS = KEYS[15], KEYS[16], KEYS[17]
-local OWN = 18                         -- where the keys of one transition alone begin
+local STREAM = {chat = KEYS[11], paint = KEYS[12], safety = KEYS[13], ['chat:batch'] = KEYS[14], ['paint:batch'] = KEYS[15]}
+-- Of tenants with API keys: jobs held back in their order, what these are, turns (shares.lua), and who has a slot
+local WAITING, HELD, SHARES, TENANT_SLOTS = KEYS[16], KEYS[17], KEYS[18], KEYS[19]
+local JOB, EVENTS, PIXELS = KEYS[20], KEYS[21], KEYS[22]
+local OWN = 23                         -- where the keys of one transition alone begin
 
 local GROUP = 'workers'
 local RETURNED = 'returned'            -- consumer that holds entries which anyone may take at once
@@ -55,18 +57,32 @@ local function drop_entry(queue, entry)
   end
 end
 
+-- include shares.lua
+
+-- A waiting job of a tenant with a key is given up, wherever it waits.
+local function drop_waiting(queue, id, entry)
+  local current, member = entry_of(id, entry)
+  drop_entry(queue, current)
+  if member then redis.call('ZREM', WAITING, member) end
+  redis.call('HDEL', HELD, id)
+end
+
 -- The one place where a job ends. Frees before it writes, so that a full server still lets jobs end.
 -- Returns the state before and who is to be told; false where the job had ended already.
 local function end_job(id, state, ending)
-  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms', 'queue')
-  local before, kind = job[1], job[2]
+  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms', 'queue', 'weight', 'tenant', 'callback_kept_ms')
+  local before, kind, weight, callback_kept_ms = job[1], job[2], job[7], job[9]
   if ENDED[before] then return false end
+  local queue, kept_ms = job[6] or kind, math.max(job[5], callback_kept_ms or 0)
   redis.call('ZREM', SLOTS[kind], id)
+  if weight then redis.call('ZREM', TENANT_SLOTS, kind .. '/' .. job[8] .. ':' .. weight .. ':' .. id) end
   if before == 'generated' then
     redis.call('ZREM', PENDING, id)
     redis.call('HDEL', FINALIZERS, id)
+  elseif weight and before == 'queued' then
+    drop_waiting(queue, id, job[3])
   else
-    drop_entry(job[6] or kind, job[3])
+    drop_entry(queue, job[3])
   end
   if before ~= 'reserved' then
     redis.call('HDEL', JOB, 'result', 'intent')
@@ -74,9 +90,11 @@ local function end_job(id, state, ending)
   end
   redis.call('HSET', JOB, 'state', state, 'ending', ending, 'ended_ms', integer(now_ms()))
   redis.call('HINCRBY', ACCOUNTING, state .. ':' .. kind, 1)
-  redis.call('PEXPIRE', JOB, job[5])
+  redis.call('PEXPIRE', JOB, integer(kept_ms))
   redis.call('PEXPIRE', EVENTS, job[5])
+  if callback_kept_ms then redis.call('ZADD', WEBHOOKS, integer(now_ms()), id) end
   if before == 'running' then redis.call('XADD', CANCELLED, 'MAXLEN', '~', CANCELLED_LENGTH, '*', 'j', id) end
+  if weight and before == 'queued' then top_up(queue) end
   return before, job[4] or ''
 end
 
@@ -215,16 +233,23 @@ end
 
 -- Returns 1, or 0 when no slot is free. A slot that outlived its lease counts no more; `expire` ends its job.
 -- With an API key, {1 or 0, why its limits refuse or '', what it has used (look_at_key)}; KEYS from OWN on: Keys.of_key.
+-- Where no slot is free, a tenant with a key gets one all the same while it has less than its share of them, up to twice as
+-- many in all; one that has its share is told so: {0, '', used, slots it has, its share, tenants that have any}.
 -- Where `listed_ms` is not 0, the last KEY is the list of the tenant's jobs, which keeps them for so long.
 function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms, listed_ms, has_key,
-                            max_requests, max_tokens, max_jobs, usage_kept_ms)
+                            max_requests, max_tokens, max_jobs, usage_kept_ms, weight)
   local now, used, reason = now_ms(), nil, ''
   if has_key == '1' then
     used, reason = look_at_key(tonumber(max_requests), tonumber(max_tokens), tonumber(max_jobs))
     if reason ~= '' then return {0, reason, used} end
   end
-  if redis.call('ZCOUNT', SLOTS[kind], '(' .. integer(now), '+inf') >= tonumber(queue_size) then
-    return used and {0, '', used} or 0
+  local num_slots, taken = tonumber(queue_size), redis.call('ZCOUNT', SLOTS[kind], '(' .. integer(now), '+inf')
+  if taken >= num_slots then
+    if not used then return 0 end
+    local own, share, num_tenants = look_at_share(kind, tenant, tonumber(weight), num_slots)
+    if own >= share or taken >= 2 * num_slots then
+      return {0, '', used, own, math.floor(share), num_tenants}
+    end
   end
   redis.call('HSET', JOB, 'kind', kind, 'tenant', tenant, 'state', 'reserved', 'owner', process,
     'inboxes', process, 'created_ms', integer(now), 'retention_ms', retention_ms)
@@ -237,6 +262,8 @@ function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, ret
     redis.call('PEXPIRE', jobs, listed_ms)
   end
   if not used then return 1 end
+  redis.call('HSET', JOB, 'weight', weight)
+  redis.call('ZADD', TENANT_SLOTS, 0, kind .. '/' .. tenant .. ':' .. weight .. ':' .. id)
   count_request(used, usage_kept_ms)
   if tonumber(max_jobs) > 0 then
     redis.call('ZADD', KEYS[OWN + 1], integer(now), id)
@@ -263,17 +290,25 @@ function transition.renew_slot(id, lease_ms)
 end
 
 -- Returns the state before: anything but `reserved` means that nothing was queued.
-function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms, queue)
-  local record = get('state', 'owner')
-  local before = record[1]
+-- Where `callback` is a URL, it is told of the ending (webhooks.lua), and the record is kept for `callback_kept_ms` at least.
+function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms, queue, callback, callback_kept_ms)
+  local record = get('state', 'owner', 'weight', 'tenant')
+  local before, weight, tenant = record[1], record[3], record[4]
   if before ~= 'reserved' then return before end
   local now = now_ms()
   if pixels ~= '' then redis.call('SET', PIXELS, pixels, 'PX', deadline_ms + grace_ms + PIXELS_MS) end
   queue = queue or kind
-  local entry = redis.call('XADD', STREAM[queue], '*', 'id', id, 'job', job, 'inboxes', record[2])
+  local has_others = weight and is_shared(queue, tenant)
+  local of_tenant = weight and {'tenant', tenant, 'weight', weight} or {}
+  local entry = redis.call('XADD', STREAM[queue], '*', 'id', id, 'job', job, 'inboxes', record[2], unpack(of_tenant))
   redis.call('HSET', JOB, 'state', 'queued', 'queue', queue, 'entry', entry, 'intent', intent, 'token', '0',
     'deliveries', '0', 'queued_ms', integer(now), 'deadline_ms', integer(now + deadline_ms))
+  if (callback or '') ~= '' then redis.call('HSET', JOB, 'callback', callback, 'callback_kept_ms', callback_kept_ms) end
   redis.call('ZADD', SLOTS[kind], integer(now + deadline_ms + grace_ms), id)
+  if has_others then
+    take_back(queue)
+    put_next(queue)
+  end
   return before
 end
 
@@ -319,8 +354,8 @@ function transition.follow(id, process, token, number)
 end
 
 -- Where a job is: {how many wait before it, or -1; jobs in work; what one takes in ms, or ''; now; its last event, or ''}.
-function transition.place(kind)
-  local job = get('state', 'entry', 'queue')
+function transition.place(kind, id)
+  local job = get('state', 'entry', 'queue', 'weight')
   local before, last, in_work = -1, '', 0
   for _, queue in ipairs({kind, kind .. ':batch'}) do
     local pending = STREAM[queue] and redis.pcall('XPENDING', STREAM[queue], GROUP)
@@ -328,8 +363,12 @@ function transition.place(kind)
   end
   if job[1] == 'queued' then
     local queue = job[3] or kind
-    before = count_waiting(queue, job[2])
-    if queue ~= kind then before = before + count_waiting(kind) end  -- nearly all of these go first
+    local entry, member = job[2], nil
+    if job[4] then entry, member = entry_of(id, entry) end
+    before = member and num_before(queue, member) or count_waiting(queue, entry)
+    if queue ~= kind then  -- nearly all of these go first
+      before = before + count_waiting(kind) + redis.call('ZLEXCOUNT', WAITING, '[' .. kind .. '/', '(' .. kind .. '0')
+    end
     if before >= PLACES then before = -1 end
   elseif job[1] == 'running' then
     local events = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
@@ -338,9 +377,10 @@ function transition.place(kind)
   return {before, in_work, redis.call('HGET', RUN_TIMES, kind) or '', now_ms(), last}
 end
 
--- What outlived its slot: {kind, id} of each.
+-- What outlived its slot: {kind, id} of each. Also the round in which a queue goes on whose next job a worker took along.
 function transition.overdue(limit)
   local found, now = {}, integer(now_ms())
+  for queue in pairs(STREAM) do top_up(queue) end
   for kind, slots in pairs(SLOTS) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', slots, '-inf', now, 'LIMIT', 0, limit)) do
       table.insert(found, {kind, id})
@@ -356,6 +396,9 @@ function transition.expire(kind, id)
   local before = get('state')[1]
   if not before then
     redis.call('ZREM', SLOTS[kind], id)
+    for _, member in ipairs(redis.call('ZRANGEBYLEX', TENANT_SLOTS, '[' .. kind .. '/', '(' .. kind .. '0')) do
+      if string.sub(member, -#id - 1) == ':' .. id then redis.call('ZREM', TENANT_SLOTS, member) end
+    end
     redis.call('HINCRBY', ACCOUNTING, 'failed:' .. kind, 1)
     return {'lost', '', ''}
   end
@@ -407,9 +450,12 @@ end
 function transition.claim(queue, entry, id, consumer, max_deliveries, in_hand)
   local pending = redis.call('XPENDING', STREAM[queue], GROUP, entry, entry, 1)[1]
   if not pending or pending[2] ~= consumer then return {'gone'} end
-  local job = get('state', 'entry', 'token', 'deliveries', 'isolated', 'queued_ms', 'inboxes')
-  if job[2] ~= entry or (job[1] ~= 'queued' and job[1] ~= 'running') then
+  local job = get('state', 'entry', 'token', 'deliveries', 'isolated', 'queued_ms', 'inboxes', 'weight', 'tenant')
+  local weight, current = job[8], job[2]
+  if weight then current = entry_of(id, current) end
+  if current ~= entry or (job[1] ~= 'queued' and job[1] ~= 'running') then
     drop_entry(queue, entry)
+    top_up(queue)
     return {'gone'}
   end
   max_deliveries = tonumber(max_deliveries)
@@ -428,6 +474,11 @@ function transition.claim(queue, entry, id, consumer, max_deliveries, in_hand)
   local now = now_ms()
   redis.call('HSET', JOB, 'state', 'running', 'token', job[3] + 1, 'deliveries', delivery,
     'worker', consumer, 'started_ms', integer(now))
+  if weight and current ~= job[2] then
+    redis.call('HSET', JOB, 'entry', entry)
+    redis.call('HDEL', HELD, id)
+  end
+  if weight and job[3] == '0' then note_turn(queue, job[9], weight) end
   -- A chat engine may know the image already: its worker reads the pixels where they are asked for
   local pixels = queue == 'safety' and redis.call('GET', PIXELS)
   return {'run', job[3] + 1, delivery, isolated and 1 or 0, now - job[6], pixels or '', job[7]}

@@ -11,7 +11,9 @@ ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| (?:`([^`]*)`)? ?\| (.+) \|$", re.MULTIL
 
 
 def test_every_variable_is_documented_with_its_default() -> None:
-    documented = {name: default for name, default, _ in ROW.findall((ROOT / "docs/configuration.md").read_text())}
+    rows = ROW.findall((ROOT / "docs/reference/configuration.md").read_text())
+    documented = {name: default for name, default, _ in rows}
+    assert len(documented) == len(rows), "one row for each"
     defined = {
         str(field.validation_alias or f"VISCPM_{name.upper()}"): _as_written(field.default)
         for name, field in Settings.model_fields.items()
@@ -20,11 +22,11 @@ def test_every_variable_is_documented_with_its_default() -> None:
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
-    rows = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", (ROOT / "docs/reference/api.md").read_text(), re.MULTILINE)
     documented = {int(status): codes for statuses, codes in rows for status in statuses.split(",")}
     for status in range(400, 600):
         for code in codes_of(status):
-            assert f"`{code}`" in documented[status], f"docs/api.md lacks {code}, {status}"
+            assert f"`{code}`" in documented[status], f"docs/reference/api.md lacks {code}, {status}"
 
 
 def _as_written(default: object) -> str:
@@ -49,20 +51,20 @@ def test_both_readmes_have_the_same_sections_and_code() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name} links to {link}"
 
 
 def test_every_source_path_in_the_documents_exists() -> None:
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("models/emoji/viscpm-emoji/*.md")]:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("models/emoji/viscpm-emoji/*.md")]:
         for path in re.findall(r"`((?:service|models|safety|tests|benchmarks|docker)/[\w./-]+)`", document.read_text()):
             assert (ROOT / path).exists(), f"{document.name} names {path}"
 
 
 def test_a_chat_request_is_told_in_few_hops_that_follow_the_rooms() -> None:
-    text = (ROOT / "docs/architecture.md").read_text()
+    text = (ROOT / "docs/reference/architecture.md").read_text()
     hops = re.findall(r"^\d+\. `([^`]+)`", text[text.index("## One request") : text.index("## Rooms")], re.MULTILINE)
     assert 10 <= len(hops) <= 14
     assert len(set(hops)) == len(hops), "a request crosses no file twice"

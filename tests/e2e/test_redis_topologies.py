@@ -157,7 +157,9 @@ def test_a_clusters_node_dies_and_a_slot_moves_under_load(tmp_path: Path) -> Non
 
 def test_tls_with_an_own_authority_and_a_user_with_the_documented_rights(tmp_path: Path) -> None:
     server = RedisProcess(tmp_path, "requirepass admin", password="admin")
-    (line,) = [line for line in (ROOT / "docs/redis.md").read_text().splitlines() if line.startswith("ACL SETUSER ")]
+    (line,) = [
+        line for line in (ROOT / "docs/operations/redis.md").read_text().splitlines() if line.startswith("ACL SETUSER ")
+    ]
     server.call(*line.replace(">PASSWORD", ">p@ss/word").split())
     assert line == f"ACL SETUSER {acl_rule('viscpm')}"
     files = {"VISCPM_REDIS_CA_FILE": "ca.pem", "VISCPM_REDIS_CERT_FILE": "client.pem"}

@@ -39,7 +39,7 @@ def test_each_alert_fires_by_its_fault_and_stays_quiet_without(tool: Tool) -> No
     alerts = {rule["alert"] for rule in rules}
     assert {check["alertname"] for check in tested if check.get("exp_alerts")} == alerts
     assert {check["alertname"] for check in tested if not check.get("exp_alerts")} == alerts
-    assert all(f"`{alert}`" in (ROOT / "docs/deployment.md").read_text() for alert in alerts)
+    assert all(f"`{alert}`" in (ROOT / "docs/operations/deployment.md").read_text() for alert in alerts)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from models.engines.chat.prompt import build_prompt, pack_prompts
 from models.engines.chat.search.beam_search import BeamRows
 from models.engines.chat.search.sampling import SampledRow
 from models.engines.chat.search.selection import Choices
+from models.engines.chat.search.stop_texts import StopTexts
 from models.engines.chat.search.vocabulary import AnswerVocabulary, NonFiniteLogits
 from models.engines.text_folding import Fold
 from models.jobs import (
@@ -81,6 +82,7 @@ class ChatRequest:
         self._is_cached = False
         self._is_picture_told = False
         self._decode_table: Mapping[int, str] = {}
+        self._stops = StopTexts(job.stops)
         self._sent_ids = 0
         self._sent_chars = 0
 
@@ -173,9 +175,11 @@ class ChatRequest:
         if choices is None:
             raise NonFiniteLogits(f"NaN or infinite logits at token {search.num_fed}")
         self.sequences.advance(choices)
-        self.events += self._deltas(search.ids)
-        if search.is_finished:
-            result = self._result(search.ids)
+        # A search whose answer may still change tells what it will begin with in any case
+        ids = search.ids if search.is_finished else self._until_stop(search.ids)
+        self.events += self._deltas(ids)
+        if search.is_finished or self._stops.is_reached:
+            result = self._result(ids)
             self._runtime.observe("prompt_tokens", result.prompt_tokens)
             self._runtime.observe("generation_tokens", result.completion_tokens)
             self.events.append(Generated(result=result))
@@ -231,21 +235,32 @@ class ChatRequest:
         new_ids = self._without_eos(ids)[self._sent_ids :]
         if not self.job.stream or not new_ids:
             return []
-        text = unescape(self._runtime.tokenizer.decode(new_ids, self._decode_table))
+        text = self._text(new_ids)
         delta = Delta(token_ids=new_ids, text=text, offset_chars=self._sent_chars)
         self._sent_ids += len(new_ids)
         self._sent_chars += len(text)
         return [delta]
 
+    def _until_stop(self, ids: list[int]) -> list[int]:
+        """The ids up to the one with which a stop is complete; all, where none is."""
+        for column in ids[self._stops.num_read :] if self.job.stops else ():
+            if self._stops.read(self._text([column])):
+                return ids[: self._stops.num_read]
+        return ids
+
+    def _text(self, ids: list[int]) -> str:
+        return unescape(self._runtime.tokenizer.decode(ids, self._decode_table))
+
     def _without_eos(self, ids: list[int]) -> list[int]:
         return ids[:-1] if ids[-1:] == [self._runtime.tokenizer.eos_id] else ids
 
     def _result(self, ids: list[int]) -> ChatResult:
+        is_stopped = self._stops.is_reached or ids[-1] == self._runtime.tokenizer.eos_id
         escaped = self._runtime.tokenizer.decode(self._without_eos(ids), self._decode_table)
         return ChatResult(
             answer=unescape(escaped),
             answer_escaped=escaped,
-            finish_reason="stop" if ids[-1] == self._runtime.tokenizer.eos_id else "length",
+            finish_reason="stop" if is_stopped else "length",
             prompt_tokens=self._prompt.num_tokens,
             image_tokens=self._prompt.num_image_tokens,
             completion_tokens=len(ids),

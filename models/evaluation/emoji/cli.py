@@ -244,7 +244,7 @@ def weak_lines(records: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def document(options: argparse.Namespace, results: Results, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The JSON of docs/evaluation.md."""
+    """The JSON of docs/models/evaluation.md."""
     checkpoint = {"chat": _about(results.chat.model, results.chat.fingerprint, results.chat.untrained)}
     if results.paint:
         checkpoint["paint"] = _about(results.paint.model, results.paint.fingerprint, results.paint.untrained)

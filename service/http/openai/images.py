@@ -37,23 +37,26 @@ def images_response(answer: PaintResponse, urls: list[str]) -> ImagesResponse:
 async def image_events(
     stream: JobStream, origin: Origin, labels: AILabels, include: Sequence[Include]
 ) -> AsyncIterator[bytes]:
-    """Labelled previews, then each finished picture (CONVENTIONS §2)."""
-    previews = 0
+    """Labelled previews, then each finished picture (CONVENTIONS §2), numbered as the job's own events are."""
+    previews, last_id = 0, 0
     async with stream:
         async for part in stream:
-            if isinstance(part, Text) or (isinstance(part, DenoisingStep) and not part.preview_png):
+            if isinstance(part, Text):
                 continue
             if isinstance(part, DenoisingStep):
+                last_id = part.last_event_id
+                if not part.preview_png:
+                    continue
                 png = await labels.preview(part.preview_png, origin, previews + 1)
                 partial = PartialImage(
                     b64_json=png, partial_image_index=previews, created_at=origin.created, size=_size_of(png)
                 )
-                yield event(partial, PARTIAL_IMAGE)
+                yield event(partial, PARTIAL_IMAGE, str(part.preview_event_id))
                 previews += 1
                 continue
             answer = answer_of(part, origin.job_id, include)
             assert isinstance(answer, PaintResponse)
-            for picture in answer.data:
+            for number, picture in enumerate(answer.data, start=last_id + 1):
                 completed = CompletedImage(
                     b64_json=picture.b64_json,
                     created_at=answer.created,
@@ -62,7 +65,7 @@ async def image_events(
                     usage=_usage(answer),
                     viscpm=_extension(answer, [picture]),
                 )
-                yield event(completed, COMPLETED)
+                yield event(completed, COMPLETED, str(number))
 
 
 def _usage(answer: PaintResponse) -> ImageUsage:

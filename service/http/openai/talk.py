@@ -1,4 +1,4 @@
-"""From a talk as clients keep it to one question with its earlier turns and its picture (docs/openai.md)."""
+"""From a talk as clients keep it to one question with its earlier turns and its picture (docs/guides/openai.md)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """From what is asked of chat to its job in the queue: one way for every route that asks."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,8 +30,11 @@ class Asked:
         regenerates: the question is that of the conversation's last turn, whose answer this one's replaces.
         is_kept: whether the turn goes into a conversation.
         kept: earlier turns of a conversation that this one branches off, before those that came with the request.
+        begins: id of the conversation that begins with it; empty: drawn.
+        told: by the route, of the answer before it is there (ChatIntent).
         brought: earlier turns that came with the request, oldest first.
         gone_turns: of those, the oldest that were left out.
+        stops: texts at which the answer may end.
     """
 
     question: str
@@ -44,8 +48,11 @@ class Asked:
     brought: list[Turn] = field(default_factory=list)
     gone_turns: int = 0
     stream: bool = False
+    stops: Sequence[str] = ()
     strict_length: bool = False
     raw: bool = False
+    begins: str = ""
+    told: bytes = b""
     param: str = "conversation_id"  # the request's field for it, which errors name
     image_param: str = "image"
 
@@ -149,6 +156,7 @@ def _job(
         generation=asked.generation,
         seed=asked.seed,
         stream=asked.stream,
+        stops=list(asked.stops),
         strict_length=asked.strict_length,
         raw_text=asked.raw,
     )
@@ -174,7 +182,7 @@ def _intent(
         tenant=context.tenant,
         created=created,
         model=model.name,
-        conversation_id=(asked.conversation_id or new_conversation_id()) if asked.is_kept else "",
+        conversation_id=(asked.conversation_id or asked.begins or new_conversation_id()) if asked.is_kept else "",
         question=asked.question,
         seed=job.seed,
         begun=begun,
@@ -185,4 +193,5 @@ def _intent(
         regenerates=asked.regenerates,
         gone_turns=asked.gone_turns + (0 if opened is None else opened.num_gone),
         brought_turns=len(asked.brought),
+        told=asked.told,
     )

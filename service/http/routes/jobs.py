@@ -17,6 +17,7 @@ from service.http.schemas.jobs import JobList, JobResponse, ListedJob
 from service.http.schemas.requests import MAX_ID_CHARS
 from service.http.sse import EventStream
 from service.jobs.answers import Include, answer_of, outcome_of
+from service.jobs.gated_queue import GatedQueue
 from service.jobs.progress import JobProgress
 from service.queue.record import JobRecord
 
@@ -70,18 +71,18 @@ async def get_events(
         str | None, WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}$"}), Header()
     ] = None,
 ) -> Response:
-    """The job's events from the beginning or, with `Last-Event-ID`, what came after. Going away does not cancel it.
+    """The job's events from its beginning or, with `Last-Event-ID`, those after it. Going away does not cancel the job.
 
     Of one job as many may be open as VISCPM_MAX_WATCHERS allows.
     """
     status = await job_of(request, job_id)
     state = state_of(request)
-    after_chars = _characters(last_event_id)  # of a painting nothing: its steps are told again
+    after_id = _event_id(last_event_id)
     if status.kind == "paint":
-        origin = origin_of(job_id, status)
-        return EventStream(paint_events(state.queue.watch("paint", job_id), origin, state.labels, include))
+        stream, origin = state.queue.watch("paint", job_id), origin_of(job_id, status)
+        return EventStream(paint_events(stream, origin, state.labels, include, after_id))
     begin = begin_of(job_id, status)
-    return EventStream(chat_events(state.queue.watch("chat", job_id), begin, after_chars, include))
+    return EventStream(chat_events(state.queue.watch("chat", job_id), begin, after_id, include))
 
 
 @router.delete("/{job_id}", summary="Cancel a job", **documented(JobResponse, statuses=(404, 503), access="any"))
@@ -90,6 +91,12 @@ async def cancel_job(request: Request, job_id: JobId) -> Response:
     await job_of(request, job_id)
     await state_of(request).queue.cancel(job_id, "deleted")
     return answered(_described(job_id, await job_of(request, job_id)))
+
+
+async def ended_job(queue: GatedQueue, job_id: str) -> bytes | None:
+    """What `GET /jobs/{id}` tells of a job that has ended; None: it is forgotten."""
+    record = await queue.status(job_id)
+    return None if record is None or record.ending is None else msgspec.json.encode(_described(job_id, record))
 
 
 def _described(
@@ -114,7 +121,7 @@ def _described(
     return described
 
 
-def _characters(last_event_id: str | None) -> int:
+def _event_id(last_event_id: str | None) -> int:
     if last_event_id is None:
         return 0
     if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 9):

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from service.core.errors import NotAcceptable
 from service.http.access.idempotency import claim_key
-from service.http.admission import admitted, wants_async
+from service.http.admission import admitted, require_callback, wants_async
 from service.http.bodies import read_json
 from service.http.content_negotiation import JSON, negotiate
 from service.http.dependencies import ApiState, job_of, state_of, tenant_of
@@ -40,10 +40,11 @@ async def paint(request: Request) -> Response:
     media = negotiate(",".join(request.headers.getlist("accept")))
     output_format = _output_format(asked, media)
     painting = planned(asked, await find_painter(state), state.settings.max_pixel_steps)
+    require_callback(request, state, asked.callback_url)
     claim = await claim_key(request, state, "paint", tenant, asked, is_awaited=not wants_async(request))
     if claim is not None and claim.is_earlier:
         return await _of_earlier(request, state, claim.job_id, asked, media)
-    async with admitted(request, state, "paint", tenant, claim, asked.priority) as slot:
+    async with admitted(request, state, "paint", tenant, claim, asked.priority, asked.callback_url) as slot:
         intent, stream = await submitted(request, slot, painting, output_format)
         if not asked.stream and not wants_async(request):
             answer = await painted(stream, slot.job_id, asked.include)
@@ -51,7 +52,8 @@ async def paint(request: Request) -> Response:
     if wants_async(request):
         state.finish_in_background(stream, slot.job_id)
         return accepted(slot.job_id, "paint", intent.created, request.scope["root_path"])
-    return EventStream(paint_events(stream, intent.origin(slot.job_id), state.labels, asked.include), slot.cancel)
+    events = paint_events(stream, intent.origin(slot.job_id), state.labels, asked.include)
+    return EventStream(events, slot.cancel, slot.job_id)
 
 
 async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: PaintRequest, media: str) -> Response:
@@ -61,7 +63,7 @@ async def _of_earlier(request: Request, state: ApiState, job_id: str, asked: Pai
         return accepted(job_id, "paint", record.created_ms // 1000, request.scope["root_path"])
     if asked.stream:
         stream = state.queue.follow("paint", job_id)
-        return EventStream(paint_events(stream, origin_of(job_id, record), state.labels, asked.include))
+        return EventStream(paint_events(stream, origin_of(job_id, record), state.labels, asked.include), job_id=job_id)
     answer = painted_earlier(record, job_id, asked.include)
     return answered(answer) if media == JSON else picture(answer)
 

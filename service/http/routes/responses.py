@@ -81,30 +81,44 @@ def _piece(begin: ChatDelta, text: str, end_chars: int) -> bytes:
 
 
 async def paint_events(
-    stream: JobStream, origin: Origin, labels: AILabels, include: Collection[Include] = ()
+    stream: JobStream, origin: Origin, labels: AILabels, include: Collection[Include] = (), after_id: int = 0
 ) -> AsyncIterator[bytes]:
-    """Progress, labelled previews, then one event for each finished picture (CONVENTIONS §2)."""
-    job_id, previews = origin.job_id, 0
+    """Progress, labelled previews, then one event for each finished picture (CONVENTIONS §2).
+
+    Args:
+        after_id: of the last event that the client has had already.
+    """
+    job_id, previews, last_id = origin.job_id, 0, 0
     async with stream:
         async for part in stream:
             if isinstance(part, Text):
                 continue
             if isinstance(part, DenoisingStep):
-                yield event(
-                    {"type": _PROGRESS, "id": job_id, "step": part.step, "total_steps": part.total_steps}, _PROGRESS
-                )
+                last_id = part.last_event_id
+                if part.event_id > after_id:
+                    done = {"step": part.step, "total_steps": part.total_steps}
+                    yield event({"type": _PROGRESS, "id": job_id, **done}, _PROGRESS, str(part.event_id))
                 if part.preview_png:
-                    png = await labels.preview(part.preview_png, origin, previews + 1)
-                    preview = {"b64_json": png, "partial_image_index": previews, "output_format": "png"}
-                    yield event({"type": _PARTIAL, "id": job_id, "created_at": origin.created, **preview}, _PARTIAL)
+                    if part.preview_event_id > after_id:
+                        yield await _preview(part, previews, origin, labels)
                     previews += 1
                 continue
             answer = answer_of(part, job_id, include)
             assert isinstance(answer, PaintResponse)
             common = {name: value for name, value in msgspec.structs.asdict(answer).items() if name != "data"}
             for index, painted in enumerate(answer.data):
+                if last_id + 1 + index <= after_id:
+                    continue
                 one = {"type": _COMPLETED, "created_at": answer.created, "index": index}
-                yield event({**common, **one, **msgspec.structs.asdict(painted)}, _COMPLETED)
+                data = {**common, **one, **msgspec.structs.asdict(painted)}
+                yield event(data, _COMPLETED, str(last_id + 1 + index))
+
+
+async def _preview(step: DenoisingStep, index: int, origin: Origin, labels: AILabels) -> bytes:
+    png = await labels.preview(step.preview_png, origin, index + 1)
+    preview = {"b64_json": png, "partial_image_index": index, "output_format": "png"}
+    data = {"type": _PARTIAL, "id": origin.job_id, "created_at": origin.created, **preview}
+    return event(data, _PARTIAL, str(step.preview_event_id))
 
 
 def begin_of(job_id: str, status: JobRecord) -> ChatDelta:

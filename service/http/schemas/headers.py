@@ -21,7 +21,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string"},
         "description": "`true` where an earlier request with the same `Idempotency-Key` is what is answered.",
     },
-    "x-job-id": {"schema": {"type": "string"}, "description": "Of an answer that is the picture itself."},
+    "x-job-id": {"schema": {"type": "string"}, "description": "Of an answer that is the picture itself, or a stream."},
     "x-seed": {"schema": _COUNT, "description": "Of an answer that is the picture itself."},
     "x-score": {"schema": {"type": "number"}, "description": "The same, where it was scored."},
     "x-ignored-parameters": {

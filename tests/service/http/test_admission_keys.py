@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,10 +14,11 @@ import pytest
 from service.access.api_keys import KeyLimits
 from service.access.usage import today
 from service.core.settings import Settings
+from service.process import keys_cli
 from service.process.api_server import bind, url_of
 from service.process.parent_death import dies_with_parent
 from tests.service.http.access.keyed import KeyedService, keyed
-from tests.service.tree import ROOT, eventually
+from tests.service.tree import ROOT, eventually, log_lines
 from tests.service.web import assert_error, sse_events
 
 
@@ -70,6 +72,36 @@ async def test_a_hundred_at_once_at_three_api_processes_and_ten_pass(by_keys: Ke
         assert await by_keys.service.accounting() == {"done": 10}
 
 
+async def test_a_tenant_that_fills_the_queue_leaves_another_its_share_and_its_turn(
+    settings: Settings, worker_log: Path
+) -> None:
+    async with keyed(settings.model_copy(update={"queue_size": 6})) as service:
+        flood, _ = await service.client("flood")
+        single, _ = await service.client("single")
+        endless = {"question": "stream 100000"}
+        answers = await asyncio.gather(*(flood.post("/chat?async=true", json=endless) for _ in range(9)))
+        jobs = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+        assert len(jobs) == 6
+        for answer in (one for one in answers if one.status_code != 202):
+            assert "all 6 slots of chat are taken, try" in assert_error(answer, 429, "queue_full")["message"]
+        await eventually(lambda: len(_admitted(worker_log, jobs)) == 4)
+
+        job = (await single.post("/chat?async=true", json=endless)).json()["id"]
+        refused = assert_error(await flood.post("/chat", json=endless), 429, "queue_full")
+        assert "6 of them by this tenant, whose share among 2 tenants is 3" in refused["message"]
+        await flood.delete(f"/jobs/{_admitted(worker_log, jobs)[0]}")
+        await eventually(lambda: len(_admitted(worker_log, [*jobs, job])) == 5)
+        assert _admitted(worker_log, [*jobs, job])[-1] == job, "before those that waited already"
+        for each, client in [(job, single), *((each, flood) for each in reversed(jobs))]:
+            await client.delete(f"/jobs/{each}")
+        assert await service.service.accounting() == {"cancelled": 7}
+
+
+def _admitted(log: Path, jobs: list[str]) -> list[str]:
+    """Of these, in the order in which the worker began with them."""
+    return [line[2] for line in log_lines(log, "admit") if line[2] in jobs]
+
+
 async def test_tokens_and_jobs_of_a_key(by_keys: KeyedService) -> None:
     client, key = await by_keys.client(limits=KeyLimits(tokens_per_min=1))
     first = await client.post("/chat", json={"question": "stream 5"})
@@ -114,3 +146,31 @@ async def test_streams_tell_their_limits_and_count_as_others_do(by_keys: KeyedSe
     }
     unlimited, _ = await by_keys.client()
     assert not [name for name in (await unlimited.get("/jobs/x")).headers if name.startswith("x-ratelimit")]
+
+
+async def test_what_the_command_line_changes_of_a_key_holds_without_a_restart(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISCPM_REDIS_URL", settings.redis_url)
+    async with keyed(settings.model_copy(update={"key_cache_s": 0.2})) as by_keys:
+        client, key = await by_keys.client(limits=KeyLimits(requests_per_min=1))
+
+        async def ask(path: str = "/chat", **body: object) -> httpx.Response:
+            return await client.post(path, json=body or {"question": "echo x"})
+
+        async def change(*flags: str) -> None:
+            assert await asyncio.to_thread(keys_cli.main, ["change", "app", *flags]) == 0
+            await asyncio.sleep(0.25)
+
+        assert [(await ask()).status_code for _ in range(2)] == [200, 429]
+        await change("--requests-per-minute", "3", "--scopes", "chat")
+        told = await ask()
+        assert (told.status_code, told.headers["x-ratelimit-limit-requests"]) == (200, "3")
+        assert_error(await ask("/paint", prompt="x"), 403, "insufficient_scope")
+        await change("--requests-per-min", "0", "--expires", "1s")
+        assert "x-ratelimit-limit-requests" not in (await ask()).headers
+        await asyncio.sleep(1.0)
+        assert_error(await ask(), 401, "invalid_api_key")
+        await change("--expires", "never")
+        assert (await ask()).status_code == 200
+        assert (await by_keys.store.find(key.id)).sha256 == key.sha256  # type: ignore[union-attr]

@@ -101,6 +101,15 @@ async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) 
     assert connection.body.endswith(event({"n": 0}) + DONE)
 
 
+async def test_nothing_follows_the_end() -> None:
+    """Also where the loop was late, and a comment was due in the moment of the end."""
+    waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+    for chunk in (event({"n": 0}), DONE, None, b": keep-alive\n\n"):
+        waiting.put_nowait(chunk)
+    assert await sse._next(waiting) == event({"n": 0}) + DONE
+    assert await sse._next(waiting) is None
+
+
 async def test_a_client_that_leaves_is_told_once_and_the_stream_ends_with_its_job() -> None:
     has_ended = asyncio.Event()
     calls: list[int] = []

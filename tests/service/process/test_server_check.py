@@ -91,7 +91,7 @@ async def test_users_with_too_few_rights(server: RedisProcess) -> None:
     assert "keeps its user from keys that begin with {other}" in await unfit(url, "{other}")
     server.call("ACL", "SETUSER", "viscpm", "-xadd", "-xgroup|create", "-eval")
     told = await unfit(url)
-    assert told.endswith("refuses its user +xadd +xgroup|create +eval: docs/redis.md has the rule")
+    assert told.endswith("refuses its user +xadd +xgroup|create +eval: docs/operations/redis.md has the rule")
     server.call("ACL", "SETUSER", "viscpm", "-info")
     assert "refuses its user +info +xadd" in await unfit(url)
 
@@ -165,7 +165,7 @@ def _right(name: str, second: str) -> str:
 
 
 def test_the_documents_have_the_rule() -> None:
-    assert f"ACL SETUSER {acl_rule('viscpm')}\n" in (ROOT / "docs/redis.md").read_text("utf-8")
+    assert f"ACL SETUSER {acl_rule('viscpm')}\n" in (ROOT / "docs/operations/redis.md").read_text("utf-8")
 
 
 def _own_address() -> str:

@@ -1,4 +1,4 @@
-"""/v1/batches: files of requests that nobody waits for (docs/batches.md)."""
+"""/v1/batches: files of requests that nobody waits for (docs/guides/batches.md)."""
 
 import asyncio
 from typing import Annotated

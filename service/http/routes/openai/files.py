@@ -1,4 +1,4 @@
-"""/v1/files: what batches read and write (docs/batches.md)."""
+"""/v1/files: what batches read and write (docs/guides/batches.md)."""
 
 from typing import Annotated, Literal
 

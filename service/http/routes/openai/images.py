@@ -36,7 +36,15 @@ _NAME = re.compile(r"img-[A-Za-z0-9_-]{24}\.(png|jpeg|webp)")
 @router.post(
     "/generations",
     summary="Paint a prompt, in OpenAI's shape",
-    **documented(ImagesResponse, body=IMAGES_BODY, stream=True, may_wait=True, statuses=(404,), access="paint"),
+    **documented(
+        ImagesResponse,
+        body=IMAGES_BODY,
+        stream=True,
+        may_wait=True,
+        statuses=(404,),
+        headers=("x-job-id",),
+        access="paint",
+    ),
 )
 async def image_generations(request: Request) -> Response:
     """Pictures as base64 or at addresses that expire; with `stream`, previews and pictures as named events."""
@@ -65,7 +73,7 @@ async def image_generations(request: Request) -> Response:
         queued = accepted(slot.job_id, "paint", intent.created, request.scope["root_path"])
         return tell_ignored(queued, asked.ignored(), state.metrics)
     events = image_events(stream, intent.origin(slot.job_id), state.labels, asked.include)
-    return tell_ignored(EventStream(events, slot.cancel), asked.ignored(), state.metrics)
+    return tell_ignored(EventStream(events, slot.cancel, slot.job_id), asked.ignored(), state.metrics)
 
 
 async def _of_earlier(
@@ -77,7 +85,7 @@ async def _of_earlier(
         return accepted(job_id, "paint", record.created_ms // 1000, request.scope["root_path"])
     if asked.stream:
         stream = state.queue.follow("paint", job_id)
-        return EventStream(image_events(stream, origin_of(job_id, record), state.labels, asked.include))
+        return EventStream(image_events(stream, origin_of(job_id, record), state.labels, asked.include), job_id=job_id)
     answer = painted_earlier(record, job_id, asked.include)
     urls = await _urls(state, answer, base_url) if base_url is not None else []
     return answered(images_response(answer, urls))

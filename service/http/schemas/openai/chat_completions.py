@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: the request, the answer, and the pieces of a streamed one (docs/openai.md)."""
+"""POST /v1/chat/completions: the request, the answer, and the pieces of a streamed one (docs/guides/openai.md)."""
 
 from typing import Annotated, Any, ClassVar, Literal
 

@@ -1,7 +1,7 @@
 """What requests in OpenAI's shapes have in common: fields that are taken without an effect, and how answers are found.
 
-Three kinds of field (docs/openai.md): what a class declares is honoured; `model_extra` holds what is taken and has no
-effect; of that, `require_possible` refuses values that ask for what cannot be given.
+Three kinds of field (docs/guides/openai.md): what a class declares is honoured; `model_extra` holds what is taken and
+has no effect; of that, `require_possible` refuses values that ask for what cannot be given.
 """
 
 from collections.abc import Callable, Iterable

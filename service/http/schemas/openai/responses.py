@@ -1,4 +1,4 @@
-"""POST /v1/responses: the request, and the response that is answered or streamed (docs/openai.md)."""
+"""POST /v1/responses: the request, and the response that is answered or streamed (docs/guides/openai.md)."""
 
 import re
 from collections.abc import Iterator
@@ -173,6 +173,12 @@ class InputTokensDetails(msgspec.Struct, kw_only=True):
 
 class OutputTokensDetails(msgspec.Struct, kw_only=True):
     reasoning_tokens: Count = 0
+
+
+class DeletedResponse(msgspec.Struct, kw_only=True):
+    id: str
+    object: Literal["response"] = "response"
+    deleted: bool = True
 
 
 class ResponseUsage(msgspec.Struct, kw_only=True):

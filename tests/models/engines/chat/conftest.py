@@ -7,6 +7,7 @@ import pytest
 from models.checkpoints.loading import LoadedChat
 from models.engines.chat.engine import ChatEngine
 from models.jobs import ChatJob, ChatResult, Delta, EngineEvent, Failed, Generated
+from models.networks.cpm_bee.tokenizer import unescape
 
 
 class Bench:
@@ -61,6 +62,11 @@ class Bench:
 
     def deltas(self, job_id: str) -> list[Delta]:
         return [event for owner, event in self.events if owner == job_id and isinstance(event, Delta)]
+
+    def text_of(self, ids: list[int]) -> str:
+        """Of ids without own words of the prompt, as they are displayed."""
+        tokenizer = self.engine._loaded.tokenizer
+        return unescape(tokenizer.decode(ids, {}))
 
     def count(self, name: str) -> int:
         return len(self.observed.get(name, []))

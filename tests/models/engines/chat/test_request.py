@@ -1,5 +1,6 @@
 """One job on its way to an answer: slices, text as it comes, the picture's embeddings, a second try."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -112,6 +113,68 @@ def test_over_long_conversation_drops_its_oldest_turns(bench: Any) -> None:
     result = bench.run(job(history=history, generation=generation))
     assert 0 < result.dropped_turns < 3
     assert result.prompt_tokens <= 98
+
+
+# Stops ---------------------------------------------------------------------------------------------------------------
+
+
+def before_stop(text: str, stops: list[str]) -> str:
+    """What is left of a whole answer that is cut where the first stop is complete."""
+    ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
+    return text[: min(ends)[1]] if ends else text
+
+
+@EACH
+@pytest.mark.parametrize("seed", range(5))
+def test_an_answer_ends_at_a_stop_and_its_text_is_that_of_the_whole_one(
+    bench: Any, generation: ChatGeneration, seed: int
+) -> None:
+    chance, fields = random.Random(seed), {"generation": generation, "seed": seed, "question": f"图 {seed}"}
+    whole = bench.run(job("whole", **fields))
+    steps = bench.count("decode_step_s")
+    middle = chance.randrange(1, max(2, len(whole.answer) // 2))
+    stops = [whole.answer[middle : middle + chance.randint(1, 3)], "日本语是没有的"]
+    stopped = bench.run(job("stopped", stops=stops, stream=seed % 2 == 1, **fields))
+    steps_stopped = bench.count("decode_step_s") - steps
+
+    assert before_stop(stopped.answer, stops) == before_stop(whole.answer, stops) != whole.answer
+    assert whole.answer.startswith(stopped.answer) and stopped.finish_reason in ("stop", whole.finish_reason)
+    assert stopped.completion_tokens == len(stopped.token_ids) <= steps_stopped <= steps
+    assert stopped.token_ids == whole.token_ids[: stopped.completion_tokens]
+    if generation.num_beams == 1 or generation.do_sample:
+        assert steps_stopped == stopped.completion_tokens < steps == whole.completion_tokens
+        assert not any(stop in bench.text_of(stopped.token_ids[:-1]) for stop in stops), "not one token more"
+    if seed % 2:
+        assert "".join(delta.text for delta in bench.deltas("stopped")) == stopped.answer
+    assert bench.engine.load.running == bench.engine.load.kv_blocks_used == 0
+
+
+def test_a_beam_search_ends_early_where_all_that_is_possible_has_the_stop(bench: Any) -> None:
+    generation, spared = ChatGeneration(max_new_tokens=40), 0
+    for number in range(6):
+        fields = {"generation": generation, "question": f"Why{number}?"}
+        before = bench.count("decode_step_s")
+        whole = bench.run(job(f"whole{number}", **fields))
+        between = bench.count("decode_step_s")
+        stops = [whole.answer[1:2]]
+        stopped = bench.run(job(f"stopped{number}", stops=stops, **fields))
+        assert before_stop(stopped.answer, stops) == before_stop(whole.answer, stops)
+        spared += (between - before) - (bench.count("decode_step_s") - between)
+    assert spared > 40
+
+
+def test_a_preempted_request_stops_where_it_would_have_stopped(bench: Any) -> None:
+    whole = bench.run(job("whole"))
+    stops = [whole.answer[len(whole.answer) // 2 :][:2]]
+    expected = bench.run(job("expected", stops=stops))
+    bench.admit(job(stops=stops, stream=True))
+    for _ in range(3):
+        bench.step()
+    scheduler = bench.engine._scheduler
+    scheduler.preempt(scheduler.running[0])
+    bench.finish()
+    assert timeless(bench.result("a")) == timeless(expected)
+    assert "".join(delta.text for delta in bench.deltas("a")) == expected.answer
 
 
 # Text as it comes ----------------------------------------------------------------------------------------------------

@@ -41,8 +41,9 @@ async def test_a_first_question_begins_a_conversation_with_the_turns_that_it_bri
 
 async def test_what_is_not_kept_has_no_conversation(service: Service) -> None:
     slot = KeptSlot()
-    asked = Asked("q", ChatGeneration(), seed=5, is_kept=False)
+    asked = Asked("q", ChatGeneration(), seed=5, is_kept=False, stops=("\n", "User:"))
     await submit_question(service.state, slot, ChatContext("t", "req-1", MODEL), asked, None)
+    assert slot.job.stops == ["\n", "User:"]
     assert slot.intent.conversation_id == "" and slot.intent.begun is None
     assert slot.job == msgspec.structs.replace(slot.job, pixels=b"", image_key="", history=[])
 

@@ -1,8 +1,15 @@
 """/jobs: answers that can be asked for again."""
 
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+
 from service.core.settings import Settings
 from tests.service.tree import eventually
 from tests.service.web import Service, assert_error, encoded, serving, sse_events
+
+ID = re.compile(r"^id: (\d+)$", re.MULTILINE)
 
 
 async def test_a_finished_job_gives_the_same_answer_again(service: Service) -> None:
@@ -89,6 +96,55 @@ async def test_a_finished_paint_job_streams_its_pictures(service: Service) -> No
     events = sse_events((await service.client.get(f"/jobs/{answer['id']}/events")).text)
     completed = [data for name, data in events if name == "image_generation.completed"]
     assert [one["b64_json"] for one in completed] == [answer["data"][0]["b64_json"]]
+
+
+async def test_a_painting_is_taken_up_again_at_another_process_and_misses_and_repeats_nothing(
+    service: Service, settings: Settings
+) -> None:
+    body = {"prompt": "paint 30", "stream": True, "partial_images": 3, "n": 2, "seed": 5}
+    job = (await service.client.post("/paint", json=body, headers={"Prefer": "respond-async"})).json()
+    path, received = f"/jobs/{job['id']}/events", []
+    async with serving(settings) as other:
+        sides, last_id = [service, other], 0
+        for number in range(40):  # a connection that is lost after a few events, each time
+            headers = {"Last-Event-ID": str(last_id)} if last_id else {}
+            async with sides[number % 2].client.stream("GET", path, headers=headers) as response:
+                came = [block async for block in _blocks(response, 1 + number % 4)]
+            received += [block for block in came if "[DONE]" not in block]
+            last_id = int(ID.findall(received[-1])[0])
+            if "[DONE]" in came[-1]:
+                break
+        again = [block async for block in _blocks(await other.client.get(path), 1000)]
+    assert received == again[:-1] and len(received) == 30 + 3 + 2
+    assert [int(ID.findall(block)[0]) for block in received] == [1, 2, 3, 4, 5, 6, *range(7, 60, 2), 61, 62]
+    assert await service.accounting() == {"done": 1}
+
+
+async def test_a_stream_in_openais_shape_is_gone_on_with_by_its_jobs_id(service: Service) -> None:
+    body = {"prompt": "paint 3", "stream": True, "partial_images": 2, "n": 2}
+    response = await service.client.post("/v1/images/generations", json=body)
+    blocks = [block async for block in _blocks(response, 1000)]
+    ids = [ID.findall(block)[0] for block in blocks[:-1]]
+    assert ids == ["2", "4", "7", "8"]
+    headers, path = {"Last-Event-ID": ids[1]}, f"/jobs/{response.headers['x-job-id']}/events"
+    rest = sse_events((await service.client.get(path, headers=headers)).text)
+    names = [name.removeprefix("image_generation.") for name, _ in rest]
+    assert names == ["progress", "completed", "completed", ""]
+    there = [data["b64_json"] for name, data in sse_events(response.text) if name.endswith("completed")]
+    assert [data["b64_json"] for _, data in rest[1:3]] == there
+
+
+async def _blocks(response: httpx.Response, count: int) -> AsyncIterator[str]:
+    """Whole events of a stream, the first so many."""
+    text = ""
+    async for chunk in response.aiter_text():
+        text += chunk
+        *blocks, text = text.split("\n\n")
+        for block in (one for one in blocks if not one.startswith(":")):
+            yield block
+            count -= 1
+            if not count:
+                return
 
 
 async def test_unknown_jobs(service: Service) -> None:

@@ -127,6 +127,22 @@ async def test_painting_counts_previews_not_steps() -> None:
     assert all("data" not in data and data["id"] == "paint-1" and data["type"] == told[-1][0] for data in completed)
 
 
+async def test_a_painting_goes_on_after_each_of_its_events() -> None:
+    labels = AILabels(Settings(), "test")
+    parts = [DenoisingStep(1, 2, png("one")), DenoisingStep(2, 2), Outcome(Ending("done"), pictures(None, None))]
+
+    async def chunks(after_id: int) -> list[bytes]:
+        events = paint_events(Parts(parts), Origin("paint-1", 5), labels, (), after_id)  # type: ignore[arg-type]
+        return [chunk async for chunk in events]
+
+    whole = await chunks(0)
+    ids = [int(chunk.split(b"id: ")[1].split(b"\n")[0]) for chunk in whole]
+    assert ids == [1, 2, 3, 5, 6], "two for each step, whether it has a preview or not"
+    for number, event_id in enumerate(ids, start=1):
+        assert await chunks(event_id) == whole[number:]
+    labels.close()
+
+
 def test_the_picture_itself_tells_job_seed_and_score() -> None:
     response = picture(pictures(0.123456789, 0.1))
     assert response.media_type == "image/webp" and response.body == b"png0"

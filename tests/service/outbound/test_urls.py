@@ -3,7 +3,7 @@
 import pytest
 
 from service.core.errors import BlockedUrl
-from service.image_input.urls import Target, is_below, parse, redirected
+from service.outbound.urls import Target, is_below, parse, redirected
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from typing import Any
 
 import httpcore
 
-from service.core.errors import ImageFetchFailed
-
 _READ_BYTES = 16_384  # what is parsed without a pause for other requests
 _OVERHEAD_BYTES = 131_072
 _OVERHEAD_OF_BODY = 8  # one byte more for so many of the body
+
+
+class WastefulAnswer(Exception):
+    """What comes is not what was asked for; the message says how much of it."""
 
 
 class Traffic:
@@ -28,16 +30,14 @@ class Traffic:
         self.body_bytes = 0
 
     def receive(self, count_bytes: int) -> None:
-        """Raises ImageFetchFailed where too little of what comes is the body."""
+        """Raises WastefulAnswer where too little of what comes is the body."""
         self.received_bytes += count_bytes
         overhead_bytes = (
             self.received_bytes - self.body_bytes - _READ_BYTES
         )  # a read's worth is not counted as body yet
         if overhead_bytes > _OVERHEAD_BYTES + self.body_bytes // _OVERHEAD_OF_BODY:
-            raise ImageFetchFailed(
-                f"image: the URL's server sends more around the picture than of it: {overhead_bytes} bytes for "
-                f"{self.body_bytes} of the body",
-                param="image",
+            raise WastefulAnswer(
+                f"more around the body than of it: {overhead_bytes} bytes for {self.body_bytes} of the body"
             )
 
 

@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from service.image_input.addresses import AddressPolicy, is_public
+from service.outbound.addresses import AddressPolicy, is_public
 
 
 @pytest.mark.parametrize(

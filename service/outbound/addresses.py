@@ -1,4 +1,4 @@
-"""Which addresses pictures may be fetched from: those that anyone on the internet reaches.
+"""Which addresses may be dialled for a URL that somebody else named: those that anyone on the internet reaches.
 
 IPv4: all but the special-purpose ranges. IPv6: global unicast (2000::/3) alone, less its special-purpose ranges, and
 less every form in which an IPv4 address travels inside: the forms outside 2000::/3 (mapped ::ffff:0:0/96, compatible

@@ -1,4 +1,4 @@
-"""URLs of pictures, read strictly: one notation for each host, no credentials, nothing that two readers read apart."""
+"""URLs that requests name, read strictly: one notation for each host, no credentials, nothing read in two ways."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address
@@ -39,49 +39,71 @@ class Target(NamedTuple):
         return ":" in self.host or self.host[-1].isdigit()  # no name ends in a number, see below
 
 
-def parse(text: str) -> Target:
-    """Raises BlockedUrl: not an http(s) URL, or one that could be read in more than one way."""
+class _Unreadable(Exception):
+    """Not a URL that may be asked for, and why."""
+
+
+def parse(text: str, param: str = "image") -> Target:
+    """Raises BlockedUrl: not an http(s) URL, or one that could be read in more than one way.
+
+    Args:
+        param: the request's field for the URL, which the error names.
+    """
+    try:
+        return _target(text)
+    except _Unreadable as error:
+        raise BlockedUrl(f"{param}: {error}", param=param) from None
+
+
+def redirected(target: Target, location: bytes) -> Target:
+    """Where the `Location` of a picture's URL leads. Raises BlockedUrl, also where it leads from https to http."""
+    try:
+        return _redirected(target, location)
+    except _Unreadable as error:
+        raise BlockedUrl(f"image: {error}", param="image") from None
+
+
+def is_below(host: str, parents: tuple[str, ...]) -> bool:
+    """Whether a host is one of `parents` or belongs to one."""
+    return any(host == parent or host.endswith(f".{parent}") for parent in parents)
+
+
+def _target(text: str) -> Target:
     if len(text) > MAX_URL_CHARS:
-        raise _blocked(f"the URL has {len(text)} characters, at most {MAX_URL_CHARS} are allowed")
+        raise _Unreadable(f"the URL has {len(text)} characters, at most {MAX_URL_CHARS} are allowed")
     match = _URL.fullmatch(text)
     if match is None:
-        raise _blocked(f"only http and https URLs are fetched, got {_scheme(text) or 'none'}")
+        raise _Unreadable(f"only http and https URLs are asked, got {_scheme(text) or 'none'}")
     if odd := _AMBIGUOUS.search(text):
         where = f"character {odd.start() + 1} is U+{ord(odd[0]):04X}"
-        raise _blocked(f"the URL has white space, a control character or a backslash: {where}; percent-encode it")
+        raise _Unreadable(f"the URL has white space, a control character or a backslash: {where}; percent-encode it")
     scheme, authority = match[1].lower(), match[2]
     if "@" in authority:
-        raise _blocked("a URL with credentials is not fetched; allowed: a host, and a port")
+        raise _Unreadable("a URL with credentials is not asked; allowed: a host, and a port")
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
-        raise _blocked(
+        raise _Unreadable(
             "the URL has no readable host; allowed: a name or an address (IPv6 in brackets), and a port of digits"
         )
     host = _address(parts[1]) if parts[1] else _name(parts[2])
     try:
         path = httpx.URL(f"http://host{match[3]}").raw_path
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise _blocked("the URL's path is not readable; percent-encode it") from None
+        raise _Unreadable("the URL's path is not readable; percent-encode it") from None
     return Target(scheme, host, int(parts[3]) if parts[3] else _DEFAULT_PORTS[scheme], path)
 
 
-def redirected(target: Target, location: bytes) -> Target:
-    """Where a `Location` leads. Raises BlockedUrl, also where it leads from https to http."""
+def _redirected(target: Target, location: bytes) -> Target:
     origin = httpx.URL(f"{target.scheme}://{target.authority}").copy_with(raw_path=target.path)
     try:
         text = location.decode()
         joined = text if _URL.match(text) else str(origin.join(text))
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise _blocked("the URL redirects to something that is not a URL") from None
-    following = parse(joined.partition("#")[0])
+        raise _Unreadable("the URL redirects to something that is not a URL") from None
+    following = _target(joined.partition("#")[0])
     if (target.scheme, following.scheme) == ("https", "http"):
-        raise _blocked("the URL redirects from https to http")
+        raise _Unreadable("the URL redirects from https to http")
     return following
-
-
-def is_below(host: str, parents: tuple[str, ...]) -> bool:
-    """Whether a host is one of `parents` or belongs to one."""
-    return any(host == parent or host.endswith(f".{parent}") for parent in parents)
 
 
 def _scheme(text: str) -> str:
@@ -93,7 +115,7 @@ def _address(text: str) -> str:
     try:
         return str(IPv6Address(text))
     except ValueError:
-        raise _blocked("the URL's host is not an IPv6 address") from None
+        raise _Unreadable("the URL's host is not an IPv6 address") from None
 
 
 def _name(text: str) -> str:
@@ -101,21 +123,17 @@ def _name(text: str) -> str:
     host = text.lower()
     if not host.isascii():
         if _OTHER_DOTS.search(host):
-            raise _blocked("the URL's host has a full stop that is not ASCII")
+            raise _Unreadable("the URL's host has a full stop that is not ASCII")
         try:
             host = httpx.URL(f"http://{host}").raw_host.decode("ascii")  # IDNA 2008: nothing is folded into ASCII
         except (httpx.InvalidURL, UnicodeError, ValueError):
-            raise _blocked("the URL's host is not an internationalised name") from None
+            raise _Unreadable("the URL's host is not an internationalised name") from None
     labels = host.split(".")
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise _blocked("the URL's host is not a name: labels of a-z 0-9 - _ between single dots are allowed")
+        raise _Unreadable("the URL's host is not a name: labels of a-z 0-9 - _ between single dots are allowed")
     if _NUMBER.fullmatch(labels[-1]):
         try:
             return str(IPv4Address(host))
         except ValueError:
-            raise _blocked("the URL's host is a number; an IPv4 address has four decimal parts") from None
+            raise _Unreadable("the URL's host is a number; an IPv4 address has four decimal parts") from None
     return host
-
-
-def _blocked(message: str) -> BlockedUrl:
-    return BlockedUrl(f"image: {message}", param="image")
