@@ -23,8 +23,11 @@ def read_ordinary_words(path: Path = WORDS_PATH) -> frozenset[str]:
 class OrdinaryWords:
     """Words of two to four characters, to be asked where they part what looks like a term."""
 
-    def __init__(self, words: Iterable[str]) -> None:
-        self._words = frozenset(words)
+    def __init__(self, words: Iterable[str], terms: Iterable[str] = ()) -> None:
+        """Terms are words as well, but part no other term."""
+        terms = frozenset(terms)
+        self._words = frozenset(words) - terms
+        self._all = self._words | terms
         self._pairs = {word[place : place + 2] for word in self._words for place in range(len(word) - 1)}
 
     def straddle(self, text: str, start: int, end: int) -> bool:
@@ -39,7 +42,7 @@ class OrdinaryWords:
             for last in range(start + 1, min(end, first + _MAX_WORD_CHARS + 1)):
                 if text[first:last] in self._words:
                     earlier = range(max(0, start - _MAX_WORD_CHARS), first)
-                    return not any(text[before:start] in self._words for before in earlier)
+                    return not any(text[before:start] in self._all for before in earlier)
         return False
 
     def _at_end(self, text: str, start: int, end: int) -> bool:
@@ -47,5 +50,5 @@ class OrdinaryWords:
         for first in range(start + 1, end):
             for last in range(end + 1, first + _MAX_WORD_CHARS + 1):
                 if text[first:last] in self._words:
-                    return not any(text[end:stop] in self._words for stop in range(end + 2, end + _MAX_WORD_CHARS + 1))
+                    return not any(text[end:stop] in self._all for stop in range(end + 2, end + _MAX_WORD_CHARS + 1))
         return False

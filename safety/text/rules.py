@@ -86,7 +86,7 @@ class TextRules:
         harms = {numbers[name] for name in used if not name.startswith(f"{SHARED}.")}
         self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
         harmful = {term for term, sets in owners.items() if sets & harms}
-        self._ordinary_words = OrdinaryWords(ordinary_words - harmful)
+        self._ordinary_words = OrdinaryWords(ordinary_words, harmful)
         by_anchor: dict[int, list[_Compiled]] = defaultdict(list)
         for rule in book.rules:
             sets = tuple(numbers[name] for name in rule.sets)

@@ -4,7 +4,7 @@ import pytest
 
 from safety.text.chinese_words import WORDS_PATH, OrdinaryWords, read_ordinary_words
 
-WORDS = OrdinaryWords(["满足", "交通", "戏剧", "戏剧性", "姿势", "交替", "拍照", "照片", "练习"])
+WORDS = OrdinaryWords(["满足", "交通", "戏剧", "戏剧性", "姿势", "交替", "拍照", "照片", "练习", "人口"], ["男人"])
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ WORDS = OrdinaryWords(["满足", "交通", "戏剧", "戏剧性", "姿势", "交
         ("偷拍照", "偷拍", True),
         ("说足交的人", "足交", False),
         ("足交", "足交", False),
+        ("给男人口交", "口交", False),
+        ("全人口交易", "口交", True),
     ],
 )
 def test_a_term_is_none_where_ordinary_words_hold_its_characters(text: str, term: str, is_part: bool) -> None:
