@@ -1,5 +1,6 @@
 """Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
 
+import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.jobs import Kind, Model, Offload, OnOffAuto, Quantization
+from service.core.environment.env_file import env_file
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
 from service.core.setting_types import (
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # Where things are
+    env_file: str = "viscpm.env"  # of variables that the environment does not set (environment/env_file.py)
     redis_url: str = Field("", repr=False)  # empty: `viscpm serve` starts an embedded server
     redis_ca_file: ExistingFile = ""  # PEM files of TLS; empty: the system's authorities
     redis_cert_file: ExistingFile = ""  # what the server is shown of this client
@@ -68,7 +71,8 @@ class Settings(BaseSettings):
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
     auth: Literal["auto", "on", "off"] = "auto"  # whether requests need an API key; auto: not on a loopback address
     key_cache_s: float = Field(5.0, ge=0, le=300)  # for which an API process believes what it knows of a key
-    api_key: str = Field("", repr=False)  # that `viscpm chat` and `viscpm paint` present
+    url: str = ""  # of the service that commands ask; empty: the host and port of this one
+    api_key: str = Field("", repr=False)  # that they present
     models: Annotated[tuple[Model, ...], *LIST] = ("chat", "paint")
     model_aliases: Aliases = (  # names of the models on /v1 beside their own
         "viscpm-chat=chat",
@@ -80,6 +84,7 @@ class Settings(BaseSettings):
         "dall-e-3=paint",
         "dall-e-2=paint",
     )
+    page: Literal["on", "off"] = "on"  # for people, at / and /ui, and /docs
     a1111: Literal["on", "off"] = "off"  # the routes of AUTOMATIC1111's API that its clients need
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "text"
@@ -309,17 +314,22 @@ class Settings(BaseSettings):
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Settings from the environment; `overrides` (command line flags) win.
+    """Settings from the environment, then from the env file; `overrides` (command line flags) win.
 
     Raises:
         SettingsError: naming each bad variable, what it holds and what is allowed, in one line.
     """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(_env_file=env_file(os.environ), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
+    except FileNotFoundError as error:
+        raise SettingsError(str(error)) from None
     except ValidationError as error:
-        raise SettingsError(
-            "; ".join(_describe(item["loc"], item["msg"], item["input"]) for item in error.errors())
-        ) from None
+        raise SettingsError("; ".join(wrong_settings(error))) from None
+
+
+def wrong_settings(error: ValidationError) -> list[str]:
+    """A line for each: variable, what it holds, what is allowed."""
+    return [_describe(item["loc"], item["msg"], item["input"]) for item in error.errors()]
 
 
 def _describe(location: tuple[int | str, ...], message: str, value: object) -> str:

@@ -17,6 +17,7 @@ from service.http.schemas.bodies import (
     OPTIONS_BODY,
     RESPONSE_BODY,
     TXT2IMG_BODY,
+    chat_form,
 )
 from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.schemas.conversations import (
@@ -165,7 +166,7 @@ def documented(
     if answer is not None:
         content["application/json"] = {"schema": _reference(answer.__name__)}
     if pictures:
-        binary = {"schema": {"type": "string", "contentMediaType": "image/*"}}
+        binary = {"schema": {"type": "string", "format": "binary", "contentMediaType": "image/*"}}
         content |= {f"image/{name}": binary for name in ("png", "jpeg", "webp")}
     if stream:
         content["text/event-stream"] = {"schema": {"description": _EVENTS}}
@@ -174,7 +175,7 @@ def documented(
     if text:
         content["text/plain"] = {"schema": {"type": "string"}}
     if lines:
-        content["application/jsonl"] = {"schema": {"type": "string"}}
+        content["application/jsonl"] = {"schema": {"type": "string", "format": "binary"}}
     status = 200 if content or empty else 204
     responses: dict[int | str, dict[str, Any]] = {status: {"description": "Success", "content": content}}
     if may_wait:
@@ -200,7 +201,8 @@ def documented(
     elif makes_job:
         extra["parameters"] = [*([_IDEMPOTENCY_KEY] if idempotent else ()), _DEADLINE]
     arguments = {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
-    return arguments | ({"response_class": Response} if empty else {})
+    # FastAPI tells of JSON wherever the class does
+    return arguments | ({"response_class": Response} if status == 200 and "application/json" not in content else {})
 
 
 def _tell_headers(
@@ -253,6 +255,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components |= schema.pop("$defs", {})
         components[model.__name__] = _with_null(schema)
+    components["ChatForm"] = chat_form(components[ChatRequest.__name__])
     document["components"]["headers"] = HEADERS
     for path in document["paths"].values():
         for operation in path.values():

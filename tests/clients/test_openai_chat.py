@@ -9,7 +9,7 @@ import pytest
 from tests.clients.openai_bodies import seen, text
 from tests.service.api_process import ApiProcess
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("api")]
 
 
 @pytest.fixture(scope="module")
