@@ -17,6 +17,8 @@ from tests.debian import absent
 
 # Kernels are tested in Triton's interpreter, which is chosen when Triton is first imported, by whatever test.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# Of a checkout in which somebody has run `viscpm setup`
+os.environ["VISCPM_ENV_FILE"] = ""
 
 # Beginnings of the reasons for which a test may be skipped: what no package brings. What Debian's packages bring is
 # needed by tests marked `ops` alone, so that none is skipped for a package that one machine has and another has not.

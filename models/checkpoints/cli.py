@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from models.checkpoints.conversion import DEFAULT_SHARD_BYTES, average, convert
-from models.checkpoints.hub import COLLECTIONS, fetch
+from models.checkpoints.hub.collections import NAMES
+from models.checkpoints.hub.fetch import HUB_VARIABLE, fetch
 from models.checkpoints.loading import open_checkpoint
 from models.checkpoints.manifest import KINDS, manifest
 from models.checkpoints.tensor_files import CheckpointError, fingerprint
@@ -38,11 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fetch(options: argparse.Namespace) -> None:
     folder = options.to or Path("checkpoints") / options.name
     try:
-        for file in fetch(options.name, folder, options.mirror, options.revision):
-            print(f"{file}  {file.stat().st_size:,} bytes")
+        files = fetch(options.name, folder, options.mirror, options.revision, options.hub, _say)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        _say("interrupted; the same command goes on from here")
         raise
+    for file in files:
+        print(f"{file}  {file.stat().st_size:,} bytes")
+
+
+def _say(line: str) -> None:
+    """What is no result."""
+    print(line, file=sys.stderr)
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -116,16 +123,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     one = commands.add_parser("fetch", help="bring a published checkpoint or side model here; goes on where it stopped")
-    one.add_argument("name", choices=COLLECTIONS, metavar="NAME", help=", ".join(COLLECTIONS))
+    one.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     one.add_argument("--to", type=Path, metavar="DIR", help="folder for the files (default: checkpoints/NAME)")
+    one.add_argument(
+        "--hub",
+        metavar="HUB",
+        help=f"huggingface, modelscope, or the URL of the former's mirror (default: {HUB_VARIABLE}, else huggingface, "
+        "for which HF_ENDPOINT may name another place)",
+    )
     one.add_argument(
         "--mirror",
         action="append",
         default=[],
-        metavar="URL|FOLDER",
-        help="tried before the hub, in this order; may be repeated. HF_ENDPOINT names another hub",
+        metavar="HUB|FOLDER",
+        help="tried before the hub, in this order; may be repeated",
     )
-    one.add_argument("--revision", default="main", help="branch, tag or commit on the hub (default: main)")
+    one.add_argument("--revision", help="branch, tag or commit on the hub (default: main; on ModelScope master)")
     one.set_defaults(run=_fetch)
 
     one = commands.add_parser("convert", help="published file to a folder of safetensors with all that belongs to it")

@@ -67,6 +67,25 @@ class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
         return is_current or (is_former and bool(self.former_sha256) and now < self.former_until)
 
 
+class KeyChange(msgspec.Struct, frozen=True):
+    """What is changed of a key; what is None stays. `expires` is Unix seconds, 0: never."""
+
+    name: str | None = None
+    scopes: tuple[Scope, ...] | None = None
+    models: tuple[str, ...] | None = None
+    expires: int | None = None
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
+    max_jobs: int | None = None
+    weight: int | None = None
+
+    def of(self, key: ApiKey) -> ApiKey:
+        """The key as it is afterwards."""
+        changed = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        limits = {name: changed.pop(name) for name in KeyLimits.__struct_fields__ if name in changed}
+        return msgspec.structs.replace(key, **changed, limits=msgspec.structs.replace(key.limits, **limits))
+
+
 class NewText(NamedTuple):
     """A key's text, which is shown once, and what is stored of it."""
 

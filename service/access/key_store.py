@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from service.access.api_keys import NOBODY, ApiKey, KeyLimits, NewText, Scope, id_in, new_key_id, new_text
+from service.access.api_keys import NOBODY, ApiKey, KeyChange, KeyLimits, Scope, id_in, new_key_id, new_text
 from service.core.errors import InvalidApiKey
 from service.core.settings import Settings
 from service.redis.connection import RedisConnection, RedisServers
@@ -55,25 +55,40 @@ class KeyStore:
 
     async def revoke(self, key_id: str) -> ApiKey | None:
         """None: there is no such key."""
-        key = await self.find(key_id)
-        if key is None or key.revoked:
-            return key
-        revoked = msgspec.structs.replace(key, revoked=int(time.time()))
-        await self._write(revoked)
-        return revoked
+        revoked_s = int(time.time())
+        return await self._replace(
+            key_id, lambda key: key if key.revoked else msgspec.structs.replace(key, revoked=revoked_s)
+        )
 
     async def rotate(self, key_id: str, overlap_s: int = 0) -> tuple[ApiKey, str] | None:
         """The key with a new text; the one before is taken for `overlap_s` more. None: there is no such live key."""
-        key, now = await self.find(key_id), int(time.time())
-        if key is None or not key.is_live(now):
-            return None
-        new: NewText = new_text(key_id)
-        former = key.sha256 if overlap_s else b""
-        rotated = msgspec.structs.replace(
-            key, sha256=new.sha256, former_sha256=former, former_until=now + overlap_s if overlap_s else 0
-        )
-        await self._write(rotated)
-        return rotated, new.text
+        now, new = int(time.time()), new_text(key_id)
+
+        def rotated(key: ApiKey) -> ApiKey | None:
+            if not key.is_live(now):
+                return None
+            former, until = (key.sha256, now + overlap_s) if overlap_s else (b"", 0)
+            return msgspec.structs.replace(key, sha256=new.sha256, former_sha256=former, former_until=until)
+
+        key = await self._replace(key_id, rotated)
+        return None if key is None else (key, new.text)
+
+    async def change(self, key_id: str, change: KeyChange) -> ApiKey | None:
+        """The key as it is from now on; one that has expired may live again. None: there is none, or it is revoked."""
+        return await self._replace(key_id, lambda key: None if key.revoked else change.of(key))
+
+    async def _replace(self, key_id: str, replaced: Callable[[ApiKey], ApiKey | None]) -> ApiKey | None:
+        """Write what becomes of a key, read anew where others were faster. None: there is none, or it stays."""
+        while (stored := await self._connection.send("HGET", self._hash, key_id)) is not None:
+            key = replaced(_decoder.decode(stored))
+            if key is None:
+                return None
+            written = await self._connection.transition(
+                "api_key_replace", (self._hash,), key_id, stored, _encoder.encode(key)
+            )
+            if written:
+                return key
+        return None
 
     async def _write(self, key: ApiKey) -> None:
         await self._connection.send("HSET", self._hash, key.id, _encoder.encode(key))

@@ -157,6 +157,12 @@ class ImageFetchDisabled(InvalidRequest):
     code = "image_fetch_disabled"
 
 
+class WebhooksDisabled(InvalidRequest):
+    """400: a `callback_url` where there is no secret to sign with."""
+
+    code = "webhooks_disabled"
+
+
 class BlockedUrl(InvalidRequest):
     """400: a URL that the service does not connect to."""
 
@@ -241,6 +247,12 @@ class ConversationExpired(NotFound):
     """404: was not used for too long, or made room for others."""
 
     code = "conversation_expired"
+
+
+class ResponseNotFound(NotFound):
+    """404: no such response is kept: it never was, was not stored, or was deleted."""
+
+    code = "response_not_found"
 
 
 class JobNotFound(NotFound):

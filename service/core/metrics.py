@@ -54,6 +54,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("ignored_parameters_total", "counter", "api", "Fields of /v1 that were sent and had no effect.",
            ("parameter",)),
     Metric("batch_lines_total", "counter", "api", "Lines of batches that got their result.", ("outcome",)),
+    Metric("webhooks_total", "counter", "api", "Tries to call a callback_url, by what came of them.", ("outcome",)),
     Metric("auth_refusals_total", "counter", "api", "Requests without a good API key, by what it lacked.", ("reason",)),
     Metric("jobs_cancelled_total", "counter", "api", "Jobs cancelled, by where they were.", ("model", "where")),
     Metric("safety_decisions_total", "counter", "api", "Verdicts of the safety gate.", ("stage", "verdict")),

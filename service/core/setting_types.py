@@ -1,6 +1,8 @@
 """What settings hold beyond numbers and names: lists in one variable, hosts, origins, aliases, colours, devices."""
 
+import binascii
 import re
+from base64 import b64decode
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
@@ -99,6 +101,24 @@ def _bytes_of(value: object) -> object:
     return int(float(number) * _UNITS[unit.lower()]) if unit else int(float(number))
 
 
+def webhook_keys(secrets: str) -> list[bytes]:
+    """What each of the secrets, separated by commas, signs with. Raises ValueError."""
+    keys = []
+    for secret in _split_all(secrets):  # type: ignore[attr-defined]
+        try:
+            keys.append(b64decode(secret.removeprefix("whsec_"), validate=True))
+        except binascii.Error:
+            keys.append(b"")
+        if not secret.startswith("whsec_") or not 24 <= len(keys[-1]) <= 64:
+            raise ValueError("no secret of webhooks; allowed: whsec_ and the base64 of 24 to 64 random bytes")
+    return keys
+
+
+def _check_webhook_secret(secrets: str) -> str:
+    webhook_keys(secrets)
+    return secrets
+
+
 def _check_file(name: str) -> str:
     if name and not Path(name).is_file():
         raise ValueError("there is no such file")
@@ -118,4 +138,5 @@ ServerUrl = Annotated[str, AfterValidator(_check_server_url)]  # that is asked; 
 Aliases = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_aliases)]
 Colour = Annotated[str, AfterValidator(_check_colour)]
 Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_all), AfterValidator(_check_devices)]
+WebhookSecret = Annotated[str, AfterValidator(_check_webhook_secret)]  # or several; or empty: none
 ExistingFile = Annotated[str, AfterValidator(_check_file)]  # or empty: none

@@ -1,5 +1,6 @@
 """Every VISCPM_* variable: its default, unit and cross-checks. Read once per process by `read_settings`."""
 
+import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.jobs import Kind, Model, Offload, OnOffAuto, Quantization
 from safety.text.guards.named import GuardName
+from service.core.environment.env_file import env_file
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
 from service.core.setting_types import (
@@ -25,12 +27,14 @@ from service.core.setting_types import (
     Port,
     PublicUrl,
     ServerUrl,
+    WebhookSecret,
 )
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 MetadataKind = Literal["text", "xmp", "exif", "aigc"]
 
 _MIB = 2**20
+_LONGEST_WEBHOOK_WAIT_S = 3600.0
 # Until 0.2: where engines were before, for environments that name them
 _MOVED_ENGINES = {
     "models.chat.engine:create_engine": "models.engines.chat.engine:create_engine",
@@ -38,12 +42,8 @@ _MOVED_ENGINES = {
     "service.safety_engine:create_engine": "service.worker.safety_engine:create_engine",
 }
 PREFIX = "VISCPM_"
-_SECRET = (
-    "redis_url",
-    "api_key",
-    "safety_guard_key",
-    "safety_moderation_key",
-)  # may hold a password: errors do not show it
+# May hold a password: errors do not show them
+_SECRET = ("redis_url", "api_key", "webhook_secret", "safety_guard_key", "safety_moderation_key")
 
 
 class SettingsError(Exception):
@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # Where things are
+    env_file: str = "viscpm.env"  # of variables that the environment does not set (environment/env_file.py)
     redis_url: str = Field("", repr=False)  # empty: `viscpm serve` starts an embedded server
     redis_ca_file: ExistingFile = ""  # PEM files of TLS; empty: the system's authorities
     redis_cert_file: ExistingFile = ""  # what the server is shown of this client
@@ -73,7 +74,8 @@ class Settings(BaseSettings):
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
     auth: Literal["auto", "on", "off"] = "auto"  # whether requests need an API key; auto: not on a loopback address
     key_cache_s: float = Field(5.0, ge=0, le=300)  # for which an API process believes what it knows of a key
-    api_key: str = Field("", repr=False)  # that `viscpm chat` and `viscpm paint` present
+    url: str = ""  # of the service that commands ask; empty: the host and port of this one
+    api_key: str = Field("", repr=False)  # that they present
     models: Annotated[tuple[Model, ...], *LIST] = ("chat", "paint")
     model_aliases: Aliases = (  # names of the models on /v1 beside their own
         "viscpm-chat=chat",
@@ -85,6 +87,7 @@ class Settings(BaseSettings):
         "dall-e-3=paint",
         "dall-e-2=paint",
     )
+    page: Literal["on", "off"] = "on"  # for people, at / and /ui, and /docs
     a1111: Literal["on", "off"] = "off"  # the routes of AUTOMATIC1111's API that its clients need
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "text"
@@ -185,6 +188,10 @@ class Settings(BaseSettings):
     batch_max_lines: int = Field(50_000, ge=1, le=1_000_000)  # requests of one batch
     batch_jobs: int = Field(4, ge=0, le=64)  # of batches at once, in one API process; 0: others run them
     max_watchers: int = Field(16, ge=1, le=10_000)  # streams of one job's events in one API process, its own aside
+    webhook_secret: WebhookSecret = Field("", repr=False)  # with which calls to a callback_url are signed; empty: none
+    webhook_tries: int = Field(8, ge=1, le=20)  # until a receiver has accepted it
+    webhook_retry_s: float = Field(5.0, gt=0, le=3600)  # before the second try; doubled for each further one
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60)  # of one try
     max_deliveries: int = Field(3, ge=1, le=20)
     lease_s: float = Field(15.0, gt=0)
     lease_renew_s: float = Field(5.0, gt=0)
@@ -308,6 +315,16 @@ class Settings(BaseSettings):
         """What CUDA_MEMORY_CPMBEE_MAX says, as the release reads it; 0: nothing."""
         return int(self.cuda_memory_cpmbee_max[:-1]) * 2**30 if self.cuda_memory_cpmbee_max else 0
 
+    def webhook_wait_s(self, number: int) -> float:
+        """What follows the try of that number, from 1 on, before the next one."""
+        return min(_LONGEST_WEBHOOK_WAIT_S, self.webhook_retry_s * 2.0 ** (number - 1))
+
+    @property
+    def webhook_window_s(self) -> float:
+        """The time that all tries may take, for which their job's answer is kept."""
+        waits_s = sum(map(self.webhook_wait_s, range(1, self.webhook_tries)))
+        return 1.2 * waits_s + self.webhook_tries * (self.webhook_timeout_s + 2 * self.sweep_s + self.lease_s)
+
     def deadline_s(self, kind: Kind) -> float:
         by_kind = {"chat": self.chat_deadline_s, "paint": self.paint_deadline_s, "safety": self.safety_deadline_s}
         return by_kind[kind]
@@ -322,17 +339,22 @@ class Settings(BaseSettings):
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Settings from the environment; `overrides` (command line flags) win.
+    """Settings from the environment, then from the env file; `overrides` (command line flags) win.
 
     Raises:
         SettingsError: naming each bad variable, what it holds and what is allowed, in one line.
     """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(_env_file=env_file(os.environ), _env_file_encoding="utf-8", **overrides)  # type: ignore[arg-type]
+    except FileNotFoundError as error:
+        raise SettingsError(str(error)) from None
     except ValidationError as error:
-        raise SettingsError(
-            "; ".join(_describe(item["loc"], item["msg"], item["input"]) for item in error.errors())
-        ) from None
+        raise SettingsError("; ".join(wrong_settings(error))) from None
+
+
+def wrong_settings(error: ValidationError) -> list[str]:
+    """A line for each: variable, what it holds, what is allowed."""
+    return [_describe(item["loc"], item["msg"], item["input"]) for item in error.errors()]
 
 
 def _describe(location: tuple[int | str, ...], message: str, value: object) -> str:

@@ -29,6 +29,7 @@ TaskName = Literal[
     "sweeper",
     "result_lease",
     "batches",
+    "webhooks",
     "heartbeat",
     "pull",
     "publish",
@@ -54,6 +55,7 @@ TASKS: dict[TaskName, TaskRule] = {
     "sweeper": TaskRule("api"),
     "result_lease": TaskRule("api"),  # one for each result whose screening takes long
     "batches": TaskRule("api"),  # asks for the lines of one batch at a time
+    "webhooks": TaskRule("api"),  # where there is a secret to sign with
     "heartbeat": TaskRule("worker"),  # and the watch over steps that hang
     "pull": TaskRule("worker", may_end=True),
     "publish": TaskRule("worker"),

@@ -12,6 +12,7 @@ _NO_SETTINGS = (
     "BOX_WORKER_MEMORY",
     "CHAT_GPU",
     "PAINT_GPU",
+    "HUB",
     "IMAGE",
     "MODELS_DIR",
     "NOTO_EMOJI_FONT",

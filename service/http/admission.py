@@ -20,6 +20,7 @@ from service.core.errors import (
     QueueFull,
     RateLimited,
     ServiceError,
+    WebhooksDisabled,
 )
 from service.http.access.authentication import require_model
 from service.http.access.idempotency import KeyClaim
@@ -45,18 +46,20 @@ class Slot:
         tenant: str,
         lease_s: float,
         key: ApiKey | None,
-        claim: KeyClaim | None = None,
+        claimed_id: str | None = None,
         deadline_s: float | None = None,
         priority: Priority = "interactive",
+        callback_url: str = "",
     ) -> None:
-        self.job_id = new_job_id(kind) if claim is None else claim.job_id
+        self.job_id = new_job_id(kind) if claimed_id is None else claimed_id
         self._ends_s = None if deadline_s is None else asyncio.get_running_loop().time() + deadline_s
-        self._outlives_client = claim is not None
+        self._outlives_client = claimed_id is not None
         self.is_queued = False
         self.is_client_gone = False
         self._queue = queue
         self._key_id = "" if key is None else key.id
         self._priority = priority
+        self._callback_url = callback_url
         self._reservation = queue.reserve(kind, self.job_id, tenant, key, priority)
         note_job(self.job_id)
         self._renew_s = lease_s / 3
@@ -84,7 +87,7 @@ class Slot:
                 intent = msgspec.structs.replace(intent, steps=job.candidates * job.num_inference_steps)
         left_s = None if self._ends_s is None else self._ends_s - asyncio.get_running_loop().time()
         try:
-            stream = await self._queue.submit(job, intent, left_s, self._priority)
+            stream = await self._queue.submit(job, intent, left_s, self._priority, self._callback_url)
         except ServiceError:
             await self._reservation  # where there was no slot, that is why
             raise
@@ -130,12 +133,16 @@ async def admitted(
     tenant: str,
     claim: KeyClaim | None = None,
     priority: Priority = "interactive",
+    callback_url: str | None = None,
+    index: int = 0,
 ) -> AsyncIterator[Slot]:
     """A slot for one job; while inside, a client that goes away takes the job along.
 
     Args:
         claim: of the request's Idempotency-Key, which is free again where there was no slot.
         priority: batch jobs wait for others, and leave half of the slots to them.
+        index: of the job among those of a request for several answers.
+        callback_url: that is told of the job's end, once `require_callback` took it.
 
     What is raised before the job is queued ends it: as refused where the request is at fault, else as failed. Raises
     QueueFull, BusUnavailable, at the latest where the job is queued; InsufficientScope before anything else.
@@ -145,11 +152,16 @@ async def admitted(
     deadline_s = deadline_of(request)
     if caller.is_batch:
         priority = "batch"
-    slot = Slot(state.queue, kind, tenant, state.settings.slot_lease_s, caller.key, claim, deadline_s, priority)
+    lease_s = state.settings.slot_lease_s
+    job_id = None if claim is None else claim.job_ids[index]
+    slot = Slot(state.queue, kind, tenant, lease_s, caller.key, job_id, deadline_s, priority, callback_url or "")
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
         if state.settings.asks_about_texts:  # no one without a slot takes a guard's time
             await slot.granted()
+        if callback_url is not None and state.webhooks is not None:
+            await slot.granted()
+            await state.webhooks.require_allowed(callback_url)
         yield slot
     except Exception as error:
         reported = _reported(error, slot)
@@ -208,3 +220,24 @@ def wants_async(request: Request) -> bool:
         return True
     preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
     return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
+
+
+def require_callback(request: Request, state: ApiState, url: str | None) -> None:
+    """Whether the request may name one, before a slot is asked for; `admitted` looks at where it leads.
+
+    Raises WebhooksDisabled, InvalidRequest.
+    """
+    if url is None:
+        return
+    if state.webhooks is None:
+        raise WebhooksDisabled(
+            "callback_url: nobody is called back from here, as no secret is set to sign with "
+            "(VISCPM_WEBHOOK_SECRET); ask for the job by its id instead",
+            param="callback_url",
+        )
+    if not wants_async(request):
+        raise InvalidRequest(
+            "callback_url: is for a request that does not wait for its answer; send `Prefer: respond-async` or "
+            "?async=true along, or leave it out",
+            param="callback_url",
+        )

@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
@@ -35,6 +36,7 @@ from service.http.routes import a1111, chat, health, jobs, metrics, moderations,
 from service.http.routes.conversations import conversations, copies, regeneration
 from service.http.routes.openai import batches, chat_completions, files, models, responses_api
 from service.http.routes.openai import images as openai_images
+from service.http.routes.page import page
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
@@ -47,11 +49,15 @@ from service.jobs.idempotency import IdempotencyKeys
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
+from service.page.static_files import StaticFiles
 from service.queue.latest_paintings import LatestPaintings
 from service.queue.producer import JobProducer
 from service.queue.record import SweepCounts
 from service.queue.verdict_cache import VerdictCache
-from service.redis.connection import RedisConnection, open_redis
+from service.redis.connection import RedisConnection, RedisServers, open_redis
+
+if TYPE_CHECKING:  # an HTTP client that most installations do without
+    from service.webhooks.delivery import WebhookDelivery
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +91,8 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
 
     openai = (chat_completions, responses_api, openai_images, models, moderations, files, batches)
     of_conversations = (conversations, copies, regeneration)
-    modules = (chat, paint, *openai, a1111, *of_conversations, jobs, usage, health, metrics)
+    of_people = (page,) if settings.page == "on" else ()
+    modules = (chat, paint, *openai, a1111, *of_conversations, jobs, usage, health, metrics, *of_people)
     known_routes = [route for module in modules for route in module.router.routes]
     addresses = Middleware(
         Addresses, routes=known_routes, root_path=settings.root_path, trusted=settings.trusted_proxies
@@ -103,11 +110,12 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             Middleware(ContentDecoding, max_body_bytes=settings.max_body_bytes),
             Middleware(BodyLimits, max_body_bytes=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s),
         ],
-        docs_url=None,  # the page would load scripts from elsewhere
+        docs_url=None,  # ours (routes/page) loads nothing from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # its redirects are built from Host; and Addresses leaves it none
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.page = StaticFiles() if of_people else None
     known_routes += app.routes  # its own: the document
     for module in modules:
         app.include_router(module.router)
@@ -210,4 +218,24 @@ async def _start(
         batch_store,
     )
     stack.push_async_callback(state.close)
+    if settings.webhook_secret:
+        state.webhooks = _webhooks(redis, state)
+        state.webhooks.start()
+        stack.push_async_callback(state.webhooks.close)
     return state
+
+
+def _webhooks(redis: RedisServers, state: ApiState) -> "WebhookDelivery":
+    from service.webhooks.delivery import WebhookDelivery
+    from service.webhooks.pending import PendingWebhooks
+    from service.webhooks.sender import WebhookSender
+
+    settings = state.settings
+    return WebhookDelivery(
+        PendingWebhooks(redis, settings),
+        WebhookSender(settings),
+        lambda job_id: jobs.ended_job(state.queue, job_id),
+        settings,
+        state.metrics,
+        state.tasks,
+    )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.requests import Request
 
@@ -33,6 +33,9 @@ from service.jobs.screened_stream import JobStream
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.latest_paintings import LatestPaintings
 from service.queue.record import JobRecord
+
+if TYPE_CHECKING:  # an HTTP client that most installations do without
+    from service.webhooks.delivery import WebhookDelivery
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class ApiState:
     usage: UsageBook
     files: Files
     batches: BatchStore
+    webhooks: "WebhookDelivery | None" = None  # where there is a secret to sign with
     is_draining: bool = False
     num_moderating: int = 0
     _refuses_from_s: float = 0.0
@@ -115,6 +119,8 @@ class ApiState:
                     await stream.outcome()
             except ServiceError as error:  # such as Redis being away for long: another process ends the job
                 _log.warning("job %s is left to others: %s", job_id, error.message)
+            if self.webhooks is not None:
+                self.webhooks.wake()
 
         self.tasks.spawn(run(), f"job {job_id}")
 

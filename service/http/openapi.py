@@ -17,6 +17,7 @@ from service.http.schemas.bodies import (
     OPTIONS_BODY,
     RESPONSE_BODY,
     TXT2IMG_BODY,
+    chat_form,
 )
 from service.http.schemas.chat import ChatDelta, ChatRequest
 from service.http.schemas.conversations import (
@@ -37,7 +38,7 @@ from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCom
 from service.http.schemas.openai.files import DeletedFile, FileList, FileObject
 from service.http.schemas.openai.images import ImageGenerationRequest, ImagesResponse
 from service.http.schemas.openai.models import ModelCard, ModelList
-from service.http.schemas.openai.responses import ResponseObject, ResponseRequest
+from service.http.schemas.openai.responses import DeletedResponse, ResponseObject, ResponseRequest
 from service.http.schemas.paint import PaintRequest
 from service.http.schemas.usage import UsageResponse
 from service.jobs import answers as job_answers
@@ -61,6 +62,7 @@ _ANSWERS = (
     ModelCard,
     ModelList,
     ResponseObject,
+    DeletedResponse,
     FileObject,
     FileList,
     DeletedFile,
@@ -100,13 +102,14 @@ _DEADLINE = {
     "description": "After which the job is cancelled, queued or running; at most the service's own deadline.",
 }
 # Of requests that can be come back to
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Sent again with the same body, the request gets the answer of the first one.",
+}
 _OF_WAITING: list[dict[str, Any]] = [
-    {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-        "description": "Sent again with the same body, the request gets the answer of the first one.",
-    },
+    _IDEMPOTENCY_KEY,
     {
         "name": "async",
         "in": "query",
@@ -135,6 +138,7 @@ def documented(
     stream: bool = False,
     may_wait: bool = False,
     makes_job: bool = False,
+    idempotent: bool = False,
     pictures: bool = False,
     plain: Literal["object", "array", "null", ""] = "",
     text: bool = False,
@@ -155,13 +159,14 @@ def documented(
         answer: of the 200; None for none, and then 204 unless the 200 is a stream, `plain` JSON, `text`,
             JSON `lines` or `empty`.
         makes_job: so it can fail as jobs do.
+        idempotent: it takes an `Idempotency-Key`, as all that `may_wait` do.
         may_wait: a job is made, and `Prefer: respond-async` gives 202.
     """
     content: dict[str, Any] = {}
     if answer is not None:
         content["application/json"] = {"schema": _reference(answer.__name__)}
     if pictures:
-        binary = {"schema": {"type": "string", "contentMediaType": "image/*"}}
+        binary = {"schema": {"type": "string", "format": "binary", "contentMediaType": "image/*"}}
         content |= {f"image/{name}": binary for name in ("png", "jpeg", "webp")}
     if stream:
         content["text/event-stream"] = {"schema": {"description": _EVENTS}}
@@ -170,7 +175,7 @@ def documented(
     if text:
         content["text/plain"] = {"schema": {"type": "string"}}
     if lines:
-        content["application/jsonl"] = {"schema": {"type": "string"}}
+        content["application/jsonl"] = {"schema": {"type": "string", "format": "binary"}}
     status = 200 if content or empty else 204
     responses: dict[int | str, dict[str, Any]] = {status: {"description": "Success", "content": content}}
     if may_wait:
@@ -187,23 +192,24 @@ def documented(
         responses,
         [*headers, *(OF_STREAMS if stream else ()), *(OF_PICTURES if pictures and may_wait else ())],
         body,
-        may_wait,
+        may_wait or idempotent,
         access,
     )
     extra: dict[str, Any] = {"security": _security(access)} | ({"requestBody": body} if body is not None else {})
     if may_wait:
         extra["parameters"] = [*_OF_WAITING, _DEADLINE]
     elif makes_job:
-        extra["parameters"] = [_DEADLINE]
+        extra["parameters"] = [*([_IDEMPOTENCY_KEY] if idempotent else ()), _DEADLINE]
     arguments = {"response_model": None, "status_code": status, "responses": responses, "openapi_extra": extra}
-    return arguments | ({"response_class": Response} if empty else {})
+    # FastAPI tells of JSON wherever the class does
+    return arguments | ({"response_class": Response} if status == 200 and "application/json" not in content else {})
 
 
 def _tell_headers(
     responses: dict[int | str, dict[str, Any]],
     of_success: Iterable[str],
     body: dict[str, Any] | None,
-    may_wait: bool,
+    is_idempotent: bool,
     access: Access,
 ) -> None:
     """Adds to each answer the headers that it may have."""
@@ -211,7 +217,7 @@ def _tell_headers(
         names = [*of_success] if status == 200 else []
         if status in (200, 202) and body in _OPEN_BODIES:
             names.append("x-ignored-parameters")
-        if may_wait:
+        if is_idempotent:
             names.append("idempotent-replayed")
         if body is not None and access != "open":
             names += OF_LIMITS
@@ -249,6 +255,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components |= schema.pop("$defs", {})
         components[model.__name__] = _with_null(schema)
+    components["ChatForm"] = chat_form(components[ChatRequest.__name__])
     document["components"]["headers"] = HEADERS
     for path in document["paths"].values():
         for operation in path.values():

@@ -133,6 +133,17 @@ def encode_answer(answer: Answer) -> bytes:
     return _encoder.encode(answer)
 
 
+def encode_summary(answer: ChatResponse) -> bytes:
+    """What a conversation keeps of an answer beside its text."""
+    moderation = None if answer.moderation is None else told_verdicts(answer.moderation, is_whole=False)
+    return _encoder.encode(msgspec.structs.replace(answer, answer="", moderation=moderation))
+
+
+def decode_summary(data: bytes, text: str) -> ChatResponse:
+    """The answer again, as `answer_of` tells it, with its text."""
+    return msgspec.structs.replace(_chat_decoder.decode(data), answer=text)
+
+
 def encode_verdicts(moderation: dict[str, object]) -> bytes:
     """As the body of a refusal."""
     return _encoder.encode(moderation)

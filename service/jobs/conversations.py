@@ -31,6 +31,7 @@ from service.redis.keys import Keys
 _EVICT_AT_ONCE = 100
 _TRIES = 5
 CURSOR = re.compile(r"([0-9]{1,16})\.([A-Za-z0-9_-]{1,64})")  # ms of the last use, and the id
+_TOMBSTONE = encode_part(StoredTurn("", "", "", 0, is_deleted=True))
 _UNKNOWN, _EXPIRED, _BUSY, _ASK_AGAIN = range(4)  # conversations.lua
 
 
@@ -179,6 +180,20 @@ class Conversations:
             if isinstance(reply, BaseException):
                 raise reply
 
+    async def forget_turn(self, tenant: str, conversation_id: str, turn: int, job_id: str) -> None:
+        """Forget one turn and its job's answer; the others keep their numbers. With the last one all is deleted.
+
+        Args:
+            turn: its number, from 1 on.
+
+        Raises ConversationNotFound, ConversationExpired.
+        """
+        member = _member(tenant, conversation_id)
+        _, left = await self._asked("conversation_forget_turn", member, conversation_id, turn, _TOMBSTONE)
+        await self._connection.transition("forget_ended", self._keys.of_job(job_id))
+        if not left:
+            await self.delete(tenant, conversation_id)
+
     def append(
         self,
         tenant: str,
@@ -236,7 +251,9 @@ class Conversations:
                     self._metrics.set("conversations_bytes", total_bytes)
                 return num_dropped
 
-    async def _asked(self, name: str, member: str, conversation_id: str, *arguments: str | int, salt: str = "") -> Any:
+    async def _asked(
+        self, name: str, member: str, conversation_id: str, *arguments: str | int | bytes, salt: str = ""
+    ) -> Any:
         """A transition of one conversation: where a job is answering it, asked again with that job's record."""
         keys, holder = self._keys_of(member), ""
         for _ in range(_TRIES):

@@ -22,7 +22,15 @@ from service.core.errors import BusUnavailable, ScreenUnavailable
 from service.core.tasks import TaskSupervisor, stop_tasks
 from service.image_output.ai_labels import AILabels
 from service.jobs.answer_builder import chat_answer, moderation, paint_answer
-from service.jobs.answers import CONTENT_FILTER, Answer, Outcome, encode_answer, encode_verdicts, outcome_of
+from service.jobs.answers import (
+    CONTENT_FILTER,
+    Answer,
+    Outcome,
+    encode_answer,
+    encode_summary,
+    encode_verdicts,
+    outcome_of,
+)
 from service.jobs.conversations import Conversations
 from service.jobs.intents import (
     ChatIntent,
@@ -218,11 +226,14 @@ class Finalizer:
     ) -> tuple[Ending, Answer, TurnAppend | None]:
         if moderated.blocked is not None:
             answer = chat_answer(job_id, intent, result, sent, CONTENT_FILTER, moderated.verdicts)
-            return Ending("refused", CONTENT_FILTER, moderated.blocked.message, encode_answer(answer)), answer, None
+            message = moderated.blocked.message
+            ending = Ending("refused", CONTENT_FILTER, message, encode_answer(answer), intent.told)
+            return ending, answer, None
         assert result is not None
         answer = chat_answer(job_id, intent, result, result.answer, result.finish_reason, moderated.verdicts)
+        ending = Ending("done", body=encode_answer(answer), told=intent.told)
         if not intent.conversation_id:
-            return Ending("done", body=encode_answer(answer)), answer, None
+            return ending, answer, None
         turn = StoredTurn(
             question=intent.question,
             answer=result.answer,
@@ -231,11 +242,13 @@ class Finalizer:
             finish_reason=result.finish_reason,
             seed=intent.seed,
             generation=intent.generation,
+            told=intent.told,
+            answered=encode_summary(answer) if intent.told else b"",
         )
         append = self._conversations.append(
             intent.tenant, intent.conversation_id, turn, intent.begun, intent.joined, intent.regenerates
         )
-        return Ending("done", body=encode_answer(answer)), answer, append
+        return ending, answer, append
 
     async def _end(
         self,

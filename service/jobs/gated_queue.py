@@ -76,11 +76,13 @@ class GatedQueue:
         intent: ChatIntent | PaintIntent,
         deadline_s: float | None = None,
         priority: Priority = "interactive",
+        callback_url: str = "",
     ) -> JobStream:
         """Have a job's inputs judged, and queue it. Returns what comes of it, from its beginning.
 
         Args:
             deadline_s: from now on, screens included; None: the service's own, from when it is queued.
+            callback_url: which is told of the ending; empty: nobody is.
 
         Raises:
             ContentRefused: an input is blocked. The job has ended as refused.
@@ -98,7 +100,7 @@ class GatedQueue:
                 deadline_s -= asyncio.get_running_loop().time() - began_s
                 if deadline_s <= 0:
                     raise Deadline("the request's deadline was over before its job could be queued")
-            await self._producer.submit(job, intent, deadline_s, priority)
+            await self._producer.submit(job, intent, deadline_s, priority, callback_url)
         except BaseException:
             stream.close()
             raise

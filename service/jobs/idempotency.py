@@ -1,4 +1,4 @@
-"""Idempotency keys in Redis: the job that answers each, for its tenant, as long as that job can be read."""
+"""Idempotency keys in Redis: the jobs that answer each, for its tenant, as long as that job can be read."""
 
 import hashlib
 from typing import NamedTuple
@@ -20,6 +20,11 @@ class EarlierJob(NamedTuple):
     has_ended: bool
 
 
+def job_ids_of(first: str, num_answers: int) -> list[str]:
+    """The jobs of one request, whose first one names the others: so a key that leads to it leads to all."""
+    return [first, *(f"{first}-{number}" for number in range(2, num_answers + 1))]
+
+
 class IdempotencyKeys:
     """Every call raises BusUnavailable where Redis does not serve it."""
 
@@ -32,13 +37,21 @@ class IdempotencyKeys:
         await self._connection.close()
 
     async def claim(
-        self, tenant: str, key: str, fingerprint: bytes, job_id: str, kind: Model, is_awaited: bool = True
+        self,
+        tenant: str,
+        key: str,
+        fingerprint: bytes,
+        job_id: str,
+        kind: Model,
+        is_awaited: bool = True,
+        num_answers: int = 1,
     ) -> EarlierJob | None:
         """The job of an earlier request with this key; None: `job_id` has the key from now on.
 
         Args:
             fingerprint: of the request: the same for the same one alone.
             is_awaited: the request wants an answer, and not to be told which job will give it.
+            num_answers: of the request, each of which is a job (`job_ids_of`).
 
         Raises IdempotencyKeyReused, and IdempotencyKeyInUse where the earlier one has no answer yet.
         """
@@ -46,7 +59,7 @@ class IdempotencyKeys:
         claim_ms = int(settings.slot_lease_s * 1000)
         kept_s = settings.slot_lease_s + settings.deadline_s(kind) + settings.retained_s(kind) + _SPARE_S
         for _ in range(_TRIES):
-            of_holder = (self._keys.job(holder),) if holder else ()
+            of_holder = map(self._keys.job, job_ids_of(holder, num_answers)) if holder else ()
             found, *held_by = await self._connection.transition(
                 "idempotency_claim",
                 (self._record(tenant, key), *of_holder),

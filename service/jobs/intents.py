@@ -41,6 +41,7 @@ class ChatIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="chat"):
     gone_turns: int = 0  # of the conversation, which the worker was not even handed
     brought_turns: int = 0  # the newest of the job's history: they came with the request, and nobody has judged them
     key_id: str = ""  # of the API key; empty: none was asked for
+    told: bytes = b""  # by its route, of the response before it is there: kept with the answer, to be told again
 
 
 class PaintIntent(msgspec.Struct, frozen=True, omit_defaults=True, tag="paint"):

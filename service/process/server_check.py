@@ -46,6 +46,7 @@ _COMMANDS: tuple[tuple[Argument, ...], ...] = (
     ("RPUSH", _KEY, "a"),
     ("LRANGE", _KEY, 0, 0),
     ("LINDEX", _KEY, 0),
+    ("LSET", _KEY, 0, "a"),
     ("LLEN", _KEY),
     ("LPOP", _KEY),
     ("RPOP", _KEY),

@@ -8,7 +8,9 @@ from models.jobs import ChatGeneration, Turn
 class StoredTurn(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn. `answer` is for display, `answer_escaped` for the history (SPEC §11.2).
 
-    `generation` and `seed` are how it was answered; None: nobody wrote it down.
+    `generation` and `seed` are how it was answered; None: nobody wrote it down. Of a turn that is told as a response,
+    `told` is what its route told of it first, and `answered` the answer without its text. One that was deleted leaves
+    an empty place, so that the others keep their numbers.
     """
 
     question: str
@@ -18,6 +20,9 @@ class StoredTurn(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: str = "stop"
     seed: int = 0
     generation: ChatGeneration | None = None
+    told: bytes = b""
+    answered: bytes = b""
+    is_deleted: bool = False
 
 
 class ConversationMeta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,9 +58,23 @@ class Conversation(msgspec.Struct, frozen=True):
         """All that it has had, those included that are gone."""
         return self.num_gone + len(self.turns)
 
-    def history(self) -> list[Turn]:
-        kept = [Turn(question=turn.question, answer=turn.answer_escaped) for turn in self.turns]
-        return [*self.meta.earlier, *kept]
+    @property
+    def told_turns(self) -> list[StoredTurn]:
+        """Those that were not deleted."""
+        return [turn for turn in self.turns if not turn.is_deleted]
+
+    def turn(self, number: int) -> StoredTurn | None:
+        """The turn of a number, from 1 on; None: there is none, or it is gone or deleted."""
+        if not self.num_gone < number <= self.num_turns:
+            return None
+        turn = self.turns[number - self.num_gone - 1]
+        return None if turn.is_deleted else turn
+
+    def history(self, until: int | None = None) -> list[Turn]:
+        """What the model reads of it, with the turn of the number `until` as the last."""
+        num_turns = len(self.turns) if until is None else until - self.num_gone
+        kept = [turn for turn in self.turns[:num_turns] if not turn.is_deleted]
+        return [*self.meta.earlier, *(Turn(question=turn.question, answer=turn.answer_escaped) for turn in kept)]
 
 
 def encode_part(part: ConversationMeta | StoredTurn) -> bytes:

@@ -150,7 +150,12 @@ class JobProducer:
         self._unsubmitted.discard(job_id)
 
     async def submit(
-        self, job: Job, intent: msgspec.Struct, deadline_s: float | None = None, priority: Priority = "interactive"
+        self,
+        job: Job,
+        intent: msgspec.Struct,
+        deadline_s: float | None = None,
+        priority: Priority = "interactive",
+        callback_url: str = "",
     ) -> None:
         """Queue a job whose slot is reserved; its deadline starts now.
 
@@ -158,6 +163,7 @@ class JobProducer:
             intent: what finalizing this job needs, kept until the job has ended.
             deadline_s: sooner than the service's own.
             priority: batch jobs wait for interactive ones, but a few of these (WaitingJobs).
+            callback_url: which is told of the ending (service/webhooks); empty: nobody is.
 
         Raises JobFailed when its slot was lost or cancelled meanwhile, JobLost, BusUnavailable.
         """
@@ -181,6 +187,8 @@ class JobProducer:
             _ms(deadline_s),
             _ms(_DEADLINE_GRACE_S),
             queue_of(kind, priority),
+            callback_url,
+            _ms(self.settings.webhook_window_s) if callback_url else 0,
         )
         if before is None:
             raise lost(job.job_id)

@@ -31,12 +31,16 @@ END_STATES: tuple[EndState, ...] = ("done", "refused", "failed", "cancelled")
 
 
 class Ending(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The one ending of a job. `body` is the API's answer as msgpack, already screened."""
+    """The one ending of a job. `body` is the API's answer as msgpack, already screened.
+
+    `told` is what its route told of it first (ChatIntent), for who asks for the same again.
+    """
 
     state: EndState
     code: str = ""
     message: str = ""
     body: bytes = b""
+    told: bytes = b""
 
 
 class TurnAppend(msgspec.Struct, frozen=True):

@@ -139,6 +139,25 @@ function transition.conversations_listed(limit, used_ms, id)
   return found
 end
 
+-- Leaves the place of a turn empty, which `tombstone` says. Returns {2, how many turns are left, one in work included}, or
+-- {0}, {1}, {3, id} as above.
+function transition.conversation_forget_turn(member, turn, tombstone, holder)
+  if redis.call('EXISTS', META) == 0 then return {missing(member)} end
+  local current, state = answering(holder)
+  if state == 'asked' then return {3, current} end
+  local place = turn - 1 - (redis.call('HGET', META, 'gone') or 0)
+  local before = place >= 0 and redis.call('LINDEX', TURNS, place)
+  if before then
+    redis.call('LSET', TURNS, place, tombstone)
+    grow(member, #tombstone - #before)
+  end
+  local left = (current and IN_WORK[state]) and 1 or 0
+  for _, one in ipairs(redis.call('LRANGE', TURNS, 0, -1)) do
+    if one ~= tombstone then left = left + 1 end
+  end
+  return {2, left}
+end
+
 -- Forgets the conversation and its picture's embeddings; another one about that picture computes them again. A turn in
 -- work keeps the picture. Returns {2, jobs that answered lately}, or {0}, {1}, {3, id} as above.
 function transition.conversation_delete(member, holder, salt)

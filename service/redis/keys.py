@@ -24,6 +24,7 @@ class Keys:
         self.finalizers = base + "finalizers"  # hash: the API process that holds that lease, by job id
         self.apis = base + "apis"  # zset: API processes, by the time until which they count as alive
         self.run_times = base + "run_times"  # hash: what a job takes lately, in ms, by kind
+        self.webhooks = base + "webhooks"  # zset: ended jobs that somebody is to be told of, by when
         self.workers = base + "workers"  # zset: workers, by the time of their last heartbeat
         self.heartbeats = base + "heartbeats"  # hash: what each worker said last
         self.conversations = base + "conversations"  # zset: tenant:id of each conversation, by its last use
@@ -45,6 +46,7 @@ class Keys:
             self.finalizers,
             self.apis,
             self.run_times,
+            self.webhooks,
             *(self.slots(kind) for kind in KINDS),
             *(self.jobs(kind) for kind in KINDS),
             *(self.jobs(f"{kind}:batch") for kind in KINDS if kind != "safety"),

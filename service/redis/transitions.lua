@@ -6,14 +6,14 @@
 -- Time is the server's, so no other clock decides about a lease.
 
 local ACCOUNTING, CANCELLED, PENDING, FINALIZERS, APIS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local RUN_TIMES = KEYS[6]
-local SLOTS = {chat = KEYS[7], paint = KEYS[8], safety = KEYS[9]}
+local RUN_TIMES, WEBHOOKS = KEYS[6], KEYS[7]
+local SLOTS = {chat = KEYS[8], paint = KEYS[9], safety = KEYS[10]}
 -- By queue: that of a kind, and that of its batch jobs, which `queue` of a record names
-local STREAM = {chat = KEYS[10], paint = KEYS[11], safety = KEYS[12], ['chat:batch'] = KEYS[13], ['paint:batch'] = KEYS[14]}
+local STREAM = {chat = KEYS[11], paint = KEYS[12], safety = KEYS[13], ['chat:batch'] = KEYS[14], ['paint:batch'] = KEYS[15]}
 -- Of tenants with API keys: jobs held back in their order, what these are, turns (shares.lua), and who has a slot
-local WAITING, HELD, SHARES, TENANT_SLOTS = KEYS[15], KEYS[16], KEYS[17], KEYS[18]
-local JOB, EVENTS, PIXELS = KEYS[19], KEYS[20], KEYS[21]
-local OWN = 22                         -- where the keys of one transition alone begin
+local WAITING, HELD, SHARES, TENANT_SLOTS = KEYS[16], KEYS[17], KEYS[18], KEYS[19]
+local JOB, EVENTS, PIXELS = KEYS[20], KEYS[21], KEYS[22]
+local OWN = 23                         -- where the keys of one transition alone begin
 
 local GROUP = 'workers'
 local RETURNED = 'returned'            -- consumer that holds entries which anyone may take at once
@@ -70,10 +70,10 @@ end
 -- The one place where a job ends. Frees before it writes, so that a full server still lets jobs end.
 -- Returns the state before and who is to be told; false where the job had ended already.
 local function end_job(id, state, ending)
-  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms', 'queue', 'weight', 'tenant')
-  local before, kind, weight = job[1], job[2], job[7]
+  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms', 'queue', 'weight', 'tenant', 'callback_kept_ms')
+  local before, kind, weight, callback_kept_ms = job[1], job[2], job[7], job[9]
   if ENDED[before] then return false end
-  local queue = job[6] or kind
+  local queue, kept_ms = job[6] or kind, math.max(job[5], callback_kept_ms or 0)
   redis.call('ZREM', SLOTS[kind], id)
   if weight then redis.call('ZREM', TENANT_SLOTS, kind .. '/' .. job[8] .. ':' .. weight .. ':' .. id) end
   if before == 'generated' then
@@ -90,8 +90,9 @@ local function end_job(id, state, ending)
   end
   redis.call('HSET', JOB, 'state', state, 'ending', ending, 'ended_ms', integer(now_ms()))
   redis.call('HINCRBY', ACCOUNTING, state .. ':' .. kind, 1)
-  redis.call('PEXPIRE', JOB, job[5])
+  redis.call('PEXPIRE', JOB, integer(kept_ms))
   redis.call('PEXPIRE', EVENTS, job[5])
+  if callback_kept_ms then redis.call('ZADD', WEBHOOKS, integer(now_ms()), id) end
   if before == 'running' then redis.call('XADD', CANCELLED, 'MAXLEN', '~', CANCELLED_LENGTH, '*', 'j', id) end
   if weight and before == 'queued' then top_up(queue) end
   return before, job[4] or ''
@@ -289,7 +290,8 @@ function transition.renew_slot(id, lease_ms)
 end
 
 -- Returns the state before: anything but `reserved` means that nothing was queued.
-function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms, queue)
+-- Where `callback` is a URL, it is told of the ending (webhooks.lua), and the record is kept for `callback_kept_ms` at least.
+function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms, queue, callback, callback_kept_ms)
   local record = get('state', 'owner', 'weight', 'tenant')
   local before, weight, tenant = record[1], record[3], record[4]
   if before ~= 'reserved' then return before end
@@ -301,6 +303,7 @@ function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms,
   local entry = redis.call('XADD', STREAM[queue], '*', 'id', id, 'job', job, 'inboxes', record[2], unpack(of_tenant))
   redis.call('HSET', JOB, 'state', 'queued', 'queue', queue, 'entry', entry, 'intent', intent, 'token', '0',
     'deliveries', '0', 'queued_ms', integer(now), 'deadline_ms', integer(now + deadline_ms))
+  if (callback or '') ~= '' then redis.call('HSET', JOB, 'callback', callback, 'callback_kept_ms', callback_kept_ms) end
   redis.call('ZADD', SLOTS[kind], integer(now + deadline_ms + grace_ms), id)
   if has_others then
     take_back(queue)

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.tree import FAST_LEASES, Tree
 from tests.service.api_process import ApiProcess, api_process
 
 SIDE_PX = 24  # of the square that the scripted model sees
@@ -39,3 +40,14 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
 def client(api: ApiProcess) -> Iterator[httpx.Client]:
     with api.client() as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    """`viscpm serve` with the bundled checkpoints and screens, and two API processes: one for the group `serve`."""
+    folder = tmp_path_factory.mktemp("clients-serve") / "data"
+    running = Tree(folder, VISCPM_SAFETY="on", VISCPM_API_PROCESSES="2", **FAST_LEASES)
+    try:
+        yield running.wait_ready(150.0)  # another file's group may keep the machine busy
+    finally:
+        running.stop()

@@ -1,4 +1,7 @@
-"""What clients of the field send to a chat by default, written anew from what is known of each."""
+"""What clients of the field send to a chat by default, written anew from what is known of each.
+
+Open WebUI's questions are as version 0.12.4 sent them.
+"""
 
 import base64
 from typing import Any
@@ -19,13 +22,35 @@ def seen(said: str, **detail: str) -> dict[str, Any]:
 
 _WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
+_ATTACHED = {  # what it writes before a question whose picture was uploaded
+    "type": "text",
+    "text": '<attached_files>\n<file type="file" id="31af" content_type="image/png"/>\n</attached_files>\n\n',
+}
+
 COMPLETIONS: dict[str, dict[str, Any]] = {
     "Open WebUI, a question": {
         "stream": True,
+        "model": "viscpm-chat-vision",
+        "messages": [seen("echo x")],
+    },
+    "Open WebUI, a question with its tools": {  # its default
+        "stream": True,
         "model": "gpt-4o",
-        "messages": [text("You are a helpful assistant.", "system"), seen("echo x")],
-        "tools": [_WEATHER],
+        "messages": [
+            text("You are a helpful assistant.", "system"),
+            {"role": "user", "content": [_ATTACHED, *seen("echo x")["content"]]},
+        ],
+        "tools": [_WEATHER] * 36,
         "stream_options": {"include_usage": True},
+    },
+    "Open WebUI, after a painting": {
+        "stream": True,
+        "model": "viscpm-chat-vision",
+        "max_tokens": 64,
+        "messages": [
+            text("<context>The requested image has been created and is now shown.</context>", "system"),
+            text("red apple on a blue background"),
+        ],
     },
     "Open WebUI, a title": {
         "model": "gpt-4o",
@@ -84,6 +109,12 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
         "service_tier": "auto",
         "verbosity": "medium",
     },
+    "Cherry Studio, the check of a model": {
+        "model": "viscpm-chat",
+        "messages": [text("test", "system"), text("hi")],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    },
     "new-api, the test of a channel": {"model": "gpt-4o", "messages": [text("hi")], "max_tokens": 16, "stream": False},
     "new-api, forwarding": {
         "model": "gpt-4o-mini",
@@ -98,6 +129,13 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
         "logprobs": False,
         "logit_bias": None,
     },
+    "new-api, the streamed test of a channel": {
+        "model": "gpt-4o",
+        "stream": True,
+        "messages": [text("hi")],
+        "max_tokens": 16,
+        "stream_options": {"include_usage": True},
+    },
     "n8n": {
         "model": "gpt-4o",
         "messages": [text("echo x")],
@@ -105,6 +143,17 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
         "temperature": 0.7,
         "response_format": {"type": "text"},
         "tool_choice": "auto",
+    },
+    "n8n, a picture analyzed": {
+        "model": "gpt-4o",
+        "messages": [seen("echo x", detail="auto")],
+        "max_completion_tokens": 300,
+    },
+    "LibreChat, a title": {
+        "model": "gpt-4o-mini",
+        "user": "64f1",
+        "stream": False,
+        "messages": [text("Provide a concise, 5-word-or-less title for the conversation.\n\nConversation:\nUser: hi")],
     },
     "LibreChat": {
         "model": "gpt-4o",
@@ -114,6 +163,10 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
         "stream_options": {"include_usage": True},
         "functions": [],
         "function_call": "auto",
+    },
+    "SillyTavern, a caption": {
+        "model": "gpt-4o",
+        "messages": [seen("What's in this image?")],
     },
     "SillyTavern": {
         "messages": [
@@ -149,6 +202,29 @@ RESPONSES: dict[str, dict[str, Any]] = {
         "top_p": 1,
         "tools": [],
         "text": {"format": {"type": "text"}},
+    },
+    "n8n, a picture analyzed": {
+        "model": "gpt-4o",
+        "input": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "input_text", "text": "echo x"},
+                    {"type": "input_image", "detail": "auto", "image_url": DATA_URL},
+                ],
+            }
+        ],
+        "max_output_tokens": 300,
+    },
+    "new-api, the test of a channel": {
+        "model": "gpt-4o",
+        "input": [{"role": "user", "content": "hi"}],
+        "stream": False,
+    },
+    "new-api, the streamed test of a channel": {
+        "model": "gpt-4o",
+        "input": [{"role": "user", "content": "hi"}],
+        "stream": True,
     },
     "an SDK with a picture": {
         "model": "gpt-4o",

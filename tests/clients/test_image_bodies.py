@@ -46,6 +46,12 @@ OPENAI: dict[str, Case] = {
         "url",
     ),
     "SillyTavern": _case({**_CAT, "model": "dall-e-2", "size": "512x512", **_B64}),
+    "Dify": _case({"model": "gpt-image-1", **_CAT}),
+    "Dify, its other choices": _case(
+        {"model": "gpt-image-1", **_CAT, "size": "1536x1024", "quality": "low", "background": "opaque"},
+        "quality, background",
+    ),
+    "Cherry Studio": _case({"model": "viscpm-paint", **_CAT, "size": "1024x1024", **_B64}),
     "Vercel AI SDK": _case({"model": "viscpm-paint", **_CAT, **_B64}),
 }
 
@@ -61,6 +67,9 @@ def test_openais_shape(client: httpx.Client, application: str) -> None:
     data = base64.b64decode(told) if kind == "b64_json" else client.get(told).content
     picture = Image.open(io.BytesIO(data))
     assert picture.format == "PNG" and answer["size"] == f"{picture.width}x{picture.height}"
+    usage = answer["usage"]  # Dify's
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+    assert set(usage["input_tokens_details"]) == {"text_tokens", "image_tokens"}
 
 
 LIBRECHAT = {

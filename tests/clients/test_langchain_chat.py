@@ -8,7 +8,7 @@ import pytest
 from tests.clients.openai_bodies import DATA_URL
 from tests.service.api_process import ApiProcess
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("api")]
 
 
 @pytest.fixture(scope="module")

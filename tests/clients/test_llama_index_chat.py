@@ -14,7 +14,7 @@ import pytest
 from tests.clients.openai_bodies import DATA_URL
 from tests.service.api_process import ApiProcess
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("api"), pytest.mark.timeout(600)]
 
 PACKAGE = "llama-index-llms-openai-like==0.8.1"
 INSTALLED = Path(__file__).parents[2] / "build" / "clients-llama-index"
@@ -34,7 +34,17 @@ print(json.dumps([model.chat(asked).message.content, "".join(one.delta or "" for
 
 def test_a_picture_question_plain_and_streamed(api: ApiProcess) -> None:
     if not (INSTALLED / "llama_index").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(INSTALLED), PACKAGE]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--target",
+            str(INSTALLED),
+            PACKAGE,
+        ]
         subprocess.run(command, check=True, timeout=500)
     environment = {**os.environ, "PYTHONPATH": str(INSTALLED), "BASE_URL": f"{api.url}/v1", "PICTURE": DATA_URL}
     done = subprocess.run(

@@ -15,7 +15,7 @@ import pytest
 from tests.clients.openai_bodies import DATA_URL
 from tests.service.api_process import ApiProcess
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("api"), pytest.mark.timeout(300)]
 
 SOURCE = Path(__file__).parent / "node"
 INSTALLED = Path(__file__).parents[2] / "build" / "clients-node"

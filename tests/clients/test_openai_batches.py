@@ -9,30 +9,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.e2e.tree import FAST_LEASES, Tree, wait_for
+from tests.e2e.tree import Tree, wait_for
 
 if TYPE_CHECKING:
     from openai import OpenAI
     from openai.types import Batch
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("serve"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    folder = tmp_path_factory.mktemp("openai-batches") / "data"
-    running = Tree(folder, VISCPM_SAFETY="on", VISCPM_API_PROCESSES="2", **FAST_LEASES)
-    try:
-        yield running.wait_ready()
-    finally:
-        running.stop()
-
-
-@pytest.fixture(scope="module")
-def client(tree: Tree) -> "Iterator[OpenAI]":
+def client(serve: Tree) -> "Iterator[OpenAI]":
     from openai import OpenAI
 
-    with OpenAI(base_url=f"{tree.url}/v1", api_key="sk-any", http_client=httpx.Client(trust_env=False)) as connected:
+    with OpenAI(base_url=f"{serve.url}/v1", api_key="sk-any", http_client=httpx.Client(trust_env=False)) as connected:
         yield connected
 
 
@@ -68,11 +58,11 @@ def question(number: int) -> dict[str, Any]:
     return {"model": "gpt-4o", "messages": [{"role": "user", "content": f"hello {number}"}], "max_tokens": 8}
 
 
-def test_questions_are_answered_though_an_api_process_is_killed(client: "OpenAI", tree: Tree) -> None:
+def test_questions_are_answered_though_an_api_process_is_killed(client: "OpenAI", serve: Tree) -> None:
     batch = begin(client, "/v1/chat/completions", [*map(question, range(30)), {"model": "gpt-4o"}])
     assert batch.status == "in_progress" and batch.metadata == {"order": "4711"}
     wait_for(lambda: (client.batches.retrieve(batch.id).request_counts or 0).completed >= 2, 100.0)  # type: ignore[union-attr]
-    for process in tree.processes(" api "):  # one of them works on the batch; the supervisor starts others
+    for process in serve.processes(" api "):  # one of them works on the batch; the supervisor starts others
         process.kill()
     done = ended(client, batch)
     assert done.status == "completed" and done.request_counts is not None

@@ -9,7 +9,7 @@ import pytest
 from tests.clients.openai_bodies import seen, text
 from tests.service.api_process import ApiProcess
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("api")]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,18 @@ def test_a_response_its_stream_and_the_next(sdk: Any) -> None:
     assert [event.type for event in events][:2] == ["response.created", "response.in_progress"]
     assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == "w0 w1 "
     assert events[-1].type == "response.completed" and events[-1].response.output_text == "w0 w1 "
+
+
+def test_a_response_is_read_and_deleted_by_its_id(package: Any, sdk: Any) -> None:
+    first = sdk.responses.create(model="gpt-4o", input="echo one")
+    second = sdk.responses.create(model="gpt-4o", input="echo two", previous_response_id=first.id)
+    read = sdk.responses.retrieve(second.id)
+    assert read.output_text == "two" and read.to_dict() == second.to_dict()
+    assert sdk.responses.delete(first.id) is None
+    with pytest.raises(package.NotFoundError) as gone:
+        sdk.responses.retrieve(first.id)
+    assert gone.value.code == "response_not_found"
+    assert sdk.responses.retrieve(second.id).previous_response_id == first.id
 
 
 def test_the_packages_own_collectors_of_streams(sdk: Any) -> None:

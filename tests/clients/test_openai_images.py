@@ -14,23 +14,15 @@ from tests.e2e.tree import Tree, wait_for
 if TYPE_CHECKING:
     from openai import OpenAI
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(180)]
+FEW_STEPS = {"num_inference_steps": 8}  # where it does not matter what is painted
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("serve"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    running = Tree(tmp_path_factory.mktemp("openai-images") / "data", VISCPM_SAFETY="on", VISCPM_API_PROCESSES="2")
-    try:
-        yield running.wait_ready()
-    finally:
-        running.stop()
-
-
-@pytest.fixture(scope="module")
-def client(tree: Tree) -> "Iterator[OpenAI]":
+def client(serve: Tree) -> "Iterator[OpenAI]":
     from openai import OpenAI
 
-    with OpenAI(base_url=f"{tree.url}/v1", api_key="sk-any", http_client=httpx.Client(trust_env=False)) as connected:
+    with OpenAI(base_url=f"{serve.url}/v1", api_key="sk-any", http_client=httpx.Client(trust_env=False)) as connected:
         yield connected
 
 
@@ -49,13 +41,17 @@ def test_a_picture_plain(client: "OpenAI") -> None:
     assert (answer.output_format, answer.background) == ("png", "opaque") and answer.created > 1_700_000_000
     ours: Any = answer.model_extra
     assert ours["viscpm"]["seeds"] == [7] and ours["viscpm"]["moderation"]["flagged"] is False
-    raw = client.images.with_raw_response.generate(model="gpt-image-1", prompt="red apple", quality="high")
+    raw = client.images.with_raw_response.generate(
+        model="gpt-image-1", prompt="red apple", quality="high", extra_body=FEW_STEPS
+    )
     assert raw.headers["x-ignored-parameters"] == "quality"
 
 
 @pytest.mark.parametrize("fields", [{}, {"response_format": "url"}], ids=["as DALL-E does", "asked for"])
 def test_a_picture_at_an_address(client: "OpenAI", fields: dict[str, Any]) -> None:
-    answer = client.images.generate(model="dall-e-3", prompt="红苹果", n=1, style="vivid", **fields)
+    answer = client.images.generate(
+        model="dall-e-3", prompt="红苹果", n=1, style="vivid", extra_body=FEW_STEPS, **fields
+    )
     assert answer.data is not None and answer.data[0].b64_json is None
     fetched = httpx.get(answer.data[0].url or "", trust_env=False)
     assert fetched.status_code == 200 and fetched.headers["content-type"] == "image/png"
@@ -66,7 +62,7 @@ def test_a_picture_streamed_with_its_previews(client: "OpenAI") -> None:
     from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent
 
     stream = client.images.generate(
-        model="gpt-image-1", prompt="red apple", stream=True, partial_images=2, extra_body={"seed": 7}
+        model="gpt-image-1", prompt="red apple", stream=True, partial_images=2, extra_body={"seed": 7} | FEW_STEPS
     )
     *previews, completed = list(stream)
     assert all(isinstance(one, ImageGenPartialImageEvent) for one in previews) and 0 < len(previews) <= 2
@@ -75,19 +71,19 @@ def test_a_picture_streamed_with_its_previews(client: "OpenAI") -> None:
     for one in (*previews, completed):
         picture = _opened(one.b64_json)
         assert one.size == f"{picture.width}x{picture.height}"
-    whole = client.images.generate(model="gpt-image-1", prompt="red apple", extra_body={"seed": 7})
+    whole = client.images.generate(model="gpt-image-1", prompt="red apple", extra_body={"seed": 7} | FEW_STEPS)
     assert whole.data is not None
     assert _opened(whole.data[0].b64_json or "").tobytes() == _opened(completed.b64_json).tobytes()
 
 
-def test_a_stream_that_is_closed_takes_its_painting_along(client: "OpenAI", tree: Tree) -> None:
+def test_a_stream_that_is_closed_takes_its_painting_along(client: "OpenAI", serve: Tree) -> None:
     stream = client.images.generate(
-        model="gpt-image-1", prompt="red apple", stream=True, partial_images=1, extra_body={"num_inference_steps": 400}
+        model="gpt-image-1", prompt="red apple", stream=True, partial_images=3, extra_body={"num_inference_steps": 200}
     )
-    before = tree.metric("viscpm_jobs", model="paint", state="cancelled")
+    before = serve.metric("viscpm_jobs", model="paint", state="cancelled")
     assert next(iter(stream)).type == "image_generation.partial_image"
     stream.close()
-    wait_for(lambda: tree.metric("viscpm_jobs", model="paint", state="cancelled") > before, 60, "the cancelling")
+    wait_for(lambda: serve.metric("viscpm_jobs", model="paint", state="cancelled") > before, 60, "the cancelling")
 
 
 def test_errors_are_their_typed_exceptions(client: "OpenAI") -> None:
@@ -126,7 +122,7 @@ def test_moderations_are_typed(client: "OpenAI") -> None:
 
 def test_another_process_knows_the_addresses_of_this_one(client: "OpenAI") -> None:
     """Each connection is one process'; among as many, both are."""
-    answer = client.images.generate(model="dall-e-2", prompt="red apple")
+    answer = client.images.generate(model="dall-e-2", prompt="red apple", extra_body=FEW_STEPS)
     assert answer.data is not None and answer.data[0].url is not None
     fetched = {httpx.get(answer.data[0].url, trust_env=False).content for _ in range(16)}
     assert len(fetched) == 1 and _opened(fetched.pop()).format == "PNG"

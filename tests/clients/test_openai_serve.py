@@ -12,7 +12,7 @@ from tests.clients.openai_bodies import text
 from tests.e2e.tree import Tree, wait_for
 from tests.service.api_process import ApiProcess, api_process
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("serve"), pytest.mark.timeout(300)]
 
 RED_APPLE = Path(__file__).parents[2] / "docs/images/red_apple_on_blue.png"
 QUESTION = "What is in the picture?"
@@ -21,15 +21,6 @@ QUESTION = "What is in the picture?"
 @pytest.fixture(scope="module")
 def package() -> Any:
     return importlib.import_module("openai")
-
-
-@pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    running = Tree(tmp_path_factory.mktemp("clients-serve") / "data", VISCPM_SAFETY="on")
-    try:
-        yield running.wait_ready()
-    finally:
-        running.stop()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from tests.clients.conftest import SETTINGS
 from tests.service.api_process import ROOT, ApiProcess, api_process
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("schema"), pytest.mark.timeout(400)]
 
 EXAMPLES = os.environ.get("VISCPM_TEST_SCHEMA_EXAMPLES", "6")  # of each operation: a minute and a half in all
 LIMIT_S = 50.0  # for one, on a machine that is busy with other things

@@ -47,7 +47,7 @@ class Tree:
                     str(data_dir),
                     *flags,
                 ],
-                env={**clean, "OMP_NUM_THREADS": "1", "VISCPM_SAFETY": "off", **variables},
+                env={**clean, "OMP_NUM_THREADS": "1", "VISCPM_SAFETY": "off", "VISCPM_ENV_FILE": "", **variables},
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 stdout=log,

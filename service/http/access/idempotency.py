@@ -20,6 +20,7 @@ from service.http.access.authentication import require_model
 from service.http.dependencies import ApiState, deadline_of
 from service.http.middleware import ANSWER_HEADERS
 from service.jobs.gated_queue import new_job_id
+from service.jobs.idempotency import job_ids_of
 
 _KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 
@@ -30,6 +31,12 @@ class KeyClaim(NamedTuple):
     key: str
     job_id: str
     is_earlier: bool  # the job is another request's: its answer is this one's too
+    num_answers: int = 1
+
+    @property
+    def job_ids(self) -> list[str]:
+        """A job for each answer."""
+        return job_ids_of(self.job_id, self.num_answers)
 
 
 async def claim_key(
@@ -40,12 +47,14 @@ async def claim_key(
     asked: BaseModel,
     upload: bytes | None = None,
     is_awaited: bool = True,
+    num_answers: int = 1,
 ) -> KeyClaim | None:
     """The request's claim; None: it has no key.
 
     Args:
         asked: the checked body: another order of its fields, or defaults written out, are the same request.
         is_awaited: the client waits for the answer; else it is told the earlier job also while that runs.
+        num_answers: that the request asks for, each of which is a job.
 
     Raises InvalidRequest, IdempotencyKeyReused, IdempotencyKeyInUse, InsufficientScope.
     """
@@ -61,12 +70,12 @@ async def claim_key(
     require_model(request, state, kind)
     fingerprint = await asyncio.to_thread(_fingerprint, request.url.path, asked, upload)
     job_id = new_job_id(kind)
-    earlier = await state.idempotency.claim(tenant, key, fingerprint, job_id, kind, is_awaited)
+    earlier = await state.idempotency.claim(tenant, key, fingerprint, job_id, kind, is_awaited, num_answers)
     if earlier is None:
-        return KeyClaim(key, job_id, False)
+        return KeyClaim(key, job_id, False, num_answers)
     note_job(earlier.job_id)
     request.scope[ANSWER_HEADERS] = [(b"idempotent-replayed", b"true")]
-    return KeyClaim(key, earlier.job_id, True)
+    return KeyClaim(key, earlier.job_id, True, num_answers)
 
 
 def _fingerprint(path: str, asked: BaseModel, upload: bytes | None) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from service.http.openai.completion import Completion
+from service.http.schemas.openai.requests import Search
 from service.http.schemas.openai.responses import (
     IncompleteDetails,
     InputTokensDetails,
@@ -40,7 +41,10 @@ class PendingResponse:
 
     def whole(self, outcome: Outcome) -> ResponseObject:
         """Raises ServiceError: what the job ended with instead of an answer."""
-        answer = self.completion.answer(outcome, 0)
+        return self.with_answer(self.completion.answer(outcome, 0))
+
+    def with_answer(self, answer: ChatResponse) -> ResponseObject:
+        """Of an answer as `answer_of` tells it."""
         is_whole = answer.finish_reason == "stop"
         details = self.completion.details([answer])
         if self.conversation_id and answer.finish_reason != CONTENT_FILTER:
@@ -54,6 +58,45 @@ class PendingResponse:
             usage=_usage(answer),
             viscpm=details,
         )
+
+
+class _Told(msgspec.Struct, kw_only=True):
+    """A pending response as it is kept: all that its answer does not say."""
+
+    begun: ResponseObject
+    search: Search
+    seed: int
+    job_id: str
+    pictures_ignored: int
+    conversation_id: str
+
+
+def encode_pending(response: PendingResponse) -> bytes:
+    completion = response.completion
+    told = _Told(
+        begun=response.begun,
+        search=completion.search,
+        seed=completion.seed,
+        job_id=completion.job_ids[0],
+        pictures_ignored=completion.pictures_ignored,
+        conversation_id=response.conversation_id,
+    )
+    return _encoder.encode(told)
+
+
+def decode_pending(data: bytes) -> PendingResponse:
+    told = _decoder.decode(data)
+    begun = told.begun
+    completion = Completion(
+        id=begun.id,
+        created=begun.created_at,
+        model=begun.model,
+        search=told.search,
+        seed=told.seed,
+        job_ids=[told.job_id],
+        pictures_ignored=told.pictures_ignored,
+    )
+    return PendingResponse(begun, completion, told.conversation_id)
 
 
 async def response_events(
@@ -112,3 +155,7 @@ def _usage(answer: ChatResponse) -> ResponseUsage:
         input_tokens_details=InputTokensDetails(image_tokens=usage.image_tokens),
         output_tokens_details=OutputTokensDetails(),
     )
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Told)

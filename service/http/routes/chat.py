@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from service.core.errors import InvalidRequest
 from service.http.access.idempotency import claim_key
-from service.http.admission import admitted, wants_async
+from service.http.admission import admitted, require_callback, wants_async
 from service.http.bodies import read_chat
 from service.http.dependencies import request_id_of, state_of, tenant_of
 from service.http.middleware import release_body
@@ -38,10 +38,11 @@ async def chat(request: Request) -> Response:
     asked, upload = await read_chat(request, state.settings)
     source = _picture(asked, upload)
     model = await state.registry.find("chat")
+    require_callback(request, state, asked.callback_url)
     claim = await claim_key(request, state, "chat", tenant, asked, upload, is_awaited=not wants_async(request))
     if claim is not None and claim.is_earlier:
         return await tell_earlier(request, state, claim.job_id, asked)
-    async with admitted(request, state, "chat", tenant, claim, asked.priority) as slot:
+    async with admitted(request, state, "chat", tenant, claim, asked.priority, asked.callback_url) as slot:
         if source is not None or asked.conversation_id is not None:
             await slot.granted()
         pixels = None if source is None else await state.images.pixels(source, model.image_size_px, asked.raw)

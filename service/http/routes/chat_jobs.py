@@ -30,6 +30,8 @@ class Asked:
         regenerates: the question is that of the conversation's last turn, whose answer this one's replaces.
         is_kept: whether the turn goes into a conversation.
         kept: earlier turns of a conversation that this one branches off, before those that came with the request.
+        begins: id of the conversation that begins with it; empty: drawn.
+        told: by the route, of the answer before it is there (ChatIntent).
         brought: earlier turns that came with the request, oldest first.
         gone_turns: of those, the oldest that were left out.
         stops: texts at which the answer may end.
@@ -49,6 +51,8 @@ class Asked:
     stops: Sequence[str] = ()
     strict_length: bool = False
     raw: bool = False
+    begins: str = ""
+    told: bytes = b""
     param: str = "conversation_id"  # the request's field for it, which errors name
     image_param: str = "image"
 
@@ -178,7 +182,7 @@ def _intent(
         tenant=context.tenant,
         created=created,
         model=model.name,
-        conversation_id=(asked.conversation_id or new_conversation_id()) if asked.is_kept else "",
+        conversation_id=(asked.conversation_id or asked.begins or new_conversation_id()) if asked.is_kept else "",
         question=asked.question,
         seed=job.seed,
         begun=begun,
@@ -189,4 +193,5 @@ def _intent(
         regenerates=asked.regenerates,
         gone_turns=asked.gone_turns + (0 if opened is None else opened.num_gone),
         brought_turns=len(asked.brought),
+        told=asked.told,
     )

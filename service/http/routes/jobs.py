@@ -17,6 +17,7 @@ from service.http.schemas.jobs import JobList, JobResponse, ListedJob
 from service.http.schemas.requests import MAX_ID_CHARS
 from service.http.sse import EventStream
 from service.jobs.answers import Include, answer_of, outcome_of
+from service.jobs.gated_queue import GatedQueue
 from service.jobs.progress import JobProgress
 from service.queue.record import JobRecord
 
@@ -90,6 +91,12 @@ async def cancel_job(request: Request, job_id: JobId) -> Response:
     await job_of(request, job_id)
     await state_of(request).queue.cancel(job_id, "deleted")
     return answered(_described(job_id, await job_of(request, job_id)))
+
+
+async def ended_job(queue: GatedQueue, job_id: str) -> bytes | None:
+    """What `GET /jobs/{id}` tells of a job that has ended; None: it is forgotten."""
+    record = await queue.status(job_id)
+    return None if record is None or record.ending is None else msgspec.json.encode(_described(job_id, record))
 
 
 def _described(

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from service.core.errors import NotAcceptable
 from service.http.access.idempotency import claim_key
-from service.http.admission import admitted, wants_async
+from service.http.admission import admitted, require_callback, wants_async
 from service.http.bodies import read_json
 from service.http.content_negotiation import JSON, negotiate
 from service.http.dependencies import ApiState, job_of, state_of, tenant_of
@@ -40,10 +40,11 @@ async def paint(request: Request) -> Response:
     media = negotiate(",".join(request.headers.getlist("accept")))
     output_format = _output_format(asked, media)
     painting = planned(asked, await find_painter(state), state.settings.max_pixel_steps)
+    require_callback(request, state, asked.callback_url)
     claim = await claim_key(request, state, "paint", tenant, asked, is_awaited=not wants_async(request))
     if claim is not None and claim.is_earlier:
         return await _of_earlier(request, state, claim.job_id, asked, media)
-    async with admitted(request, state, "paint", tenant, claim, asked.priority) as slot:
+    async with admitted(request, state, "paint", tenant, claim, asked.priority, asked.callback_url) as slot:
         intent, stream = await submitted(request, slot, painting, output_format)
         if not asked.stream and not wants_async(request):
             answer = await painted(stream, slot.job_id, asked.include)

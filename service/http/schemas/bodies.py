@@ -12,19 +12,45 @@ def _json_body(name: str, example: dict[str, Any] | None = None) -> dict[str, An
     return {"required": True, "content": {"application/json": described}}
 
 
+# Generators know a file by `format`, and OpenAPI 3.1 by the other
+_FILE = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+
 CHAT_BODY = {
     "required": True,
     "content": {
         "application/json": {"schema": _reference("ChatRequest")},
-        "multipart/form-data": {
-            "schema": {
-                "allOf": [_reference("ChatRequest")],
-                "properties": {"image": {"type": "string", "contentMediaType": "application/octet-stream"}},
-                "description": "The same fields as text, and the picture as the file `image`.",
-            }
-        },
+        "multipart/form-data": {"schema": _reference("ChatForm")},
     },
 }
+
+
+def chat_form(request: dict[str, Any]) -> dict[str, Any]:
+    """The schema of /chat's form by that of its JSON.
+
+    One by itself, and no extension of the other: generators of clients make a class of each.
+    """
+    fields = {name: _of_a_form(field) for name, field in request["properties"].items()}
+    fields["include"] = {"type": "string", "description": "As in JSON; several with commas between them."}
+    fields["image"] = _FILE | {"description": "The picture as a file; text is what it is in JSON."}
+    described = "The fields of ChatRequest as text, and the picture as the file `image`."
+    return request | {"title": "ChatForm", "description": described, "properties": fields}
+
+
+def _of_a_form(field: dict[str, Any]) -> dict[str, Any]:
+    """Without null, which text cannot be."""
+    kept = {name: value for name, value in field.items() if name != "anyOf" and (name, value) != ("default", None)}
+    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        kept |= kinds[0]
+    elif kinds:
+        kept["anyOf"] = kinds
+    if isinstance(kept.get("type"), list):
+        [kept["type"]] = [name for name in kept["type"] if name != "null"]
+    if "enum" in kept:
+        kept["enum"] = [value for value in kept["enum"] if value is not None]
+    return kept
+
+
 PAINT_BODY = _json_body("PaintRequest")
 IMAGES_BODY = _json_body(
     "ImageGenerationRequest",

@@ -7,7 +7,16 @@ import msgspec
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from models.jobs import ChatGeneration
-from service.http.schemas.requests import MAX_ID_CHARS, Included, JobPriority, Request, Seed, limits_of, plain_text
+from service.http.schemas.requests import (
+    MAX_ID_CHARS,
+    CallbackUrl,
+    Included,
+    JobPriority,
+    Request,
+    Seed,
+    limits_of,
+    plain_text,
+)
 
 MAX_NEW_TOKENS = 4096
 
@@ -86,6 +95,7 @@ class AnswerRequest(AnswerSettings):
     strict_length: bool = Field(False, description="Refuse an over-long conversation instead of dropping old turns.")
     include: Included = []
     priority: JobPriority = "interactive"
+    callback_url: CallbackUrl | None = None
     raw: bool = Field(
         False,
         description="As the reference does: honour the model's special tokens in the question, and drop the picture's "

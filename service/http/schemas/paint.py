@@ -6,7 +6,16 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from models.jobs import SamplerName
-from service.http.schemas.requests import Included, JobPriority, Request, Seed, limits_of, plain_text, shown
+from service.http.schemas.requests import (
+    CallbackUrl,
+    Included,
+    JobPriority,
+    Request,
+    Seed,
+    limits_of,
+    plain_text,
+    shown,
+)
 from service.jobs.answers import PictureFormat
 
 _SIZE = re.compile(r"auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3}")
@@ -84,3 +93,4 @@ class PaintRequest(PaintingRequest):
     """One prompt, `n` pictures."""
 
     response_format: Literal["b64_json"] = "b64_json"
+    callback_url: CallbackUrl | None = None

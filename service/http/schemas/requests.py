@@ -38,6 +38,17 @@ JobPriority = Annotated[
 ]
 
 
+CallbackUrl = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2048,
+        description="Where the service may fetch pictures from: called by POST with the ended job, as `GET /jobs/{id}` "
+        "tells it. With `Prefer: respond-async` or `?async=true` alone.",
+    ),
+]
+
+
 class Request(BaseModel):
     """Base of the request bodies. The validation context is the Settings that hold the configurable limits."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.models.checkpoints.hub_stand_in import Hub
+from tests.models.checkpoints.hub.huggingface_stand_in import Hub
 from tests.models.published_files import (  # noqa: F401 (fixtures)
     chat_config,
     chat_file,

@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -97,6 +100,7 @@ def test_fetch_as_its_users_run_it(hub_with_chat: str, tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     assert f"{tmp_path / 'pytorch_model.v1.bin'}  200,000 bytes" in finished.stdout
     assert "pytorch_model.v1.bin: 100%" in finished.stderr
+    assert "2 files of 0.2 MB, of which 0.2 MB are to come into" in finished.stderr
     refused = subprocess.run(
         [*command[:4], "chinese-clip", "--to", str(tmp_path)],
         cwd=root,
@@ -108,3 +112,33 @@ def test_fetch_as_its_users_run_it(hub_with_chat: str, tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert refused.stderr.startswith("viscpm checkpoint: cannot fetch config.json; tried http://127.0.0.1")
     assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.own_process
+def test_a_killed_fetch_goes_on_through_a_proxy(new_hub: Callable[..., Any], tmp_path: Path) -> None:
+    """The mirror's name is known to the proxy alone."""
+    content = os.urandom(200_000)
+    files = {"openbmb/VisCPM-Chat/pytorch_model.v1.bin": content, "openbmb/VisCPM-Chat/vocab.txt": b"<pad>"}
+    code = "from huggingface_hub import constants; constants.DOWNLOAD_CHUNK_SIZE = 10_000\n"
+    code += "import sys; from models.checkpoints.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "fetch", "chat-v1.1", "--to", str(tmp_path)]
+    root = Path(__file__).parents[3]
+    with new_hub(files) as proxy:
+        own = {"http_proxy": proxy.url, "VISCPM_HUB": "http://mirror.invalid", "HF_HOME": str(tmp_path / "home")}
+        cleared = {"no_proxy": "localhost", "NO_PROXY": "localhost"}
+        environment = os.environ | cleared | own
+        proxy.stall_after_bytes = 50_000
+        with subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.DEVNULL) as killed:
+            deadline_s = time.monotonic() + 60
+            while not (partials := list(tmp_path.glob("*.part"))) or partials[0].stat().st_size < 40_000:
+                assert time.monotonic() < deadline_s and killed.poll() is None
+                time.sleep(0.02)
+            killed.kill()
+        received = partials[0].stat().st_size
+        proxy.stall_after_bytes = None
+        finished = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=100)
+        assert finished.returncode == 0, finished.stderr
+        assert proxy.ranges("/storage/openbmb/VisCPM-Chat/pytorch_model.v1.bin")[-1] == f"bytes={received}-"
+        assert any(path.startswith("http://mirror.invalid/openbmb/") for _, path, _ in proxy.requests)
+    assert (tmp_path / "pytorch_model.v1.bin").read_bytes() == content
+    assert not list(tmp_path.glob("*.part"))

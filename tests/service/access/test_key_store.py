@@ -1,11 +1,12 @@
 """Keys on a real server: what is stored of them, and for how long an API process believes what it knows."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
 
-from service.access.api_keys import KeyLimits, new_text
+from service.access.api_keys import KeyChange, KeyLimits, new_text
 from service.access.key_store import KeyStore, KnownKeys
 from service.core.errors import BusUnavailable, InvalidApiKey
 from service.core.settings import Settings
@@ -120,3 +121,24 @@ async def test_a_key_is_found_by_its_id_while_it_is_live(store: KeyStore) -> Non
     for key_id in (key.id, "", "0" * 12):
         with pytest.raises(InvalidApiKey):
             await known.live(key_id)
+
+
+async def test_a_changed_key_goes_by_it_after_the_time_for_which_it_is_known(store: KeyStore) -> None:
+    clock = Clock()
+    known = KnownKeys(store, Settings(key_cache_s=5), clock)
+    key, text = await store.create("app", "acme", ("chat", "paint"), limits=KeyLimits(10, 0, 2))
+    assert await known.authenticate(text) == key
+    changed = await store.change(key.id, KeyChange(scopes=("chat",), requests_per_min=3))
+    assert changed is not None and changed.limits == KeyLimits(3, 0, 2) and changed.sha256 == key.sha256
+    assert await known.authenticate(text) == key
+    clock.now_s += 5.1
+    assert await known.authenticate(text) == changed and not changed.may("paint")
+
+
+async def test_who_changes_a_key_that_is_revoked_meanwhile_does_not_make_it_live(store: KeyStore) -> None:
+    key, _ = await store.create("app", "acme", ("chat",))
+    changes = [store.change(key.id, KeyChange(max_jobs=number)) for number in range(1, 20)]
+    await asyncio.gather(*changes[:10], store.revoke(key.id), *changes[10:], store.rotate(key.id))
+    found = await store.find(key.id)
+    assert found is not None and found.revoked
+    assert await store.change(key.id, KeyChange(name="late")) is None and await store.rotate(key.id) is None

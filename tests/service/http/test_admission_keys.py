@@ -14,6 +14,7 @@ import pytest
 from service.access.api_keys import KeyLimits
 from service.access.usage import today
 from service.core.settings import Settings
+from service.process import keys_cli
 from service.process.api_server import bind, url_of
 from service.process.parent_death import dies_with_parent
 from tests.service.http.access.keyed import KeyedService, keyed
@@ -145,3 +146,31 @@ async def test_streams_tell_their_limits_and_count_as_others_do(by_keys: KeyedSe
     }
     unlimited, _ = await by_keys.client()
     assert not [name for name in (await unlimited.get("/jobs/x")).headers if name.startswith("x-ratelimit")]
+
+
+async def test_what_the_command_line_changes_of_a_key_holds_without_a_restart(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISCPM_REDIS_URL", settings.redis_url)
+    async with keyed(settings.model_copy(update={"key_cache_s": 0.2})) as by_keys:
+        client, key = await by_keys.client(limits=KeyLimits(requests_per_min=1))
+
+        async def ask(path: str = "/chat", **body: object) -> httpx.Response:
+            return await client.post(path, json=body or {"question": "echo x"})
+
+        async def change(*flags: str) -> None:
+            assert await asyncio.to_thread(keys_cli.main, ["change", "app", *flags]) == 0
+            await asyncio.sleep(0.25)
+
+        assert [(await ask()).status_code for _ in range(2)] == [200, 429]
+        await change("--requests-per-minute", "3", "--scopes", "chat")
+        told = await ask()
+        assert (told.status_code, told.headers["x-ratelimit-limit-requests"]) == (200, "3")
+        assert_error(await ask("/paint", prompt="x"), 403, "insufficient_scope")
+        await change("--requests-per-min", "0", "--expires", "1s")
+        assert "x-ratelimit-limit-requests" not in (await ask()).headers
+        await asyncio.sleep(1.0)
+        assert_error(await ask(), 401, "invalid_api_key")
+        await change("--expires", "never")
+        assert (await ask()).status_code == 200
+        assert (await by_keys.store.find(key.id)).sha256 == key.sha256  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ from service.core.tasks import TASKS, TaskName, tasks_of
 from tests.service.faults import TaskFaults, restarts_of
 from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, serving, sse_events
+from tests.service.webhooks.receiver import SECRET
 
 ALWAYS = [name for name in tasks_of("api") if name != "result_lease"]  # that one comes with a long screening
 LONG_SCREENING_S = 1.0  # a lease is renewed after a third of the second that the tests' settings give it
@@ -29,6 +30,12 @@ class SlowScreens:
 
     async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
         return Verdict(stage, "pass", {}, "slow")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With a secret for webhooks: without it nobody is called, and there is no task for it."""
+    return settings.model_copy(update={"webhook_secret": SECRET})
 
 
 @pytest.fixture

@@ -95,6 +95,21 @@ def test_pictures_and_text_are_documented_beside_json() -> None:
     assert set(documented(None, text=True)["responses"][200]["content"]) == {"text/plain"}
 
 
+def test_an_answer_that_is_no_json_is_not_told_to_be() -> None:
+    paths = create_app(Settings()).openapi()["paths"]
+    told = {path: set(paths[path]["get"]["responses"]["200"]["content"]) for path in _NO_JSON}
+    assert told == _NO_JSON
+
+
+_IMAGES = {"image/png", "image/jpeg", "image/webp"}
+_NO_JSON = {
+    "/metrics": {"text/plain"},
+    "/jobs/{job_id}/events": {"text/event-stream"},
+    "/v1/files/{file_id}/content": {"application/jsonl"},
+    "/v1/images/pictures/{name}": _IMAGES,
+}
+
+
 def test_every_request_field_is_described_as_it_is_checked() -> None:
     schemas = create_app(Settings()).openapi()["components"]["schemas"]
     for model in (ChatRequest, PaintRequest, ImageGenerationRequest, ModerationRequest, Txt2ImgRequest):
@@ -102,4 +117,5 @@ def test_every_request_field_is_described_as_it_is_checked() -> None:
         assert set(described["properties"]) == set(model.model_fields)
         assert described["additionalProperties"] is issubclass(model, OpenRequest)
     assert schemas["PaintRequest"]["properties"]["n"]["maximum"] == 4
+    assert "default" not in schemas["ChatCompletionRequest"]["properties"]["stop"], "generated clients would send '[]'"
     assert "HTTPValidationError" not in schemas, "FastAPI's 422 is our 400"

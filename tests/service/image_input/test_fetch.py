@@ -12,7 +12,8 @@ import pytest
 
 from service.core.errors import BlockedUrl, ImageFetchFailed, ServiceError
 from service.core.settings import Settings
-from service.image_input.fetch import Fetcher, Resolver
+from service.image_input.fetch import Fetcher
+from service.outbound.destinations import Resolver
 
 CERTIFICATE = Path(__file__).with_name("origin.pem")  # of pictures.example.org, its own authority, with its key
 NAME = "pictures.example.org"
@@ -272,7 +273,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.1 200 OK", "could not be read: "),
         (b"nonsense", "could not be read: its server broke off, or did not answer in HTTP"),
         (b"", "could not be read: "),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 40_000 + OK, "more around the picture than of it"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 40_000 + OK, "more around the body than of it"),
     ],
     ids=range(19),
 )
@@ -328,7 +329,7 @@ async def test_one_deadline_for_lookup_connection_and_body() -> None:
 
 async def test_the_systems_resolver() -> None:
     fetcher = Fetcher(Settings(fetch_images=True))
-    assert {"127.0.0.1"} & set(await fetcher.resolve("localhost", 80))
+    assert {"127.0.0.1"} & set(await fetcher.destinations.resolve("localhost", 80))
     with pytest.raises(BlockedUrl, match="does not lead to a public address"):
         await fetcher.fetch("http://localhost/")
     with pytest.raises(ServiceError):

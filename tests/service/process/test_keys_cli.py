@@ -44,6 +44,40 @@ def test_a_keys_life(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"id={key_id}" in printed and "vk-" not in printed and "sha256" not in printed
 
 
+def test_a_key_is_changed_and_what_is_not_named_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    made = ["keys", "create", "shop", "--tenant", "acme", "--expires", "1h", "--max-jobs", "2", "--models", "chat"]
+    assert cli.main(made) == 0
+    key_id = id_in(capsys.readouterr().out.strip())
+    [before] = listed(capsys)
+    limits = ["--requests-per-minute", "60", "--tokens-per-min", "9000"]
+    assert cli.main(["keys", "change", "shop", *limits, "--scopes", "chat", "--expires", "never", "--json"]) == 0
+    told = capsys.readouterr()
+    assert "within 5 s" in told.err and "vk-" not in told.out
+    [row] = listed(capsys)
+    assert [row] == json.loads(told.out)
+    changed = {"scopes": "chat", "expires": "", "requests_per_min": 60, "tokens_per_min": 9000}
+    assert row == before | changed and (row["max_jobs"], row["models"]) == (2, "chat")
+
+    assert (
+        cli.main(["keys", "change", key_id, "--name", "store", "--max-jobs", "0", "--models", "", "--expires", "1d"])
+        == 0
+    )
+    capsys.readouterr()
+    [row] = listed(capsys)
+    assert (row["name"], row["max_jobs"], row["models"], row["requests_per_min"]) == ("store", 0, "", 60)
+    assert row["expires"] and row["state"] == "live"
+
+    assert cli.main(["keys", "create", "store"]) == 0
+    capsys.readouterr()
+    assert cli.main(["keys", "change", "store", "--max-jobs", "1"]) == 1
+    assert key_id in capsys.readouterr().err, "which of the two is meant is for the operator to say"
+    assert cli.main(["keys", "revoke", key_id]) == 0
+    capsys.readouterr()
+    assert cli.main(["keys", "change", key_id, "--expires", "never"]) == 1
+    assert "that is not revoked" in capsys.readouterr().err
+    assert {row["state"] for row in listed(capsys) if row["id"] == key_id} == {"revoked"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -57,6 +91,9 @@ def test_a_keys_life(capsys: pytest.CaptureFixture[str]) -> None:
         (["create", "a", "--weight", "0"], 2, "'0' is no weight: whole numbers from 1 to 1000"),
         (["revoke", "0" * 12], 1, "no key has the id 000000000000"),
         (["rotate", "0" * 12], 1, "no live key has the id"),
+        (["change", "nobody", "--max-jobs", "1"], 1, "no key that is not revoked has the id or name nobody"),
+        (["change", "nobody"], 2, "nothing is changed"),
+        (["change", "nobody", "--expires", "later"], 2, "'later' is no span"),
     ],
 )
 def test_what_is_wrong_is_one_line(

@@ -100,7 +100,7 @@ def told(conversation_id: str, conversation: Conversation) -> ConversationRespon
         ConversationTurn(
             question=turn.question, answer=turn.answer, created=turn.created, finish_reason=turn.finish_reason
         )
-        for turn in conversation.turns
+        for turn in conversation.told_turns
     ]
     meta = conversation.meta
     return ConversationResponse(

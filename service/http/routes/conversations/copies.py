@@ -54,7 +54,7 @@ async def export_conversation(request: Request, conversation_id: ConversationId)
             id=conversation_id,
             created=meta.created,
             model=meta.model,
-            turns=[_exported(turn) for turn in conversation.turns],
+            turns=[_exported(turn) for turn in conversation.told_turns],
             title=conversation.title or None,
             earlier_turns=[EarlierTurn(question=one.question, answer=one.plain_answer) for one in meta.earlier],
             dropped_turns=conversation.num_gone,

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from service.core.errors import InvalidRequest
 from service.http.access.idempotency import claim_key
-from service.http.admission import admitted, wants_async
+from service.http.admission import admitted, require_callback, wants_async
 from service.http.bodies import read_json
 from service.http.dependencies import request_id_of, state_of, tenant_of
 from service.http.openapi import documented
@@ -37,10 +37,11 @@ async def regenerate(request: Request, conversation_id: ConversationId) -> Respo
     state.refuse_while_draining()
     asked = await read_json(request, RegenerateRequest, state.settings)
     model = await state.registry.find("chat")
+    require_callback(request, state, asked.callback_url)
     claim = await claim_key(request, state, "chat", tenant, asked, is_awaited=not wants_async(request))
     if claim is not None and claim.is_earlier:
         return await tell_earlier(request, state, claim.job_id, asked)
-    async with admitted(request, state, "chat", tenant, claim, asked.priority) as slot:
+    async with admitted(request, state, "chat", tenant, claim, asked.priority, asked.callback_url) as slot:
         await slot.granted()
         conversation = await state.conversations.get(tenant, conversation_id)
         question = _question(asked, conversation_id, conversation)
@@ -50,7 +51,7 @@ async def regenerate(request: Request, conversation_id: ConversationId) -> Respo
 
 
 def _question(asked: RegenerateRequest, conversation_id: str, conversation: Conversation) -> Asked:
-    if not conversation.turns:
+    if not conversation.turns or conversation.turns[-1].is_deleted:
         raise InvalidRequest("conversation_id: the conversation has no turn to answer anew", param="conversation_id")
     return Asked(
         question=conversation.turns[-1].question,

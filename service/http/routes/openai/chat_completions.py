@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.core.errors import InvalidRequest, ServiceError
+from service.core.errors import ServiceError
 from service.http.access.idempotency import KeyClaim, claim_key
 from service.http.admission import Slot, admitted
 from service.http.bodies import read_json
@@ -35,7 +35,13 @@ router = APIRouter(tags=["openai"])
     "/v1/chat/completions",
     summary="Go on with a talk",
     **documented(
-        ChatCompletion, body=CHAT_COMPLETION_BODY, stream=True, makes_job=True, statuses=(404,), access="chat"
+        ChatCompletion,
+        body=CHAT_COMPLETION_BODY,
+        stream=True,
+        makes_job=True,
+        idempotent=True,
+        statuses=(404,),
+        access="chat",
     ),
 )
 async def create_chat_completion(request: Request) -> Response:
@@ -52,10 +58,10 @@ async def create_chat_completion(request: Request) -> Response:
     talk = read_talk(told(asked.messages), state.settings)
     ignored = asked.ignored()
     model = await state.registry.find("chat")
-    claim = await _claim(request, state, tenant, asked)
+    claim = await claim_key(request, state, "chat", tenant, asked, num_answers=asked.n)
     if claim is not None and claim.is_earlier:
         return tell_ignored(
-            await _of_earlier(request, state, claim.job_id, asked, talk, began_s), ignored, state.metrics
+            await _of_earlier(request, state, claim.job_ids, asked, talk, began_s), ignored, state.metrics
         )
     async with _slots(request, state, tenant, asked.n, claim, is_heavy=talk.picture is not None) as slots:
         pixels = await read_picture(state.images, talk, model.image_size_px)
@@ -79,24 +85,25 @@ async def create_chat_completion(request: Request) -> Response:
     return tell_ignored(response, ignored, state.metrics)
 
 
-async def _claim(request: Request, state: ApiState, tenant: str, asked: ChatCompletionRequest) -> KeyClaim | None:
-    """Of the one job that the request becomes. Raises as claim_key, and InvalidRequest for several answers."""
-    if asked.n > 1 and "idempotency-key" in request.headers:
-        raise InvalidRequest(f"n: a request with an Idempotency-Key has one answer, got {asked.n}", param="n")
-    return await claim_key(request, state, "chat", tenant, asked)
-
-
 async def _of_earlier(
-    request: Request, state: ApiState, job_id: str, asked: ChatCompletionRequest, talk: Talk, began_s: float
+    request: Request,
+    state: ApiState,
+    job_ids: Sequence[str],
+    asked: ChatCompletionRequest,
+    talk: Talk,
+    began_s: float,
 ) -> Response:
     """What the earlier request with the same Idempotency-Key was answered."""
-    record = await job_of(request, job_id)
-    completion = _completion(asked, talk, [job_id])
+    records = [await job_of(request, job_id) for job_id in job_ids]
+    completion = _completion(asked, talk, job_ids)
     if asked.stream:
-        streams = [state.queue.follow("chat", job_id)]
+        streams = [state.queue.follow("chat", job_id) for job_id in job_ids]
         return EventStream(chunks(completion, streams, "", state.first_text_timer(began_s)))
-    assert record.ending is not None, "a key whose job runs is no answer's"
-    return answered(completion.whole([completion.answer(outcome_of(record.ending, "chat"), 0)]))
+    answers = []
+    for index, record in enumerate(records):
+        assert record.ending is not None, "a key whose jobs run is no answer's"
+        answers.append(completion.answer(outcome_of(record.ending, "chat"), index))
+    return answered(completion.whole(answers))
 
 
 @asynccontextmanager
@@ -105,7 +112,10 @@ async def _slots(
 ) -> AsyncIterator[list[Slot]]:
     """A slot for each answer. Where one cannot be queued or answered, none of the others goes on for nobody."""
     async with AsyncExitStack() as stack:
-        slots = [await stack.enter_async_context(admitted(request, state, "chat", tenant, claim)) for _ in range(count)]
+        slots = [
+            await stack.enter_async_context(admitted(request, state, "chat", tenant, claim, index=index))
+            for index in range(count)
+        ]
         if is_heavy or count > 1:
             for slot in slots:
                 await slot.granted()

@@ -68,10 +68,10 @@ class ChatCompletionRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(None, ge=1, description="The same; goes before `max_tokens`.")
     n: int = Field(1, ge=1, le=MAX_ANSWERS, description="Answers of the seeds from `seed` on; more than 1 is sampled.")
     stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] = Field(
-        [], description="The answer is cut before the first of them."
+        default_factory=list, description="The answer is cut before the first of them."
     )
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: StreamOptions = Field(default_factory=StreamOptions)
     moderation: ModerationWish | None = Field(None, description="Present: the answer has the screens' verdicts.")
 
     @field_validator("stop")

@@ -55,7 +55,7 @@ FILE_BODY: dict[str, Any] = {
                 "type": "object",
                 "required": ["file", "purpose"],
                 "properties": {
-                    "file": {"type": "string", "contentMediaType": "application/jsonl"},
+                    "file": {"type": "string", "format": "binary", "contentMediaType": "application/jsonl"},
                     "purpose": {"type": "string", "enum": ["batch"]},
                     "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
                     "expires_after[seconds]": {

@@ -175,6 +175,12 @@ class OutputTokensDetails(msgspec.Struct, kw_only=True):
     reasoning_tokens: Count = 0
 
 
+class DeletedResponse(msgspec.Struct, kw_only=True):
+    id: str
+    object: Literal["response"] = "response"
+    deleted: bool = True
+
+
 class ResponseUsage(msgspec.Struct, kw_only=True):
     input_tokens: Count
     output_tokens: Count
@@ -186,8 +192,8 @@ class ResponseUsage(msgspec.Struct, kw_only=True):
 class OutputText(msgspec.Struct, kw_only=True):
     text: str
     type: Literal["output_text"] = "output_text"
-    annotations: list[Any] = []
-    logprobs: list[Any] = []
+    annotations: list[dict[str, Any]] = []
+    logprobs: list[dict[str, Any]] = []
 
 
 class OutputMessage(msgspec.Struct, kw_only=True):
@@ -235,4 +241,4 @@ class ResponseObject(msgspec.Struct, kw_only=True):
     parallel_tool_calls: bool = False
     text: TextConfig = TextConfig()
     tool_choice: str = "auto"
-    tools: list[Any] = []
+    tools: list[dict[str, Any]] = []

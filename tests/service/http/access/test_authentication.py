@@ -156,7 +156,7 @@ def _audited_keys(audit_file: Path) -> list[str]:
 
 
 async def test_one_tenant_learns_nothing_of_another(guarded_by_keys: KeyedService) -> None:
-    """Forty ways to read, cancel, resume, go on with, fetch or guess what is another's: 404 to all of them."""
+    """Forty-two ways to read, cancel, resume, go on with, fetch or guess what is another's: 404 to all of them."""
     owner, _ = await guarded_by_keys.client("owner")
     stranger, _ = await guarded_by_keys.client("stranger")
     answer = (await owner.post("/chat", json={"question": "echo mine", "image": encoded()})).json()
@@ -165,6 +165,7 @@ async def test_one_tenant_learns_nothing_of_another(guarded_by_keys: KeyedServic
     running = (await owner.post("/chat", json={"question": "stream 100000"}, headers=asynchronous)).json()
     jobs = [answer["id"], picture["id"], running["id"]]
     talk = answer["conversation_id"]
+    response = (await owner.post("/v1/responses", json={"model": "gpt-4o", "input": "echo mine"})).json()["id"]
     guesses = [talk.upper(), f"owner:{talk}", f"owner%3A{talk}", f"stranger:{talk}", f"..%2F{talk}", f"{talk}:turns"]
 
     attempts = [(method, f"/jobs/{job}") for job in jobs for method in ("GET", "HEAD", "DELETE")]  # 9
@@ -185,7 +186,10 @@ async def test_one_tenant_learns_nothing_of_another(guarded_by_keys: KeyedServic
         goes_on | {"strict_length": True},
     ):
         statuses.append((await stranger.post("/chat", json=body)).status_code)  # 40
-    assert len(statuses) == 40 and set(statuses) == {404}, statuses
+    for method in ("GET", "DELETE"):  # 42
+        statuses.append((await stranger.request(method, f"/v1/responses/{response}")).status_code)
+    assert len(statuses) == 42 and set(statuses) == {404}, statuses
+    assert (await owner.get(f"/v1/responses/{response}")).status_code == 200
 
     assert (await owner.get(f"/jobs/{running['id']}")).json()["state"] in ("queued", "running")
     assert len((await owner.get(f"/conversations/{talk}")).json()["turns"]) == 1

@@ -45,3 +45,30 @@ def test_the_examples_picture_is_one() -> None:
     with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
         picture.load()
         assert picture.size == (1, 1)
+
+
+def test_the_form_has_the_fields_of_the_json_as_text_can_hold_them() -> None:
+    request = {
+        "type": "object",
+        "required": ["question"],
+        "properties": {
+            "question": {"type": "string", "minLength": 1},
+            "seed": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}], "default": None},
+            "stop": {"anyOf": [{"type": "string"}, {"type": "boolean"}, {"type": "null"}]},
+            "num_beams": {"type": ["integer", "null"], "default": 3},
+            "priority": {"type": ["string", "null"], "enum": ["interactive", "batch", None]},
+            "include": {"type": ["array", "null"], "items": {"const": "moderation"}},
+            "image": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        },
+    }
+    form = bodies.chat_form(request)
+    assert (form["title"], form["type"], form["required"]) == ("ChatForm", "object", ["question"])
+    fields = form["properties"]
+    assert fields["question"] == {"type": "string", "minLength": 1}
+    assert fields["seed"] == {"type": "integer", "minimum": 0}
+    assert fields["stop"] == {"anyOf": [{"type": "string"}, {"type": "boolean"}]}
+    assert fields["num_beams"] == {"type": "integer", "default": 3}
+    assert fields["priority"] == {"type": "string", "enum": ["interactive", "batch"]}
+    assert fields["include"]["type"] == "string"
+    assert (fields["image"]["type"], fields["image"]["format"]) == ("string", "binary")
+    assert request["properties"]["seed"]["default"] is None, "the JSON's own stays as it is"

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions over HTTP, with a real worker behind it."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -234,4 +235,63 @@ async def test_a_completion_with_an_idempotency_key_is_executed_once(module_serv
     assert texts == ["w0 w1 w2 "] * 2
     assert chunks_of(streamed[0])[-1]["viscpm"] == chunks_of(streamed[1])[-1]["viscpm"]
     assert_error(await ask("a", messages=[picture(RED, "stream 4")]), 422, "idempotency_key_reused", "Idempotency-Key")
-    assert_error(await ask("c", n=2), 400, "invalid_request", "n")
+
+
+async def _running_jobs(service: Service, count: int) -> list[str]:
+    """Newest first, once so many run."""
+
+    async def running() -> list[str]:
+        listed = (await service.client.get("/jobs")).json()["data"]
+        found = [job["id"] for job in listed if job["state"] == "running"]
+        return found if len(found) == count else []
+
+    await eventually(running)
+    return await running()
+
+
+async def test_several_answers_with_an_idempotency_key_are_executed_once(
+    module_service: Service, worker_log: Path
+) -> None:
+    async def ask(key: str, question: str = "stream 3", **fields: Any) -> httpx.Response:
+        asked = {"model": "gpt-4o", "messages": [picture(RED, question)], "temperature": 1, "n": 3, **fields}
+        return await module_service.client.post(
+            "/v1/chat/completions", json=asked, headers={"Idempotency-Key": f"several {key}"}
+        )
+
+    first, again = await ask("a", seed=7), await ask("a", seed=7)
+    assert first.status_code == 200 and again.json() == first.json() and len(first.json()["choices"]) == 3
+    assert again.headers["idempotent-replayed"] == "true"
+    jobs = first.json()["viscpm"]["jobs"]
+    assert len(set(jobs)) == 3 and [len(log_lines(worker_log, "admit", job)) for job in jobs] == [1, 1, 1]
+    streamed = [chunks_of(await ask("b", stream=True)) for _ in range(2)]
+    assert streamed[0][-1]["viscpm"] == streamed[1][-1]["viscpm"]
+    for index in range(3):
+        texts = {
+            "".join(choice["delta"].get("content") or "" for chunk in one for choice in chunk["choices"]
+                    if choice["index"] == index)
+            for one in streamed
+        }  # fmt: skip
+        assert texts == {"w0 w1 w2 "}
+    assert_error(await ask("a", seed=7, n=2), 422, "idempotency_key_reused", "Idempotency-Key")
+
+    running = asyncio.create_task(ask("c", "stream 300"))
+    await asyncio.sleep(0.2)
+    early = await ask("c", "stream 300")
+    assert_error(early, 409, "idempotency_key_in_use", "Idempotency-Key")
+    assert early.headers["retry-after"] == "1"
+    assert (await ask("c", "stream 300")).status_code in (200, 409) and (await running).status_code == 200
+    assert (await ask("c", "stream 300")).json() == (await running).json()
+
+    ended = asyncio.create_task(ask("d", "stream 301"))
+    jobs = await _running_jobs(module_service, 3)
+    assert (await module_service.client.delete(f"/jobs/{jobs[1]}")).status_code == 200
+    assert (await ended).status_code == 499
+    anew = await ask("d", "stream 301")
+    assert anew.status_code == 200 and "idempotent-replayed" not in anew.headers, "one without an answer: all of them"
+    assert set(anew.json()["viscpm"]["jobs"]).isdisjoint(jobs)
+
+    broken = {"type": "image_url", "image_url": {"url": "bm8gcGljdHVyZQ=="}}
+    messages = [{"role": "user", "content": [broken, {"type": "text", "text": "x"}]}]
+    refused = [await ask("e", messages=messages) for _ in range(2)]
+    assert [one.json()["error"]["code"] for one in refused] == ["invalid_image"] * 2
+    assert refused[1].headers["idempotent-replayed"] == "true"

@@ -155,3 +155,103 @@ async def test_what_cannot_be_done_is_refused_by_name(module_service: Service) -
         assert_error(await post(module_service, asked, **fields), 400, "invalid_request", param)
     taken = await post(module_service, "echo x", tools=[{"type": "web_search"}], reasoning={"effort": "low"})
     assert taken.headers["x-ignored-parameters"] == "tools, reasoning"
+
+
+async def test_a_response_is_told_again_by_its_id(module_service: Service) -> None:
+    client = module_service.client
+    first = await respond(module_service, picture(RED, "echo one"), instructions="be kind", max_output_tokens=20)
+    events = sse_events((await post(module_service, "stream 3", previous_response_id=first["id"], stream=True)).text)
+    second = events[-2][1]["response"]
+    for whole in (first, second):
+        again = await client.get(f"/v1/responses/{whole['id']}")
+        assert (again.status_code, again.json()) == (200, whole)
+    unstored = await respond(module_service, "echo x", store=False)
+    for missing in (unstored["id"], first["id"][:-1] + "9", "resp_x", "x"):
+        for method in ("GET", "DELETE"):
+            assert_error(
+                await client.request(method, f"/v1/responses/{missing}"), 404, "response_not_found", "response_id"
+            )
+    streamed = await client.get(f"/v1/responses/{first['id']}?stream=true")
+    assert_error(streamed, 400, "invalid_request", "stream")
+    conversation = f"/conversations/{first['viscpm']['conversation_id']}"
+    regenerated = await client.post(f"{conversation}/regenerate", json={})
+    assert regenerated.status_code == 200
+    assert_error(await client.get(f"/v1/responses/{second['id']}"), 404, "response_not_found", "response_id")
+    branch = (await client.post(f"{conversation}/branch", json={})).json()["id"]
+    assert (await client.get(f"/v1/responses/resp_{branch.removeprefix('conv-')}_1")).status_code == 404
+
+
+async def test_a_deleted_response_is_gone_and_the_others_stay(module_service: Service) -> None:
+    client = module_service.client
+    ids: list[str] = []
+    for number in range(3):
+        more = {"previous_response_id": ids[-1]} if ids else {}
+        whole = await respond(module_service, picture(RED, f"echo {number}"), **more)
+        ids.append(whole["id"])
+    conversation = whole["viscpm"]["conversation_id"]
+    [job] = (await client.get(f"/v1/responses/{ids[1]}")).json()["viscpm"]["jobs"]
+    deleted = await client.delete(f"/v1/responses/{ids[1]}")
+    assert (deleted.status_code, deleted.json()) == (200, {"id": ids[1], "object": "response", "deleted": True})
+    for method in ("GET", "DELETE"):
+        assert_error(await client.request(method, f"/v1/responses/{ids[1]}"), 404, "response_not_found", "response_id")
+    assert (await client.get(f"/jobs/{job}")).status_code == 404
+    lost = await post(module_service, "echo x", previous_response_id=ids[1])
+    assert_error(lost, 404, "conversation_not_found", "previous_response_id")
+    stored = await module_service.redis.lrange(f"{{viscpm}}:conversation:default:{conversation}:turns", 0, -1)
+    assert len(stored) == 3 and b"echo 1" not in b"".join(stored) and b"echo 2" in stored[2]
+    third = await client.get(f"/v1/responses/{ids[2]}")
+    assert third.json()["output"][0]["content"][0]["text"] == "2"
+    fourth = await respond(module_service, "echo 3", previous_response_id=ids[2])
+    assert await turns_of(module_service, fourth) == ["echo 0", "echo 2", "echo 3"]
+    exported = (await client.get(f"/conversations/{conversation}/export")).json()
+    assert [turn["question"] for turn in exported["turns"]] == ["echo 0", "echo 2", "echo 3"]
+    branched = await respond(module_service, "echo 4", previous_response_id=ids[0])
+    assert await turns_of(module_service, branched) == ["echo 4"]
+
+    for gone in (ids[0], ids[2], fourth["id"]):
+        assert (await client.get(f"/conversations/{conversation}")).status_code == 200
+        assert (await client.delete(f"/v1/responses/{gone}")).status_code == 200
+    assert (await client.get(f"/conversations/{conversation}")).status_code == 404, "with the last one, the picture too"
+    assert await module_service.redis.keys(f"*{conversation}*") == []
+    assert (await client.get(f"/v1/responses/{branched['id']}")).status_code == 200
+
+
+async def test_a_response_that_goes_on_meanwhile_keeps_the_conversation(module_service: Service) -> None:
+    first = await respond(module_service, picture(RED, "echo one"))
+    going_on = asyncio.create_task(post(module_service, "stream 200", previous_response_id=first["id"]))
+    await asyncio.sleep(0.15)
+    assert (await module_service.client.delete(f"/v1/responses/{first['id']}")).status_code == 200
+    second = (await going_on).json()
+    assert await turns_of(module_service, second) == ["stream 200"]
+    assert (await module_service.client.get(f"/v1/responses/{second['id']}")).json() == second
+
+
+async def test_a_response_with_an_idempotency_key_is_executed_once(module_service: Service) -> None:
+    async def ask(key: str, asked: Any = "echo x", **fields: Any) -> httpx.Response:
+        body = {"model": "gpt-4o", "input": asked, **fields}
+        headers = {"Idempotency-Key": f"response {key}"}
+        return await module_service.client.post("/v1/responses", json=body, headers=headers)
+
+    for key, fields in (("a", {}), ("b", {"store": False}), ("c", {"temperature": 1, "metadata": {"a": "b"}})):
+        first, again = await ask(key, **fields), await ask(key, **fields)
+        assert first.status_code == 200 and again.json() == first.json()
+        assert "idempotent-replayed" not in first.headers and again.headers["idempotent-replayed"] == "true"
+        assert first.headers.get("x-ignored-parameters") == again.headers.get("x-ignored-parameters")
+    kept = (await ask("a")).json()
+    assert await turns_of(module_service, kept) == ["echo x"], "one turn of one conversation"
+    second = await ask("d", "echo y", previous_response_id=kept["id"])
+    assert (await ask("d", "echo y", previous_response_id=kept["id"])).json() == second.json()
+    assert await turns_of(module_service, kept) == ["echo x", "echo y"]
+    assert_error(await ask("a", "echo z"), 422, "idempotency_key_reused", "Idempotency-Key")
+    streams = [sse_events((await ask("e", "stream 3", stream=True)).text) for _ in range(2)]
+    assert streams[0][-2][1]["response"] == streams[1][-2][1]["response"]
+    assert [event for event, _ in streams[0]][:2] == ["response.created", "response.in_progress"]
+    running = asyncio.create_task(ask("f", "stream 300"))
+    await asyncio.sleep(0.2)
+    early = await ask("f", "stream 300")
+    assert_error(early, 409, "idempotency_key_in_use", "Idempotency-Key")
+    assert early.headers["retry-after"] == "1" and (await ask("f", "stream 300")).status_code in (200, 409)
+    assert (await running).json() == (await ask("f", "stream 300")).json()
+    broken = [await ask("g", picture("bm8gcGljdHVyZQ==")) for _ in range(2)]
+    assert [one.json()["error"]["code"] for one in broken] == ["invalid_image"] * 2
+    assert broken[1].headers["idempotent-replayed"] == "true"
