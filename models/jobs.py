@@ -115,6 +115,7 @@ class SafetyJob(Message, frozen=True, tag="safety"):
     width_px: int = 0
     height_px: int = 0
     text: str = ""
+    is_answer: bool = False  # whether the text is one of a model's
     request_id: str = ""  # of the first HTTP request that asked for it, for log lines
 
 
@@ -176,10 +177,11 @@ class PaintResult(Message, frozen=True, tag="paint_result"):
 
 
 class ScreenFinding(Message, frozen=True):
-    """What one screen scored, 0 to 1, in each category that it judges."""
+    """What one screen, of that version, scored: 0 to 1 in each category that it judges."""
 
     screen: str
     scores: dict[str, float]
+    version: str = ""
 
 
 class SafetyResult(Message, frozen=True, tag="safety_result"):
@@ -265,6 +267,12 @@ class EngineConfig(Message, frozen=True):
     rerankers: dict[str, str] = {}  # paint: folders of CLIPs by the language of the prompts that they judge
     prompt_checker: str = ""  # safety: folder of the checker of Chinese prompts
     prompt_checker_label: str = ""  # safety: its unsafe label
+    image_classifier: str = ""  # safety: folder or file of a classifier whose labels the policy knows
+    guard: str = ""  # safety: folder of a guard model
+    guard_adapter: str = ""  # safety: its family
+    guard_device: str = "cpu"
+    guard_dtype: str = "float32"
+    guard_batch_tokens: int = 4096  # safety: of one of its forward passes
     steps_offset: Literal[0, 1] = 0  # paint: timesteps of the pinned (0) or of newer diffusers (1), SPEC §8.4
     max_jobs: int = 1  # jobs in progress at once
     fold_traditional: OnOffAuto = "auto"  # characters to simplified ones; auto: as the checkpoint was trained

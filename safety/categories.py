@@ -1,4 +1,4 @@
-"""The names of what screens look for: OpenAI's moderation categories and two of our own.
+"""The names of what screens look for: OpenAI's moderation categories and some of our own.
 
 Covered here: the names alone. Which screen judges which of them is the screen's; what follows, the policy's.
 """
@@ -19,5 +19,12 @@ OPENAI_CATEGORIES = (
     "violence/graphic",
 )
 PROFANITY = "profanity"  # coarse words without a target
-UNSAFE = "unsafe"  # what a checker refuses without saying why
-CATEGORIES = frozenset((*OPENAI_CATEGORIES, PROFANITY, UNSAFE))
+UNSAFE = "unsafe"  # what a screen refuses without saying why
+# What guard models judge beyond these
+ADVICE = "specialized-advice"  # medical, legal and financial advice that may harm who follows it
+COPYRIGHT = "copyright"
+JAILBREAK = "jailbreak"  # attempts to talk a model out of its rules
+POLITICS = "politics"
+PRIVACY = "privacy"  # somebody's personal data
+GUARD_CATEGORIES = (ADVICE, COPYRIGHT, JAILBREAK, POLITICS, PRIVACY)
+CATEGORIES = frozenset((*OPENAI_CATEGORIES, PROFANITY, UNSAFE, *GUARD_CATEGORIES))

@@ -13,6 +13,8 @@ from typing import Protocol
 from safety.contents import Inputs, Moderated, Output
 from safety.verdict import Picture, ScreenOffline, Screens, Stage, Verdict
 
+_TEXTS_AT_ONCE = 16
+
 
 class ScreenFailed(Exception):
     """A screen gave no verdict.
@@ -60,14 +62,21 @@ class Gate:
         return await self._observed(job_id, stage, self._screens.image(stage, content, language))
 
     async def moderate_inputs(self, job_id: str, inputs: Inputs) -> tuple[Verdict, ...]:
-        """Texts first: they take no time, and a blocked one spares the picture's screening. None where it is open."""
+        """Texts first: they take less time, and a blocked one spares the picture's screening. None where it is open."""
         if self.is_open:
             return ()
         verdicts: list[Verdict] = []
-        for stage, text in inputs.texts:
-            if verdicts:
-                await asyncio.sleep(0)  # a talk has many texts: between two, other requests have their turn
-            verdicts.append(await self.judge(job_id, stage, text))
+        for first in range(0, len(inputs.texts), _TEXTS_AT_ONCE):
+            judging = []
+            async with asyncio.TaskGroup() as group:  # a guard judges them as one batch
+                for stage, text in inputs.texts[first : first + _TEXTS_AT_ONCE]:
+                    judging.append(group.create_task(self._tried(job_id, stage, text)))
+                    await asyncio.sleep(0)  # a talk has many texts: between two, other requests have their turn
+            for task in judging:
+                verdict = task.result()
+                if isinstance(verdict, ScreenFailed):
+                    raise verdict
+                verdicts.append(verdict)
         if inputs.picture is not None and not any(verdict.is_blocked for verdict in verdicts):
             language = verdicts[0].language if verdicts else ""
             verdicts.append(await self.judge(job_id, "input_image", inputs.picture, language))
@@ -91,6 +100,13 @@ class Gate:
             chosen += [place for place in range(first, len(verdicts)) if not verdicts[place].is_blocked]
         blocked = None if chosen or not verdicts else verdicts[-1]
         return Moderated(tuple(chosen), blocked, tuple(verdicts))
+
+    async def _tried(self, job_id: str, stage: Stage, text: str) -> Verdict | ScreenFailed:
+        """A failure as a result, so that one does not end the others, which are observed as well."""
+        try:
+            return await self.judge(job_id, stage, text)
+        except ScreenFailed as failed:
+            return failed
 
     async def _observed(self, job_id: str, stage: Stage, judging: Awaitable[Verdict]) -> Verdict:
         try:

@@ -1,7 +1,8 @@
 """The policy: what is done about what the screens find, and what users are told.
 
-Covered: thresholds of each screen, an action for each stage and category, texts in both languages; all checked when
-the file is read, so that a service with a policy that cannot be meant does not start.
+Covered: thresholds of each screen, an action for each stage and category, what the labels of a configured image
+classifier mean, texts in both languages; all checked when the file is read, so that a service with a policy that cannot
+be meant does not start. What a file leaves out about guard models and image classifiers is as in the bundled policy.
 Not covered: what the screens see. A category that no screen of a stage judges is never found there, whatever the
 policy says about it.
 """
@@ -14,14 +15,26 @@ from typing import Annotated, Literal
 import msgspec
 import yaml
 
-from safety.categories import CATEGORIES
+from safety.categories import CATEGORIES, GUARD_CATEGORIES
 from safety.verdict import IMAGE_STAGES, TEXT_STAGES, Decision, Finding, Stage, Verdict
 
 DEFAULT_POLICY = Path(__file__).with_name("policy.yaml")
 # Every screen there is, by the name under which its findings come.
 TEXT_SCREENS = ("rules", "prompt-checker")
 IMAGE_SCREENS = ("image-safety-classifier", "open-nsfw", "compvis")
-SCREENS = TEXT_SCREENS + IMAGE_SCREENS
+GUARD_SCREENS = (
+    "qwen3guard",
+    "polyguard",
+    "llama-guard-3",
+    "llama-guard-4",
+    "shieldgemma",
+    "granite-guardian",
+    "moderation",
+)
+IMAGE_CLASSIFIER = "image-classifier"
+OPTIONAL_SCREENS = (*GUARD_SCREENS, IMAGE_CLASSIFIER)  # that a policy file may leave out
+SCREENS = TEXT_SCREENS + IMAGE_SCREENS + OPTIONAL_SCREENS
+HARMLESS = "none"  # in place of a category: what a label of an image classifier means that says nothing bad
 
 Action = Literal["block", "flag", "off"]
 _Threshold = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -69,6 +82,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: dict[str, dict[str, _Threshold]]
     actions: _Actions
     texts: _Texts
+    labels: dict[str, dict[str, str]] = {}
 
 
 class Policy:
@@ -80,13 +94,11 @@ class Policy:
 
     def __init__(self, content: object) -> None:
         """Raises PolicyError, naming the place and what is allowed there."""
-        try:
-            file = msgspec.convert(content, _File)
-        except msgspec.ValidationError as error:
-            raise PolicyError(f"the safety policy is malformed: {error}") from error
+        file = _completed(_converted(content))
         _check(file)
         self.version = hashlib.sha256(msgspec.json.encode(file, order="deterministic")).hexdigest()[:12]
         self._thresholds = file.thresholds
+        self._labels = file.labels
         self._texts = file.texts
         self._actions: dict[Stage, dict[str, Action]] = {
             stage: {**file.actions.default, **file.actions.stages.get(stage, {})}
@@ -109,6 +121,7 @@ class Policy:
         """
         if not findings:
             raise PolicyError(f"no screen judged the {stage}")
+        findings = [self._in_categories(finding) for finding in findings]
         scores: dict[str, float] = {}
         for finding in findings:
             for category, score in finding.scores.items():
@@ -128,7 +141,31 @@ class Policy:
             found=tuple(category for category, action in actions.items() if action != "off"),
             language=language if stage in TEXT_STAGES else "",
             policy=self.version,
+            versions={finding.screen: finding.version for finding in findings},
         )
+
+    def require_labels(self, screen: str) -> None:
+        """Raises PolicyError where nothing is said about the labels of this image classifier."""
+        if not self._labels.get(screen):
+            raise PolicyError(
+                f"labels: {screen} is missing; each label of its checkpoint needs a category, or {HARMLESS}"
+            )
+
+    def _in_categories(self, finding: Finding) -> Finding:
+        """A classifier's labels become categories; those that mean the same are added up, to 1 at most."""
+        labels = self._labels.get(finding.screen)
+        if labels is None:
+            return finding
+        if unknown := sorted(set(finding.scores) - set(labels)):
+            raise PolicyError(
+                f"labels of {finding.screen}: {', '.join(unknown)} is missing; given are {', '.join(labels)}"
+            )
+        scores = dict.fromkeys((category for category in labels.values() if category != HARMLESS), 0.0)
+        for label, score in finding.scores.items():
+            if labels[label] != HARMLESS:
+                scores[labels[label]] += score
+        # `1.0 if` and not `min`: a score that is no number stays one, and counts as above
+        return finding._replace(scores={name: 1.0 if score > 1 else score for name, score in scores.items()})
 
     def _above(self, finding: Finding) -> list[str]:
         if finding.screen not in self._thresholds:
@@ -154,8 +191,7 @@ def load_policy(path: Path | None = None) -> Policy:
     """
     path = path or DEFAULT_POLICY
     try:
-        # YAML 1.1 reads `off` as false; here it is a word.
-        content = yaml.load(path.read_text("utf-8"), Loader=_Loader)
+        content = _read(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PolicyError(f"the safety policy {path} cannot be read: {error}") from error
     try:
@@ -181,8 +217,36 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+def _read(path: Path) -> object:
+    # YAML 1.1 reads `off` as false; here it is a word.
+    return yaml.load(path.read_text("utf-8"), Loader=_Loader)
+
+
+def _converted(content: object) -> _File:
+    try:
+        return msgspec.convert(content, _File)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"the safety policy is malformed: {error}") from error
+
+
+def _completed(file: _File) -> _File:
+    """With what the bundled policy says about screens and categories that are newer than a file may be."""
+    bundled = _converted(_read(DEFAULT_POLICY))
+    thresholds = {name: bundled.thresholds[name] for name in OPTIONAL_SCREENS} | file.thresholds
+    default = {name: bundled.actions.default[name] for name in GUARD_CATEGORIES} | file.actions.default
+    return msgspec.structs.replace(
+        file,
+        thresholds=thresholds,
+        actions=msgspec.structs.replace(file.actions, default=default),
+        labels=bundled.labels | file.labels,
+    )
+
+
 def _check(file: _File) -> None:
     _expect("thresholds", file.thresholds, SCREENS, needed=SCREENS)
+    _expect("labels", file.labels, (IMAGE_CLASSIFIER,))
+    for screen, labels in file.labels.items():
+        _expect(f"labels of {screen}", dict.fromkeys(labels.values()), (*sorted(CATEGORIES), HARMLESS))
     for screen, thresholds in file.thresholds.items():
         _expect(f"thresholds of {screen}", thresholds, (*sorted(CATEGORIES), "default"), needed=("default",))
     _expect("default actions", file.actions.default, sorted(CATEGORIES), needed=sorted(CATEGORIES))

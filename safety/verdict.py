@@ -15,10 +15,12 @@ IMAGE_STAGES: tuple[Stage, ...] = ("input_image", "preview", "candidate")
 
 
 class Finding(NamedTuple):
-    """What one screen scored, 0 to 1, in each category that it judges."""
+    """What one screen scored, 0 to 1, in each category that it judges; of a classifier with labels of its own, in each
+    of those. `version` is of the screen: its weights or rules, and what it asks them."""
 
     screen: str
     scores: dict[str, float]
+    version: str = ""
 
 
 class Picture(NamedTuple):
@@ -42,6 +44,7 @@ class Verdict:
         language: of a text, as the screens were chosen by it; empty for pictures.
         policy: version of the policy that decided.
         sha256: of the content, which a log may keep where the content may not be kept.
+        versions: of the screens that ran, by their names.
     """
 
     stage: Stage
@@ -53,17 +56,18 @@ class Verdict:
     language: str = ""
     policy: str = ""
     sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_blocked(self) -> bool:
         return self.decision == "block"
 
     def moderation(self) -> dict[str, object]:
-        """OpenAI's moderation result, with the stage added, and language and policy where known."""
+        """OpenAI's moderation result, with the stage, and the screens' versions, language and policy where known."""
         applied = "image" if self.stage in IMAGE_STAGES else "text"
         is_flagged = self.decision != "pass"
         found = self.found if self.found is not None else tuple(self.scores) if is_flagged else ()
-        known = {"language": self.language, "policy": self.policy}
+        known = {"versions": self.versions, "language": self.language, "policy": self.policy}
         return {
             "type": "moderation_result",
             "model": self.model,

@@ -4,7 +4,7 @@ Covered: what the checker's seventeen concepts and its special-care ones flag, a
 they are, 0 to 255, and are scaled once (the reference fed wrapped ones, SPEC §11.6).
 Not covered: gore, violence and everything else; how sure it is, since it says yes or no.
 
-This module and `bert_checker.py` alone in `safety` import torch. The safety worker's engine loads it.
+This module imports torch. The safety worker's engine loads it.
 """
 
 from collections.abc import Iterable, Sequence

@@ -7,7 +7,7 @@ who or how old somebody is, and writing inside of pictures. Recall was not measu
 Both come from photographs, so drawings and small or blurred pictures are judged less surely; an even black or red
 picture scores high in the first one, below the policy's threshold.
 
-This module alone in `safety` imports onnxruntime and numpy. The safety worker's engine loads it.
+This module imports onnxruntime and numpy. The safety worker's engine loads it.
 """
 
 import io

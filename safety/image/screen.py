@@ -1,6 +1,7 @@
 """What an image screen is, and the pixels that it gets.
 
-Covered here: the shape alone. Screens: `onnx.py`, bundled; `compvis.py`, the release's.
+Covered here: the shape alone. Screens: `onnx.py`, bundled; `compvis.py`, the release's; `classifier.py` and
+`onnx_classifier.py`, whichever is configured, whose scores are by labels of its own.
 """
 
 from collections.abc import Sequence

@@ -5,8 +5,7 @@ probability is above the threshold, 0.75 in the policy. Long texts are read in o
 Not covered: which kind of harm it is, other languages, and what the label names inside a checkpoint mean: the unsafe
 one is configured.
 
-This module alone in `safety` imports torch and transformers. The safety worker loads it by its dotted name; nothing
-imports it.
+This module imports torch and transformers. The safety worker loads it by its dotted name; nothing imports it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from safety.categories import UNSAFE
 from safety.fingerprint import fingerprint, small_files
+from safety.text.language import Language
 
 UNSAFE_LABEL = "LABEL_1"
 _STRIDE_TOKENS = 64
@@ -25,6 +25,9 @@ _MAX_WINDOWS = 32
 
 class BertChecker:
     """Scores texts in batches of at most 32 windows. `fingerprint` changes whenever its scores may."""
+
+    name = "prompt-checker"
+    languages: frozenset[Language] = frozenset(("zh",))  # English makes it answer at random
 
     def __init__(self, folder: Path, device: str = "cpu", unsafe_label: str = UNSAFE_LABEL) -> None:
         """Load config, tokenizer and weights from a folder; the network is never asked.
@@ -49,8 +52,8 @@ class BertChecker:
         self.fingerprint = fingerprint(__file__, ("tokenizers", "torch", "transformers"), parts)
 
     @torch.inference_mode()
-    def scores(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """For each text the unsafe label's probability where that is the highest label, else 0."""
+    def scores(self, texts: Sequence[str], roles: Sequence[str] = ()) -> list[dict[str, float]]:
+        """For each text the unsafe label's probability where that is the highest label, else 0; whoever says it."""
         windows = self._tokenizer(
             list(texts),
             truncation=True,

@@ -62,8 +62,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("safety_failures_total", "counter", "api", "Contents without a verdict; none of them passed.", ("stage",)),
     Metric("safety_audit_lost_total", "counter", "api", "Lines that could not be written to the audit file."),
     Metric("safety_latency_seconds", "histogram", "api", "One content's verdict.", ("stage",), _WAIT_S),
-    Metric("verdict_cache_queries_total", "counter", "api", "Pictures' findings looked for."),
-    Metric("verdict_cache_hits_total", "counter", "api", "Pictures' findings known, or already on their way."),
+    Metric("safety_guard_latency_seconds", "histogram", "api", "One text's findings by a screen beside the rules.",
+           ("screen",), _WAIT_S),
+    Metric("verdict_cache_queries_total", "counter", "api", "Findings on pictures and texts looked for."),
+    Metric("verdict_cache_hits_total", "counter", "api", "Of those, what was known or already on its way."),
     Metric("image_fetch_rejected_total", "counter", "api", "URLs that were not or could not be fetched.", ("reason",)),
     Metric("image_rejected_total", "counter", "api", "Pictures that were there and not accepted.", ("reason",)),
     Metric("conversations_dropped_total", "counter", "api", "Conversations that expired or made room.", ("reason",)),
@@ -107,7 +109,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("rerank_seconds", "histogram", "paint", "Scoring one request's candidates.", ("model",), _STEP_S),
     Metric("pictures_total", "counter", "paint", "Pictures painted.", ("model",)),
     # Worker: safety
-    Metric("safety_batch_seconds", "histogram", "safety", "All screens over one batch.", ("model",), _STEP_S),
+    Metric("safety_batch_seconds", "histogram", "safety", "All image screens over one batch.", ("model",), _STEP_S),
+    Metric("safety_guard_batch_seconds", "histogram", "safety", "The guard and other text screens over one batch.",
+           ("model",), _WAIT_S),
     Metric("safety_contents_total", "counter", "safety", "Contents judged by the screens.", ("model",)),
     # Worker: the process and its device
     Metric("worker_info", "gauge", "worker", "1, for the id of the worker behind an address.", ("model", "worker")),
@@ -146,6 +150,7 @@ OBSERVED: dict[str, tuple[str, ...]] = {
     "device_wait_s": ("device_wait_seconds", "device_turns_total"),
     "device_transfer_s": ("device_transfer_seconds",),
     "screens_s": ("safety_batch_seconds",),
+    "guard_s": ("safety_guard_batch_seconds",),
     "contents_judged": ("safety_contents_total",),
 }
 # fmt: on

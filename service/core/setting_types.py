@@ -6,6 +6,7 @@ from base64 import b64decode
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
@@ -52,6 +53,15 @@ def _check_public_url(url: str) -> str:
             "no address: https://host, https://host:port and either with a path such as /viscpm is allowed"
         )
     return url
+
+
+def _check_server_url(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("no address of a server: http or https, a host, and a port and a path where it has them")
+    return url.rstrip("/")
 
 
 def _check_aliases(aliases: tuple[str, ...]) -> tuple[str, ...]:
@@ -124,6 +134,7 @@ Hosts = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_hosts)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], *LIST]
 Origins = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_origins)]
 PublicUrl = Annotated[str, AfterValidator(_check_public_url)]  # or empty: none
+ServerUrl = Annotated[str, AfterValidator(_check_server_url)]  # that is asked; or empty: none
 Aliases = Annotated[tuple[str, ...], *LIST, AfterValidator(_check_aliases)]
 Colour = Annotated[str, AfterValidator(_check_colour)]
 Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_all), AfterValidator(_check_devices)]

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.jobs import Kind, Model, Offload, OnOffAuto, Quantization
+from safety.text.guards.named import GuardName
 from service.core.environment.env_file import env_file
 from service.core.logs import LogFormat
 from service.core.redis_url import parse_redis_url
@@ -25,6 +26,7 @@ from service.core.setting_types import (
     Origins,
     Port,
     PublicUrl,
+    ServerUrl,
     WebhookSecret,
 )
 
@@ -40,7 +42,8 @@ _MOVED_ENGINES = {
     "service.safety_engine:create_engine": "service.worker.safety_engine:create_engine",
 }
 PREFIX = "VISCPM_"
-_SECRET = ("redis_url", "api_key", "webhook_secret")  # may hold a password: errors do not show it
+# May hold a password: errors do not show them
+_SECRET = ("redis_url", "api_key", "webhook_secret", "safety_guard_key", "safety_moderation_key")
 
 
 class SettingsError(Exception):
@@ -125,13 +128,25 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=256)  # torch threads of a worker; 0: its share of the cores (cpu_quota.py)
     host_workers: int = Field(1, ge=1, le=64)  # that share the cores of a worker's machine
 
-    # Safety gate. Empty checkers: the bundled image screens, and rules alone for text.
+    # Safety gate. Empty folders and addresses: the bundled image screens, and rules alone for text.
     safety: Literal["on", "off"] = "on"
     safety_policy: str = ""  # YAML file; empty: safety/policy.yaml
     safety_image_checker: str = ""  # folder of the release's CompVis checker
     safety_prompt_checker: str = ""  # folder of the release's BERT classifier of Chinese prompts
     safety_prompt_checker_label: str = Field("LABEL_1", min_length=1)  # its unsafe one
+    safety_image_classifier: str = ""  # folder or ONNX file of any image classifier, whose labels the policy knows
     safety_device: str = "cpu"
+    safety_guard: str = ""  # folder of a guard model, which a safety worker runs
+    safety_guard_url: ServerUrl = ""  # of a server that runs one: chat completions
+    safety_guard_adapter: GuardName = "qwen3guard"  # the family of either
+    safety_guard_model: str = ""  # name under which the server has it; empty: as published
+    safety_guard_key: str = Field("", repr=False)
+    safety_guard_device: str = ""  # of the folder's; empty: safety_device
+    safety_guard_dtype: Dtype = "auto"
+    safety_guard_batch_tokens: int = Field(4096, ge=256)  # of one forward pass: its memory
+    safety_moderation_url: ServerUrl = ""  # of a server of /v1/moderations
+    safety_moderation_model: str = ""
+    safety_moderation_key: str = Field("", repr=False)
     safety_max_jobs: int = Field(16, ge=1, le=256)  # judged as one batch
     safety_workers: int = Field(1, ge=0, le=64)
     safety_engine: str = "service.worker.safety_engine:create_engine"
@@ -245,6 +260,10 @@ class Settings(BaseSettings):
                 f"VISCPM_LEASE_RENEW_S={self.lease_renew_s:g} must be at most half of VISCPM_LEASE_S={self.lease_s:g}, "
                 "or one lost renewal gives a healthy worker's jobs away"
             )
+        if self.safety_guard and self.safety_guard_url:
+            raise ValueError(
+                "VISCPM_SAFETY_GUARD and VISCPM_SAFETY_GUARD_URL name the same screen twice: unset one of them"
+            )
         if self.safety_audit_required and not self.safety_audit_file:
             raise ValueError("VISCPM_SAFETY_AUDIT_REQUIRED=true needs VISCPM_SAFETY_AUDIT_FILE, which is empty")
         if self.heartbeat_s * 2 > self.heartbeat_expiry_s:
@@ -284,6 +303,12 @@ class Settings(BaseSettings):
     def kinds(self) -> tuple[Kind, ...]:
         """What workers are needed for."""
         return (*self.models, "safety") if self.safety == "on" else self.models
+
+    @property
+    def asks_about_texts(self) -> bool:
+        """Whether texts are judged by more than the rules, which takes its time."""
+        screens = (self.safety_prompt_checker, self.safety_guard, self.safety_guard_url, self.safety_moderation_url)
+        return self.safety == "on" and any(screens)
 
     @property
     def cpmbee_max_bytes(self) -> int:

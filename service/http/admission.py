@@ -157,7 +157,7 @@ async def admitted(
     slot = Slot(state.queue, kind, tenant, lease_s, caller.key, job_id, deadline_s, priority, callback_url or "")
     listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
     try:
-        if state.settings.safety_prompt_checker:  # then a worker has to read the text
+        if state.settings.asks_about_texts:  # no one without a slot takes a guard's time
             await slot.granted()
         if callback_url is not None and state.webhooks is not None:
             await slot.granted()

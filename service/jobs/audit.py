@@ -55,6 +55,7 @@ class Audit:
             found=verdict.found or (),
             scores={category: round(score, 4) for category, score in verdict.scores.items()},
             screens=verdict.model,
+            versions=verdict.versions,
             language=verdict.language,
             policy=verdict.policy,
             sha256=verdict.sha256,

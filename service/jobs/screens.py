@@ -1,7 +1,10 @@
-"""The gate's screens as the API process has them: rules for text here, heavy screens in the safety workers.
+"""The gate's screens as the API process has them: rules for text here, heavy screens in the safety workers or behind
+servers (guards/servers.py).
 
-A picture is decoded here, made small and sent as a job with a deadline; findings are cached in Redis by content, and
-the same content is asked for once at a time. Whatever goes wrong on the way raises: the gate lets nothing pass then.
+A text that the rules let pass goes on to the screens of its language. A picture is decoded here and made small. Either
+is sent as a job with a deadline; findings are cached in Redis by content, and the same content is asked for once at a
+time. Whatever goes wrong on the way raises, a screen that is configured and did not speak included: the gate lets
+nothing pass then.
 Where no safety worker lives, what a request brings is told so at once; what a model has made waits, as one may come.
 """
 
@@ -9,26 +12,30 @@ import asyncio
 import hashlib
 import io
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, PngImagePlugin  # noqa: F401 - the plugin registers with Pillow on import
 
 from models.jobs import Generated, SafetyJob, SafetyResult, ScreenFinding
 from safety.image.screen import Pixels
-from safety.policy import Policy, load_policy
+from safety.policy import IMAGE_CLASSIFIER, Policy, load_policy
+from safety.text.guards.adapter import Role
+from safety.text.guards.named import guard_adapter
+from safety.text.language import Language
 from safety.text.rules import load_text_rules
-from safety.text.screen import TextScreen
+from safety.text.screen import CHECKER, TextScreen
 from safety.verdict import Finding, Picture, ScreenOffline, Stage, Verdict
 from service.core.current_request import current_request_id
 from service.core.errors import BusUnavailable, Deadline, JobLost, QueueFull, Unavailable
 from service.core.metrics import Metrics
 from service.core.settings import Settings
-from service.core.tasks import stop_tasks
+from service.jobs.guards.servers import GuardServers, configured_servers
+from service.jobs.guards.shared_findings import SharedFindings
 from service.jobs.intents import SafetyIntent
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.producer import JobProducer
@@ -60,6 +67,8 @@ class Rules:
 
     def __init__(self, settings: Settings) -> None:
         self.policy: Policy = load_policy(Path(settings.safety_policy) if settings.safety_policy else None)
+        if settings.safety_image_classifier:
+            self.policy.require_labels(IMAGE_CLASSIFIER)
         self.text = TextScreen(load_text_rules())
 
 
@@ -81,10 +90,11 @@ class WorkerScreens:
         self._producer = producer
         self._cache = cache
         self._registry = registry
-        self._has_checker = bool(settings.safety_prompt_checker)
+        self._configured = _ConfiguredScreens(settings)
+        self._servers = GuardServers(configured_servers(settings), rules.policy.version, cache, metrics)
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="screens")
-        self._asked: dict[str, asyncio.Task[list[ScreenFinding]]] = {}  # by digest: one for all who wait
+        self._shared = SharedFindings(metrics)
 
     async def text(self, stage: Stage, text: str) -> Verdict:
         with self._timed(stage):
@@ -92,57 +102,69 @@ class WorkerScreens:
                 [judged] = await self._in_thread(self._rules.text.judge, [text])
             else:
                 [judged] = self._rules.text.judge([text])
-            findings = list(judged.findings)
             sha256 = hashlib.sha256(text.encode()).hexdigest()
-            if self._has_checker and judged.language == "zh":
-                findings += await self._found(stage, f"{sha256}:text", text)
-            verdict = self._rules.policy.decide(stage, findings, judged.language)
+            verdict = self._rules.policy.decide(stage, judged.findings, judged.language)
+            if not verdict.is_blocked:  # what the rules block takes no guard's time
+                role: Role = "assistant" if stage == "answer" else "user"
+                asked = await self._asked(stage, text, f"{sha256}:{role}", role, judged.language)
+                verdict = self._rules.policy.decide(stage, [*judged.findings, *asked], judged.language)
         return replace(verdict, sha256=sha256)
 
     async def image(self, stage: Stage, picture: Picture, language: str = "") -> Verdict:
         with self._timed(stage):
             sha256 = hashlib.sha256(picture.data).hexdigest()
             key = f"{sha256}:{picture.encoding}:{picture.width_px}x{picture.height_px}:{MAX_SIDE_PX}"
-            findings = await self._found(stage, key, picture)
+            findings = await self._found(stage, key, picture, self._configured.of_pictures)
             verdict = self._rules.policy.decide(stage, findings, language)
         return replace(verdict, sha256=sha256)
 
     async def close(self) -> None:
-        await stop_tasks(list(self._asked.values()))
+        await self._shared.close()
+        await self._servers.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _found(self, stage: Stage, key: str, content: Picture | str) -> list[Finding]:
-        """Findings that are known, on their way, or asked for now. Raises NoFindings, WorkersOffline."""
+    async def _asked(self, stage: Stage, text: str, key: str, role: Role, language: Language) -> list[Finding]:
+        """What the screens beside the rules found, all asked at the same time."""
+        names = self._configured.of_texts(language)
+        asked = [self._servers.findings(text, key, role, language)]
+        if names:
+            asked.append(self._found_in_text(stage, text, key, role, names))
+        return [finding for findings in await asyncio.gather(*asked) for finding in findings]
+
+    async def _found_in_text(
+        self, stage: Stage, text: str, key: str, role: Role, names: Sequence[str]
+    ) -> list[Finding]:
+        began_s = asyncio.get_running_loop().time()
+        findings = await self._found(stage, key, _Text(text, role), names)
+        age_s = asyncio.get_running_loop().time() - began_s
+        self._metrics.observe("safety_guard_latency_seconds", age_s, screen="+".join(names))
+        return findings
+
+    async def _found(self, stage: Stage, key: str, content: "Picture | _Text", names: Sequence[str]) -> list[Finding]:
+        """Findings that are known, on their way, or asked for now. Raises NoFindings, WorkersOffline.
+
+        Args:
+            names: of screens that must have spoken.
+        """
         self._metrics.count("verdict_cache_queries_total")
         if stage not in _MADE and self._registry.screens_are_gone:
             found = await self._known_or_asked(key, None)
         else:
-            found = await self._shared(key, content)
-        return [Finding(finding.screen, finding.scores) for finding in found]
+            found = await self._shared.get(key, lambda: self._known_or_asked(key, content))
+        if missing := set(names) - {finding.screen for finding in found}:
+            raise NoFindings(
+                f"{', '.join(sorted(missing))} is configured here and did not judge: is it in the workers?"
+            )
+        return [Finding(finding.screen, finding.scores, finding.version) for finding in found]
 
-    async def _shared(self, key: str, content: Picture | str) -> list[ScreenFinding]:
-        """Asked for once by all who want to know at the same time."""
-        task = self._asked.get(key)
-        if task is None:
-            task = self._asked[key] = asyncio.create_task(self._known_or_asked(key, content))
-            task.add_done_callback(lambda done: self._answered(key, done))
-        else:
-            self._metrics.count("verdict_cache_hits_total")
-        return await asyncio.shield(task)  # one who leaves does not take the others' verdict along
-
-    def _answered(self, key: str, task: "asyncio.Task[list[ScreenFinding]]") -> None:
-        self._asked.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # seen, also where all who waited have left
-
-    async def _known_or_asked(self, key: str, content: Picture | str | None) -> list[ScreenFinding]:
+    async def _known_or_asked(self, key: str, content: "Picture | _Text | None") -> list[ScreenFinding]:
         """What is kept, else what the workers say; None: there are none to ask. Raises NoFindings, WorkersOffline."""
         try:
             return await self._cached_or_asked(key, content)
         except (Unavailable, QueueFull, JobLost) as error:
             raise WorkersOffline(error.message) from error
 
-    async def _cached_or_asked(self, key: str, content: Picture | str | None) -> list[ScreenFinding]:
+    async def _cached_or_asked(self, key: str, content: "Picture | _Text | None") -> list[ScreenFinding]:
         workers = self._registry.last_model("safety")
         if (
             workers is not None
@@ -161,10 +183,13 @@ class WorkerScreens:
     def _version(self, fingerprint: str) -> str:
         return f"{self._rules.policy.version}-{fingerprint}"
 
-    async def _job(self, key: str, content: Picture | str) -> SafetyJob:
+    async def _job(self, key: str, content: "Picture | _Text") -> SafetyJob:
         job_id, request_id = f"safety-{secrets.token_urlsafe(18)}", current_request_id()
-        if isinstance(content, str):
-            return SafetyJob(job_id=job_id, request_id=request_id, content_key=key, text=content)
+        if isinstance(content, _Text):
+            is_answer = content.role == "assistant"
+            return SafetyJob(
+                job_id=job_id, request_id=request_id, content_key=key, text=content.text, is_answer=is_answer
+            )
         pixels, width_px, height_px = await self._in_thread(_small, content)
         return SafetyJob(
             job_id=job_id,
@@ -198,6 +223,27 @@ class WorkerScreens:
         began_s = asyncio.get_running_loop().time()
         yield
         self._metrics.observe("safety_latency_seconds", asyncio.get_running_loop().time() - began_s, stage=stage)
+
+
+class _Text(NamedTuple):
+    text: str
+    role: Role
+
+
+class _ConfiguredScreens:
+    """Names of the safety workers' screens that the settings name, which must speak where they judge at all."""
+
+    def __init__(self, settings: Settings) -> None:
+        pictures = ((settings.safety_image_checker, "compvis"), (settings.safety_image_classifier, IMAGE_CLASSIFIER))
+        self.of_pictures = [name for folder, name in pictures if folder]
+        self._has_checker = bool(settings.safety_prompt_checker)
+        self._guard = guard_adapter(settings.safety_guard_adapter) if settings.safety_guard else None
+
+    def of_texts(self, language: Language) -> list[str]:
+        names = [CHECKER] if self._has_checker and language == "zh" else []
+        if self._guard is not None and language in self._guard.languages:
+            names.append(self._guard.name)
+        return names
 
 
 def _small(picture: Picture) -> Pixels:

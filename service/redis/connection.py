@@ -100,12 +100,15 @@ class RedisConnection:
             return
         connection = self._connection
         if connection is None or not connection.is_clean or not self._servers.is_current(connection):
-            self._connecting = asyncio.create_task(self._connect())
+            self._begin_connecting()
             return
         self._sent.extend(self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH)))
         connection.exchange([call.command for call in self._sent], self._take, self._end)
 
-    async def _connect(self, after_s: float = 0.0) -> None:
+    def _begin_connecting(self, after_s: float = 0.0) -> None:
+        self._connecting = asyncio.create_task(self._connect(after_s))
+
+    async def _connect(self, after_s: float) -> None:
         """Exchange over a new connection, or over the one that there is where it serves."""
         try:
             await asyncio.sleep(after_s)
@@ -148,7 +151,7 @@ class RedisConnection:
         has_moved, self._has_moved = self._has_moved, False
         self._again.clear()
         if has_moved:
-            self._connecting = asyncio.create_task(self._connect(after_s=_MOVED_PAUSE_S))
+            self._begin_connecting(_MOVED_PAUSE_S)
         else:
             self._exchange()
 

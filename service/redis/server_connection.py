@@ -75,7 +75,13 @@ class ServerConnection(asyncio.Protocol):
             end: called once: after the last reply with None, or with why no more come (RedisError, OSError).
         """
         self._asked, self._num_replies, self._take, self._end = commands, 0, take, end
-        self._transport.write(b"".join([command.packed for command in commands]))
+        if not self._is_open:
+            self._finish(RedisConnectionError("Connection closed by server."))
+            return
+        try:
+            self._transport.write(b"".join([command.packed for command in commands]))
+        except (OSError, RuntimeError) as error:  # it was closed, and nobody has said so yet
+            self.give_up(RedisConnectionError(str(error)))
 
     async def ask(self, *arguments: Argument) -> Any:
         """One command and its reply. Raises RedisError, OSError."""

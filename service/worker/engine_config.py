@@ -34,7 +34,13 @@ def engine_config(kind: Kind, settings: Settings) -> EngineConfig:
             checkpoint=settings.safety_image_checker,
             prompt_checker=settings.safety_prompt_checker,
             prompt_checker_label=settings.safety_prompt_checker_label,
+            image_classifier=settings.safety_image_classifier,
             device=settings.safety_device,
+            guard=settings.safety_guard,
+            guard_adapter=settings.safety_guard_adapter,
+            guard_device=settings.safety_guard_device or settings.safety_device,
+            guard_dtype=_guard_dtype(settings),
+            guard_batch_tokens=settings.safety_guard_batch_tokens,
             max_jobs=settings.safety_max_jobs,
         )
     rerankers = {"zh": settings.paint_reranker, "en": settings.paint_reranker_english}
@@ -92,6 +98,14 @@ def _checkpoint(kind: Model, configured: str, engine: str) -> str:
 
     _log.info("%s: the bundled checkpoint; VISCPM_%s_CHECKPOINT names another one", kind, kind.upper())
     return str(bundled_checkpoint(kind))
+
+
+def _guard_dtype(settings: Settings) -> str:
+    """`auto`: on a GPU as guards are published, whose values go beyond half precision's."""
+    if settings.safety_guard_dtype != "auto":
+        return settings.safety_guard_dtype
+    device = settings.safety_guard_device or settings.safety_device
+    return "bfloat16" if device.startswith("cuda") else "float32"
 
 
 def _dtype(configured: Dtype, device: str) -> str:

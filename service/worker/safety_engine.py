@@ -1,17 +1,16 @@
-"""The safety worker's engine as the worker program wants it: jobs and events of the queue around safety.engine.
+"""The safety worker's engine as the worker program wants it: jobs and events of the queue around safety.loading.
 
 The screens' libraries are heavy and `safety` knows no job, so the one is loaded by name and the other translated here.
 """
 
 import importlib
-import time
-from collections.abc import Sequence
 from typing import Any
 
 from models.jobs import (
     Engine,
     EngineConfig,
     EngineEvent,
+    Failed,
     Generated,
     Job,
     JobRejected,
@@ -21,31 +20,30 @@ from models.jobs import (
     SafetyResult,
     ScreenFinding,
 )
+from safety.engine import Content, Judgement, SafetyEngine, Undecided
 from safety.image.screen import Pixels
-from safety.verdict import Finding
+from safety.text.guards.adapter import Role
+
+_OBSERVED = {"pictures": "screens_s", "texts": "guard_s"}  # by the kind of a batch
 
 
 class ScreeningEngine:
-    """Judges everything that was admitted in one step."""
+    """Judges everything that was admitted, pictures and texts each as one batch."""
 
-    def __init__(self, module: Any, config: EngineConfig, observe: Observe) -> None:
-        self._content = module.Content
-        self._engine = module.load_engine(
-            config.checkpoint, config.prompt_checker, config.prompt_checker_label, config.device, config.max_jobs
-        )
+    def __init__(self, engine: SafetyEngine, device: str, observe: Observe) -> None:
+        self._engine = engine
         self._observe = observe
         self.description = ModelDescription(
             kind="safety",
-            name="+".join(self._engine.names),
-            fingerprint=self._engine.fingerprint,
-            device=config.device,
-            screens=self._engine.names,
+            name="+".join(engine.names),
+            fingerprint=engine.fingerprint,
+            device=device,
+            screens=engine.names,
         )
 
     @property
     def capacity(self) -> int:
-        capacity: int = self._engine.capacity
-        return capacity
+        return self._engine.capacity
 
     def image_key(self, job: Job) -> str | None:
         return None
@@ -53,25 +51,43 @@ class ScreeningEngine:
     def admit(self, job: Job) -> None:
         assert isinstance(job, SafetyJob)
         pixels = Pixels(job.pixels, job.width_px, job.height_px) if job.pixels else None
+        role: Role = "assistant" if job.is_answer else "user"
         try:
-            self._engine.admit(job.job_id, self._content(job.content_key, pixels, job.text))
+            self._engine.admit(job.job_id, Content(job.content_key, pixels, job.text, role))
         except ValueError as error:
             raise JobRejected("safety_unavailable", str(error)) from error
 
     def step(self) -> list[tuple[str, EngineEvent]]:
-        began_s = time.monotonic()
         judged = self._engine.step()
-        self._observe("screens_s", time.monotonic() - began_s)
-        self._observe("contents_judged", len(judged))
-        return [(job_id, Generated(result=self._result(found))) for job_id, found in judged]
+        for kind, batch_s in self._engine.batch_s.items():
+            self._observe(_OBSERVED[kind], batch_s)
+        if judged:
+            self._observe("contents_judged", len(judged))
+        return [(job_id, self._event(found)) for job_id, found in judged]
 
     def cancel(self, job_id: str) -> None:
         self._engine.cancel(job_id)
 
-    def _result(self, found: Sequence[Finding]) -> SafetyResult:
-        findings = [ScreenFinding(screen=one.screen, scores=one.scores) for one in found]
-        return SafetyResult(findings=findings, fingerprint=self._engine.fingerprint)
+    def _event(self, found: Judgement) -> EngineEvent:
+        if isinstance(found, Undecided):
+            names = ", ".join(found.screens)
+            return Failed(code="safety_unavailable", message=f"what {names} said of the text could not be read")
+        findings = [ScreenFinding(screen=one.screen, scores=one.scores, version=one.version) for one in found]
+        return Generated(result=SafetyResult(findings=findings, fingerprint=self._engine.fingerprint))
 
 
 def create_engine(config: EngineConfig, observe: Observe) -> Engine:
-    return ScreeningEngine(importlib.import_module("safety.engine"), config, observe)
+    loading: Any = importlib.import_module("safety.loading")
+    folders = loading.ScreenFolders(
+        image_checker=config.checkpoint,
+        image_classifier=config.image_classifier,
+        prompt_checker=config.prompt_checker,
+        prompt_checker_label=config.prompt_checker_label,
+        device=config.device,
+        guard=config.guard,
+        guard_adapter=config.guard_adapter or "qwen3guard",
+        guard_device=config.guard_device,
+        guard_dtype=config.guard_dtype,
+        guard_batch_tokens=config.guard_batch_tokens,
+    )
+    return ScreeningEngine(loading.load_engine(folders, config.max_jobs), config.device, observe)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from safety.categories import CATEGORIES
-from safety.policy import DEFAULT_POLICY, SCREENS, Policy, PolicyError, _Loader, load_policy
+from safety.categories import CATEGORIES, GUARD_CATEGORIES
+from safety.policy import DEFAULT_POLICY, OPTIONAL_SCREENS, SCREENS, Policy, PolicyError, _Loader, load_policy
 from safety.verdict import IMAGE_STAGES, TEXT_STAGES, Finding, Verdict
 
 
@@ -57,6 +57,9 @@ def test_the_default_policy_blocks_sexual_content_about_minors_wherever_it_is_sh
         ("texts|input|en", "", "length >= 1"),
         ("texts|categories", [{"categories": ["rude"], "en": "a", "zh": "b"}], "rude is unknown"),
         ("texts", None, "missing required field `texts`"),
+        ("labels|image-classifier", {"nsfw": "rude"}, "labels of image-classifier: rude is unknown"),
+        ("labels|open-nsfw", {"nsfw": "sexual"}, "labels: open-nsfw is unknown"),
+        ("thresholds|qwen3guard", {"default": 2}, "<= 1"),
         ("extra", 1, "unknown field `extra`"),
     ],
 )
@@ -128,3 +131,36 @@ def test_users_are_told_in_their_language_and_by_category() -> None:
 
 def test_every_screen_has_thresholds_in_the_box(content: Any) -> None:
     assert set(content["thresholds"]) == set(SCREENS)
+
+
+def test_a_file_from_before_guards_is_completed(content: Any) -> None:
+    """Those who have a policy of their own need not change it for a release."""
+    old = copy.deepcopy(content)
+    del old["labels"]
+    for screen in OPTIONAL_SCREENS:
+        del old["thresholds"][screen]
+    for category in GUARD_CATEGORIES:
+        del old["actions"]["default"][category]
+    assert Policy(old).version == Policy(content).version
+    old["thresholds"]["qwen3guard"] = {"default": 0.4}
+    controversial = [Finding("qwen3guard", {"sexual": 0.5})]
+    assert Policy(old).decide("prompt", controversial).is_blocked
+    assert not Policy(content).decide("prompt", controversial).is_blocked
+
+
+def test_politics_copyright_jailbreaks_and_advice_are_off_and_privacy_is_not(content: Any) -> None:
+    for category in GUARD_CATEGORIES:
+        verdict = Policy(content).decide("question", [Finding("qwen3guard", {category: 1.0}, "v")])
+        assert verdict.decision == ("block" if category == "privacy" else "pass")
+        assert verdict.found == (("privacy",) if category == "privacy" else ()) and verdict.versions == {
+            "qwen3guard": "v"
+        }
+
+
+def test_other_labels_are_another_version_and_a_score_that_is_no_number_blocks(content: Any) -> None:
+    other = changed(content, "labels|image-classifier|gore", "violence")
+    assert Policy(other).version != Policy(content).version
+    findings = [Finding("image-classifier", {"nsfw": float("nan"), "porn": 0.0})]
+    assert Policy(content).decide("candidate", findings).is_blocked
+    full = [Finding("image-classifier", {"nsfw": 0.9, "porn": 0.9})]
+    assert Policy(content).decide("candidate", full).scores["sexual"] == 1.0

@@ -4,6 +4,7 @@ A job's question (chat) or prompt (paint) is `VERB ARGUMENT`:
     echo TEXT    answers TEXT in one step
     stream N     N words in N steps, each of VISCPM_TEST_STEP_S seconds; the same for the same N
     differ N     the same, with words that no other process says
+    turn TEXT    TEXT written backwards, a word in each step
     die          ends its process in its first step
     die-once F   the same, unless file F exists; makes it. Then goes on as `stream 4`
     hang S       one step of S seconds, then answers
@@ -15,6 +16,7 @@ Each event of an engine's life is a line in the file VISCPM_TEST_LOG: `PID WHAT 
 """
 
 import os
+import re
 import time
 from collections.abc import Iterator
 
@@ -120,6 +122,9 @@ class ScriptedEngine:
             for i in range(int(argument) if verb != "die-once" else 4):
                 words.append(f"w{i}{suffix} ")
                 yield [Delta(token_ids=[i], text=words[-1], offset_chars=sum(map(len, words[:-1])))]
+        for i, word in enumerate(re.findall(r"\S+\s*", argument[::-1]) if verb == "turn" else ()):
+            words.append(word)
+            yield [Delta(token_ids=[i], text=word, offset_chars=sum(map(len, words[:-1])))]
         answer = "".join(words) or argument
         yield [*self._look(job), Generated(result=self._result(job, answer, len(words)))]
 

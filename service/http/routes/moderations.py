@@ -1,5 +1,6 @@
 """POST /v1/moderations: what the safety screens find, asked for by itself (CONVENTIONS §3)."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from service.http.schemas.moderations import Moderation, ModerationRequest, Mode
 
 router = APIRouter(tags=["moderations"])
 
+_TEXTS_AT_ONCE = 16
 _SIDE_PX = 224  # the pictures' side, as Chat gets them
 
 
@@ -39,7 +41,13 @@ async def moderations(request: Request) -> Response:
         tell_key_use(request, await state.queue.take_request(key))
     moderation_id = f"modr-{secrets.token_urlsafe(18)}"
     with state.moderating():
-        judged = [[await state.queue.judge(moderation_id, "question", text)] for text in asked.texts()]
+        texts = asked.texts()
+        judged: list[list[Verdict]] = []
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            judging = [
+                state.queue.judge(moderation_id, "question", text) for text in texts[first : first + _TEXTS_AT_ONCE]
+            ]
+            judged += [[verdict] for verdict in await asyncio.gather(*judging)]
         if parts := asked.parts():
             judged.append([])
             for part in parts:

@@ -158,3 +158,16 @@ def test_engines_are_found_under_their_former_names(kind: str) -> None:
     settings = read_settings(**{f"{kind}_engine": f"{former}:create_engine"})
     assert getattr(settings, f"{kind}_engine") == Settings.model_fields[f"{kind}_engine"].default
     assert getattr(read_settings(**{f"{kind}_engine": "mine:create"}), f"{kind}_engine") == "mine:create"
+
+
+def test_a_guard_is_in_a_folder_or_behind_a_server() -> None:
+    with pytest.raises(ValidationError, match="the same screen twice"):
+        Settings(safety_guard="folder", safety_guard_url="http://guard:8000")
+    assert not Settings().asks_about_texts and not Settings(safety="off", safety_guard="folder").asks_about_texts
+    for name in ("safety_prompt_checker", "safety_guard", "safety_guard_url", "safety_moderation_url"):
+        assert Settings(**{name: "http://guard:8000/v1/"}).asks_about_texts  # type: ignore[arg-type]
+    assert Settings(safety_guard_url="http://guard:8000/v1/").safety_guard_url == "http://guard:8000/v1"
+    for url in ("guard:8000", "ftp://guard", "http://", "http://user:secret@guard", "http://guard?key=1"):
+        with pytest.raises(ValidationError, match="no address of a server"):
+            Settings(safety_moderation_url=url)
+    assert "secret" not in repr(Settings(safety_guard_key="secret", safety_moderation_key="secret"))

@@ -16,6 +16,7 @@ from tests.service.tree import ROOT, eventually
 
 # Where a task may begin that no TaskSupervisor starts: all that live no longer than one request, job or exchange
 UNSUPERVISED = {
+    "safety/gate.py:Gate.moderate_inputs": "one request's texts, judged at the same time in a group of its own",
     "service/batches/runner.py:_BatchRun._begin": "one line of a batch: what it raises ends the batch's run",
     "service/core/tasks.py:TaskSupervisor.start": "the supervisor itself",
     "service/core/tasks.py:TaskSupervisor.spawn": "the supervisor itself",
@@ -24,10 +25,11 @@ UNSUPERVISED = {
     "service/http/sse.py:EventStream.__call__": "pump and listener of one stream, inside its response",
     "service/jobs/audit_file.py:AuditFile.append": "the file's own thread: what it does not write in time counts not",
     "service/jobs/finalizer.py:Finalizer._start": "one result's run, which all who wait for it await",
-    "service/jobs/screens.py:WorkerScreens._shared": "one content's findings, which all who wait for them await",
+    "service/jobs/guards/shared_findings.py:SharedFindings.get": "one content's findings, which all who wait await",
+    "service/client/batches/sender.py:_all_or_first_error": "of a command: its first error ends it",
     "service/process/supervisor.py:Supervisor.run": "the tree of `viscpm serve`, whose failure ends it",
     "service/process/supervisor.py:Supervisor._run_tree": "its children's keepers: a failure ends the tree",
-    "service/redis/connection.py:RedisConnection.send": "one exchange, as long as calls wait; they hear what it raises",
+    "service/redis/connection.py:RedisConnection._begin_connecting": "one attempt; who waits hears what it raises",
     "service/worker/engine_thread.py:EngineThread.__init__": "the task `engine`: watched by the worker's heartbeat",
 }
 _STARTERS = {"create_task", "ensure_future", "Thread", "Timer", "run_coroutine_threadsafe"}

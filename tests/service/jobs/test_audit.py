@@ -17,7 +17,16 @@ from tests.service.tree import eventually
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux: /dev/full, and pipes of a known size")
 BLOCKED = Verdict(
-    "prompt", "block", {"illicit": 0.98765, "hate": 0.0}, "rules", "no", ("illicit",), "en", "p1", sha256="ab" * 32
+    "prompt",
+    "block",
+    {"illicit": 0.98765, "hate": 0.0},
+    "rules",
+    "no",
+    ("illicit",),
+    "en",
+    "p1",
+    sha256="ab" * 32,
+    versions={"rules": "r1"},
 )
 
 
@@ -38,6 +47,7 @@ async def test_lines_tell_who_what_and_by_which_policy(tmp_path: Path) -> None:
         "found": ["illicit"],
         "scores": {"illicit": 0.9877, "hate": 0.0},
         "screens": "rules",
+        "versions": {"rules": "r1"},
         "language": "en",
         "policy": "p1",
         "sha256": "ab" * 32,

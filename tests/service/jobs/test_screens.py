@@ -11,11 +11,13 @@ import msgspec
 import pytest
 from PIL import Image
 
+from safety.policy import DEFAULT_POLICY, PolicyError
 from safety.verdict import Picture
 from service.core.settings import Settings
 from service.jobs.screens import NoFindings, Rules, WorkerScreens, WorkersOffline, _small
 from service.jobs.worker_registry import WorkerRegistry
 from service.queue.verdict_cache import VerdictCache
+from tests.safety.text.guards.stand_in import StandIn
 from tests.service.image_input.colours import BLUE, GREEN, GREY, RED
 from tests.service.tree import ApiSide, WorkerProcess, api_side, eventually, log_lines, quick_settings
 
@@ -222,3 +224,62 @@ def test_what_is_sent_is_small() -> None:
     data, width_px, height_px = _small(png(RED, 1024, 256))
     assert (width_px, height_px) == (512, 128) and data == bytes(RED) * 512 * 128
     assert _small(picture(GREY, 600))[1:] == (512, 512)
+
+
+async def test_what_the_rules_block_takes_no_guards_time(rules: Rules, settings: Settings) -> None:
+    guarded = settings.model_copy(update={"safety_guard": "folder"})
+    async with screening(rules, guarded) as side:
+        blocked = await side.screens.text("prompt", "how to build a pipe bomb at home")
+        assert blocked.is_blocked and blocked.model == "rules" and blocked.versions == {"rules": _rules_version(rules)}
+        with pytest.raises(WorkersOffline):
+            await side.screens.text("prompt", "a kite")
+        assert await side.metric("viscpm_verdict_cache_queries_total") == 1
+
+
+async def test_a_screen_that_is_configured_here_and_not_in_the_workers_lets_nothing_pass(
+    rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    worker = start_worker(settings, kind="safety")
+    changed = {"safety_guard": "folder", "safety_image_checker": "folder"}
+    async with screening(rules, settings.model_copy(update=changed)) as side:
+        await side.api.ready(worker)
+        await eventually(lambda: side.registry.is_ready("safety"))
+        with pytest.raises(NoFindings, match="^qwen3guard is configured here and did not judge"):
+            await side.screens.text("prompt", "a kite")
+        with pytest.raises(NoFindings, match="^compvis is configured here and did not judge"):
+            await side.screens.image("input_image", picture(GREY))
+
+
+async def test_a_guards_languages_decide_whether_it_is_asked(rules: Rules, settings: Settings) -> None:
+    guarded = settings.model_copy(update={"safety_guard": "folder", "safety_guard_adapter": "llama-guard-3"})
+    async with screening(rules, guarded) as side:
+        assert (await side.screens.text("prompt", "一只风筝")).model == "rules"
+        with pytest.raises(WorkersOffline):
+            await side.screens.text("prompt", "a kite")
+
+
+async def test_servers_judge_without_any_safety_worker(rules: Rules, settings: Settings) -> None:
+    async with StandIn() as server:
+        guarded = settings.model_copy(update={"safety_guard_url": server.url, "safety_moderation_url": server.url})
+        async with screening(rules, guarded) as side:
+            assert side.registry.screens_are_gone
+            verdict = await side.screens.text("question", "a zorkmid")
+            assert verdict.is_blocked and verdict.model == "rules+qwen3guard+moderation"
+            assert len(verdict.versions) == 3 and all(verdict.versions.values())
+            answer = await side.screens.text("answer", "a kite")
+            assert answer.decision == "pass" and server.asked[2][2]["messages"][-1]["role"] == "assistant"
+
+
+def test_a_classifier_without_labels_in_the_policy_is_no_start(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    text = DEFAULT_POLICY.read_text("utf-8")
+    path.write_text(
+        text[: text.index("labels:")] + "labels: {image-classifier: {}}\n\n" + text[text.index("# block:") :]
+    )
+    assert Rules(Settings(safety_policy=str(path))).policy.version
+    with pytest.raises(PolicyError, match="labels: image-classifier is missing"):
+        Rules(Settings(safety_policy=str(path), safety_image_classifier="folder"))
+
+
+def _rules_version(rules: Rules) -> str:
+    return rules.text.judge(["a kite"])[0].findings[0].version

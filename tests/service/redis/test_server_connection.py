@@ -116,3 +116,11 @@ async def test_a_peer_that_says_what_nobody_asked_is_left(says: bytes) -> None:
             assert says.startswith(b"HTTP")
         await asyncio.sleep(0.05)
         assert not connection.is_clean
+
+
+async def test_what_is_asked_of_a_connection_that_was_closed_is_told_so(own_server: EmbeddedServer) -> None:
+    async with connected(own_server) as connection:
+        connection._transport.close()
+        with pytest.raises(RedisConnectionError):
+            await asyncio.wait_for(connection.ask("PING"), 5)
+        assert not connection.is_clean
