@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import c2pa
 
+from service.image_output.provenance import AnchorsUnusable
+
 # By the validation state of C2PA: well formed and unchanged; that, and signed by whom an anchor vouches for
 State = Literal["valid", "trusted", "invalid"]
 _STATES: dict[str, State] = {"Valid": "valid", "Trusted": "trusted"}
@@ -35,13 +37,20 @@ def read_credentials(data: bytes, picture_format: str, anchors_pem: str = "") ->
     Args:
         picture_format: png, jpeg or webp.
         anchors_pem: certificates of authorities; with them, a signer whom none vouches for is a problem.
+
+    Raises:
+        AnchorsUnusable: these are no certificates.
     """
     settings: dict[str, Any] = {
         "verify": {"verify_trust": bool(anchors_pem), "remote_manifest_fetch": False, "ocsp_fetch": False}
     }
     if anchors_pem:
         settings["trust"] = {"trust_anchors": anchors_pem}
-    with c2pa.Context(settings=c2pa.Settings.from_dict(settings)) as context:
+    try:
+        read_settings = c2pa.Settings.from_dict(settings)
+    except c2pa.C2paError as error:
+        raise AnchorsUnusable("no certificates in PEM") from error
+    with c2pa.Context(settings=read_settings) as context:
         try:
             with c2pa.Reader(f"image/{picture_format}", io.BytesIO(data), context=context) as reader:
                 store = json.loads(reader.json())

@@ -47,6 +47,10 @@ class CredentialsUnusable(Exception):
     """Nothing can be signed with what the settings name; the message is one line: variable, file, reason."""
 
 
+class AnchorsUnusable(Exception):
+    """What signers should be vouched for by is no list of certificates."""
+
+
 class Provenance(NamedTuple):
     """Of one picture. `created` is Unix time in seconds; what is not known is empty and left out."""
 

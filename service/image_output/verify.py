@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.image_output.label_reader import PictureUnreadable, ReadLabels, read_labels
+from service.image_output.provenance import AnchorsUnusable
 
 if TYPE_CHECKING:  # of the extra `c2pa`
     from service.image_output.credential_reader import Credentials
@@ -50,7 +51,10 @@ class Verified(NamedTuple):
 
 
 def verify(file: str, data: bytes, anchors_pem: str = "") -> Verified:
-    """Everything that the file's bytes say; with anchors, credentials by somebody whom they vouch for are a must."""
+    """Everything that the file's bytes say; with anchors, credentials by somebody whom they vouch for are a must.
+
+    Raises AnchorsUnusable.
+    """
     problems: list[str] = []
     labels = None
     try:
@@ -122,12 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         data = Path(options.file).read_bytes()
         anchors_pem = options.trust_anchors.read_text("ascii") if options.trust_anchors else ""
+        verified = verify(options.file, data, anchors_pem)
     except OSError as error:
         sys.stderr.write(f"viscpm verify: {error.filename}: {error.strerror}\n")
         return 1
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, AnchorsUnusable):
         sys.stderr.write(f"viscpm verify: {options.trust_anchors}: no certificates in PEM\n")
         return 1
-    verified = verify(options.file, data, anchors_pem)
     sys.stdout.write((json.dumps(verified.as_json(), ensure_ascii=False) if options.json else report(verified)) + "\n")
     return 0 if verified.is_intact else 1
