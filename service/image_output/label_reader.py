@@ -92,10 +92,11 @@ def _label(kind: LabelKind, says: dict[str, str]) -> Label | None:
 def _parsed(packet: bytes | str, problems: list[str]) -> ElementTree.Element | None:
     if not packet:
         return None
+    data = packet.encode() if isinstance(packet, str) else packet
     try:
-        if (b"<!DOCTYPE" if isinstance(packet, bytes) else "<!DOCTYPE") in packet:  # no packet has one: entities grow
+        if b"<!DOCTYPE" in data:  # no packet has one: entities grow
             raise ElementTree.ParseError("a document type")
-        return ElementTree.fromstring(packet)
+        return ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError) as error:
         problems.append(f"the XMP packet cannot be read: {error}")
         return None

@@ -83,7 +83,8 @@ def _read_key(file: str) -> PrivateKeyTypes:
 
 def _read_chain(file: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(Path(file).read_bytes())
+        chain: list[x509.Certificate] = x509.load_pem_x509_certificates(Path(file).read_bytes())
+        return chain
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
     except ValueError:
@@ -160,4 +161,5 @@ def _name(certificate: x509.Certificate) -> str:
 
 
 def _public_bytes(of: PrivateKeyTypes | x509.Certificate) -> bytes:
-    return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    der: bytes = of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return der

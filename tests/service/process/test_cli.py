@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,16 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("VISCPM_QUEUE_SIZE", "0")
     assert cli.main(["serve"]) == 2
     assert "VISCPM_QUEUE_SIZE=0" in capsys.readouterr().err
+
+
+def test_a_key_that_cannot_sign_ends_the_start_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("KEY", "CERT"):
+        monkeypatch.setenv(f"VISCPM_C2PA_{name}_FILE", str(tmp_path / name))
+        (tmp_path / name).write_text("no PEM")
+    assert cli.main(["serve", "--port", "0"]) == 2
+    assert capfd.readouterr().err == f"viscpm: VISCPM_C2PA_KEY_FILE={tmp_path}/KEY: no private key in PEM\n"
 
 
 @pytest.mark.parametrize("role", [["api"], ["worker", "chat"]])
