@@ -79,7 +79,7 @@ def joined(texts: Sequence[LabelledText], length_chars: int, seed: int) -> Itera
         for _ in range(JOINED_TEXTS):
             parts: list[str] = []
             length = 0
-            while length < length_chars:
+            while length <= length_chars:  # with the space behind the last one
                 if not left:
                     left = draw.sample(lines, len(lines))
                 parts.append(left.pop())

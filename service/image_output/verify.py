@@ -110,7 +110,12 @@ def report(verified: Verified) -> str:
         lines.append("  intact")
     elif not verified.problems:
         lines.append("  no labels and no credentials: that does not say how it was made")
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    """Labels are anybody's: what would move a terminal's cursor does not get there."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
