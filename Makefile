@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 DIR ?= tests/parity
 # What the tests marked `ops` need of Debian; without one of them, and outside CI, they are skipped.
-OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-perl default-jdk-headless nginx openssl curl
+OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-perl default-jdk-headless nginx openssl curl chromium fonts-noto-cjk
 
 # What an engine of its own and stand-ins for images take, where no engine runs and no registry answers
 CONTAINER_PACKAGES := docker.io iptables debootstrap prometheus
@@ -79,6 +79,7 @@ fuzz: .venv/.installed-test
 check-clients: .venv/.installed-test .venv/.installed-clients
 	$(PYTEST) -n 2 --dist loadgroup -m clients tests/clients $(ARGS)
 
+# PAGE_SHOTS=write keeps the screenshots of the page in docs/images
 check-ops: .venv/.installed-test .venv/.installed-ops
 	$(PYTEST) -m ops $(ARGS)
 

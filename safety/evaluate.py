@@ -32,15 +32,23 @@ from safety.text.screen import PromptChecker, TextScreen
 from safety.verdict import Stage
 
 LABELLED_DIR = Path(__file__).with_name("labelled")
-# The labelled set that bars are held on, its held-out third, and the prompts that show what words cannot tell.
+# The labelled set that bars are held on, its held-out third, and prompts that show what words cannot tell.
 DEVELOPMENT = "development"
 HELD_OUT = "held_out"
 REPHRASED = "rephrased"
 OBLIQUE = "oblique"
+# Two halves of a set written before the rules were widened, and one written after a first round of that.
+WIDENED = "widened"
+WIDENED_APART = "widened_apart"
+WIDENED_AGAIN = "widened_again"
+UNREAD = (HELD_OUT, OBLIQUE, WIDENED_APART)
 TITLES = {
     HELD_OUT: "held out: never used for writing rules",
     REPHRASED: "rephrased: rules were written after them",
     OBLIQUE: "oblique: never used, no bar",
+    WIDENED: "widened: rules were written against",
+    WIDENED_APART: "its other half: only counted",
+    WIDENED_AGAIN: "in other words: rules came after",
 }
 SAFE = "safe"
 LANGUAGES = {"en": "English", "zh": "Chinese"}
@@ -279,7 +287,7 @@ def _own_prompts(with_misses: bool) -> int:
     missed = failures(results)
     lines = [tables(results)]
     if with_misses:
-        wrong = [r for r in results if r.is_blocked != r.is_unsafe and r.source not in (HELD_OUT, OBLIQUE)]
+        wrong = [r for r in results if r.is_blocked != r.is_unsafe and r.source not in UNREAD]
         lines.append("\n".join(f"{r.prompt.kind} {r.prompt.disguise}: {r.prompt.text}" for r in wrong) or "no misses")
     lines.append("\n".join(missed) if missed else "every bar is held")
     line = {"evaluation": "text_screens", "policy": policy.version, "rules": rules.version, "missed": missed}

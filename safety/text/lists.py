@@ -39,7 +39,7 @@ def read_lists(book: RuleBook, folder: Path = LISTS_DIR) -> RuleBook:
                 raise RuleError(f"{path.name}: {category!r} is not one of {', '.join(sorted(CATEGORIES))}")
             name = f"{path.stem}.{category}.{score:g}"
             words[name] = tuple(terms)
-            rules.append(Rule(name, category, score, (name,)))
+            rules.append(Rule(name, category, score, (name,), is_weak=True))
         allowed += review.get("allow", [])
     categories = tuple(sorted({rule.category for rule in rules}))
     return replace(book, words=words, rules=tuple(rules), allowed=tuple(allowed), categories=categories)

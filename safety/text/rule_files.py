@@ -5,7 +5,9 @@ Not covered: what the patterns find in a text (`rules.py`).
 
 A file names its category, words in sets by language, rules over the sets, and phrases that are safe though they hold
 such words. A rule is a set's name, or names joined by `>` (then) and `+` (near, in any order), each with the most
-characters that may lie between, if not the usual number: `make >40 weapon`. `words.yaml` holds sets for all files.
+characters that may lie between, if not the usual number: `make >40 weapon`. `a|b` is a word of either set, `crime.a`
+the set of another file; `words.yaml` holds sets for all files. With a rule stand texts that it blocks and texts that
+pass; the tests run them.
 """
 
 import re
@@ -24,6 +26,7 @@ USUAL_GAP_CHARS = {"en": 28, "zh": 8}
 SHARED = "words"
 _STEP = re.compile(r"([>+])(\d*)")
 _VOWELS = "aeiou"
+_Words = dict[str, tuple[str, ...]]
 
 
 class RuleError(ValueError):
@@ -32,7 +35,15 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """`sets[i + 1]` lies at most `gaps[i]` characters after `sets[i]`, or before it where `either_side[i]`."""
+    """`sets[i + 1]` lies at most `gaps[i]` characters after `sets[i]`, or before it where `either_side[i]`.
+
+    Attributes:
+        sets: each the name of a set, or several names with `|` between.
+        unless: sets any word of which lifts the rule.
+        is_weak: words that ordinary long texts hold as well: in those one alone is not enough.
+        blocks: texts that break the rule.
+        passes: texts near to those that no rule blocks.
+    """
 
     name: str
     category: str
@@ -40,14 +51,17 @@ class Rule:
     sets: tuple[str, ...]
     gaps: tuple[int, ...] = ()
     either_side: tuple[bool, ...] = ()
-    unless: str = ""
+    unless: tuple[str, ...] = ()
+    is_weak: bool = False
+    blocks: tuple[str, ...] = field(default=(), compare=False)
+    passes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
 class RuleBook:
     """All that the rule files say. `words` maps a set's name to its terms as they may be written."""
 
-    words: dict[str, tuple[str, ...]]
+    words: _Words
     rules: tuple[Rule, ...]
     allowed: tuple[str, ...]
     categories: tuple[str, ...] = field(default=())
@@ -62,7 +76,7 @@ def read_rules(folder: Path = RULES_DIR) -> RuleBook:
     files = {path.stem: _read(path) for path in sorted(folder.glob("*.yaml"))}
     if SHARED not in files:
         raise RuleError(f"{folder} lacks {SHARED}.yaml")
-    words: dict[str, tuple[str, ...]] = {}
+    words: _Words = {}
     for kind, content in files.items():
         words |= _words(kind, content)
     rules = tuple(rule for kind, content in files.items() for rule in _rules(kind, content, words))
@@ -78,8 +92,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _words(kind: str, content: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    sets: dict[str, tuple[str, ...]] = {}
+def _words(kind: str, content: dict[str, Any]) -> _Words:
+    sets: _Words = {}
     words = content.get("words") or {}
     for language, by_form in words.items():
         if language not in LANGUAGES:
@@ -98,21 +112,27 @@ def _key(kind: str, language: str, name: str) -> str:
     return f"{kind}.{language}.{name}"
 
 
-def _rules(kind: str, content: dict[str, Any], words: dict[str, tuple[str, ...]]) -> Iterator[Rule]:
+def _rules(kind: str, content: dict[str, Any], words: _Words) -> Iterator[Rule]:
     for language, rules in (content.get("rules") or {}).items():
         if language not in LANGUAGES:
             raise RuleError(f"{kind}: rules are for {' or '.join(LANGUAGES)}, got {language!r}")
         for entry in rules:
-            options = {"find": entry} if isinstance(entry, str) else dict(entry)
-            find, unless = str(options.pop("find")), options.pop("unless", "")
-            category = options.pop("category", content.get("category"))
-            score = float(options.pop("score", 1.0))
-            if options or category not in CATEGORIES or not 0 < score <= 1:
-                raise RuleError(f"{kind}: {entry!r} has an unknown option, category or score")
-            names, gaps, either_side = _pattern(find, language)
-            sets = tuple(_resolve(kind, language, name, words) for name in names)
-            unless_set = _resolve(kind, language, unless, words) if unless else ""
-            yield Rule(f"{kind}.{language}: {find}", category, score, sets, gaps, either_side, unless_set)
+            yield _rule(kind, language, {"find": entry} if isinstance(entry, str) else dict(entry), content, words)
+
+
+def _rule(kind: str, language: str, options: dict[str, Any], content: dict[str, Any], words: _Words) -> Rule:
+    find, told = str(options.pop("find")), dict(options)
+    unless = [name for name in str(options.pop("unless", "")).split("|") if name]
+    category = options.pop("category", content.get("category"))
+    score, is_weak = float(options.pop("score", 1.0)), bool(options.pop("weak", False))
+    blocks, passes = (tuple(map(str, options.pop(key, ()))) for key in ("blocks", "passes"))
+    if options or category not in CATEGORIES or not 0 < score <= 1:
+        raise RuleError(f"{kind}: {find!r} with {told!r} has an unknown option, category or score")
+    names, gaps, either_side = _pattern(find, language)
+    sets = tuple("|".join(_resolve(kind, language, part, words) for part in name.split("|")) for name in names)
+    lifting = tuple(_resolve(kind, language, name, words) for name in unless)
+    name = f"{kind}.{language}: {find}" + (f" unless {'|'.join(unless)}" if unless else "")
+    return Rule(name, category, score, sets, gaps, either_side, lifting, is_weak, blocks, passes)
 
 
 def _pattern(find: str, language: str) -> tuple[list[str], tuple[int, ...], tuple[bool, ...]]:
@@ -124,9 +144,10 @@ def _pattern(find: str, language: str) -> tuple[list[str], tuple[int, ...], tupl
     return names, gaps, tuple(step[1] == "+" for step in matched)
 
 
-def _resolve(kind: str, language: str, name: str, words: dict[str, tuple[str, ...]]) -> str:
-    for owner in (kind, SHARED):
-        if (key := _key(owner, language, name)) in words:
+def _resolve(kind: str, language: str, name: str, words: _Words) -> str:
+    file, dot, own_name = name.partition(".")
+    for owner in (file,) if dot else (kind, SHARED):
+        if (key := _key(owner, language, own_name if dot else name)) in words:
             return key
     raise RuleError(f"{kind}: no set {name!r} in {language}, here or in {SHARED}.yaml")
 

@@ -1,39 +1,55 @@
 """The bundled text screen: packaged word lists and our reviewed rules, in English and Chinese.
 
 Covered: terms and verb-with-object patterns of the rule files and lists, in any of the spellings that
-`normalise.py` undoes; both languages in one text; phrases that only look unsafe.
+`normalise.py` undoes; both languages in one text; phrases that only look unsafe; Chinese words that begin or end inside
+what looks like a term. A long text is judged a few sentences at a time, and there words with a harmless use as well
+count only where several stand together.
 Not covered: meaning. Irony, stories told around a harm, euphemisms that are not listed, other languages, and what
 several harmless messages ask together pass.
 """
 
 import hashlib
 import json
+import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
-from safety.text.lists import read_lists
+from safety.text.chinese_words import OrdinaryWords, read_ordinary_words
+from safety.text.language import HAN
+from safety.text.lists import EVERYDAY_SCORE, read_lists
 from safety.text.normalise import fold, readings, separate
-from safety.text.rule_files import Rule, RuleBook, read_rules
+from safety.text.passages import SENTENCE_END, mark_sentences, passages
+from safety.text.rule_files import SHARED, Rule, RuleBook, read_rules
 
 NAME = "rules"
 # Of letters that stand alone, the part that known words must cover: "therapist" holds "rapist", and is known itself.
 _MIN_COVERED = 0.6
 _FUNCTION_WORDS = "a i the in of with on and to for is my her his at by an this that who it from are me you".split()
+_HAN_WORD = re.compile(f"[{HAN}]{{2,4}}")
+# Up to this length a text is judged whole.
+_WHOLE_CHARS = 400
+# How many weak words must stand together in a longer text, and from which length on more of them.
+_WEAK_TOGETHER = 2
+_VERY_LONG_CHARS = 2500
+_WEAK_TOGETHER_IN_VERY_LONG = 3
+# Up to so many pairs of places are compared one by one, more by bisection.
+_FEW_PAIRS = 30
 _Span = tuple[int, int]
+_Match = tuple[int, int, int]
 _Positions = dict[int, list[_Span]]
 
 
 class _Compiled(NamedTuple):
-    """A rule with its sets as numbers."""
+    """A rule with its sets as numbers, and those that must and must not be found as bits."""
 
     rule: Rule
     sets: tuple[int, ...]
-    needed: frozenset[int]
+    needed: int
     unless: int
 
 
@@ -47,24 +63,37 @@ class TextRules:
 
     def __init__(self, book: RuleBook) -> None:
         self.categories = book.categories
-        self.version = _digest(book)
+        ordinary_words = read_ordinary_words()
+        self.version = _digest(book, ordinary_words)
         numbers = {name: number for number, name in enumerate(book.words)}
+        used = dict.fromkeys(name for rule in book.rules for name in rule.sets)
+        unions = [name for name in used if name not in numbers]
+        numbers |= {name: number for number, name in enumerate(unions, len(numbers))}
         owners: dict[str, set[int]] = defaultdict(set)
-        for name, terms in book.words.items():
-            for term in terms:
-                owners[_pattern(term)].add(numbers[name])
-        self._allow = len(numbers)
+        for name, number in numbers.items():
+            for term in (term for part in name.split("|") for term in book.words[part]):
+                owners[_pattern(term)].add(number)
+        self._end = len(numbers)
+        self._allow = self._end + 1
         for phrase in book.allowed:
             owners[_pattern(phrase)].add(self._allow)
         owners.pop("", None)
+        latin = [part for pattern in owners if pattern.isascii() for part in pattern.split()]
+        owners[f" {SENTENCE_END} "] = {self._end}
         self._owners = [tuple(sorted(sets)) for sets in owners.values()]
+        self._bits = [sum(1 << number for number in sets) for sets in self._owners]
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
-        self._by_last: dict[int, list[_Compiled]] = defaultdict(list)
+        harms = {numbers[name] for name in used if not name.startswith(f"{SHARED}.")}
+        self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
+        harmful = {term for term, sets in owners.items() if sets & harms}
+        self._ordinary_words = OrdinaryWords(ordinary_words, harmful)
+        by_anchor: dict[int, list[_Compiled]] = defaultdict(list)
         for rule in book.rules:
             sets = tuple(numbers[name] for name in rule.sets)
-            unless = numbers[rule.unless] if rule.unless else -1
-            self._by_last[sets[-1]].append(_Compiled(rule, sets, frozenset(sets), unless))
-        latin = (part for pattern in owners if pattern.isascii() for part in pattern.split())
+            needed, unless = (sum({1 << numbers[name] for name in names}) for names in (rule.sets, rule.unless))
+            anchor = numbers[_rarest(rule.sets, book)]
+            by_anchor[anchor].append(_Compiled(rule, sets, needed, unless))
+        self._anchored = [[rule for number in sets for rule in by_anchor.get(number, ())] for sets in self._owners]
         words = {word.replace(" ", ""): None for word in latin if len(word) > 1} | dict.fromkeys(_FUNCTION_WORDS)
         self._run_together = AhoCorasick(list(words), store_patterns=False)
         self._none = dict.fromkeys(book.categories, 0.0)
@@ -74,41 +103,73 @@ class TextRules:
         return [self._score(text) for text in texts]
 
     def found(self, text: str) -> list[Rule]:
-        """The rules that a text breaks, each once."""
+        """The rules that a text breaks, each once; in a long one also weak words that stand alone."""
         broken: dict[str, Rule] = {}
-        for reading in readings(text, self._split):
-            for rule in self._broken(reading):
-                broken[rule.name] = rule
+        for passage in _judged(text):
+            for reading in readings(passage, self._split):
+                for rule, _ in self._broken(reading, {}):
+                    broken[rule.name] = rule
         return list(broken.values())
 
     def _score(self, text: str) -> dict[str, float]:
         scores = self._none.copy()
-        for reading in readings(text, self._split):
-            for rule in self._broken(reading):
-                scores[rule.category] = max(scores[rule.category], rule.score)
+        together = 1
+        if len(text) > _WHOLE_CHARS:
+            together = _WEAK_TOGETHER if len(text) <= _VERY_LONG_CHARS else _WEAK_TOGETHER_IN_VERY_LONG
+        for passage in _judged(text):
+            for reading in readings(passage, self._split):
+                self._score_reading(reading, together, scores)
         return scores
 
-    def _broken(self, reading: str) -> Iterable[Rule]:
-        matches = self._automaton.find_matches_as_indexes(reading, overlapping=True)
-        if not matches:
-            return
-        positions = self._positions(matches)
-        for last in positions:
-            for compiled in self._by_last.get(last, ()):
-                is_lifted = compiled.unless in positions
-                if positions.keys() >= compiled.needed and not is_lifted and _follow(compiled, positions):
-                    yield compiled.rule
+    def _score_reading(self, reading: str, together: int, scores: dict[str, float]) -> None:
+        """Raises the scores to what the reading breaks; fewer weak words than `together` score as everyday ones."""
+        weak: list[tuple[Rule, list[_Span]]] = []
+        for rule, spans in self._broken(reading, scores):
+            if rule.is_weak and together > 1:
+                weak.append((rule, spans))
+            else:
+                scores[rule.category] = max(scores[rule.category], rule.score)
+        places = {start for rule, spans in weak if rule.score > EVERYDAY_SCORE for start, _ in spans}
+        for rule, _ in weak:
+            score = rule.score if len(places) >= together else min(rule.score, EVERYDAY_SCORE)
+            scores[rule.category] = max(scores[rule.category], score)
 
-    def _positions(self, matches: list[tuple[int, int, int]]) -> _Positions:
-        """Where each set is found, but for what lies inside an allowed phrase."""
-        allow, owners = self._allow, self._owners
-        safe = _Cover([(start, end) for number, start, end in matches if owners[number][-1] == allow])
-        positions: _Positions = {}
-        for number, start, end in matches:
-            if not safe.holds(start, end):
-                for name in owners[number]:
-                    positions.setdefault(name, []).append((start, end))
-        return positions
+    def _broken(self, reading: str, reached: Mapping[str, float]) -> Iterable[tuple[Rule, list[_Span]]]:
+        """The rules that a reading breaks, with the places of their last words; none that score what is reached."""
+        matches = self._kept(self._automaton.find_matches_as_indexes(reading, overlapping=True), reading)
+        found = self._sets_of(matches)
+        owners = self._owners
+        ends = [start for number, start, _ in matches if self._end in owners[number]] if found >> self._end else []
+        places: _Positions = {}
+        for number in {number for number, _, _ in matches if self._anchored[number]}:
+            for compiled in self._anchored[number]:
+                rule, sets, needed, unless = compiled
+                if needed & found != needed or unless & found or reached.get(rule.category, 0.0) >= rule.score:
+                    continue
+                for name in sets:
+                    if name not in places:
+                        places[name] = [(start, end) for term, start, end in matches if name in owners[term]]
+                spans = _follow(compiled, places, ends)
+                if spans:
+                    yield rule, spans
+
+    def _sets_of(self, matches: list[_Match]) -> int:
+        """The sets whose words are among the matches, as bits."""
+        bits, found = self._bits, 0
+        for number, _, _ in matches:
+            found |= bits[number]
+        return found
+
+    def _kept(self, matches: list[_Match], reading: str) -> list[_Match]:
+        """The matches but for those that are part of an allowed phrase or of other words."""
+        allow, owners, guarded = self._allow, self._owners, self._guarded
+        if self._sets_of(matches) >> allow:
+            cover = _Cover([(start, end) for number, start, end in matches if owners[number][-1] == allow])
+            matches = [match for match in matches if not cover.holds(match[1], match[2])]
+        if reading.isascii():
+            return matches
+        straddle = self._ordinary_words.straddle
+        return [match for match in matches if not (guarded[match[0]] and straddle(reading, match[1], match[2]))]
 
     def _split(self, letters: str) -> str:
         """Words out of letters that were written one by one; the letters as they are where few words are known."""
@@ -129,23 +190,51 @@ def load_text_rules() -> TextRules:
     return TextRules(read_lists(read_rules()))
 
 
-def _follow(compiled: _Compiled, positions: _Positions) -> bool:
-    """True where the sets, all found, come one after the other as the rule wants them."""
+def _judged(text: str) -> list[str]:
+    """What is judged as one: a text of some sentences whole, of a longer one its passages."""
+    return [text] if len(text) <= _WHOLE_CHARS else [mark_sentences(passage) for passage in passages(text)]
+
+
+def _rarest(sets: Sequence[str], book: RuleBook) -> str:
+    """The set by which a rule is looked up: one of its own with few words, since shared ones stand in most texts."""
+    words = {name: [term for part in name.split("|") for term in book.words[part]] for name in sets}
+    return min(sets, key=lambda name: (name.startswith(f"{SHARED}."), len(words[name])))
+
+
+def _follow(compiled: _Compiled, positions: _Positions, sentence_ends: list[int]) -> list[_Span]:
+    """Where the last set stands after all others as the rule wants them, in one sentence; all are found."""
     rule, sets, _, _ = compiled
-    if len(sets) == 1:
-        return True
     spans = positions[sets[0]]
     for name, gap, either_side in zip(sets[1:], rule.gaps, rule.either_side, strict=True):
-        starts, ends = (sorted(places) for places in zip(*spans, strict=True))
-        # Neighbouring Latin words share the space between them.
-        spans = [
-            (start, end)
-            for start, end in positions[name]
-            if _any_within(ends, start - gap, start + 1) or (either_side and _any_within(starts, end - 1, end + gap))
-        ]
+        if sentence_ends or len(spans) * len(positions[name]) <= _FEW_PAIRS:
+            spans = [
+                span
+                for span in positions[name]
+                if any(
+                    _are_near(other, span, gap, either_side) and not _is_between(sentence_ends, other, span)
+                    for other in spans
+                )
+            ]
+        else:
+            starts, ends = (sorted(places) for places in zip(*spans, strict=True))
+            spans = [
+                (start, end)
+                for start, end in positions[name]
+                if _any_within(ends, start - gap, start + 1)
+                or (either_side and _any_within(starts, end - 1, end + gap))
+            ]
         if not spans:
-            return False
-    return True
+            return []
+    return spans
+
+
+def _are_near(one: _Span, other: _Span, gap: int, either_side: bool) -> bool:
+    """Neighbouring Latin words share the space between them."""
+    return other[0] - gap <= one[1] <= other[0] + 1 or (either_side and other[1] - 1 <= one[0] <= other[1] + gap)
+
+
+def _is_between(sentence_ends: list[int], one: _Span, other: _Span) -> bool:
+    return bool(sentence_ends) and _any_within(sentence_ends, min(one[1], other[1]) - 1, max(one[0], other[0]))
 
 
 def _any_within(places: list[int], first: int, last: int) -> bool:
@@ -190,6 +279,8 @@ def _pattern(term: str) -> str:
     return (" " if words[0].isascii() else "") + words + (" " if words[-1].isascii() else "")
 
 
-def _digest(book: RuleBook) -> str:
-    content = json.dumps([book.words, [rule.__dict__ for rule in book.rules], book.allowed], sort_keys=True)
+def _digest(book: RuleBook, ordinary_words: frozenset[str]) -> str:
+    examples = {"blocks", "passes"}
+    rules = [{key: value for key, value in rule.__dict__.items() if key not in examples} for rule in book.rules]
+    content = json.dumps([book.words, rules, book.allowed, sorted(ordinary_words)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]

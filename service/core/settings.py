@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     embedded_max_memory_bytes: int = Field(4096 * _MIB, ge=0)  # of the embedded server; 0: no limit
     auth: Literal["auto", "on", "off"] = "auto"  # whether requests need an API key; auto: not on a loopback address
     key_cache_s: float = Field(5.0, ge=0, le=300)  # for which an API process believes what it knows of a key
-    api_key: str = Field("", repr=False)  # that `viscpm chat` and `viscpm paint` present
+    url: str = ""  # of the service that commands ask; empty: the host and port of this one
+    api_key: str = Field("", repr=False)  # that they present
     models: Annotated[tuple[Model, ...], *LIST] = ("chat", "paint")
     model_aliases: Aliases = (  # names of the models on /v1 beside their own
         "viscpm-chat=chat",
@@ -83,6 +84,7 @@ class Settings(BaseSettings):
         "dall-e-3=paint",
         "dall-e-2=paint",
     )
+    page: Literal["on", "off"] = "on"  # for people, at / and /ui, and /docs
     a1111: Literal["on", "off"] = "off"  # the routes of AUTOMATIC1111's API that its clients need
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "text"

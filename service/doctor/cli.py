@@ -20,7 +20,7 @@ from service.doctor.setting_sources import check_settings, setting_sources
 
 def main(argv: Sequence[str]) -> int:
     """The exit code: 0, 1 where a problem was found, 2 for wrong flags."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     logging.disable(logging.WARNING)  # what is to be said is in the report, and packages of models are chatty
     try:
         findings, sources = examine(options.all)
@@ -49,7 +49,7 @@ def examine(is_all: bool = False) -> tuple[list[Finding], list[SettingSource]]:
     return findings, setting_sources(settings, is_all)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="viscpm doctor",
         description="Examines settings, Redis, ports, clocks, keys, disks, checkpoints and GPUs of this machine, and "

@@ -67,6 +67,8 @@ class Addresses:
         path = scope["path"]
         if path.startswith(f"{root_path}/"):
             path = path[len(root_path) :]
+        elif path == root_path:
+            path = "/"
         if len(path) > 1:
             path = path.removesuffix("/")
         scope["root_path"], scope["path"] = root_path, root_path + path

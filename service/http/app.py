@@ -36,6 +36,7 @@ from service.http.routes import a1111, chat, health, jobs, metrics, moderations,
 from service.http.routes.conversations import conversations, copies, regeneration
 from service.http.routes.openai import batches, chat_completions, files, models, responses_api
 from service.http.routes.openai import images as openai_images
+from service.http.routes.page import page
 from service.http.scrape import WorkerScraper
 from service.image_input.intake import ImageIntake
 from service.image_output.ai_labels import AILabels
@@ -48,6 +49,7 @@ from service.jobs.idempotency import IdempotencyKeys
 from service.jobs.screens import Rules, WorkerScreens
 from service.jobs.sweeper import Sweeper
 from service.jobs.worker_registry import WorkerRegistry
+from service.page.static_files import StaticFiles
 from service.queue.latest_paintings import LatestPaintings
 from service.queue.producer import JobProducer
 from service.queue.record import SweepCounts
@@ -91,7 +93,8 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
 
     openai = (chat_completions, responses_api, openai_images, models, moderations, files, batches)
     of_conversations = (conversations, copies, regeneration)
-    modules = (chat, paint, *openai, a1111, *of_conversations, jobs, usage, health, metrics)
+    of_people = (page,) if settings.page == "on" else ()
+    modules = (chat, paint, *openai, a1111, *of_conversations, jobs, usage, health, metrics, *of_people)
     known_routes = [route for module in modules for route in module.router.routes]
     addresses = Middleware(
         Addresses, routes=known_routes, root_path=settings.root_path, trusted=settings.trusted_proxies
@@ -109,11 +112,12 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
             Middleware(ContentDecoding, max_body_bytes=settings.max_body_bytes),
             Middleware(BodyLimits, max_body_bytes=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s),
         ],
-        docs_url=None,  # the page would load scripts from elsewhere
+        docs_url=None,  # ours (routes/page) loads nothing from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # its redirects are built from Host; and Addresses leaves it none
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.page = StaticFiles() if of_people else None
     known_routes += app.routes  # its own: the document
     for module in modules:
         app.include_router(module.router)

@@ -19,7 +19,7 @@ from service.http.error_handlers import OUTCOME, error_response, from_exception
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-_PROBED = ("/health/", "/v2", "/metrics")  # routes
+_PROBED = ("/health/", "/v2", "/metrics", "/ui/")  # routes, and the page's files
 _BUFFERED_BODIES = 16  # largest bodies that may be in memory at once
 ANSWER_HEADERS = "viscpm.answer_headers"  # in a request's scope: what its answer tells beside its own headers
 _RELEASE = "viscpm.release_body"  # in a request's scope

@@ -118,16 +118,20 @@ def _printable(line: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="viscpm verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--json", action="store_true", help="one JSON line")
-    parser.add_argument(
+    made.add_argument("file", metavar="FILE")
+    made.add_argument("--json", action="store_true", help="one JSON line")
+    made.add_argument(
         "--trust-anchors", type=Path, metavar="PEM", help="authorities: credentials of others, or none, are a problem"
     )
-    options = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
     try:
         data = Path(options.file).read_bytes()
         anchors_pem = options.trust_anchors.read_text("ascii") if options.trust_anchors else ""

@@ -2,18 +2,18 @@
 
 import argparse
 import asyncio
-import json
 import re
-import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NoReturn
 
 from msgspec.structs import replace
 
 from service.access.api_keys import NAME, SCOPES, ApiKey, KeyChange, KeyLimits, Scope
 from service.access.key_store import KeyStore
+from service.client.arguments import Parser, add_json_flag
+from service.client.exit_codes import CommandError, ExitCode, UsageError
+from service.client.output import note, refuse, say, say_json, say_rows
 from service.core.errors import BusUnavailable
 from service.core.settings import Settings, SettingsError, read_settings
 from service.redis.connection import open_redis
@@ -24,91 +24,89 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0, 1 for what failed, 2 for wrong flags or settings."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         settings = _with_server(read_settings())
-        return asyncio.run(_run(options, settings))
+        asyncio.run(_run(options, settings))
     except SettingsError as error:
-        return _refuse(str(error), 2)
+        return refuse(UsageError(str(error)), options.json)
     except BusUnavailable as error:
-        return _refuse(error.message, 1)
+        return refuse(CommandError(error.message, code=error.code), options.json)
+    except CommandError as error:
+        return refuse(error, options.json)
+    return ExitCode.OK
 
 
-async def _run(options: argparse.Namespace, settings: Settings) -> int:
+async def _run(options: argparse.Namespace, settings: Settings) -> None:
     store = KeyStore(open_redis(settings), settings)
     try:
         if options.command == "create":
-            return await _create(store, options)
-        if options.command == "change":
-            return await _change(store, options, settings)
-        if options.command == "rotate":
-            return await _rotate(store, options)
-        if options.command == "revoke":
-            return await _revoke(store, options, settings)
-        _list(await store.all(), options.json)
-        return 0
+            await _create(store, options)
+        elif options.command == "change":
+            await _change(store, options, settings)
+        elif options.command == "rotate":
+            await _rotate(store, options)
+        elif options.command == "revoke":
+            await _revoke(store, options, settings)
+        else:  # nothing that a key could be made of
+            say_rows([_told(key) for key in await store.all()], options.json, "there are no keys")
     finally:
         await store.close()
 
 
-async def _create(store: KeyStore, options: argparse.Namespace) -> int:
+async def _create(store: KeyStore, options: argparse.Namespace) -> None:
     limits = KeyLimits(options.requests_per_min, options.tokens_per_min, options.max_jobs)
     key, text = await store.create(
         options.name, options.tenant, options.scopes, options.expires, options.models, limits, options.weight
     )
-    print(text)
-    print(f"(key {key.id} of tenant {key.tenant}; it is shown this once)", file=sys.stderr)
-    return 0
+    _tell_text(key, text, f"key {key.id} of tenant {key.tenant}; it is shown this once", options.json)
 
 
-async def _change(store: KeyStore, options: argparse.Namespace, settings: Settings) -> int:
+async def _change(store: KeyStore, options: argparse.Namespace, settings: Settings) -> None:
     change = KeyChange(**{name: getattr(options, name) for name in KeyChange.__struct_fields__})
     if change == KeyChange():
-        return _refuse("nothing is changed: see viscpm keys change --help for what can be", 2)
+        raise UsageError("nothing is changed: see viscpm keys change --help for what can be")
     if change.expires:  # a span from now on
         change = replace(change, expires=int(time.time()) + change.expires)
     wanted = options.key
     found = [key for key in await store.all() if not key.revoked and wanted in (key.id, key.name)]
     if len(found) > 1 and all(key.id != wanted for key in found):
-        return _refuse(f"{len(found)} keys are named {wanted}: take an id of {', '.join(key.id for key in found)}", 1)
+        ids = ", ".join(key.id for key in found)
+        raise CommandError(f"{len(found)} keys are named {wanted}: take an id of {ids}")
     key_id = next((key.id for key in found if key.id == wanted), found[0].id if found else "")
     key = await store.change(key_id, change) if key_id else None
     if key is None:
-        return _refuse(f"no key that is not revoked has the id or name {wanted}: `viscpm keys list` tells them", 1)
-    _list([key], options.json)
-    print(f"(within {settings.key_cache_s:g} s every API process goes by it)", file=sys.stderr)
-    return 0
+        raise CommandError(f"no key that is not revoked has the id or name {wanted}: `viscpm keys list` tells them")
+    say_rows([_told(key)], options.json, "")
+    note(f"(within {settings.key_cache_s:g} s every API process goes by it)")
 
 
-async def _rotate(store: KeyStore, options: argparse.Namespace) -> int:
+async def _rotate(store: KeyStore, options: argparse.Namespace) -> None:
     rotated = await store.rotate(options.id, options.overlap)
     if rotated is None:
-        return _refuse(f"no live key has the id {options.id}: `viscpm keys list` tells them", 1)
-    print(rotated[1])
-    until = (
-        f"the former one is taken until {_day(rotated[0].former_until)}" if options.overlap else "the former is void"
-    )
-    print(f"(key {options.id}; {until})", file=sys.stderr)
-    return 0
+        raise CommandError(f"no live key has the id {options.id}: `viscpm keys list` tells them")
+    key, text = rotated
+    until = f"the former one is taken until {_day(key.former_until)}" if options.overlap else "the former is void"
+    _tell_text(key, text, f"key {options.id}; {until}", options.json)
 
 
-async def _revoke(store: KeyStore, options: argparse.Namespace, settings: Settings) -> int:
-    if await store.revoke(options.id) is None:
-        return _refuse(f"no key has the id {options.id}: `viscpm keys list` tells them", 1)
-    print(f"key {options.id} is revoked; within {settings.key_cache_s:g} s no API process takes it any more")
-    return 0
+async def _revoke(store: KeyStore, options: argparse.Namespace, settings: Settings) -> None:
+    key = await store.revoke(options.id)
+    if key is None:
+        raise CommandError(f"no key has the id {options.id}: `viscpm keys list` tells them")
+    if options.json:
+        say_json(_told(key))
+    else:
+        say(f"key {options.id} is revoked; within {settings.key_cache_s:g} s no API process takes it any more")
 
 
-def _list(keys: list[ApiKey], as_json: bool) -> None:
-    """Nothing that a key could be made of."""
-    rows = [_told(key) for key in keys]
+def _tell_text(key: ApiKey, text: str, told: str, as_json: bool) -> None:
+    """The key itself goes to the standard output alone."""
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False))
-        return
-    for row in rows:
-        print("  ".join(f"{name}={value}" for name, value in row.items() if value not in ("", 0)))
-    if not rows:
-        print("there are no keys", file=sys.stderr)
+        say_json({**_told(key), "key": text})
+    else:
+        say(text)
+        note(f"({told})")
 
 
 def _told(key: ApiKey) -> dict[str, str | int]:
@@ -148,18 +146,8 @@ def _with_server(settings: Settings) -> Settings:
     return settings.model_copy(update={"redis_url": server.url})
 
 
-def _refuse(message: str, code: int) -> int:
-    print(f"viscpm: {message}", file=sys.stderr)
-    return code
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    parser = Parser(
         prog="viscpm keys",
         description="API keys, kept in the Redis of VISCPM_REDIS_URL, else of a running `viscpm serve`.",
     )
@@ -181,9 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     change.add_argument("--expires", type=_span_or_never, metavar="SPAN", help="from now on, such as 90d; or never")
     change.add_argument("--models", type=_models, metavar="LIST", help="that it may ask; '': all")
     _add_limits(change, default=None)
-    change.add_argument("--json", action="store_true", help="how the key is told that it has become")
     listing = commands.add_parser("list", help="all of them, without their texts")
-    listing.add_argument("--json", action="store_true")
     revoke = commands.add_parser("revoke", help="take one no more")
     revoke.add_argument("id")
     rotate = commands.add_parser("rotate", help="give one a new text; all else stays")
@@ -191,6 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     rotate.add_argument(
         "--overlap", type=_span, default=0, metavar="SPAN", help="for which the former text is taken too"
     )
+    for one in (create, change, listing, revoke, rotate):
+        add_json_flag(one)
     return parser
 
 

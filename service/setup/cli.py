@@ -15,7 +15,7 @@ from service.setup.variables import fetch_commands, variables_of
 
 def main(argv: Sequence[str]) -> int:
     """The exit code: 0, 1 where nothing was written, 2 for wrong flags, 130 when interrupted."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     if options.file.exists() and not options.force:
         return _refuse(f"{options.file} is there already: --force writes it anew, --file names another one", 1)
     try:
@@ -86,7 +86,7 @@ def _refuse(message: str, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="viscpm setup",
         description="Writes the settings of this machine. What no flag says is asked on the terminal.",

@@ -83,7 +83,8 @@ def test_the_role_starts_from_what_is_there(image: tuple[str, Path]) -> None:
     target, folder = image
     code = {
         "api": "from service.http.app import create_app; from service.core.settings import Settings; "
-        "create_app(Settings()).openapi(); import service.process.cli",
+        "create_app(Settings()).openapi(); import service.process.cli, service.process.roles; "
+        "from service.client.commands import batch, bench, chat, completion, conversations, jobs, paint",
         "safety": "import service.worker.worker, service.worker.safety_engine, safety.engine",
         "worker": "import service.worker.worker, models.engines.chat.engine, models.engines.paint.engine; "
         "from models.checkpoints.bundled import bundled_checkpoint; assert bundled_checkpoint('chat').is_dir()",

@@ -10,8 +10,8 @@ from safety.evaluate import (
     DEVELOPMENT,
     HELD_OUT,
     LABELLED_DIR,
-    OBLIQUE,
-    REPHRASED,
+    TITLES,
+    UNREAD,
     LabelledPrompt,
     Result,
     evaluate,
@@ -43,8 +43,8 @@ def test_there_are_enough_prompts_of_every_sort(results: list[Result]) -> None:
 
 def test_the_held_out_prompts_are_no_others() -> None:
     texts = {path.stem: {prompt.text for prompt in read_labelled(path)} for path in LABELLED_DIR.glob("*.jsonl")}
-    assert set(texts) == {DEVELOPMENT, HELD_OUT, REPHRASED, OBLIQUE}
-    for held_out in (HELD_OUT, OBLIQUE):
+    assert set(texts) == {DEVELOPMENT, HELD_OUT, *TITLES}
+    for held_out in UNREAD:
         assert not any(texts[held_out] & texts[other] for other in texts if other != held_out)
 
 

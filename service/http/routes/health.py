@@ -137,6 +137,7 @@ def _worker(worker: LiveWorker) -> dict[str, Any]:
         "device": "" if info.model is None else info.model.device,
         "quantization": "" if info.model is None else info.model.quantization,
         "device_turn": info.device_turn,
+        "memory_bytes": info.gpu_used_bytes or info.resident_bytes,
     }
 
 

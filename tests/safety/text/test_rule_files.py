@@ -38,8 +38,23 @@ def test_a_rule_names_sets_here_or_in_the_shared_file(tmp_path: Path) -> None:
     )
     first, second = book.rules
     assert (first.sets, first.gaps, first.either_side) == (("words.en.make", "kind.en.thing"), (5,), (False,))
-    assert (second.score, second.unless, second.either_side) == (0.5, "words.en.make", (True,))
+    assert (second.score, second.unless, second.either_side) == (0.5, ("words.en.make",), (True,))
     assert book.categories == ("illicit",)
+
+
+def test_a_rule_joins_sets_of_its_own_of_the_shared_and_of_another_file(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("category: hate\nwords: {en: {phrases: {thing: [that]}}}")
+    book = read(
+        tmp_path,
+        "category: illicit\n"
+        "words: {en: {phrases: {thing: [this]}}}\n"
+        "rules: {en: [{find: make > thing|other.thing, unless: weapon|thing, weak: true, blocks: [a], passes: [b]}]}",
+    )
+    (rule,) = book.rules
+    assert rule.sets == ("words.en.make", "kind.en.thing|other.en.thing")
+    assert rule.unless == ("words.en.weapon", "kind.en.thing") and rule.is_weak
+    assert (rule.blocks, rule.passes) == (("a",), ("b",))
+    assert rule.name == "kind.en: make > thing|other.thing unless weapon|thing"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +63,8 @@ def test_a_rule_names_sets_here_or_in_the_shared_file(tmp_path: Path) -> None:
         ("[]", "a rule file has the keys"),
         ("category: illicit\nextra: 1", "a rule file has the keys"),
         ("category: illicit\nrules: {en: [nothing]}", "no set 'nothing'"),
+        ("category: illicit\nrules: {en: [make|nothing]}", "no set 'nothing'"),
+        ("category: illicit\nrules: {en: [other.make]}", "no set 'other.make'"),
         ("category: illicit\nrules: {en: [make thing]}", "written set > set"),
         ("category: illicit\nrules: {en: ['make >']}", "written set > set"),
         ("category: rude\nrules: {en: [make]}", "unknown option, category or score"),

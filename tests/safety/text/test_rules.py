@@ -2,6 +2,7 @@
 
 import random
 import time
+from functools import cache
 
 import pytest
 
@@ -16,6 +17,11 @@ THRESHOLD = 0.7
 @pytest.fixture(scope="module")
 def rules() -> TextRules:
     return load_text_rules()
+
+
+@cache
+def bundled() -> tuple[Rule, ...]:
+    return read_rules().rules
 
 
 def categories(rules: TextRules, text: str) -> set[str]:
@@ -61,6 +67,27 @@ def test_each_kind_of_harm_is_found_in_both_languages(rules: TextRules, text: st
         *("a soldier with a rifle", "a black man in a suit", "children playing", "great tits in a tree"),
         *("t h e r a p i s t", "a-n-a-l-y-s-t", "S, M, L and XL", "4k 8k uhd 3d", "u.s.a.", "B-52 and F-16"),
         *("杀死进程", "乳腺癌", "杀毒软件", "做爱心手势", "打飞机票", "路口交通", "裸色口红", "剧本杀", "血腥玛丽"),
+        *(
+            "水乳交融的色彩",
+            "满足交通需求",
+            "离开房间时关灯",
+            "戏剧性姿势",
+            "惊艳照片",
+            "印度支那地图",
+            "一碗肉棒骨汤",
+            "奶子糖",
+        ),
+        *(
+            "口交替练习",
+            "裸露的电路板",
+            "赤裸的岩石",
+            "烧炭的老人，唐诗意境",
+            "血泊般的晚霞",
+            "开房车去西藏",
+            "怎么监听按钮的点击事件",
+        ),
+        *("replace XXX by your name", "how to log into a computer", "how do I blow up a balloon", "bang on a door"),
+        *("our following company", "what does money laundering mean?", "how do I rob a bank in GTA V?", "full speed"),
         *("草泥马羊驼", "他很会做，爱吃饭", "赤裸 着 上身 的 拳击手", "空气炸锅", "恐龙", "戴珍珠项链的少女"),
         *("", " ", "😀", "\x00", "\ud800", "кошка"),
     ],
@@ -128,8 +155,74 @@ def test_an_allowed_phrase_covers_only_what_lies_inside_it() -> None:
 
 
 def test_a_lifting_set_lifts_the_rule() -> None:
-    rules = small(Rule("r", "illicit", 1.0, ("bomb",), unless="movie"))
+    rules = small(Rule("r", "illicit", 1.0, ("bomb",), unless=("movie",)))
     assert [score["illicit"] for score in rules.scores(["a bomb", "a bomb in a movie"])] == [1, 0]
+
+
+def test_a_rule_may_take_words_of_several_sets() -> None:
+    rules = small(Rule("r", "illicit", 1.0, ("make|movie", "bomb"), (6,), (False,)))
+    assert [score["illicit"] for score in rules.scores(["make bomb", "movie bomb", "bomb"])] == [1, 1, 0]
+
+
+FILLER = "A dog runs on the beach. Two children eat bread at a table. "
+
+
+def test_a_weak_word_counts_in_a_long_text_only_where_others_are_near() -> None:
+    rules = small(Rule("r", "illicit", 1.0, ("bomb",), is_weak=True))
+    alone, together = "a bomb. " + FILLER * 10, "a bomb and a bomb. " + FILLER * 10
+    apart = "a bomb. " + FILLER * 10 + "a bomb. "
+    assert [score["illicit"] for score in rules.scores(["a bomb", alone, together, apart])] == [1, 0.4, 1, 0.4]
+    much_longer = FILLER * 50
+    very_long = ["a bomb and a bomb. " + much_longer, "a bomb, a bomb and a bomb. " + much_longer]
+    assert [score["illicit"] for score in rules.scores(very_long)] == [0.4, 1]
+
+
+def test_a_request_is_found_anywhere_in_a_long_text_and_lifted_only_by_what_is_near() -> None:
+    rules = small(Rule("r", "illicit", 1.0, ("make", "bomb"), (10,), (False,), ("movie",)))
+    texts = [FILLER * 10 + "make a bomb. " + FILLER * 10, "a movie. " + FILLER * 10 + "make a bomb."]
+    assert [score["illicit"] for score in rules.scores([*texts, "make a bomb in a movie. " + FILLER * 10])] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("name", sorted({rule.name.split(":")[0] for rule in bundled()}))
+def test_each_rule_blocks_its_examples_and_lets_its_counter_examples_be(rules: TextRules, name: str) -> None:
+    ours = [rule for rule in bundled() if rule.name.split(":")[0] == name]
+    assert [rule.name for rule in ours if not rule.blocks or not rule.passes] == []
+    missed = [(rule.name, text) for rule in ours for text in rule.blocks if rule.name not in broken(rules, text)]
+    wrong = [(rule.name, text, broken(rules, text)) for rule in ours for text in rule.passes if is_blocked(rules, text)]
+    assert (missed, wrong) == ([], [])
+
+
+def broken(rules: TextRules, text: str) -> list[str]:
+    return [rule.name for rule in rules.found(text)]
+
+
+def is_blocked(rules: TextRules, text: str) -> bool:
+    """As the default policy has it, which flags coarse words and blocks the rest."""
+    return bool(categories(rules, text) - {"profanity"})
+
+
+def test_the_share_of_blocked_texts_does_not_grow_with_their_length(rules: TextRules) -> None:
+    draw = random.Random(0)
+    for num_chars in (1_000, 10_000):
+        texts = [caption_page(draw, num_chars) for _ in range(30)]
+        assert [text for text in texts if is_blocked(rules, text)] == []
+
+
+WHO = "a man,two women,three children,a dog,an old couple,a girl in a red dress,some people,a black cat".split(",")
+DOES = "sitting on a bench,riding a bike,holding an umbrella,standing near a train,lying on a bed,eating pizza".split(
+    ","
+)
+WHERE = "in a park,at night,on a beach,next to a river,in a kitchen,under a bridge,at a market,in the snow".split(",")
+WEAK = ("blood on a bandage", "a skull and a corpse flower", "a topless man")
+
+
+def caption_page(draw: random.Random, num_chars: int) -> str:
+    """Harmless captions one after the other, one in a hundred with a word that a rule knows."""
+    captions: list[str] = []
+    while sum(map(len, captions)) < num_chars:
+        plain = " ".join(draw.choice(part) for part in (WHO, DOES, WHERE))
+        captions.append(draw.choice(WEAK) if draw.random() < 0.01 else plain)
+    return ". ".join(captions)
 
 
 def test_the_version_follows_the_rules() -> None:
@@ -156,7 +249,8 @@ def test_time_grows_with_length_alone(rules: TextRules, piece: str) -> None:
 
 def test_no_word_rule_or_allowed_phrase_is_dead() -> None:
     book = read_lists(read_rules())
-    assert {name for rule in book.rules for name in (*rule.sets, rule.unless)} - {""} == set(book.words)
+    used = {part for rule in book.rules for name in (*rule.sets, *rule.unless) for part in name.split("|")}
+    assert used == set(book.words)
     assert len(book.allowed) == len(set(book.allowed))
     terms = {spelled(term) for words in book.words.values() for term in words}
     assert [phrase for phrase in book.allowed if not any(term in spelled(phrase) for term in terms)] == []

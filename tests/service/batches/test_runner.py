@@ -53,7 +53,7 @@ class ScriptedService:
             if answer is None:
                 await self.free.wait()
                 answer = error(499, "cancelled") if key in self.withdrawn else ok(line.custom_id)
-            await asyncio.sleep(0.01)  # so that several are under way
+            await asyncio.sleep(0.05)  # so that several are under way, on a busy machine too
         finally:
             self.num_at_once -= 1
         if isinstance(answer, Exception):

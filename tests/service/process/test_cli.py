@@ -1,6 +1,7 @@
-"""The command line: one line and exit code 2 for what is wrong, flags before variables."""
+"""The command line: groups of commands, one line for what is wrong, and nothing imported that is not asked for."""
 
-import json
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,81 +11,68 @@ import pytest
 from service.process import cli
 
 
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REDIS_URL", "HOST", "PORT", "MODELS", "LEASE_S", "AUTH"):
-        monkeypatch.delenv(f"VISCPM_{name}", raising=False)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
-        (["serve", "--port", "many"], "VISCPM_PORT=many"),
-        (["serve", "--port", "70000"], "VISCPM_PORT=70000"),
-        (["serve", "--models", "chat,draw"], "VISCPM_MODELS=draw"),
-        (["worker", "sing"], "invalid choice: 'sing'"),
-        (["worker", "chat"], "VISCPM_REDIS_URL is not set"),
-        (["api"], "VISCPM_REDIS_URL is not set"),
-        (["serve", "--host", "0.0.0.0"], "VISCPM_HOST=0.0.0.0 can be asked from elsewhere"),
-        (["api", "--host", "::"], "VISCPM_HOST=:: can be asked from elsewhere, and VISCPM_AUTH does not say how: on"),
+        (["--frobnicate"], "the following arguments are required: COMMAND"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
-    try:
-        code = cli.main(arguments)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    output = capfd.readouterr()
-    assert code == 2
-    assert message in output.err and output.err.count("\n") == 1 and output.err.startswith("viscpm")
+def test_what_is_no_command_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and message in told and told.count("\n") == 1 and told.startswith("viscpm: ")
 
 
-def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("VISCPM_QUEUE_SIZE", "0")
-    assert cli.main(["serve"]) == 2
-    assert "VISCPM_QUEUE_SIZE=0" in capsys.readouterr().err
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_tells_all_commands_in_groups(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([flag])
+    told = capsys.readouterr().out
+    assert end.value.code == 0
+    groups = [line for line in told.splitlines() if line and not line.startswith((" ", "usage", "Every"))]
+    assert groups == list(dict.fromkeys(command.group for command in cli.COMMANDS.values()))
+    for name, command in cli.COMMANDS.items():
+        assert f"  {name:14} {command.told}\n" in told
 
 
-def test_a_key_that_cannot_sign_ends_the_start_with_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("KEY", "CERT"):
-        monkeypatch.setenv(f"VISCPM_C2PA_{name}_FILE", str(tmp_path / name))
-        (tmp_path / name).write_text("no PEM")
-    assert cli.main(["serve", "--port", "0"]) == 2
-    assert capfd.readouterr().err == f"viscpm: VISCPM_C2PA_KEY_FILE={tmp_path}/KEY: no private key in PEM\n"
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out.startswith("viscpm ")
 
 
-@pytest.mark.parametrize("role", [["api"], ["worker", "chat"]])
-def test_a_misspelt_variable_is_named_at_start(
-    role: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("VISCPM_REDIS_ULR", "redis://redis:6379")
-    assert cli.main(role) == 2
-    warning, refusal = capfd.readouterr().err.splitlines()
-    assert "WARNING" in warning and "VISCPM_REDIS_ULR (did you mean VISCPM_REDIS_URL?): ignored" in warning
-    assert "VISCPM_REDIS_URL is not set" in refusal
-
-
-def test_a_limit_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("CUDA_MEMORY_CPMBEE_MAX", "much")
-    assert cli.main(["serve"]) == 2
-    assert "CUDA_MEMORY_CPMBEE_MAX=much: must be a whole number of GiB" in capsys.readouterr().err
+@pytest.mark.parametrize("name", [name for name, command in cli.COMMANDS.items() if not command.needs_torch])
+def test_every_command_tells_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert callable(getattr(importlib.import_module(cli.COMMANDS[name].module), cli.COMMANDS[name].function))
+    with pytest.raises(SystemExit) as end:
+        cli.main([name, "--help"])
+    assert end.value.code == 0 and f"usage: viscpm {name} " in capsys.readouterr().out
 
 
 def test_the_command_line_loads_no_torch() -> None:
     code = (
-        "import sys\nfrom service.process import api_server, cli, client, supervisor\n"
+        "import sys, importlib\nfrom service.process import api_server, cli, supervisor\n"
+        "[importlib.import_module(one.module) for one in cli.COMMANDS.values() if not one.needs_torch]\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'transformers', 'onnxruntime')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_what_ends_a_role_is_a_json_line_where_lines_are() -> None:
-    command = [sys.executable, "-m", "service.process.cli", "worker", "chat", "--log-format", "json"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    told = json.loads(ended.stderr)
-    assert ended.returncode == 2
-    assert (told["level"], told["role"]) == ("error", "worker chat") and "VISCPM_REDIS_URL" in told["message"]
+def test_help_imports_no_more_than_it_says() -> None:
+    code = (
+        "import sys\nfrom service.process import cli\n"
+        "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(any(name in sys.modules for name in ('httpx', 'pydantic', 'redis', 'PIL', 'asyncio', 'rich')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_every_command_is_in_the_document_with_a_transcript() -> None:
+    text = (Path(__file__).parents[3] / "docs/guides/cli.md").read_text()
+    sections = dict(re.findall(r"^## viscpm (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    asked = [name for name, command in cli.COMMANDS.items() if ".client." in command.module]
+    assert sorted(sections) == sorted([*asked, "keys"])
+    assert all(f"$ viscpm {name if name != 'completion' else 'jobs'} " in section for name, section in sections.items())

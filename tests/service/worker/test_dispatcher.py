@@ -84,6 +84,7 @@ async def test_image_embeddings_are_shared_between_workers(api: ApiSide, start_w
     await api.ready(first)
     computed = await api.request("echo a", pixels=b"rgb" * 4, **PICTURE)
     assert not computed.events[-1].result.vision_cached  # type: ignore[union-attr]
+    await eventually(lambda: api.redis.exists(Keys("viscpm").vision_cache[0]))  # stored beside the answer
     first.kill()
     await api.ready(start_worker())
     again = await api.request("echo b", **PICTURE)  # as a later turn: nobody needs the pixels
