@@ -13,7 +13,6 @@ the labelled set as a guard against going back, and the oblique prompts as the m
 """
 
 import argparse
-import importlib
 import json
 import os
 import sys
@@ -24,11 +23,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from safety.loading import ScreenFolders, load_text_screens
 from safety.measure.labelled_file import joined, read_labelled_file
 from safety.measure.rates import Judge, measure, rows, table
 from safety.policy import Policy, load_policy
 from safety.text.rules import load_text_rules
-from safety.text.screen import PromptChecker, TextScreen
+from safety.text.screen import TextScreen
 from safety.verdict import Stage
 
 LABELLED_DIR = Path(__file__).with_name("labelled")
@@ -231,18 +231,21 @@ def _lengths(text: str) -> list[int]:
 
 
 def configured_judge() -> Judge:
-    """The text screens that the environment names: the rules, and the release's prompt checker where it is set.
+    """The rules, and the screens of texts that the environment names: a guard model's folder, the release's checker.
 
     Raises:
-        ValueError: its weights are missing or not what was expected.
+        ValueError: weights are missing or not what was expected.
     """
-    checker: PromptChecker | None = None
-    if folder := os.environ.get("VISCPM_SAFETY_PROMPT_CHECKER"):
-        label = os.environ.get("VISCPM_SAFETY_PROMPT_CHECKER_LABEL", "LABEL_1")
-        device = os.environ.get("VISCPM_SAFETY_DEVICE", "cpu")
-        # By name: its libraries are heavy
-        checker = importlib.import_module("safety.text.bert_checker").BertChecker(Path(folder), device, label)
-    return TextScreen(load_text_rules(), checker).judge
+    device = os.environ.get("VISCPM_SAFETY_DEVICE", "cpu")
+    folders = ScreenFolders(
+        prompt_checker=os.environ.get("VISCPM_SAFETY_PROMPT_CHECKER", ""),
+        prompt_checker_label=os.environ.get("VISCPM_SAFETY_PROMPT_CHECKER_LABEL", "LABEL_1"),
+        device=device,
+        guard=os.environ.get("VISCPM_SAFETY_GUARD", ""),
+        guard_adapter=os.environ.get("VISCPM_SAFETY_GUARD_ADAPTER", "qwen3guard"),
+        guard_device=os.environ.get("VISCPM_SAFETY_GUARD_DEVICE", device),
+    )
+    return TextScreen(load_text_rules(), load_text_screens(folders)).judge
 
 
 def _any_file(options: argparse.Namespace, judge: Judge) -> int:

@@ -69,7 +69,8 @@ def measure(texts: Sequence[LabelledText], judge: Judge, policy: Policy) -> tupl
         batch = texts[first : first + BATCH]
         for one, judged in zip(batch, judge([one.text for one in batch]), strict=True):
             verdict = policy.decide(STAGES[one.kind], judged.findings, judged.language)
-            results.append(Judged(one, verdict.is_blocked))
+            # What a screen came to no judgement on does not pass the gate either
+            results.append(Judged(one, verdict.is_blocked or bool(judged.undecided)))
     spent_s = time.process_time() - began_s
     return results, Throughput(len(texts), sum(len(one.text) for one in texts), spent_s)
 
