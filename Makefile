@@ -14,7 +14,7 @@ OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-
 # What an engine of its own and stand-ins for images take, where no engine runs and no registry answers
 CONTAINER_PACKAGES := docker.io iptables debootstrap prometheus
 
-.PHONY: help install serve test quick lint check fuzz check-clients check-ops ops-packages check-containers container-packages parity bench openapi gpu-check gpu-wheels
+.PHONY: help install serve test quick lint check fuzz check-clients check-ops ops-packages check-containers container-packages parity bench openapi gpu-check gpu-wheels docs
 
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
@@ -29,6 +29,7 @@ help:
 	@echo "                $(CONTAINER_PACKAGES)"
 	@echo "make parity     compare the models with reference numbers (DIR=folder)"
 	@echo "make bench      benchmarks of the service"
+	@echo "make docs       the documents as a site in build/site, which no page of loads from another host"
 	@echo "make openapi    write openapi.yaml from the app"
 	@echo "make gpu-check  parity, full-size timings and memory metrics on a CUDA device"
 	@echo "make gpu-wheels collect what a bare CUDA machine needs for make gpu-check"
@@ -77,7 +78,7 @@ fuzz: .venv/.installed-test
 
 # Files that share a service are one group
 check-clients: .venv/.installed-test .venv/.installed-clients
-	$(PYTEST) -n 2 --dist loadgroup -m clients tests/clients $(ARGS)
+	$(PYTEST) -n 2 --dist loadgroup -m clients tests/clients tests/docs $(ARGS)
 
 # PAGE_SHOTS=write keeps the screenshots of the page in docs/images
 check-ops: .venv/.installed-test .venv/.installed-ops
@@ -99,6 +100,11 @@ parity: .venv/.installed
 bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/service_overhead.py
 	$(BIN)/python benchmarks/health_latency.py
+
+# The help of `viscpm finetune` and `evaluate` needs what the tests need
+docs: .venv/.installed-test .venv/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@$(BIN)/python -m docs.site.offline build/site
 
 openapi: .venv/.installed
 	$(BIN)/python -m service.http.openapi_yaml > openapi.yaml.new

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class ServiceError(Exception):
-    """Base: an answer of the API that is not a result.
+    """500: something failed that has no code of its own. Base of all others: an answer of the API that is no result.
 
     Args:
         message: what was wrong, what was got, what is allowed.
@@ -230,7 +230,7 @@ class InsufficientScope(ServiceError):
 
 
 class NotFound(ServiceError):
-    """404."""
+    """404: there is no such route."""
 
     status = 404
     type = "invalid_request_error"
@@ -286,7 +286,7 @@ class ModelNotFound(NotFound):
 
 
 class MethodNotAllowed(ServiceError):
-    """405."""
+    """405: the route does not take this method."""
 
     status = 405
     type = "invalid_request_error"
@@ -420,10 +420,14 @@ def status_of(code: str) -> int:
     return _CLASSES.get(code, JobFailed).status
 
 
+def error_classes() -> list[type[ServiceError]]:
+    """One class for each error code."""
+    return [ServiceError, *_CLASSES.values()]
+
+
 def codes_of(status: int) -> list[str]:
     """The error codes that a status stands for."""
-    kinds: list[type[ServiceError]] = [ServiceError, *_CLASSES.values()]
-    return sorted(kind.code for kind in kinds if kind.status == status)
+    return sorted(kind.code for kind in error_classes() if kind.status == status)
 
 
 def error_body(error: ServiceError) -> dict[str, object]:
