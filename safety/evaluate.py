@@ -1,7 +1,10 @@
-"""How well the default text screens do on the labelled prompts of this repository.
+"""How well the text screens do: the default ones on this repository's prompts, or those configured on any file.
 
     python -m safety.evaluate              tables, then one JSON line; exit code 1 where a bar is missed
     python -m safety.evaluate --misses     also what was missed or wrongly blocked, but never of held-out prompts
+    python -m safety.evaluate --data FILE.jsonl [--json] [--joined 1000,10000] [--seed 1]
+        a file of your own, a JSON object a line: lang, truth (safe or unsafe), category, text, perhaps kind (request or
+        picture); recall and false alarms by language, kind, category and length; exit code 2 for a wrong line
 
 Covered: precision and recall in each language, recall for each kind of harm under each disguise, the held-out prompts
 alone, and what words cannot tell. A prompt counts as caught when the default policy blocks it at its stage.
@@ -11,6 +14,7 @@ the labelled set as a guard against going back, and the oblique prompts as the m
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +23,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from safety.loading import ScreenFolders, load_text_screens
+from safety.measure.labelled_file import joined, read_labelled_file
+from safety.measure.rates import Judge, measure, rows, table
 from safety.policy import Policy, load_policy
 from safety.text.rules import load_text_rules
 from safety.text.screen import TextScreen
@@ -190,14 +197,99 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.data is None:
+        return _own_prompts(options.misses)
+    try:
+        return _any_file(options, configured_judge())
+    except (OSError, ValueError) as error:  # MalformedLine and PolicyError among them
+        sys.stderr.write(f"safety.evaluate: {error}\n")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--misses", action="store_true")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--data", type=Path, metavar="FILE", help="labelled texts, JSON lines")
+    parser.add_argument("--json", action="store_true", help="with --data: one JSON line and no tables")
+    parser.add_argument(
+        "--joined",
+        type=_lengths,
+        default=[],
+        metavar="N,…",
+        help="with --data: also harmless lines put together to so many characters",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of --joined")
+    return parser
+
+
+def _lengths(text: str) -> list[int]:
+    lengths = [int(part) for part in text.split(",")]
+    if min(lengths) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: lengths are 1 character or more")
+    return lengths
+
+
+def configured_judge() -> Judge:
+    """The rules, and the screens of texts that the environment names: a guard model's folder, the release's checker.
+
+    Raises:
+        ValueError: weights are missing or not what was expected.
+    """
+    device = os.environ.get("VISCPM_SAFETY_DEVICE", "cpu")
+    folders = ScreenFolders(
+        prompt_checker=os.environ.get("VISCPM_SAFETY_PROMPT_CHECKER", ""),
+        prompt_checker_label=os.environ.get("VISCPM_SAFETY_PROMPT_CHECKER_LABEL", "LABEL_1"),
+        device=device,
+        guard=os.environ.get("VISCPM_SAFETY_GUARD", ""),
+        guard_adapter=os.environ.get("VISCPM_SAFETY_GUARD_ADAPTER", "qwen3guard"),
+        guard_device=os.environ.get("VISCPM_SAFETY_GUARD_DEVICE", device),
+    )
+    return TextScreen(load_text_rules(), load_text_screens(folders)).judge
+
+
+def _any_file(options: argparse.Namespace, judge: Judge) -> int:
+    """Raises MalformedLine, OSError, PolicyError."""
+    named = os.environ.get("VISCPM_SAFETY_POLICY")
+    policy, texts = load_policy(Path(named) if named else None), read_labelled_file(options.data)
+    judge(["warm up, 预热"])
+    results, throughput = measure(texts, judge, policy)
+    sets = rows(results)
+    for length_chars in options.joined:
+        long_results, _ = measure(list(joined(texts, length_chars, options.seed)), judge, policy)
+        sets[f"joined to {length_chars} characters"] = rows(long_results)["kind"]
+    if options.json:
+        told = {
+            "evaluation": str(options.data),
+            "policy": policy.version,
+            "texts": throughput.texts,
+            "texts_per_cpu_s": round(throughput.texts_per_s),
+            "chars_per_cpu_s": round(throughput.chars_per_s),
+            "joined_seed": options.seed,
+            **{
+                name: {
+                    row.group: {"recall": row.recall._asdict(), "false_alarms": row.false_alarms._asdict()}
+                    for row in found
+                }
+                for name, found in sets.items()
+            },
+        }
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        return 0
+    speed = f"{throughput.texts_per_s:.0f} texts and {throughput.chars_per_s:.0f} characters a second of CPU time"
+    tables_of_sets = (table(name, found) for name, found in sets.items())
+    sys.stdout.write(
+        "\n\n".join((*tables_of_sets, f"{throughput.texts} texts, policy {policy.version}: {speed}")) + "\n"
+    )
+    return 0
+
+
+def _own_prompts(with_misses: bool) -> int:
     rules, policy = load_text_rules(), load_policy()
     results = evaluate(TextScreen(rules), policy)
     missed = failures(results)
     lines = [tables(results)]
-    if options.misses:
+    if with_misses:
         wrong = [r for r in results if r.is_blocked != r.is_unsafe and r.source not in UNREAD]
         lines.append("\n".join(f"{r.prompt.kind} {r.prompt.disguise}: {r.prompt.text}" for r in wrong) or "no misses")
     lines.append("\n".join(missed) if missed else "every bar is held")

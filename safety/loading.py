@@ -47,7 +47,7 @@ def load_engine(folders: ScreenFolders, max_jobs: int = 16) -> SafetyEngine:
             raise ValueError(f"the screen's folder {folder} does not exist")
     if folders.image_classifier and not Path(folders.image_classifier).exists():
         raise ValueError(f"the image classifier {folders.image_classifier} does not exist")
-    engine = SafetyEngine(_image_screens(folders), text_screens := _text_screens(folders), max_jobs)
+    engine = SafetyEngine(_image_screens(folders), text_screens := load_text_screens(folders), max_jobs)
     contents = [Content("picture", Pixels(bytes(3 * 64 * 64), 64, 64))]  # libraries set themselves up now
     languages = {language for screen in text_screens for language in screen.languages}
     contents += [Content(language, text=_FIRST_TEXTS[language]) for language in sorted(languages)]
@@ -77,7 +77,8 @@ def _image_screens(folders: ScreenFolders) -> list[ImageScreen]:
     return screens or list(importlib.import_module("safety.image.onnx").load_bundled_screens())
 
 
-def _text_screens(folders: ScreenFolders) -> list[TextClassifier]:
+def load_text_screens(folders: ScreenFolders) -> list[TextClassifier]:
+    """Those beside the rules. Raises ValueError where weights are missing or not what was expected."""
     screens: list[TextClassifier] = []
     if folders.prompt_checker:
         module = importlib.import_module("safety.text.bert_checker")

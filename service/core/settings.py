@@ -180,6 +180,8 @@ class Settings(BaseSettings):
     label_metadata: Annotated[tuple[MetadataKind, ...], *LIST] = ("text", "xmp", "exif", "aigc")
     label_visible: Literal["off", "auto", "zh", "en"] = "off"  # auto: by the prompt's language
     label_producer: str = Field("VisCPM", pattern=r'^[^\x00-\x1f\x7f-\x9f"\\]{1,64}$')  # AIGC's ContentProducer
+    c2pa_key_file: ExistingFile = ""  # PEM, with which content credentials are signed; empty: there are none
+    c2pa_cert_file: ExistingFile = ""  # PEM, the certificate of that key first, then those above it
 
     # Jobs
     chat_deadline_s: float = Field(300.0, gt=0)
@@ -250,6 +252,9 @@ class Settings(BaseSettings):
         if not self.models:
             raise ValueError("VISCPM_MODELS is empty: it must name chat, paint or both")
         self._check_tls_files()
+        if bool(self.c2pa_key_file) != bool(self.c2pa_cert_file):
+            given, lacks = ("KEY", "CERT") if self.c2pa_key_file else ("CERT", "KEY")
+            raise ValueError(f"VISCPM_C2PA_{given}_FILE is set and VISCPM_C2PA_{lacks}_FILE is not: both are needed")
         if self.cuda_memory_cpmbee_max and "offload" in self.model_fields_set and self.offload == "off":
             raise ValueError(
                 f"CUDA_MEMORY_CPMBEE_MAX={self.cuda_memory_cpmbee_max} limits layers that come and go, and "

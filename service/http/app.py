@@ -72,17 +72,19 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
         screens: of the safety gate; absent: those that the settings name, or open ones where they say so.
 
     Raises:
-        PolicyError, AuditUnwritable: the safety policy or the audit file is not usable.
+        PolicyError, AuditUnwritable, CredentialsUnusable: the safety policy, the audit file or the key for content
+            credentials is not usable.
     """
     api_metrics = Metrics("api")
     rules = Rules(settings) if screens is None and settings.safety == "on" else None
     audit = Audit(api_metrics, settings.safety_audit_file, settings.safety_audit_required)
+    labels = AILabels(settings, f"VisCPM service {VERSION}")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bound_allocator()
         async with AsyncExitStack() as stack:
-            app.state.api = state = await _start(stack, settings, rules or screens, api_metrics, audit)
+            app.state.api = state = await _start(stack, settings, rules or screens, labels, api_metrics, audit)
             sender = BatchRequests(app, state)
             runner = BatchRunner(state.batches, state.files, sender, settings, api_metrics, state.tasks)
             runner.start()
@@ -141,14 +143,18 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
 
 
 async def _start(
-    stack: AsyncExitStack, settings: Settings, screens: Rules | Screens | None, api_metrics: Metrics, audit: Audit
+    stack: AsyncExitStack,
+    settings: Settings,
+    screens: Rules | Screens | None,
+    labels: AILabels,
+    api_metrics: Metrics,
+    audit: Audit,
 ) -> ApiState:
     """Everything that runs beside the requests; closed in the reverse order by `stack`."""
     tasks = TaskSupervisor("api", api_metrics)
     redis = open_redis(settings)
     images = ImageIntake(settings, api_metrics)
     stack.callback(images.close)
-    labels = AILabels(settings, f"VisCPM service {VERSION}")
     stack.callback(labels.close)
     conversations_store = Conversations(redis, settings, api_metrics)
     stack.push_async_callback(conversations_store.close)

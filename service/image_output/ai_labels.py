@@ -4,7 +4,7 @@ import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 # Imported, so that Pillow's save looks for no other formats
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: F401
@@ -12,8 +12,11 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa:
 from safety.text.language import Language
 from service.core.settings import Settings
 from service.image_output import visible_label
-from service.image_output.provenance import Provenance, content_id, embed_in_png, exif, xmp
+from service.image_output.provenance import CredentialsUnusable, Provenance, content_id, embed_in_png, exif, xmp
 from service.image_output.visible_label import LabelLanguage, label_language
+
+if TYPE_CHECKING:  # of the extra `c2pa`, and 30 MB in a process: loaded where there is a key
+    from service.image_output.content_credentials import ContentCredentials
 
 
 class Origin(NamedTuple):
@@ -30,13 +33,18 @@ class Origin(NamedTuple):
 class AILabels:
     """Labels and encodes pictures as the settings say.
 
-    PNG without a visible label gets chunks and keeps all its bytes; all else is encoded anew, in a bounded pool.
+    PNG without a visible label gets chunks and keeps all its bytes; all else is encoded anew, in a bounded pool, and so
+    are content credentials made: last, since they cover what is there by then.
 
     Args:
         software: name and version of this service.
+
+    Raises:
+        CredentialsUnusable: pictures cannot be signed with the key and certificates that the settings name.
     """
 
     def __init__(self, settings: Settings, software: str) -> None:
+        self._credentials = open_credentials(settings)
         self._kinds = frozenset(settings.label_metadata)
         self._visible = settings.label_visible
         self._producer = settings.label_producer
@@ -52,7 +60,9 @@ class AILabels:
         return await self._labelled(png, origin, f"preview-{number}", "png", 0)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=self._credentials is not None, cancel_futures=True)
+        if self._credentials is not None:
+            self._credentials.close()
 
     async def _labelled(self, png: bytes, origin: Origin, picture: str, output_format: str, quality: int) -> bytes:
         provenance = Provenance(
@@ -68,7 +78,11 @@ class AILabels:
         if output_format != "png" or language is not None:
             encode = partial(self._encode, png, output_format, quality, language, provenance)
             png = await asyncio.get_running_loop().run_in_executor(self._pool, encode)
-        return embed_in_png(png, provenance, self._kinds) if output_format == "png" else png
+        labelled = embed_in_png(png, provenance, self._kinds) if output_format == "png" else png
+        if self._credentials is None:
+            return labelled
+        sign = partial(self._credentials.sign, labelled, output_format, provenance)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, sign)
 
     def _language(self, origin: Origin) -> LabelLanguage | None:
         """Of the visible label; None: there is none."""
@@ -92,3 +106,17 @@ class AILabels:
             present = {name: data for name, data in metadata.items() if data}
             picture.save(target, output_format.upper(), quality=max(1, quality), **present)
         return target.getvalue()
+
+
+def open_credentials(settings: Settings) -> "ContentCredentials | None":
+    """What signs pictures; None: the settings name no key. Raises CredentialsUnusable."""
+    if not settings.c2pa_key_file:
+        return None
+    try:
+        from service.image_output.content_credentials import ContentCredentials
+    except ModuleNotFoundError as error:
+        raise CredentialsUnusable(
+            f"VISCPM_C2PA_KEY_FILE={settings.c2pa_key_file}: signing needs {error.name}, which this installation "
+            "lacks: install the extra `c2pa`"
+        ) from error
+    return ContentCredentials(settings.c2pa_key_file, settings.c2pa_cert_file)

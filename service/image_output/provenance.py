@@ -1,7 +1,8 @@
 """Where a painted picture comes from, for machines to read: PNG text, XMP, EXIF and the `AIGC` record.
 
 Covered: that a model made it, which one, with what software, when, for which request.
-Not covered: proof. Anyone can strip or forge this; nothing is signed and no pixel carries it (docs/safety/labels.md).
+Not covered: proof. Anyone can strip or forge this, and no pixel carries it (docs/safety/labels.md); what is signed is
+content_credentials.py's.
 The prompt is never written: a picture goes further than the request it was made for.
 """
 
@@ -40,6 +41,14 @@ _EXIF_SOFTWARE = 0x0131
 _EXIF_DATE_TIME = 0x0132
 _EXIF_IFD = 0x8769
 _EXIF_OFFSET_TIME = 0x9010
+
+
+class CredentialsUnusable(Exception):
+    """Nothing can be signed with what the settings name; the message is one line: variable, file, reason."""
+
+
+class AnchorsUnusable(Exception):
+    """What signers should be vouched for by is no list of certificates."""
 
 
 class Provenance(NamedTuple):

@@ -45,6 +45,9 @@ COMMANDS = {
     ),
     "evaluate": Command(_MODELS, "measure a checkpoint", "models.evaluation.cli", needs_torch=True),
     "finetune": Command(_MODELS, "train on your own data", "models.training.cli", needs_torch=True),
+    "verify": Command(
+        "Pictures", "read the labels of a picture and check its credentials", "service.image_output.verify"
+    ),
     "completion": Command(
         "This command line", "complete commands in bash, zsh and fish", "service.client.commands.completion"
     ),

@@ -95,6 +95,8 @@ def _serve(settings: Settings, options: argparse.Namespace, overrides: dict[str,
         return _end(settings, exposed)
     if settings.redis_url and (unfit := _unfit_server(settings)):
         return _end(settings, unfit)
+    if unusable := _unusable_credentials(settings):
+        return _end(settings, unusable)
 
     async def serve() -> int:
         return await Supervisor(settings, overrides).run()
@@ -117,6 +119,7 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
     from safety.policy import PolicyError
     from service.core.shared_metrics import share_metrics
     from service.http.app import create_app
+    from service.image_output.provenance import CredentialsUnusable
     from service.jobs.audit import AuditUnwritable
     from service.process.api_server import BindError, bind, bound_to, run_api
 
@@ -124,7 +127,7 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
         if options.shared_metrics is not None:
             share_metrics(options.shared_metrics, options.number)
         app = create_app(settings)
-    except (PolicyError, AuditUnwritable) as error:
+    except (PolicyError, AuditUnwritable, CredentialsUnusable) as error:
         return _end(settings, str(error))
     except OSError as error:
         return _end(settings, f"cannot count in {options.shared_metrics}: {error.strerror or error}", code=1)
@@ -170,6 +173,22 @@ def _unfit_server(settings: Settings) -> str:
         asyncio.run(check_server(open_redis(settings)))
     except (ServerUnfit, SettingsError) as error:
         return str(error)
+    return ""
+
+
+def _unusable_credentials(settings: Settings) -> str:
+    """Why pictures cannot be signed as the settings say; empty where they can, or need not."""
+    if not settings.c2pa_key_file:
+        return ""
+    from service.image_output.ai_labels import open_credentials
+    from service.image_output.provenance import CredentialsUnusable
+
+    try:
+        credentials = open_credentials(settings)
+    except CredentialsUnusable as error:
+        return str(error)
+    if credentials is not None:
+        credentials.close()
     return ""
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +68,13 @@ def test_what_ends_a_role_is_a_json_line_where_lines_are() -> None:
     told = json.loads(ended.stderr)
     assert ended.returncode == 2
     assert (told["level"], told["role"]) == ("error", "worker chat") and "VISCPM_REDIS_URL" in told["message"]
+
+
+def test_a_key_that_cannot_sign_ends_the_start_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("KEY", "CERT"):
+        monkeypatch.setenv(f"VISCPM_C2PA_{name}_FILE", str(tmp_path / name))
+        (tmp_path / name).write_text("no PEM")
+    assert cli.main(["serve", "--port", "0"]) == 2
+    assert capfd.readouterr().err == f"viscpm: VISCPM_C2PA_KEY_FILE={tmp_path}/KEY: no private key in PEM\n"
