@@ -41,7 +41,12 @@ OBLIQUE = "oblique"
 WIDENED = "widened"
 WIDENED_APART = "widened_apart"
 WIDENED_AGAIN = "widened_again"
-UNREAD = (HELD_OUT, OBLIQUE, WIDENED_APART)
+# Two halves of a set of harmless questions that share their words with a harm.
+NEAR_HARM = "near_harm"
+NEAR_HARM_APART = "near_harm_apart"
+# By a hand that had not seen the rules
+UNSEEN = "unseen"
+UNREAD = (HELD_OUT, OBLIQUE, WIDENED_APART, NEAR_HARM_APART, UNSEEN)
 TITLES = {
     HELD_OUT: "held out: never used for writing rules",
     REPHRASED: "rephrased: rules were written after them",
@@ -49,6 +54,9 @@ TITLES = {
     WIDENED: "widened: rules were written against",
     WIDENED_APART: "its other half: only counted",
     WIDENED_AGAIN: "in other words: rules came after",
+    NEAR_HARM: "near a harm: rules were mended against",
+    NEAR_HARM_APART: "its other half: only counted",
+    UNSEEN: "unseen: by another hand, only counted",
 }
 SAFE = "safe"
 LANGUAGES = {"en": "English", "zh": "Chinese"}

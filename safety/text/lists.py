@@ -28,7 +28,7 @@ def read_lists(book: RuleBook, folder: Path = LISTS_DIR) -> RuleBook:
     """The book with the packaged lists added as sets, and a rule for each of them.
 
     Raises:
-        RuleError: a review names a category that is not ours.
+        RuleError: a review names a category that is not ours, or a lifting set that no rule file has.
     """
     words, rules, allowed = dict(book.words), list(book.rules), list(book.allowed)
     for path in sorted(folder.glob("*.yaml")):
@@ -39,7 +39,10 @@ def read_lists(book: RuleBook, folder: Path = LISTS_DIR) -> RuleBook:
                 raise RuleError(f"{path.name}: {category!r} is not one of {', '.join(sorted(CATEGORIES))}")
             name = f"{path.stem}.{category}.{score:g}"
             words[name] = tuple(terms)
-            rules.append(Rule(name, category, score, (name,), is_weak=True))
+            lifting = tuple(review.get("unless", {}).get(category, ()))
+            if unknown := set(lifting) - set(book.words):
+                raise RuleError(f"{path.name}: {category} is lifted by {', '.join(sorted(unknown))}, which no file has")
+            rules.append(Rule(name, category, score, (name,), unless=lifting, is_weak=True))
         allowed += review.get("allow", [])
     categories = tuple(sorted({rule.category for rule in rules}))
     return replace(book, words=words, rules=tuple(rules), allowed=tuple(allowed), categories=categories)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from safety.text.lists import EVERYDAY_SCORE, LISTS_DIR, read_lists
-from safety.text.rule_files import Rule, RuleBook, RuleError
+from safety.text.rule_files import Rule, RuleBook, RuleError, read_rules
 from safety.text.rules import load_text_rules
 
 
@@ -17,7 +17,8 @@ def test_everyday_words_of_the_lists_score_low_and_single_letters_nothing() -> N
     rules = load_text_rules()
     assert rules.scores(["a rooster is a cock"])[0]["sexual"] == EVERYDAY_SCORE
     assert not rules.scores(["a$$ 性 奶"])[0]["sexual"]
-    listed = {term for name, terms in read_lists(RuleBook({}, (), ())).words.items() for term in terms}
+    own = read_rules()
+    listed = {term for name, terms in read_lists(own).words.items() if name not in own.words for term in terms}
     assert len(listed) > 600 and min(map(len, listed)) > 1
 
 
@@ -67,6 +68,17 @@ def test_words_are_sorted_by_category_and_score(packaged: Callable[[list[str]], 
     assert book.rules[0] is before.rules[0] and book.allowed == ("fine", "hen house")
     assert book.categories == ("hate", "illicit", "profanity")
     assert before.words == {"a.en.b": ("c",)}, "the book that was given stays as it was"
+
+
+def test_a_category_is_lifted_by_sets_that_a_rule_file_has(
+    packaged: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    packaged(["damn", "slur"])
+    book = RuleBook({"a.en.b": ("c",)}, (), ())
+    rules = read_lists(book, review(tmp_path / "lists", unless={"hate": ["a.en.b"]})).rules
+    assert {rule.category: rule.unless for rule in rules} == {"profanity": (), "hate": ("a.en.b",)}
+    with pytest.raises(RuleError, match=r"listed\.yaml: hate is lifted by a\.en\.z, which no file has"):
+        read_lists(book, review(tmp_path / "lists", unless={"hate": ["a.en.z"]}))
 
 
 def test_a_category_that_is_none_is_refused_with_those_that_are(
