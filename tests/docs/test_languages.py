@@ -10,7 +10,7 @@ from docs.site.page_text import headings
 DOCS = Path(__file__).parents[2] / "docs"
 
 # Pages that may lack their translation for now
-UNTRANSLATED: frozenset[str] = frozenset({"safety/safety.md"})
+UNTRANSLATED: frozenset[str] = frozenset()
 
 # Pages whose translation says less than the page, for now
 BEHIND: frozenset[str] = frozenset()
