@@ -141,7 +141,7 @@ async def test_a_name_that_changes_its_address_is_dialled_where_it_was_checked(
         port = hostile.server_address[1]
         async with serving(fetching(redis_url, canary.port, port)) as service:
             await until_ready(service)
-            service.state.images.fetcher.resolve = rebind
+            service.state.images.fetcher.destinations.resolve = rebind
 
             def ask(path: str) -> tuple[int, bytes]:
                 return send(asked(f"http://pictures.example.org:{port}{path}"), service.url, 30.0)

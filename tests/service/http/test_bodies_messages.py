@@ -26,7 +26,8 @@ PYTHON = re.compile(
 )
 FIELDS = (
     "max_new_tokens, num_beams, do_sample, temperature, top_k, top_p, repetition_penalty, repetition_window, "
-    "length_penalty, seed, stream, strict_length, include, priority, raw, image, question, conversation_id"
+    "length_penalty, seed, stream, strict_length, include, priority, callback_url, raw, image, question, "
+    "conversation_id"
 )
 
 

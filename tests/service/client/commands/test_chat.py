@@ -130,7 +130,15 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(asked: Running, tmp_path: Path) -> Iterator[Terminal]:
+def interruptible() -> Iterator[None]:
+    """What is started by a job in the background ignores interrupts, and so would the processes of these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def terminal(interruptible: None, asked: Running, tmp_path: Path) -> Iterator[Terminal]:
     opened = Terminal([*COMMAND, PICTURE], tmp_path)
     yield opened
     opened.close()
@@ -178,7 +186,7 @@ def test_a_person_holds_a_talk(terminal: Terminal, asked: Running, tmp_path: Pat
     assert (latest["num_turns"], latest["has_image"], before["num_turns"], before["has_image"]) == (1, True, 2, True)
 
 
-def test_an_interrupt_ends_a_question_and_its_job(asked: Running) -> None:
+def test_an_interrupt_ends_a_question_and_its_job(interruptible: None, asked: Running) -> None:
     asking = subprocess.Popen([*COMMAND, "stream 3000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_env())
     assert asking.stdout is not None and asking.stderr is not None
     asking.stdout.read(5)
