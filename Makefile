@@ -82,7 +82,7 @@ check-clients: .venv/.installed-test .venv/.installed-clients
 
 # PAGE_SHOTS=write keeps the screenshots of the page in docs/images
 check-ops: .venv/.installed-test .venv/.installed-ops
-	$(PYTEST) -m ops $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) -m ops $(ARGS)
 
 ops-packages:
 	@echo $(OPS_PACKAGES)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from models.checkpoints.hub.fetch import HUB_VARIABLE
 from service.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def test_shell_scripts_pass_shellcheck(tool: Tool) -> None:
 def test_what_a_profile_runs(tool: Tool, profile: str) -> None:
     services = _services(tool, profile)
     assert set(services) == PROFILES[profile]
-    known = {f"VISCPM_{name.upper()}" for name in Settings.model_fields}
+    known = {f"VISCPM_{name.upper()}" for name in Settings.model_fields} | {HUB_VARIABLE}
     for name, service in services.items():
         unknown = {key for key in service.get("environment", {}) if key.startswith("VISCPM_")} - known
         assert not unknown, f"{name} sets {unknown}, which no setting reads"

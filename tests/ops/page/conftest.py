@@ -29,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))  # on a busy machine a service and a browser start slowly
 
 
-@pytest.fixture(scope="session")
+# One for each file: while it stands, its event loop runs in this thread, where others need theirs
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     from playwright.sync_api import expect, sync_playwright
 
