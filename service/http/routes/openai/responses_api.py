@@ -106,7 +106,10 @@ async def create_response(request: Request) -> Response:
 async def get_response(
     request: Request,
     response_id: ResponseId,
-    stream: Annotated[bool, Query(description="false: an ended response is told as a whole.")] = False,
+    stream: Annotated[
+        bool,
+        Query(description="An ended response is told as a whole.", json_schema_extra={"enum": [False]}),
+    ] = False,
 ) -> Response:
     """As it was told when it ended, as long as its conversation is kept."""
     if stream:
