@@ -1,7 +1,7 @@
 """Take out of a folder of packages what no running program reads: `trim.py FOLDER`.
 
 Shared libraries lose what stands after the parts that are loaded (symbols for debuggers: 12 of uvloop's 13.6 MB), and
-sources of extensions and lists of parts go. So does all of two packages but their data, which screens and models read.
+sources of extensions, lists of parts and modules for tests go. So does all of two packages but their data, which screens and models read.
 """
 
 import struct
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 _UNREAD = (".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi", ".cdx.json", ".cyclonedx.json")
+# Modules of libraries for who tests, checks types, or runs on trio: no program of ours imports them
+_UNREAD_MODULES = ("mypy", "pytest_plugin", "testclient", "_trio")
 _LOADED = 1  # PT_LOAD
 _DATA_ALONE = {"glin_profanity": "data/dictionaries/*.json", "opencc": "dictionary/TS*.txt"}
 
@@ -33,7 +35,8 @@ def trim(folder: Path) -> int:
         if path.is_symlink() or not path.is_file():
             continue
         size_bytes = path.stat().st_size
-        if path.name.endswith(_UNREAD):
+        is_module = path.suffix in (".py", ".pyc") and path.name.split(".")[0] in _UNREAD_MODULES
+        if is_module or path.name.endswith(_UNREAD):
             path.unlink()
             saved_bytes += size_bytes
         elif ".so" in path.suffixes:

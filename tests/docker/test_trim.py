@@ -34,3 +34,16 @@ def test_of_word_lists_and_tables_their_data_alone_is_kept(tmp_path: Path) -> No
         [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True
     )
     assert told.stdout.split() == [str(site), "True", "国际", "True"]
+
+
+def test_modules_for_tests_go_and_others_stay(tmp_path: Path) -> None:
+    """Theirs and what is compiled of them; a file that only begins alike stays."""
+    package = tmp_path / "lib/python3.12/site-packages/library"
+    (package / "__pycache__").mkdir(parents=True)
+    gone = ["testclient.py", "__pycache__/testclient.cpython-312.pyc", "pytest_plugin.py", "mypy.py", "_trio.py"]
+    stays = ["testclients.py", "client.py", "mypy.txt", "__pycache__/client.cpython-312.pyc"]
+    for name in (*gone, *stays):
+        (package / name).write_bytes(b"x" * 10)
+    subprocess.run([sys.executable, ROOT / "docker/trim.py", tmp_path], check=True, capture_output=True)
+    left = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert left == set(stays)
