@@ -1,7 +1,8 @@
 """Take out of a folder of packages what no running program reads: `trim.py FOLDER`.
 
 Shared libraries lose what stands after the parts that are loaded (symbols for debuggers: 12 of uvloop's 13.6 MB), and
-sources of extensions, lists of parts and modules for tests go. So does all of two packages but their data, which screens and models read.
+sources of extensions, lists of parts and modules for tests go. So does all of two packages but their data, which
+screens and models read.
 """
 
 import struct
