@@ -97,7 +97,17 @@ def test_every_example_runs_or_says_why_not() -> None:
 
 def test_reasons_are_told_and_of_examples_that_cannot_run_here() -> None:
     told = {example.place: example.why_not for example in ALL if example.why_not}
-    needs = ("weights", "GPU", "Docker", "minutes", "synopsis", "a service of its own", "GPUs", "open to other hosts", "an authority")
+    needs = (
+        "weights",
+        "GPU",
+        "Docker",
+        "minutes",
+        "synopsis",
+        "a service of its own",
+        "GPUs",
+        "open to other hosts",
+        "an authority",
+    )
     vague = {where: why for where, why in told.items() if not any(word in why for word in needs)}
     assert vague == {}
 
