@@ -138,4 +138,8 @@ def begin_of(job_id: str, status: JobRecord) -> ChatDelta:
 def origin_of(job_id: str, status: JobRecord) -> Origin:
     """Of the previews; their model is not known any more once the job has ended."""
     intent = decode_intent(status.intent) if status.intent else None
-    return intent.origin(job_id) if isinstance(intent, PaintIntent) else Origin(job_id, status.created_ms // 1000)
+    if isinstance(intent, PaintIntent):
+        return intent.origin(job_id)
+    answer = None if status.ending is None else outcome_of(status.ending, status.kind).answer
+    # The request's time, which the answer keeps: that of the slot may be of the second before
+    return Origin(job_id, status.created_ms // 1000 if answer is None else answer.created)
