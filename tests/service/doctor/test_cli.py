@@ -121,11 +121,15 @@ def test_what_is_broken_is_named_with_cause_and_fix(
 def test_a_full_disk(tmp_path: Path) -> None:
     """A disk of 1 MB, which is mounted for this process alone."""
     (tmp_path / "disk").mkdir()
-    mount = f"mount -t tmpfs -o size=1m none {tmp_path / 'disk'}"
-    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode != 0:
+    # Of every Linux, but not on every PATH
+    unshare, program, sh = (shutil.which(name, path="/usr/bin:/bin") for name in ("unshare", "mount", "sh"))
+    if unshare is None or program is None or sh is None:
+        pytest.skip("Linux: no util-linux here")
+    mount = f"{program} -t tmpfs -o size=1m none {tmp_path / 'disk'}"
+    if subprocess.run([unshare, "-rm", sh, "-c", mount], capture_output=True).returncode != 0:
         pytest.skip("Linux: no user of its own may mount here")
     command = f"{mount} && VISCPM_DATA_DIR={tmp_path / 'disk'} exec {sys.executable} -m service.doctor"
-    ended = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    ended = subprocess.run([unshare, "-rm", sh, "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 1, ended.stderr
     assert f"PROBLEM  disk         1 MB free in {tmp_path / 'disk'} (the embedded server's data)" in ended.stdout
     assert "cause: the disk is full or all but" in ended.stdout
