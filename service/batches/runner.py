@@ -6,6 +6,7 @@ is asked again until the batch expires.
 """
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import AsyncIterator
@@ -183,11 +184,15 @@ class _BatchRun:
 
     async def _open_lines(self) -> AsyncIterator[tuple[int, RequestLine]]:
         """The requests that have no result, each with its place in the file."""
-        request, number = self._held.request, 0
-        while (line := await self._runner.files.line(request.tenant, request.input_file_id, number)) is not None:
-            if line.strip() and number not in self._recorded and not self._held.is_done(number):
+        request = self._held.request
+        for number in itertools.count():
+            if number in self._recorded or self._held.is_done(number):
+                continue  # not read again: of a batch that was taken over these may be nearly all
+            line = await self._runner.files.line(request.tenant, request.input_file_id, number)
+            if line is None:
+                return
+            if line.strip():
                 yield number, read_request(line)
-            number += 1
 
     async def _answer(self, number: int, line: RequestLine) -> None:
         """Ask until there is an answer, and write it. Raises _Stopped, LeaseLost."""
