@@ -14,7 +14,7 @@ OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-
 # What an engine of its own and stand-ins for images take, where no engine runs and no registry answers
 CONTAINER_PACKAGES := docker.io iptables debootstrap prometheus
 
-.PHONY: help install serve test quick lint check fuzz check-clients check-ops ops-packages check-containers container-packages parity bench openapi gpu-check gpu-wheels docs
+.PHONY: help install serve test quick lint check fuzz check-clients check-ops ops-packages check-containers container-packages first-minutes parity bench openapi gpu-check gpu-wheels docs
 
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
@@ -27,6 +27,8 @@ help:
 	@echo "                $(OPS_PACKAGES)"
 	@echo "make check-containers  images built and run on a Docker Engine; starts one as root where none runs, with"
 	@echo "                $(CONTAINER_PACKAGES)"
+	@echo "make first-minutes  make serve on a bare Debian, timed until the first answer and picture in a browser; as root, with"
+	@echo "                debootstrap, chromium, git"
 	@echo "make parity     compare the models with reference numbers (DIR=folder)"
 	@echo "make bench      benchmarks of the service"
 	@echo "make docs       the documents as a site in build/site, which no page of loads from another host"
@@ -89,10 +91,15 @@ ops-packages:
 
 # WRITE=1 keeps the figures in benchmarks/results/containers.txt
 check-containers: .venv/.installed-test .venv/.installed-ops
-	CHECK_CONTAINERS=$(if $(WRITE),write,run) $(PYTEST) -x -s -m containers tests/containers $(ARGS)
+	CHECK_CONTAINERS=$(if $(WRITE),write,run) $(PYTEST) -x -s -m containers tests/containers \
+	  --ignore tests/containers/test_first_minutes.py $(ARGS)
 
 container-packages:
 	@echo $(CONTAINER_PACKAGES)
+
+# Installs everything from nothing, which takes minutes: neither part of check-containers nor of CI
+first-minutes: .venv/.installed-test .venv/.installed-ops
+	CHECK_CONTAINERS=run $(PYTEST) -s -m containers tests/containers/test_first_minutes.py $(ARGS)
 
 parity: .venv/.installed
 	$(BIN)/python -m models.parity $(DIR) $(ARGS)

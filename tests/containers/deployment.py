@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 from tests.containers.engine import Docker, run
+from tests.containers.pip_settings import pip_told
 
 ROOT = Path(__file__).parents[2]
 PROFILE = "box"
@@ -162,7 +163,7 @@ def _hurry_alerts(docker_folder: Path) -> None:
 
 def _ways_to_packages(docker: Docker, folder: Path, stack: ExitStack) -> dict[str, str]:
     """What pip is told on this machine, for builds: folders of wheels are served to them, certificates are copied."""
-    told = {name: _pip_told(name) for name in ("index-url", "extra-index-url", "find-links", "trusted-host", "cert")}
+    told = {name: pip_told(name) for name in ("index-url", "extra-index-url", "find-links", "trusted-host", "cert")}
     if told["cert"]:
         shutil.copy(told["cert"], folder / "docker/certificates/machine.crt")
     address = docker.bridge_address()
@@ -185,15 +186,6 @@ def _ways_to_packages(docker: Docker, folder: Path, stack: ExitStack) -> dict[st
     if any(list(Path(entry).glob("torch-*+cpu-*.whl")) for entry in told["find-links"].split()):
         packages["TORCH_CPU_INDEX_URL"] = ""
     return packages
-
-
-def _pip_told(name: str) -> str:
-    """An option of pip's own configuration; its variables go before its files."""
-    for key in (f":env:.{name}", f"global.{name}", f"user.{name}"):
-        asked = subprocess.run([sys.executable, "-m", "pip", "config", "get", key], capture_output=True, text=True)
-        if asked.returncode == 0 and asked.stdout.strip():
-            return asked.stdout.strip()
-    return ""
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

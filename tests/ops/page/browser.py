@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.debian import absent
 
 ROOT = Path(__file__).parents[3]
 IMAGES = ROOT / "docs/images"
@@ -60,6 +63,19 @@ class Visit:
         parts = urlsplit(url)
         if parts.scheme not in ("data", "blob"):
             self.hosts.add(parts.netloc)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's."""
+    program = shutil.which("chromium") or absent("chromium: apt-get install chromium fonts-noto-cjk")
+    expect.set_options(timeout=LIMIT_MS)
+    with sync_playwright() as playwright:
+        # a container's root has no sandbox, and /dev/shm is small there
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+        launched = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield launched
+        launched.close()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A browser, the service in the box with its screens, and a slow scripted one that asks for keys below a prefix."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.debian import absent
 from tests.e2e.tree import Tree
 from tests.ops.page.severable_proxy import SeverableProxy
 from tests.service.api_process import ApiProcess, api_process
@@ -32,18 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # One for each file: while it stands, its event loop runs in this thread, where others need theirs
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    from playwright.sync_api import expect, sync_playwright
+    from tests.ops.page.browser import chromium
 
-    from tests.ops.page.browser import LIMIT_MS
-
-    program = shutil.which("chromium") or absent("chromium: apt-get install chromium fonts-noto-cjk")
-    expect.set_options(timeout=LIMIT_MS)
-    with sync_playwright() as playwright:
-        # a container's root has no sandbox, and /dev/shm is small there
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
-        launched = playwright.chromium.launch(executable_path=program, args=arguments)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="session")

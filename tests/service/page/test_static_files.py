@@ -13,6 +13,7 @@ import pytest
 from service.page.static_files import FOLDER, MEDIA_TYPES, StaticFiles
 
 MAX_PAGE_BYTES = 150_000
+MAX_SENT_BYTES = 60_000  # to a browser, which takes texts compressed
 ROOT = Path(__file__).parents[3]
 VENDORED = json.loads((FOLDER / "vendored.json").read_text())
 
@@ -32,11 +33,14 @@ def test_what_is_vendored_is_what_was_published() -> None:
 
 
 def test_the_page_is_below_its_size() -> None:
-    """All but Swagger UI, which is of `/docs` alone, uncompressed."""
+    """All but Swagger UI, which is of `/docs` alone."""
     files = StaticFiles()
-    sizes = {name: len(found.plain) for name in files.names() if (found := files.find(name)) and not found.is_gzip}
-    assert {"index.html", "app.js", "style.css", "vendor/htm-preact.js"} <= set(sizes)
+    names = [name for name in files.names() if not name.startswith("swagger/")]
+    found = {name: file for name in names if (file := files.find(name))}
+    assert {"index.html", "app.js", "style.css", "vendor/htm-preact.js"} <= set(found)
+    sizes = {name: len(file.plain) for name, file in found.items()}
     assert sum(sizes.values()) < MAX_PAGE_BYTES, sizes
+    assert sum(len(file.data) for file in found.values()) < MAX_SENT_BYTES
 
 
 def test_no_file_names_another_host_or_says_anything_inline() -> None:
@@ -55,6 +59,14 @@ def test_every_module_that_is_asked_for_is_there() -> None:
     assert [name for name in asked if files.find(name) is None] == []
 
 
+def test_a_browser_learns_of_all_modules_from_the_document() -> None:
+    """None waits until another that imports it was read."""
+    document = StaticFiles().document("index.html", "./").data.decode()
+    preloaded = re.findall(r'<link rel="modulepreload" href="ui/\w+/([\w./-]+)">', document)
+    imported = {name for text in _sources() for name in re.findall(r'"\./([\w./-]+\.js)"', text)}
+    assert len(preloaded) == len(set(preloaded)) > 10 and set(preloaded) == imported
+
+
 def test_both_languages_have_every_text_that_is_used() -> None:
     texts = (FOLDER / "texts.js").read_text()
     pairs = re.findall(r'^  "?([\w/-]+)"?: \[((?:"(?:[^"\\]|\\.)*",?\s*)+)\]', texts, re.MULTILINE)
@@ -71,7 +83,7 @@ def test_files_have_types_and_a_version_that_changes_with_them(tmp_path: Path) -
     (tmp_path / "a.js").write_text("1")
     (tmp_path / "b.css.gz").write_bytes(gzip.compress(b"body {}"))
     (tmp_path / "record.json").write_text("{}")
-    (tmp_path / "index.html").write_text('<base href="{base}"><script src="ui/{version}/a.js">')
+    (tmp_path / "index.html").write_text('<base href="{base}">{modules}<script src="ui/{version}/a.js">')
     files = StaticFiles(tmp_path)
     assert files.names() == ["a.js", "b.css", "index.html"]
     found = files.find("b.css")
