@@ -31,9 +31,9 @@ export function TalkRoom() {
     onDrop: (event) => { setOver(false); take(event.dataTransfer.files, event); },
   };
   return html`
-    <main id="main" class=${`room talk ${isOver ? "over" : ""}`} tabindex="-1" ...${dropped}>
+    <main class=${`room talk ${isOver ? "over" : ""}`} ...${dropped}>
       <aside class="side"><${TalkList} /></aside>
-      <section class="stage">
+      <section id="main" class="stage" tabindex="-1">
         <div class="stage-bar">
           <button type="button" class="soft" onClick=${() => setListed(true)}><${Icon} name="list" />${t("talks")}</button>
           ${talks.turns.length > 0 && html`<button type="button" class="soft" onClick=${() => talks.begin()}><${Icon} name="plus" />${t("new_talk")}</button>`}

@@ -2,6 +2,7 @@
 
 import { getJson, postJson, remove, submit } from "./api.js";
 import { follow } from "./sse.js";
+import { inTab } from "./kept.js";
 import { blobOf, numberOf, save } from "./pieces.js";
 import { Store } from "./store.js";
 
@@ -40,7 +41,7 @@ class Talks extends Store {
   begin() {
     this.#opened += 1;
     Object.assign(this, { id: "", title: "", picture: null, turns: [], numGone: 0, attached: null, problem: null });
-    sessionStorage.removeItem(PENDING);
+    inTab.remove(PENDING);
     this.changed();
   }
 
@@ -90,14 +91,14 @@ class Talks extends Store {
     try {
       turn.jobId = await submit(path, fields);
       if (turn.isStopping) await remove(`jobs/${turn.jobId}`);
-      sessionStorage.setItem(PENDING, JSON.stringify({ jobId: turn.jobId, question: turn.question, id: this.id }));
+      inTab.set(PENDING, JSON.stringify({ jobId: turn.jobId, question: turn.question, id: this.id }));
       await this.#watch(turn, opened);
       await this.#name(turn, opened);
     } catch (error) {
       this.#end(turn, error);
     }
     if (opened === this.#opened) {
-      sessionStorage.removeItem(PENDING);
+      inTab.remove(PENDING);
       if (!this.id && turn.sent && !this.attached) { // nothing of it is kept: the picture goes with the next question
         this.attached = turn.sent;
         this.picture = null;
@@ -166,10 +167,10 @@ class Talks extends Store {
 
   // What was being answered when the page was left
   async resume() {
-    const pending = JSON.parse(sessionStorage.getItem(PENDING) || "null");
-    if (!pending || this.turns.length) return;
+    const pending = inTab.object(PENDING);
+    if (!pending.jobId || this.turns.length) return;
     if (pending.id) await this.open(pending.id);
-    sessionStorage.setItem(PENDING, JSON.stringify(pending));
+    inTab.set(PENDING, JSON.stringify(pending));
     const turn = { question: pending.question, answer: "", state: "running", jobId: pending.jobId };
     this.turns.push(turn);
     this.changed();
@@ -180,7 +181,7 @@ class Talks extends Store {
     } catch (error) {
       this.#end(turn, error);
     }
-    sessionStorage.removeItem(PENDING);
+    inTab.remove(PENDING);
     this.changed();
   }
 

@@ -1,5 +1,6 @@
 // What the page says, in the browser's language or the one chosen. Each text: English, Chinese.
 
+import { inBrowser } from "./kept.js";
 import { Store } from "./store.js";
 
 const CHOSEN = "viscpm.language";
@@ -110,7 +111,7 @@ const TEXTS = {
   score: ["score {n}", "评分 {n}"],
   seed_is: ["seed {n}", "种子 {n}"],
   unknown_words: ["The model does not know these words: {words}", "模型不认识这些词：{words}"],
-  fewer: ["{n} of the pictures were not allowed out.", "有 {n} 张未获通过，没有显示。"],
+  fewer: ["Held back by the safety screens: {n} of {total}.", "安全审查未放行 {n} 张（共 {total} 张）。"],
 
   key_title: ["This service asks for a key", "此服务需要密钥"],
   key_lead: ["Paste your API key. It stays in this tab until you close it.", "请粘贴你的 API 密钥。它只保留在此标签页，关闭即忘。"],
@@ -204,14 +205,14 @@ const CATEGORIES = {
 class Language extends Store {
   constructor() {
     super();
-    const chosen = localStorage.getItem(CHOSEN) || navigator.language;
+    const chosen = inBrowser.get(CHOSEN) || navigator.language;
     this.code = chosen.toLowerCase().startsWith("zh") ? "zh" : "en";
     document.documentElement.lang = this.code === "zh" ? "zh-CN" : "en";
   }
 
   switch() {
     this.code = this.code === "zh" ? "en" : "zh";
-    localStorage.setItem(CHOSEN, this.code);
+    inBrowser.set(CHOSEN, this.code);
     document.documentElement.lang = this.code === "zh" ? "zh-CN" : "en";
     this.changed();
   }

@@ -2,7 +2,6 @@
 
 import io
 import os
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,18 +78,3 @@ def visit(browser: Browser, url: str, *expected: str, **settings: Any) -> Iterat
         assert visited.hosts == {urlsplit(url).netloc}, "another host was asked"
     finally:
         context.close()
-
-
-def drop(page: Page, picture: Path, selector: str) -> None:
-    """As from a file manager."""
-    data = page.evaluate_handle(
-        """async ([data, name]) => {
-            const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, { type: "image/png" }));
-            return transfer;
-        }""",
-        [b64encode(picture.read_bytes()).decode(), picture.name],
-    )
-    for name in ("dragover", "drop"):
-        page.dispatch_event(selector, name, {"dataTransfer": data})
