@@ -82,7 +82,7 @@ function Settings({ question, fold }) {
 function curl(question) {
   const fields = { ...(talks.id && { conversation_id: talks.id }), question: question.trim() || t("example_apple"), ...talks.fields() };
   const head = curlHead(address("chat"), hasKey());
-  if (!talks.attached) return `${head} -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(fields))}`;
+  if (!talks.attached) return `${head} \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(fields))}`;
   const parts = Object.entries(fields).map(([name, value]) => ` \\\n  -F ${quoted(`${name}=${value}`)}`);
   return `${head} \\\n  -F image=@${quoted(talks.attached.blob.name || "picture.png")}${parts.join("")}`;
 }

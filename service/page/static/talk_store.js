@@ -1,6 +1,6 @@
 // The talk that is open, and the list of one's own.
 
-import { getJson, postJson, remove, submit } from "./api.js";
+import { Refusal, getJson, postJson, remove, submit } from "./api.js";
 import { follow } from "./sse.js";
 import { inTab } from "./kept.js";
 import { blobOf, numberOf, save } from "./pieces.js";
@@ -8,6 +8,7 @@ import { Store } from "./store.js";
 
 const PENDING = "viscpm.question"; // of this tab: what is being answered, so that a reload finds it again
 const PAGE = 20;
+const MAX_TITLE = 80;
 
 export const DEFAULTS = { samples: false, beams: "", temperature: "", length: "" };
 
@@ -139,7 +140,7 @@ class Talks extends Store {
   async #name(turn, opened) {
     const id = turn.result?.conversation_id;
     if (!id || opened !== this.#opened || this.title || this.turns.length > 1) return;
-    this.title = turn.question.slice(0, 80);
+    this.title = titleOf(turn.question);
     await postJson(`conversations/${id}`, { title: this.title }, "PATCH").catch(() => {});
   }
 
@@ -243,7 +244,7 @@ class Talks extends Store {
 
   async import(file) {
     await this.#doing(async () => {
-      const fields = JSON.parse(await file.text());
+      const fields = await talkIn(file);
       await this.open((await postJson("conversations/import", fields)).id);
       await this.list();
     });
@@ -258,6 +259,24 @@ class Talks extends Store {
     }
     this.changed();
   }
+}
+
+// Throws Refusal
+async function talkIn(file) {
+  try {
+    return JSON.parse(await file.text());
+  } catch {
+    throw new Refusal(0, { code: "not_a_talk" });
+  }
+}
+
+// What a talk is called until it is renamed: its first question, as far as a list has room for it
+export function titleOf(question) {
+  const letters = [...question];
+  if (letters.length <= MAX_TITLE) return question;
+  const begin = letters.slice(0, MAX_TITLE - 1).join("");
+  const space = begin.lastIndexOf(" ");
+  return `${begin.slice(0, space > MAX_TITLE / 2 ? space : undefined)}…`;
 }
 
 function form(fields, picture) {

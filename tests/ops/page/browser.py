@@ -39,15 +39,15 @@ class Visit:
 
     def shoot(self, name: str) -> None:
         """Into docs/images where PAGE_SHOTS=write asks for it."""
+        assert self.is_within(), f"{name}: the page is wider than the window"
         shot = self.page.screenshot()
-        assert self._is_within(), f"{name}: the page is wider than the window"
         if os.environ.get("PAGE_SHOTS") == "write":
             target = IMAGES / f"page_{name}.png"
             colours = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, kmeans=1, dither=Image.Dither.NONE)
             colours.save(target, optimize=True)
             assert target.stat().st_size <= MAX_SHOT_BYTES
 
-    def _is_within(self) -> bool:
+    def is_within(self) -> bool:
         fits: bool = self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         return fits
 

@@ -94,7 +94,7 @@ def test_from_the_load_to_a_painting(browser: Browser, screened_url: str) -> Non
 def test_nothing_moves_where_that_is_wished_for(browser: Browser, screened_url: str, wish: str) -> None:
     with visit(browser, screened_url, reduced_motion=wish) as visited:
         page = visited.open()
-        ask(page, "stream 400")
+        ask(page, "stream 2000")
         expect(page.locator(".pulse")).to_be_visible()
         moving = page.evaluate("document.getAnimations().length")
         assert moving == 0 if wish == "reduce" else moving > 0

@@ -71,8 +71,9 @@ def test_paintings_that_are_held_back(browser: Browser, screened_url: str, langu
         expect(newest.get_by_text(some)).to_be_visible()
         assert _seeds(newest.locator("figcaption").all_inner_texts()) == [RED_SEED - 2, RED_SEED - 1, RED_SEED + 1]
         assert _reds(page) == [RED_SEED - 2, RED_SEED - 1, 0], "each picture that is shown is one that was painted"
-        newest.evaluate("(one) => one.scrollIntoView()")
-        visited.shoot(f"paint_held_back_{language}")
+        assert visited.is_within()
+        newest.locator(".enlarge").first.click()
+        expect(page.get_by_role("dialog").locator(".row button").first).to_be_in_viewport(ratio=1)
         page.reload()
         expect(newest.locator("figure")).to_have_count(3)
         expect(newest.get_by_text(some)).to_be_visible()
@@ -99,17 +100,15 @@ def _reds(page: Page) -> list[int]:
 def test_the_place_in_the_queue_while_others_are_painted(browser: Browser, screened_url: str) -> None:
     with visit(browser, screened_url) as visited:
         page = visited.open("#paint")
-        for prompt in ("paint 200", "paint 201", "paint 202"):  # of steps
+        for prompt in ("paint 2000", "paint 2001", "paint 2002"):  # of steps, until they are stopped
             fill(page, prompt)
             paint(page)
-        first, second, third = (page.locator(".painting", has_text=f"paint {steps}") for steps in (200, 201, 202))
-        expect(first).to_contain_text(re.compile(r"Step \d+ of 200"))
+        first, second, third = (page.locator(".painting", has_text=f"paint {steps}") for steps in (2000, 2001, 2002))
+        expect(first).to_contain_text(re.compile(r"Step \d+ of 2000"))
         expect(second).to_contain_text("Number 1 in the queue")
         expect(third).to_contain_text("Number 2 in the queue")
-        page.evaluate("scrollTo(0, 0)")
-        visited.shoot("paint_queue")
         first.get_by_role("button", name="Stop").click()
-        expect(second).to_contain_text(re.compile(r"Step \d+ of 201"))
+        expect(second).to_contain_text(re.compile(r"Step \d+ of 2001"))
         expect(third).to_contain_text("Number 1 in the queue")
         for one in (third, second):
             one.get_by_role("button", name="Stop").click()
@@ -118,7 +117,7 @@ def test_the_place_in_the_queue_while_others_are_painted(browser: Browser, scree
 
 def test_the_place_in_the_queue_while_others_ask(browser: Browser, screened_url: str) -> None:
     with visit(browser, screened_url) as other, visit(browser, screened_url, locale="zh-CN") as visited:
-        ask(other.open(), "stream 400")
+        ask(other.open(), "stream 2000")
         expect(other.page.locator(".turn")).to_contain_text("Looking")
         page = visited.open()
         ask(page, "echo 好")

@@ -110,6 +110,19 @@ def test_what_is_no_picture_is_told_in_a_sentence(browser: Browser, service_url:
         page.get_by_label("Choose a picture").set_input_files(NOT_A_PICTURE)
         ask(page, "What is this?")
         expect(page.get_by_role("alert")).to_contain_text("cannot be read as a picture. Choose a PNG")
+        page.get_by_label("Import a talk").set_input_files(NOT_A_PICTURE)
+        expect(page.get_by_role("alert").last).to_have_text(
+            "This file holds no talk. Choose one that “Export” has made."
+        )
+
+
+def test_a_long_question_names_its_talk_by_its_beginning(browser: Browser, screened_url: str) -> None:
+    with visit(browser, screened_url) as visited:
+        page = visited.open()
+        ask(page, "echo " + "words without end " * 9)
+        named = page.locator(".talks li.current .talk-name span")
+        expect(named).to_have_text(("echo " + "words without end " * 4).strip() + "…")
+        expect(page.locator(".talk-title")).to_have_count(0)  # the question is there to read
 
 
 def test_settings_and_the_same_request_on_a_command_line(browser: Browser, service_url: str) -> None:
