@@ -43,7 +43,7 @@ class ApiProcess:
 
 @contextmanager
 def api_process(folder: Path, **variables: str) -> Iterator[ApiProcess]:
-    """The API, a worker for chat and one for paint; stopped with the block.
+    """The API, a worker for chat, one for paint, and one for the screens where they are on; stopped with the block.
 
     Args:
         folder: of the embedded server and the log.
@@ -58,13 +58,15 @@ def api_process(folder: Path, **variables: str) -> Iterator[ApiProcess]:
             "VISCPM_REDIS_URL": redis.url,
             "VISCPM_CHAT_ENGINE": "tests.service.engines:create_engine",
             "VISCPM_PAINT_ENGINE": "tests.service.painter:create_engine",
+            "VISCPM_SAFETY_ENGINE": "tests.service.image_input.colours:create_engine",
             "VISCPM_LOG_LEVEL": "warning",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", "")))),
             **variables,
         }
         log_path = folder / "api.log"
         log = stack.enter_context(log_path.open("w"))
-        for kind in ("chat", "paint"):
+        kinds = ["chat", "paint", *(["safety"] if environment["VISCPM_SAFETY"] == "on" else [])]
+        for kind in kinds:
             stack.enter_context(_process(["worker", kind, "--worker-id", f"{kind}-scripted"], environment, log))
         api = stack.enter_context(_process(["api", "--port", str(port)], environment, log))
         url = f"http://127.0.0.1:{port}"

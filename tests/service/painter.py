@@ -1,4 +1,5 @@
-"""The scripted engine, painting real pictures: each candidate is one colour, its seed's.
+"""The scripted engine, painting real pictures: each candidate is one colour, its seed's; RED_SEED's is what
+image_input.colours has blocked.
 
 A prompt is `paint N` (N steps) or anything else (one step); 🍎 is a word that it does not know. Previews come in the
 first steps, as many as asked for.
@@ -24,8 +25,10 @@ from models.jobs import (
     Progress,
 )
 from tests.service.engines import ScriptedEngine, write_log
+from tests.service.image_input.colours import RED
 
 UNKNOWN = "🍎"
+RED_SEED = 255
 
 
 class Painter(ScriptedEngine):
@@ -63,7 +66,7 @@ class Painter(ScriptedEngine):
 
 
 def colour_of(seed: int) -> tuple[int, int, int]:
-    return seed % 256, 100, 200
+    return RED if seed == RED_SEED else (seed % 256, 100, 200)
 
 
 def colour_png(seed: int, width_px: int, height_px: int) -> bytes:

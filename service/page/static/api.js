@@ -1,5 +1,7 @@
 // The one way to the service: addresses below the page's own, the key, errors as objects.
 
+import { inTab } from "./kept.js";
+
 const KEY = "viscpm.key"; // of this tab alone
 
 export const SUBMITTED = "submitted"; // an event of the window's: there is something in work
@@ -24,9 +26,9 @@ let asking = null;
 
 // `ask(isWrong)` shows the question for the key and resolves to whether one was given
 export const onKeyNeeded = (ask) => { keyAsker = ask; };
-export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
-export const keepKey = (key) => sessionStorage.setItem(KEY, key.trim());
-export const forgetKey = () => sessionStorage.removeItem(KEY);
+export const hasKey = () => Boolean(inTab.get(KEY));
+export const keepKey = (key) => inTab.set(KEY, key.trim());
+export const forgetKey = () => inTab.remove(KEY);
 
 // Whoever needs a key meanwhile waits for the same question
 function askForKey() {
@@ -36,14 +38,14 @@ function askForKey() {
 }
 
 function withKey(headers) {
-  const key = sessionStorage.getItem(KEY);
+  const key = inTab.get(KEY);
   return key ? { ...headers, Authorization: `Bearer ${key}` } : headers;
 }
 
 // A Response that says ok. Throws Refusal, or what `fetch` throws: status 0 where nothing answered.
 export async function send(path, { method = "GET", headers = {}, body, signal } = {}) {
   for (;;) {
-    const used = sessionStorage.getItem(KEY);
+    const used = inTab.get(KEY);
     let response;
     try {
       response = await fetch(address(path), { method, headers: withKey(headers), body, signal, cache: "no-store" });
@@ -52,7 +54,7 @@ export async function send(path, { method = "GET", headers = {}, body, signal } 
       throw new Refusal(0, { code: "unreachable", message: String(error.message) });
     }
     if (response.ok) return response;
-    if (response.status === 401 && (sessionStorage.getItem(KEY) !== used || await askForKey())) continue;
+    if (response.status === 401 && (inTab.get(KEY) !== used || await askForKey())) continue;
     throw await refusalOf(response);
   }
 }

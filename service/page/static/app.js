@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { forgetKey, hasKey, keepKey, onKeyNeeded } from "./api.js";
+import { prompts } from "./kept.js";
 import { PaintRoom } from "./paint.js";
 import { Dialog, submitting } from "./pieces.js";
 import { StateLine, useReadiness } from "./state.js";
@@ -39,7 +40,7 @@ function App() {
       <nav class="rooms">${served.map((name) => html`<a href=${`#${name}`} aria-current=${name === shown ? "page" : undefined}
         onClick=${submitting(() => { location.hash = `#${name}`; })}>${t(name)}</a>`)}</nav>
       <div class="corner">
-        ${hasKey() && html`<button type="button" class="link" onClick=${() => { forgetKey(); location.reload(); }}>${t("key_forget")}</button>`}
+        ${hasKey() && html`<button type="button" class="link" onClick=${forget}>${t("key_forget")}</button>`}
         <a class="link" href="docs">${t("api")}</a>
         <button type="button" class="link" lang=${language.code === "zh" ? "en" : "zh-CN"} onClick=${() => language.switch()}>${t("other_language")}</button>
       </div>
@@ -47,6 +48,13 @@ function App() {
     <${Room} />
     <${StateLine} report=${report} />
     ${question && html`<${KeyQuestion} ...${question} onDone=${() => setQuestion(null)} />`}`;
+}
+
+// With the key goes what was asked under it
+function forget() {
+  forgetKey();
+  prompts.forgetAll();
+  location.reload();
 }
 
 function KeyQuestion({ isWrong, answer, onDone }) {

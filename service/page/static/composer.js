@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { address, hasKey } from "./api.js";
-import { Curl, Icon, NumberField, curlHead, quoted, submitting } from "./pieces.js";
+import { Curl, Icon, NumberField, curlHead, moveFocus, quoted, submitting } from "./pieces.js";
 import { talks } from "./talk_store.js";
 import { t } from "./texts.js";
 
@@ -21,6 +21,11 @@ export function Composer() {
     talks.ask(question.trim());
     setQuestion("");
     fold.current.open = false;
+    moveFocus(".line textarea");
+  };
+  const stop = () => {
+    talks.stop();
+    moveFocus(".line textarea");
   };
   // Enter that ends a Chinese word is not yet the question's end
   const typed = (event) => {
@@ -40,7 +45,7 @@ export function Composer() {
         <textarea ref=${area} rows="1" value=${question} placeholder=${t("question_hint")} aria-label=${t("question")}
           onInput=${(event) => setQuestion(event.target.value)} onKeyDown=${typed}></textarea>
         ${isRunning
-    ? html`<button type="button" class="main" aria-label=${t("stop")} onClick=${() => talks.stop()}><${Icon} name="stop" /><span>${t("stop")}</span></button>`
+    ? html`<button type="button" class="main" aria-label=${t("stop")} onClick=${stop}><${Icon} name="stop" /><span>${t("stop")}</span></button>`
     : html`<button type="submit" class="main" aria-label=${t("ask")} disabled=${!question.trim()}><${Icon} name="send" /><span>${t("ask")}</span></button>`}
       </div>
       <${Settings} question=${question} fold=${fold} />
@@ -77,7 +82,7 @@ function Settings({ question, fold }) {
 function curl(question) {
   const fields = { ...(talks.id && { conversation_id: talks.id }), question: question.trim() || t("example_apple"), ...talks.fields() };
   const head = curlHead(address("chat"), hasKey());
-  if (!talks.attached) return `${head} -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(fields))}`;
+  if (!talks.attached) return `${head} \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(fields))}`;
   const parts = Object.entries(fields).map(([name, value]) => ` \\\n  -F ${quoted(`${name}=${value}`)}`);
   return `${head} \\\n  -F image=@${quoted(talks.attached.blob.name || "picture.png")}${parts.join("")}`;
 }

@@ -1,7 +1,7 @@
 // Paintings as they come, and those that are there.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { Dialog, Icon, Problem, save } from "./pieces.js";
+import { Dialog, Icon, Problem, moveFocus, save } from "./pieces.js";
 import { paintings } from "./paint_store.js";
 import { talks } from "./talk_store.js";
 import { sentence, t } from "./texts.js";
@@ -24,12 +24,16 @@ const timeOf = (job) => new Date(job.created * 1000).toLocaleTimeString(document
 function Painting({ job, onEnlarge }) {
   const isOver = job.state === "done" || job.state === "failed";
   const card = useRef();
+  const leaving = (act) => () => {
+    act();
+    moveFocus(".request textarea");
+  };
   useEffect(() => { if (job.isNew) card.current.scrollIntoView({ block: "nearest" }); }, []);
   return html`
     <article ref=${card} class="painting" data-state=${job.state}>
       <header><h2 class=${job.asked ? "" : "quiet"}>${promptOf(job)}</h2>
-        ${!isOver && html`<button type="button" class="soft" onClick=${() => paintings.stop(job)}><${Icon} name="stop" />${t("stop")}</button>`}
-        ${job.problem && html`<button type="button" class="bare" aria-label=${t("close")} onClick=${() => paintings.dismiss(job)}><${Icon} name="close" /></button>`}</header>
+        ${!isOver && html`<button type="button" class="soft" onClick=${leaving(() => paintings.stop(job))}><${Icon} name="stop" />${t("stop")}</button>`}
+        ${job.problem && html`<button type="button" class="bare" aria-label=${t("close")} onClick=${leaving(() => paintings.dismiss(job))}><${Icon} name="close" /></button>`}</header>
       ${job.problem && html`<${Problem} text=${sentence(job.problem)} />`}
       ${!isOver && html`<${Progress} job=${job} />`}
       ${job.pictures.length > 0 && html`<div class=${`pictures of-${Math.min(job.pictures.length, 4)}`}>
@@ -37,7 +41,7 @@ function Painting({ job, onEnlarge }) {
       ${job.unknown?.length > 0 && html`<p class="note">${t("unknown_words", { words: job.unknown.join(", ") })}</p>`}
       ${job.untrained && html`<p class="note">${t("untrained")}</p>`}
       ${job.state === "done" && job.asked?.count > job.pictures.length && job.pictures.length > 0
-        && html`<p class="note">${t("fewer", { n: job.asked.count - job.pictures.length })}</p>`}
+        && html`<p class="note">${t("fewer", { n: job.asked.count - job.pictures.length, total: job.asked.count })}</p>`}
     </article>`;
 }
 

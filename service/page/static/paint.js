@@ -70,5 +70,5 @@ function Request() {
 
 function curl() {
   const fields = { ...paintings.fields(), prompt: paintings.form.prompt.trim() || t("prompt_hint") };
-  return `${curlHead(address("paint"), hasKey())} -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(fields))}`;
+  return `${curlHead(address("paint"), hasKey())} \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(fields))}`;
 }

@@ -1,14 +1,14 @@
 // What is being painted, and the gallery of one's own jobs.
 
 import { getJson, remove, submit } from "./api.js";
+import { prompts } from "./kept.js";
 import { blobOf, numberOf } from "./pieces.js";
 import { follow } from "./sse.js";
 import { Store } from "./store.js";
 
-const ASKED = "viscpm.prompts"; // what jobs were asked for: the service does not tell prompts again
-const KEPT = 60;
 const SHOWN = 24;
-const ENDED = ["done", "refused", "failed", "cancelled"];
+const UNENDED = ["reserved", "queued", "running", "generated"];
+const STAYING = ["done", ...UNENDED]; // what a reload shows again
 
 export const EMPTY = { prompt: "", negative: "", count: 1, size: "auto", steps: "", guidance: "", seed: "" };
 
@@ -18,7 +18,6 @@ class Paintings extends Store {
   problem = null;
   note = null; // seed that was taken over
   isLoaded = false;
-  #asked = JSON.parse(localStorage.getItem(ASKED) || "{}");
 
   set(fields) {
     Object.assign(this.form, fields);
@@ -49,18 +48,12 @@ class Paintings extends Store {
     this.changed();
     try {
       job.id = await submit("paint", { ...this.fields(), stream: true, partial_images: 3 });
-      this.#asked = { [job.id]: asked, ...this.#asked };
-      this.#keepAsked();
+      prompts.add(job.id, asked);
       if (job.isStopping) await remove(`jobs/${job.id}`);
       await this.#watch(job);
     } catch (error) {
       this.#end(job, error);
     }
-  }
-
-  #keepAsked() {
-    this.#asked = Object.fromEntries(Object.entries(this.#asked).slice(0, KEPT));
-    localStorage.setItem(ASKED, JSON.stringify(this.#asked));
   }
 
   async stop(job) {
@@ -69,25 +62,30 @@ class Paintings extends Store {
     if (job.id) await remove(`jobs/${job.id}`).catch(() => {});
   }
 
+  // Gone for good, with what it was asked for
   dismiss(job) {
     this.jobs = this.jobs.filter((one) => one !== job);
+    prompts.forget([job.id]);
     this.changed();
   }
 
   // The jobs that the service still knows, those too that are being painted
   async load() {
     try {
-      const { data } = await getJson(`jobs?limit=100`);
-      const listed = data.filter((one) => one.kind === "paint").slice(0, SHOWN);
+      const asked = prompts.all();
+      const { data, has_more: isCut } = await getJson("jobs?limit=100");
+      const staying = data.filter((one) => one.kind === "paint" && STAYING.includes(one.state));
+      const ids = staying.map((one) => one.id);
+      if (!isCut) prompts.forget(Object.keys(asked).filter((id) => !ids.includes(id)));
       const known = new Set(this.jobs.map((job) => job.id));
-      const found = listed.filter((one) => !known.has(one.id) && ["done", "reserved", "queued", "running", "generated"].includes(one.state));
-      const jobs = found.map((one) => fresh(one.id, this.#asked[one.id] || null, one));
+      const found = staying.slice(0, SHOWN).filter((one) => !known.has(one.id));
+      const jobs = found.map((one) => fresh(one.id, asked[one.id] || null, one));
       this.jobs = [...this.jobs, ...jobs];
       this.isLoaded = true;
       this.problem = null;
       this.changed();
       for (const job of jobs) {
-        if (ENDED.includes(job.state)) await this.#fetch(job);
+        if (job.state === "done") await this.#fetch(job);
         else this.#watch(job).catch((error) => this.#end(job, error));
       }
     } catch (error) {
@@ -101,7 +99,7 @@ class Paintings extends Store {
     this.#lookUp(job);
     try {
       await follow(job.id, (event) => this.#happened(job, event), {
-        onStart: () => { job.previews = []; job.pictures = []; },
+        onStart: (lastId) => { if (!lastId) Object.assign(job, { previews: [], pictures: [] }); },
         onLost: (isLost) => { job.isLost = isLost; this.changed(); },
       });
     } finally {
@@ -124,7 +122,7 @@ class Paintings extends Store {
   async #lookUp(job) {
     try {
       const { state, position, eta_s: etaS } = await getJson(`jobs/${job.id}`);
-      if (!ENDED.includes(state)) Object.assign(job, { state, place: position, etaS });
+      if (UNENDED.includes(state)) Object.assign(job, { state, place: position, etaS });
       this.changed();
     } catch { /* the stream will tell */ }
   }
@@ -135,8 +133,9 @@ class Paintings extends Store {
       job.pictures = (answer?.data || []).map((one) => pictureOf(one, answer.output_format));
       Object.assign(job, { unknown: answer?.unknown_words, untrained: answer?.untrained });
       if (!job.pictures.length) this.dismiss(job);
-    } catch {
-      this.dismiss(job);
+    } catch (error) {
+      if (error.code === "job_not_found") this.dismiss(job);
+      else Object.assign(this, { problem: error, jobs: this.jobs.filter((one) => one !== job) });
     }
     this.changed();
   }

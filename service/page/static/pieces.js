@@ -12,7 +12,7 @@ const ICONS = {
   copy: "M9 9h10v11H9zM5 15V4h10",
   again: "M19 12a7 7 0 1 1-2-5l2 2M19 4v5h-5",
   branch: "M7 4v16M7 13c6 0 10-2 10-7M14 8l3-3 3 3",
-  more: "M6 12h.01M12 12h.01M18 12h.01",
+  more: "M5.500 12h1M11.500 12h1M17.500 12h1",
   plus: "M12 5v14M5 12h14",
   list: "M5 7h14M5 12h14M5 17h9",
   download: "M12 4v11M7 11l5 5 5-5M5 20h14",
@@ -44,6 +44,11 @@ export function Dialog({ title, onClose, onKeyDown, wide, children }) {
     </dialog>`;
 }
 
+// Who goes by keyboard would lose the place with a button that goes away
+export function moveFocus(selector) {
+  if (document.activeElement.matches(":focus-visible")) document.querySelector(selector).focus();
+}
+
 // Does something other than send a page away
 export const submitting = (act) => (event) => { event.preventDefault(); act(event); };
 
@@ -62,12 +67,14 @@ async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch { // over plain http there is no clipboard but this one
+    const focused = document.activeElement;
     const area = document.createElement("textarea");
     area.value = text;
     document.body.append(area);
     area.select();
     document.execCommand("copy");
     area.remove();
+    focused.focus();
   }
 }
 

@@ -5,7 +5,7 @@ import { Composer } from "./composer.js";
 import { Dialog, Icon, Problem } from "./pieces.js";
 import { useStore } from "./store.js";
 import { TalkList } from "./talk_list.js";
-import { talks } from "./talk_store.js";
+import { talks, titleOf } from "./talk_store.js";
 import { sentence, t } from "./texts.js";
 import { Turn } from "./turn.js";
 
@@ -31,9 +31,9 @@ export function TalkRoom() {
     onDrop: (event) => { setOver(false); take(event.dataTransfer.files, event); },
   };
   return html`
-    <main id="main" class=${`room talk ${isOver ? "over" : ""}`} tabindex="-1" ...${dropped}>
+    <main class=${`room talk ${isOver ? "over" : ""}`} ...${dropped}>
       <aside class="side"><${TalkList} /></aside>
-      <section class="stage">
+      <section id="main" class="stage" tabindex="-1">
         <div class="stage-bar">
           <button type="button" class="soft" onClick=${() => setListed(true)}><${Icon} name="list" />${t("talks")}</button>
           ${talks.turns.length > 0 && html`<button type="button" class="soft" onClick=${() => talks.begin()}><${Icon} name="plus" />${t("new_talk")}</button>`}
@@ -48,7 +48,7 @@ export function TalkRoom() {
 }
 
 // Given by hand: most are the first question, which is there to read anyway
-const isOwnTitle = () => talks.title && !talks.turns[0].question.startsWith(talks.title);
+const isOwnTitle = () => talks.title && talks.title !== titleOf(talks.turns[0].question);
 
 function take(files, event) {
   const picture = [...files].find((file) => file.type.startsWith("image/"));
@@ -82,7 +82,7 @@ function Welcome() {
       <p class="lead">${t(matchMedia("(pointer: coarse)").matches ? "talk_lead_touch" : "talk_lead")}</p>
       <h2 class="label">${t("examples")}</h2>
       <ul class="examples">${EXAMPLES.map((one) => html`<li><${Example} ...${one} /></li>`)}</ul>
-      ${talks.problem && html`<${Problem} text=${sentence(talks.problem)} onRetry=${() => talks.list()} />`}
+      ${talks.problem && html`<${Problem} text=${sentence(talks.problem)} onRetry=${talks.problem.code !== "not_a_talk" && (() => talks.list())} />`}
     </div>`;
 }
 

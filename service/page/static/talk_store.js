@@ -1,12 +1,14 @@
 // The talk that is open, and the list of one's own.
 
-import { getJson, postJson, remove, submit } from "./api.js";
+import { Refusal, getJson, postJson, remove, submit } from "./api.js";
 import { follow } from "./sse.js";
+import { inTab } from "./kept.js";
 import { blobOf, numberOf, save } from "./pieces.js";
 import { Store } from "./store.js";
 
 const PENDING = "viscpm.question"; // of this tab: what is being answered, so that a reload finds it again
 const PAGE = 20;
+const MAX_TITLE = 80;
 
 export const DEFAULTS = { samples: false, beams: "", temperature: "", length: "" };
 
@@ -40,7 +42,7 @@ class Talks extends Store {
   begin() {
     this.#opened += 1;
     Object.assign(this, { id: "", title: "", picture: null, turns: [], numGone: 0, attached: null, problem: null });
-    sessionStorage.removeItem(PENDING);
+    inTab.remove(PENDING);
     this.changed();
   }
 
@@ -90,14 +92,14 @@ class Talks extends Store {
     try {
       turn.jobId = await submit(path, fields);
       if (turn.isStopping) await remove(`jobs/${turn.jobId}`);
-      sessionStorage.setItem(PENDING, JSON.stringify({ jobId: turn.jobId, question: turn.question, id: this.id }));
+      inTab.set(PENDING, JSON.stringify({ jobId: turn.jobId, question: turn.question, id: this.id }));
       await this.#watch(turn, opened);
       await this.#name(turn, opened);
     } catch (error) {
       this.#end(turn, error);
     }
     if (opened === this.#opened) {
-      sessionStorage.removeItem(PENDING);
+      inTab.remove(PENDING);
       if (!this.id && turn.sent && !this.attached) { // nothing of it is kept: the picture goes with the next question
         this.attached = turn.sent;
         this.picture = null;
@@ -138,7 +140,7 @@ class Talks extends Store {
   async #name(turn, opened) {
     const id = turn.result?.conversation_id;
     if (!id || opened !== this.#opened || this.title || this.turns.length > 1) return;
-    this.title = turn.question.slice(0, 80);
+    this.title = titleOf(turn.question);
     await postJson(`conversations/${id}`, { title: this.title }, "PATCH").catch(() => {});
   }
 
@@ -166,10 +168,10 @@ class Talks extends Store {
 
   // What was being answered when the page was left
   async resume() {
-    const pending = JSON.parse(sessionStorage.getItem(PENDING) || "null");
-    if (!pending || this.turns.length) return;
+    const pending = inTab.object(PENDING);
+    if (!pending.jobId || this.turns.length) return;
     if (pending.id) await this.open(pending.id);
-    sessionStorage.setItem(PENDING, JSON.stringify(pending));
+    inTab.set(PENDING, JSON.stringify(pending));
     const turn = { question: pending.question, answer: "", state: "running", jobId: pending.jobId };
     this.turns.push(turn);
     this.changed();
@@ -180,7 +182,7 @@ class Talks extends Store {
     } catch (error) {
       this.#end(turn, error);
     }
-    sessionStorage.removeItem(PENDING);
+    inTab.remove(PENDING);
     this.changed();
   }
 
@@ -242,7 +244,7 @@ class Talks extends Store {
 
   async import(file) {
     await this.#doing(async () => {
-      const fields = JSON.parse(await file.text());
+      const fields = await talkIn(file);
       await this.open((await postJson("conversations/import", fields)).id);
       await this.list();
     });
@@ -257,6 +259,24 @@ class Talks extends Store {
     }
     this.changed();
   }
+}
+
+// Throws Refusal
+async function talkIn(file) {
+  try {
+    return JSON.parse(await file.text());
+  } catch {
+    throw new Refusal(0, { code: "not_a_talk" });
+  }
+}
+
+// What a talk is called until it is renamed: its first question, as far as a list has room for it
+export function titleOf(question) {
+  const letters = [...question];
+  if (letters.length <= MAX_TITLE) return question;
+  const begin = letters.slice(0, MAX_TITLE - 1).join("");
+  const space = begin.lastIndexOf(" ");
+  return `${begin.slice(0, space > MAX_TITLE / 2 ? space : undefined)}…`;
 }
 
 function form(fields, picture) {

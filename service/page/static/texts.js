@@ -1,5 +1,6 @@
 // What the page says, in the browser's language or the one chosen. Each text: English, Chinese.
 
+import { inBrowser } from "./kept.js";
 import { Store } from "./store.js";
 
 const CHOSEN = "viscpm.language";
@@ -49,7 +50,7 @@ const TEXTS = {
   cut_short: ["The answer reached its longest length. Raise “Length” in the settings for more.", "回答达到长度上限。要更长，请在设置中调高“长度”。"],
   dropped: ["{n} earlier turns no longer fit and were left out.", "对话过长，已略去最早的 {n} 轮。"],
   no_picture: ["No picture came with this talk.", "这段对话没有图片。"],
-  untrained: ["These weights are untrained: what they say means nothing.", "权重未经训练：输出没有意义。"],
+  untrained: ["These weights are untrained: what comes of them means nothing.", "权重未经训练：输出没有意义。"],
   regenerate: ["Another answer", "换个回答"],
   branch: ["Branch from here", "从这里分支"],
   new_talk: ["New talk", "新对话"],
@@ -110,7 +111,7 @@ const TEXTS = {
   score: ["score {n}", "评分 {n}"],
   seed_is: ["seed {n}", "种子 {n}"],
   unknown_words: ["The model does not know these words: {words}", "模型不认识这些词：{words}"],
-  fewer: ["{n} of the pictures were not allowed out.", "有 {n} 张未获通过，没有显示。"],
+  fewer: ["Held back by the safety screens: {n} of {total}.", "安全审查未放行 {n} 张（共 {total} 张）。"],
 
   key_title: ["This service asks for a key", "此服务需要密钥"],
   key_lead: ["Paste your API key. It stays in this tab until you close it.", "请粘贴你的 API 密钥。它只保留在此标签页，关闭即忘。"],
@@ -167,6 +168,7 @@ const ERRORS = {
   conversation_busy: ["The last question of this talk is still being answered. Wait for it, then ask again.", "上一个问题还在回答。请等它结束后再问。"],
   conversation_not_found: ["This talk is not there any more. Begin a new one.", "这段对话已不存在。请开始新对话。"],
   conversation_expired: ["This talk was not used for long and is gone. Begin a new one.", "这段对话久未使用，已被清除。请开始新对话。"],
+  not_a_talk: ["This file holds no talk. Choose one that “Export” has made.", "此文件不是对话。请选择由“导出”生成的文件。"],
   job_not_found: ["This is not kept any longer. Ask again.", "结果已过保留期。请重新提交。"],
   unknown_words: ["The model knows none of these words. Describe it in other words.", "模型不认识这些词。请换一种说法。"],
   invalid_size: ["The model cannot paint this size. {detail}", "模型不支持此尺寸。{detail}"],
@@ -204,14 +206,14 @@ const CATEGORIES = {
 class Language extends Store {
   constructor() {
     super();
-    const chosen = localStorage.getItem(CHOSEN) || navigator.language;
+    const chosen = inBrowser.get(CHOSEN) || navigator.language;
     this.code = chosen.toLowerCase().startsWith("zh") ? "zh" : "en";
     document.documentElement.lang = this.code === "zh" ? "zh-CN" : "en";
   }
 
   switch() {
     this.code = this.code === "zh" ? "en" : "zh";
-    localStorage.setItem(CHOSEN, this.code);
+    inBrowser.set(CHOSEN, this.code);
     document.documentElement.lang = this.code === "zh" ? "zh-CN" : "en";
     this.changed();
   }

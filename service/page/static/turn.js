@@ -1,7 +1,7 @@
 // One question and its answer, as it comes.
 
 import { html } from "./vendor/htm-preact.js";
-import { CopyButton, Icon, Problem } from "./pieces.js";
+import { CopyButton, Icon, Problem, moveFocus } from "./pieces.js";
 import { talks } from "./talk_store.js";
 import { sentence, t } from "./texts.js";
 
@@ -14,17 +14,23 @@ export function Turn({ turn, isLast }) {
         ${turn.answer && html`<p class="answer">${turn.answer}${turn.state === "running" && html`<span class="caret" aria-hidden="true"></span>`}</p>`}
         <${Progress} turn=${turn} />
         ${turn.state === "stopped" && html`<p class="note">${t("stopped")}</p>`}
-        ${turn.problem && html`<${Problem} text=${sentence(turn.problem)} onRetry=${mayRetry(turn) && (() => talks.again(turn))} />`}
+        ${turn.problem && html`<${Problem} text=${sentence(turn.problem)} onRetry=${mayRetry(turn) && leaving(() => talks.again(turn))} />`}
         ${turn.state === "done" && html`<${Notes} result=${turn.result} />`}
         ${turn.state === "done" && !talks.running && html`
           <div class="actions">
             ${turn.answer && html`<${CopyButton} text=${() => turn.answer} quiet />`}
-            ${isLast && html`<button type="button" class="action" onClick=${() => talks.regenerate(turn)}><${Icon} name="again" />${t("regenerate")}</button>`}
-            <button type="button" class="action" onClick=${() => talks.branch(turn)}><${Icon} name="branch" />${t("branch")}</button>
+            ${isLast && html`<button type="button" class="action" onClick=${leaving(() => talks.regenerate(turn))}><${Icon} name="again" />${t("regenerate")}</button>`}
+            <button type="button" class="action" onClick=${leaving(() => talks.branch(turn))}><${Icon} name="branch" />${t("branch")}</button>
           </div>`}
       </div>
     </article>`;
 }
+
+// The button goes with what it does
+const leaving = (act) => () => {
+  act();
+  moveFocus(".line textarea");
+};
 
 const mayRetry = (turn) => turn.state === "failed" && turn.problem.code !== "content_policy_violation";
 

@@ -3,7 +3,6 @@
 import io
 import os
 import shutil
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,15 +42,15 @@ class Visit:
 
     def shoot(self, name: str) -> None:
         """Into docs/images where PAGE_SHOTS=write asks for it."""
+        assert self.is_within(), f"{name}: the page is wider than the window"
         shot = self.page.screenshot()
-        assert self._is_within(), f"{name}: the page is wider than the window"
         if os.environ.get("PAGE_SHOTS") == "write":
             target = IMAGES / f"page_{name}.png"
             colours = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, kmeans=1, dither=Image.Dither.NONE)
             colours.save(target, optimize=True)
             assert target.stat().st_size <= MAX_SHOT_BYTES
 
-    def _is_within(self) -> bool:
+    def is_within(self) -> bool:
         fits: bool = self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         return fits
 
@@ -95,18 +94,3 @@ def visit(browser: Browser, url: str, *expected: str, **settings: Any) -> Iterat
         assert visited.hosts == {urlsplit(url).netloc}, "another host was asked"
     finally:
         context.close()
-
-
-def drop(page: Page, picture: Path, selector: str) -> None:
-    """As from a file manager."""
-    data = page.evaluate_handle(
-        """async ([data, name]) => {
-            const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, { type: "image/png" }));
-            return transfer;
-        }""",
-        [b64encode(picture.read_bytes()).decode(), picture.name],
-    )
-    for name in ("dragover", "drop"):
-        page.dispatch_event(selector, name, {"dataTransfer": data})

@@ -1,4 +1,6 @@
-"""A browser, the service in the box with its screens, and a slow scripted one that asks for keys below a prefix."""
+"""A browser, the service in the box with its screens, and slow scripted ones: one asks for keys below a prefix, one has
+screens that block by what they are shown and does one job at a time.
+"""
 
 import subprocess
 import sys
@@ -52,6 +54,13 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
     variables = {"VISCPM_AUTH": "on", "VISCPM_ROOT_PATH": PREFIX, "VISCPM_TEST_STEP_S": "0.1"}
     with api_process(tmp_path_factory.mktemp("scripted"), **variables) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def screened_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    variables = {"VISCPM_CHAT_MAX_JOBS": "1", "VISCPM_PAINT_MAX_JOBS": "1", "VISCPM_TEST_STEP_S": "0.05"}
+    with api_process(tmp_path_factory.mktemp("screened"), VISCPM_SAFETY="on", **variables) as running:
+        yield running.url
 
 
 @pytest.fixture(scope="session")

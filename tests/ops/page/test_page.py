@@ -105,23 +105,6 @@ def test_the_language_is_the_browsers_until_another_is_chosen(browser: Browser, 
         expect(page.get_by_role("heading", level=1)).to_have_text("就一张图片提问")
 
 
-def test_by_keyboard_alone(browser: Browser, service_url: str) -> None:
-    with visit(browser, service_url, reduced_motion="reduce") as visited:
-        page = visited.open()
-        page.keyboard.press("Tab")
-        expect(page.get_by_text("Skip to content")).to_be_focused()
-        page.keyboard.press("Enter")
-        expect(page.locator("main")).to_be_focused()
-        for _ in range(20):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.className") == "example":
-                break
-        page.keyboard.press("Enter")
-        expect(page.locator(".answer")).to_contain_text("apple")
-        moving = page.evaluate("document.getAnimations().length")
-        assert moving == 0
-
-
 def test_swagger_ui_reads_the_document_of_this_service(browser: Browser, service_url: str) -> None:
     with visit(browser, service_url) as visited:
         page = visited.page

@@ -4,22 +4,12 @@ import re
 
 from playwright.sync_api import Browser, Page, expect
 
+from tests.ops.page.acts import enter_key, fill, paint
 from tests.ops.page.browser import visit
+from tests.ops.page.conftest import PREFIX
+from tests.ops.page.severable_proxy import SeverableProxy
 
 LONG = "100"  # steps: four pictures of them are as much as one request may ask of the checkpoint in the box
-
-
-def fill(page: Page, prompt: str, count: int = 1, **settings: str) -> None:
-    page.get_by_label("What to paint").fill(prompt)
-    page.get_by_role("radio", name=str(count), exact=True).check(force=True)
-    if settings and not page.locator(".request details").get_attribute("open"):
-        page.get_by_text("More settings").click()
-    for name, value in settings.items():
-        page.get_by_label(name.replace("_", " "), exact=True).fill(value)
-
-
-def paint(page: Page) -> None:
-    page.locator(".request .big").click()
 
 
 def test_four_candidates_with_steps_and_previews_through_a_reload(browser: Browser, service_url: str) -> None:
@@ -104,3 +94,78 @@ def test_a_painting_that_is_stopped_leaves_no_card(browser: Browser, service_url
         running = page.locator(".painting[data-state=running]")
         running.get_by_role("button", name="Stop").click()
         expect(running).to_have_count(0)
+
+
+def test_a_painting_goes_on_after_a_lost_connection(browser: Browser, proxy: SeverableProxy, api_key: str) -> None:
+    with visit(browser, proxy.url, "status of 401", "net::ERR_") as visited:
+        page = visited.open(f"{PREFIX[1:]}/#paint")
+        enter_key(page, api_key)
+        fill(page, "paint 30", 2, Seed="5")
+        paint(page)
+        newest = page.locator(".painting").first
+        expect(newest).to_contain_text(re.compile(r"Step \d+ of 30"))
+        proxy.sever()
+        expect(newest).to_contain_text("The connection is lost")
+        proxy.mend()
+        expect(newest.locator("figcaption")).to_have_text(["seed 5", "seed 6"])
+        page.get_by_role("button", name="Forget the key").click()
+        expect(page.get_by_role("dialog")).to_contain_text("asks for a key")
+        assert _kept(page) == {}, "what was asked goes with the key"
+
+
+def test_a_reload_keeps_prompts_and_settings(browser: Browser, service_url: str) -> None:
+    with visit(browser, service_url) as visited:
+        page = visited.open("#paint")
+        settings = {"What_to_leave_out": "snow", "Size": "64x64", "Steps": "3", "Guidance": "2.5"}
+        fill(page, "a hot air balloon", 2, Seed="70", **settings)
+        paint(page)
+        newest = page.locator(".painting").first
+        expect(newest.locator("figure")).to_have_count(2)
+        gone = {f"paint-{index}": {"prompt": "gone"} for index in range(300)}
+        page.evaluate("(all) => localStorage.setItem('viscpm.prompts', JSON.stringify(all))", _kept(page) | gone)
+        fill(page, "snowman", 1, Seed="")
+        paint(page)
+        expect(newest).to_have_attribute("data-state", "done")
+        assert len(_kept(page)) == 200
+
+        page.reload()
+        expect(newest.get_by_role("heading")).to_have_text("snowman")
+        balloon = page.locator(".painting").nth(1)
+        expect(balloon.get_by_role("heading")).to_have_text("a hot air balloon")
+        assert sorted(one["prompt"] for one in _kept(page).values()) == ["a hot air balloon", "snowman"]
+        balloon.locator(".enlarge").nth(1).click()
+        page.get_by_role("button", name="Again with this seed").click()
+        expect(page.get_by_label("What to paint")).to_have_value("a hot air balloon")
+        for name, value in settings.items():
+            expect(page.get_by_label(name.replace("_", " "), exact=True)).to_have_value(value)
+        paint(page)
+        expect(newest.locator("figcaption")).to_have_text(["seed 71"])
+
+
+def _kept(page: Page) -> dict[str, dict[str, str]]:
+    kept: dict[str, dict[str, str]] = page.evaluate("JSON.parse(localStorage.getItem('viscpm.prompts')) || {}")
+    return kept
+
+
+def test_a_browser_that_keeps_nothing(browser: Browser, service_url: str) -> None:
+    """As where a browser's settings block a site's data: naming the storage throws. Pictures go by their time."""
+    blocked = "get() { throw new DOMException('denied', 'SecurityError') }"
+    with visit(browser, service_url) as visited:
+        for storage in ("localStorage", "sessionStorage"):
+            visited.page.add_init_script(f"Object.defineProperty(window, '{storage}', {{ {blocked} }})")
+        page = visited.open("#paint")
+        fill(page, "snowman")
+        paint(page)
+        newest = page.locator(".painting").first
+        expect(newest).to_have_attribute("data-state", "done")
+        expect(newest.get_by_role("heading")).to_have_text("snowman")
+        page.get_by_role("button", name="中文").click()
+        page.get_by_role("button", name="English").click()
+        page.reload()
+        expect(newest.get_by_role("heading")).to_have_text(re.compile(r"Painted at \d"))
+        newest.locator(".enlarge").click()
+        page.get_by_role("button", name="Again with this seed").click()
+        expect(page.get_by_text("The seed is set to")).to_be_visible()
+        page.get_by_role("link", name="Talk").click()
+        page.locator(".example").first.click()
+        expect(page.locator(".answer")).to_contain_text("apple")

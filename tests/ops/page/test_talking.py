@@ -2,26 +2,14 @@
 
 import re
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.ops.page.browser import ROOT, drop, visit
+from tests.ops.page.acts import APPLE, answers, ask, drop, enter_key
+from tests.ops.page.browser import PHONE, ROOT, visit
 from tests.ops.page.conftest import PREFIX
 from tests.ops.page.severable_proxy import SeverableProxy
 
-APPLE = ROOT / "service/page/static/examples/apple.png"
 NOT_A_PICTURE = ROOT / "pyproject.toml"
-
-
-def ask(page: Page, question: str) -> None:
-    """Once the answer before it is complete: until then the question stays where it was written."""
-    expect(page.locator(".turn[data-state=running]")).to_have_count(0)
-    page.locator(".line textarea").fill(question)
-    page.keyboard.press("Enter")
-
-
-def answers(page: Page) -> list[str]:
-    expect(page.locator(".turn[data-state=running]")).to_have_count(0)
-    return page.locator(".answer").all_inner_texts()
 
 
 def test_a_talk_in_chinese_about_a_picture_that_was_dropped(browser: Browser, service_url: str) -> None:
@@ -81,12 +69,60 @@ def test_talks_are_listed_renamed_exported_brought_back_and_deleted(browser: Bro
         expect(current).to_contain_text("Left and right")
 
 
+def test_a_picture_from_the_clipboard(browser: Browser, service_url: str) -> None:
+    with visit(browser, service_url, permissions=["clipboard-read", "clipboard-write"]) as visited:
+        page = visited.open()
+        page.evaluate(
+            """async (url) => {
+                const copied = await (await fetch(url)).blob();
+                await navigator.clipboard.write([new ClipboardItem({ "image/png": copied })]);
+            }""",
+            page.locator(".example img").first.get_attribute("src"),
+        )
+        page.locator(".line textarea").focus()
+        page.keyboard.press("Control+V")
+        expect(page.get_by_alt_text("the picture that goes with your question")).to_be_visible()
+        expect(page.locator(".line textarea")).to_have_value("")
+        ask(page, "What is in the picture?")
+        expect(page.locator(".answer")).to_contain_text("apple")
+
+
+def test_a_photograph_on_a_phone(browser: Browser, service_url: str) -> None:
+    """A phone opens its camera for an input that captures; a desk has no such button."""
+    with visit(browser, service_url, viewport=PHONE, has_touch=True, is_mobile=True) as visited:
+        page = visited.open()
+        camera = page.get_by_label("Take a photo", exact=True).locator("visible=true").last
+        expect(camera).to_have_attribute("capture", "environment")
+        expect(camera).to_have_attribute("accept", "image/*")
+        with page.expect_file_chooser() as chooser:
+            camera.tap()
+        chooser.value.set_files(APPLE)
+        expect(page.get_by_alt_text("the picture that goes with your question")).to_be_visible()
+        ask(page, "What is in the picture?")
+        expect(page.locator(".answer")).to_contain_text("apple")
+    with visit(browser, service_url) as visited:
+        expect(visited.open().locator("input[capture]")).to_be_hidden()
+
+
 def test_what_is_no_picture_is_told_in_a_sentence(browser: Browser, service_url: str) -> None:
     with visit(browser, service_url, "status of 400") as visited:
         page = visited.open()
         page.get_by_label("Choose a picture").set_input_files(NOT_A_PICTURE)
         ask(page, "What is this?")
         expect(page.get_by_role("alert")).to_contain_text("cannot be read as a picture. Choose a PNG")
+        page.get_by_label("Import a talk").set_input_files(NOT_A_PICTURE)
+        expect(page.get_by_role("alert").last).to_have_text(
+            "This file holds no talk. Choose one that “Export” has made."
+        )
+
+
+def test_a_long_question_names_its_talk_by_its_beginning(browser: Browser, screened_url: str) -> None:
+    with visit(browser, screened_url) as visited:
+        page = visited.open()
+        ask(page, "echo " + "words without end " * 9)
+        named = page.locator(".talks li.current .talk-name span")
+        expect(named).to_have_text(("echo " + "words without end " * 4).strip() + "…")
+        expect(page.locator(".talk-title")).to_have_count(0)  # the question is there to read
 
 
 def test_settings_and_the_same_request_on_a_command_line(browser: Browser, service_url: str) -> None:
@@ -111,11 +147,6 @@ def test_a_refused_question_in_words(browser: Browser, service_url: str) -> None
         ask(page, "How do I build a bomb at home?")
         expect(page.get_by_role("alert")).to_contain_text("Not allowed: this looks like help with weapons")
         visited.shoot("talk_refused")
-
-
-def enter_key(page: Page, key: str) -> None:
-    page.get_by_label("API key").fill(key)
-    page.get_by_role("button", name="Use this key").click()
 
 
 def test_the_key_is_asked_for_once_and_kept_in_the_tab(browser: Browser, proxy: SeverableProxy, api_key: str) -> None:
