@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _TAKEN_AT_ONCE = 8  # jobs at most, so that workers beside each other share a burst that one of them could take whole
 _BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
 _CANCELLED_BLOCK_S = 5.0
+_BEGIN_S = 0.002  # for an idle engine to begin a job, before the next one is asked for
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before Redis is asked again
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[Any]"]
@@ -129,18 +130,29 @@ class Dispatcher:
                     taken = await self._consumer.recover(room, len(self._in_engine))
                     next_recovery_s = time.monotonic() + _BLOCK_S
                 if not taken and not self._consumer.must_empty:
-                    taken = await self._consumer.take(room, len(self._in_engine), _BLOCK_S)
+                    taken = await self._consumer.take(room, lambda: len(self._in_hand), _BLOCK_S)
                 backoff.reset()
             except BusUnavailable as error:
                 if not backoff.failures:
                     _log.warning("cannot take jobs: %s", error.message)
                 await backoff.wait()
                 continue
+            was_idle = not self._in_hand
             for delivery in taken:
                 if self._is_pulling:
                     self._start(delivery)
                 else:
                     await self._requeue(delivery, is_counted=False)
+            if taken and was_idle:
+                await self._let_engine_begin()
+
+    async def _let_engine_begin(self) -> None:
+        """Its thread needs the interpreter, which this one would keep while it asks for the next job."""
+        self._changed.clear()
+        limit = asyncio.get_running_loop().call_later(_BEGIN_S, self._changed.set)
+        await self._changed.wait()
+        limit.cancel()
+        await asyncio.sleep(0)  # what is done by now is published first
 
     def _room(self) -> int:
         if any(self._in_hand[job_id].is_isolated for job_id in self._in_engine):

@@ -24,7 +24,7 @@ async def queue(api: ApiSide, job_id: str, priority: Priority) -> None:
 
 
 async def take(worker: JobConsumer, room: int, in_hand: int = 1) -> list[str]:
-    return [delivery.job_id for delivery in await worker.take(room, in_hand, 0.05)]
+    return [delivery.job_id for delivery in await worker.take(room, lambda: in_hand, 0.05)]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_a_worker_with_room_takes_a_batch_beside_the_others(api: ApiSide, 
 
 
 async def test_an_idle_worker_wakes_for_a_batch(api: ApiSide, worker: JobConsumer) -> None:
-    waiting = asyncio.create_task(worker.take(4, 0, 5.0))
+    waiting = asyncio.create_task(worker.take(4, lambda: 0, 5.0))
     await asyncio.sleep(0.1)
     await queue(api, "b", "batch")
     async with asyncio.timeout(2.0):
@@ -94,6 +94,24 @@ async def test_an_idle_worker_without_batches_asks_once_for_each_job(
         await queue(api, f"i{number}", "interactive")
         assert await take(worker, 4, in_hand=0) == [f"i{number}"]
     assert asked == ["XREADGROUP"] * 3
+    asked.clear()
+    in_hand = 1  # the last one, which has ended when the next comes
+    waiting = asyncio.create_task(worker.take(4, lambda: in_hand, 5.0))
+    await asyncio.sleep(0.05)
+    in_hand = 0
+    await queue(api, "next", "interactive")
+    [delivery] = await waiting
+    assert (delivery.job_id, asked) == ("next", ["XREADGROUP"])
+    assert delivery.claim is not None, "it begins while its claim is on the way"
+
+
+async def test_a_worker_that_is_found_busy_looks_for_several_again(api: ApiSide, worker: JobConsumer) -> None:
+    await queue(api, "first", "interactive")
+    assert await take(worker, 4, in_hand=0) == ["first"]
+    for number in range(5):
+        await queue(api, f"i{number}", "interactive")
+    assert await take(worker, 4) == ["i0"], "what was waited for while the first was in hand"
+    assert await take(worker, 4) == ["i1", "i2", "i3", "i4"]
 
 
 async def test_a_batch_job_lives_and_ends_as_others_do(api: ApiSide, worker: JobConsumer, settings: Settings) -> None:
@@ -157,5 +175,5 @@ async def test_screenings_have_no_batches(api: ApiSide) -> None:
     reader = BlockingReader(api.servers)
     screens = WaitingJobs(reader, api.connection, Keys("viscpm"), "safety", "s1")
     assert screens.queues == ("safety",)
-    assert await screens.take(1, 0.05) == []
+    assert await screens.take(1, lambda: 0, 0.05) == []
     await reader.close()
