@@ -39,6 +39,18 @@ async def test_two_workers_share_a_burst_that_one_could_take_whole(
     assert len(taken_by) == 2 and min(taken_by.values()) >= 8, taken_by
 
 
+async def test_jobs_that_come_one_by_one_are_asked_for_once_each(api: ApiSide, start_worker: StartWorker) -> None:
+    await api.ready(start_worker())
+    assert (await api.request("echo first")).answer == "first"
+    await api.redis.config_resetstat()
+    began_s = asyncio.get_running_loop().time()
+    for number in range(20):
+        assert (await api.request(f"echo {number}")).answer == str(number)
+    asked = (await api.redis.info("commandstats"))["cmdstat_xreadgroup"]["calls"]
+    num_waits = (asyncio.get_running_loop().time() - began_s) / 0.5  # that found nothing, at most
+    assert asked <= 20 + num_waits + 1
+
+
 async def test_out_of_memory_in_company_is_tried_again_alone(
     api: ApiSide, start_worker: StartWorker, engine_log: Path
 ) -> None:
