@@ -119,10 +119,9 @@ class JobConsumer:
         Args:
             in_hand: how many jobs the worker has; asked again when one comes.
         """
-        if in_hand() and not self._waiting.asks_once(in_hand()):
-            if claims := [claim for claim in self._claims if not claim.done()]:
-                await asyncio.wait(claims)  # where tenants share a queue, its next job comes with them (shares.lua)
-        entries = await self._waiting.take(room, in_hand, block_s)
+        if in_hand() and (claims := [claim for claim in self._claims if not claim.done()]):
+            await asyncio.wait(claims)  # where tenants share a queue, its next job comes with them (shares.lua)
+        entries = await self._waiting.take(room, block_s, is_idle=not in_hand())
         # A safety job's pixels come with its claim; a busy worker gains more by taking together what comes meanwhile
         if self._kind == "safety" or in_hand():
             return await self._claim(entries, in_hand())

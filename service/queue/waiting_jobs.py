@@ -3,7 +3,7 @@
 Each kind has a stream for either priority. So batch jobs wait while others come, and never for good.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -38,25 +38,18 @@ class WaitingJobs:
         self.queues = queues_of(kind)  # the interactive one, then the one of batches if there is one
         self._in_a_row = 0
         self._may_have_batch = len(self.queues) > 1  # until none was found
-        self._comes_one_by_one = False  # the last job found the worker idle, and had been waited for
         self._left: list[Entry] = []  # read beyond what there was room for
 
-    def asks_once(self, in_hand: int) -> bool:
-        """Whether the next job is waited for at once, whichever it is, and nothing else is looked for before."""
-        return (not in_hand or self._comes_one_by_one) and not self._left and not self._may_have_batch
-
-    async def take(self, room: int, in_hand: Callable[[], int], block_s: float) -> list[Entry]:
+    async def take(self, room: int, block_s: float, is_idle: bool = False) -> list[Entry]:
         """Up to `room` jobs that nobody had yet, waiting up to `block_s` for the first.
 
         Args:
-            in_hand: how many jobs the worker has, now and when the first comes.
+            is_idle: the worker has no other job.
         """
         try:
-            taken = [] if self.asks_once(in_hand()) else await self._there_are(room)
-            self._comes_one_by_one = False
-            if not taken:
-                taken = await self._read(1, self.queues, block_s)
-                self._comes_one_by_one = not in_hand()
+            # An idle worker asks once for the next job, whichever it is
+            taken = [] if is_idle and not self._left and not self._may_have_batch else await self._there_are(room)
+            taken = taken or await self._read(1, self.queues, block_s)
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _TAKEN_AT_ONCE = 8  # jobs at most, so that workers beside each other share a burst that one of them could take whole
 _BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
 _CANCELLED_BLOCK_S = 5.0
-_BEGIN_S = 0.002  # for an idle engine to begin a job, before the next one is asked for
+_BEGIN_S = 0.002  # for an idle engine to begin a job before the next one is asked for
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before Redis is asked again
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[Any]"]
@@ -147,12 +147,20 @@ class Dispatcher:
                 await self._let_engine_begin()
 
     async def _let_engine_begin(self) -> None:
-        """Its thread needs the interpreter, which this one would keep while it asks for the next job."""
-        self._changed.clear()
-        limit = asyncio.get_running_loop().call_later(_BEGIN_S, self._changed.set)
-        await self._changed.wait()
+        """Its thread needs the interpreter, which this one would keep while it asks for the next job; and a job that is
+        done at once is published first."""
+        has_begun = False
+
+        def begin() -> None:
+            nonlocal has_begun
+            has_begun = True
+            self._changed.set()
+
+        limit = asyncio.get_running_loop().call_later(_BEGIN_S, begin)
+        while self._in_hand and not has_begun:
+            self._changed.clear()
+            await self._changed.wait()
         limit.cancel()
-        await asyncio.sleep(0)  # what is done by now is published first
 
     def _room(self) -> int:
         if any(self._in_hand[job_id].is_isolated for job_id in self._in_engine):

@@ -94,24 +94,18 @@ async def test_an_idle_worker_without_batches_asks_once_for_each_job(
         await queue(api, f"i{number}", "interactive")
         assert await take(worker, 4, in_hand=0) == [f"i{number}"]
     assert asked == ["XREADGROUP"] * 3
-    asked.clear()
-    in_hand = 1  # the last one, which has ended when the next comes
-    waiting = asyncio.create_task(worker.take(4, lambda: in_hand, 5.0))
-    await asyncio.sleep(0.05)
-    in_hand = 0
-    await queue(api, "next", "interactive")
-    [delivery] = await waiting
-    assert (delivery.job_id, asked) == ("next", ["XREADGROUP"])
-    assert delivery.claim is not None, "it begins while its claim is on the way"
 
 
-async def test_a_worker_that_is_found_busy_looks_for_several_again(api: ApiSide, worker: JobConsumer) -> None:
-    await queue(api, "first", "interactive")
-    assert await take(worker, 4, in_hand=0) == ["first"]
-    for number in range(5):
-        await queue(api, f"i{number}", "interactive")
-    assert await take(worker, 4) == ["i0"], "what was waited for while the first was in hand"
-    assert await take(worker, 4) == ["i1", "i2", "i3", "i4"]
+async def test_a_job_that_finds_the_worker_idle_begins_beside_its_claim(api: ApiSide, worker: JobConsumer) -> None:
+    in_hand = ["earlier"]
+    for job_id, is_busy in (("beside", True), ("before", False)):
+        waiting = asyncio.create_task(worker.take(4, lambda: len(in_hand), 5.0))
+        await asyncio.sleep(0.05)
+        if not is_busy:
+            in_hand.clear()  # when it was asked for, there was another
+        await queue(api, job_id, "interactive")
+        [delivery] = await waiting
+        assert (delivery.job_id, delivery.claim is None) == (job_id, is_busy)
 
 
 async def test_a_batch_job_lives_and_ends_as_others_do(api: ApiSide, worker: JobConsumer, settings: Settings) -> None:
@@ -175,5 +169,5 @@ async def test_screenings_have_no_batches(api: ApiSide) -> None:
     reader = BlockingReader(api.servers)
     screens = WaitingJobs(reader, api.connection, Keys("viscpm"), "safety", "s1")
     assert screens.queues == ("safety",)
-    assert await screens.take(1, lambda: 0, 0.05) == []
+    assert await screens.take(1, 0.05) == []
     await reader.close()

@@ -145,7 +145,7 @@ async def test_a_worker_that_dies_before_its_claim_holds_nobody_up(api: ApiSide,
     for number in range(3):
         await queue(api, f"a{number}", "a")
         await queue(api, f"b{number}", "b")
-    entries = await worker._waiting.take(1, lambda: 1, 0.05)  # and nothing more is heard of it
+    entries = await worker._waiting.take(1, 0.05)  # and nothing more is heard of it
     assert len(entries) == 1 and await take(heir) == []
     await api.producer.sweep()
     taken = await take_all(heir)
