@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 _TAKEN_AT_ONCE = 8  # jobs at most, so that workers beside each other share a burst that one of them could take whole
 _BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
 _CANCELLED_BLOCK_S = 5.0
-_BEGIN_S = 0.002  # for an idle engine to begin a job before the next one is asked for
+_QUICK_S = 0.01  # an engine that was done by then, when it was idle, may be done at once with the next job too
+_BEGIN_S = 0.002  # for such an engine to have a job for itself before the next one is asked for
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before Redis is asked again
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[Any]"]
@@ -59,6 +60,8 @@ class Dispatcher:
         self._unpublished: dict[str, Delivery] = {}
         self._job_log = JobLog()
         self._is_pulling = True
+        self._is_quick = False  # the engine was done with the last job that found it idle within _QUICK_S
+        self._busy_since_s = 0.0
         self._changed = asyncio.Event()  # room, or fewer jobs in hand
         self._has_unpublished = asyncio.Event()
 
@@ -138,26 +141,27 @@ class Dispatcher:
                 await backoff.wait()
                 continue
             was_idle = not self._in_hand
+            self._busy_since_s = time.monotonic() if was_idle else self._busy_since_s
             for delivery in taken:
                 if self._is_pulling:
                     self._start(delivery)
                 else:
                     await self._requeue(delivery, is_counted=False)
-            if taken and was_idle:
-                await self._let_engine_begin()
+            if taken and was_idle and self._is_quick:
+                await self._let_engine_work()
 
-    async def _let_engine_begin(self) -> None:
-        """Its thread needs the interpreter, which this one would keep while it asks for the next job; and a job that is
-        done at once is published first."""
-        has_begun = False
+    async def _let_engine_work(self) -> None:
+        """Its thread needs the interpreter, which this one would keep while it asks for the next job; and what is done
+        is published first."""
+        is_over = False
 
-        def begin() -> None:
-            nonlocal has_begun
-            has_begun = True
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
             self._changed.set()
 
-        limit = asyncio.get_running_loop().call_later(_BEGIN_S, begin)
-        while self._in_hand and not has_begun:
+        limit = asyncio.get_running_loop().call_later(_BEGIN_S, end)
+        while self._in_hand and not is_over:
             self._changed.clear()
             await self._changed.wait()
         limit.cancel()
@@ -347,6 +351,8 @@ class Dispatcher:
             self._unpublished.pop(delivery.job_id, None)
             self._in_engine.discard(delivery.job_id)
             self._job_log.end(delivery.job_id, outcome)
+            if not self._in_hand:
+                self._is_quick = time.monotonic() - self._busy_since_s < _QUICK_S
         self._changed.set()
 
     async def _requeue(self, delivery: Delivery, is_counted: bool, is_isolated: bool = False) -> None:
