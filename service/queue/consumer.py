@@ -104,6 +104,7 @@ class JobConsumer:
         self._metrics = metrics
         self._waiting_isolated: list[Entry] = []  # those that want an empty worker
         self._claims: list[asyncio.Future[Any]] = []  # that an idle worker did not wait for
+        self.last_wait_ms = 0  # of the job that was claimed last, in the queue
 
     @property
     def must_empty(self) -> bool:
@@ -302,7 +303,8 @@ class JobConsumer:
             await self._refuse(job_id, _FIRST_TOKEN, watchers, error)
             return []
 
-    def _count_start(self, delivery: int, queue_ms: float) -> None:
+    def _count_start(self, delivery: int, queue_ms: int) -> None:
+        self.last_wait_ms = queue_ms
         if delivery == 1:
             self._metrics.observe("request_queue_time_seconds", queue_ms / 1000, model=self._kind)
         self._metrics.count("jobs_started_total", model=self._kind)

@@ -24,7 +24,8 @@ _TAKEN_AT_ONCE = 8  # jobs at most, so that workers beside each other share a bu
 _BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
 _CANCELLED_BLOCK_S = 5.0
 _QUICK_S = 0.01  # an engine that was done by then, when it was idle, may be done at once with the next job too
-_BEGIN_S = 0.002  # for such an engine to have a job for itself before the next one is asked for
+_QUEUED_MS = 2  # a job that waited longer than that was not the only one
+_BEGIN_S = 0.002  # for a quick engine to have a lone job for itself before the next one is asked for
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before Redis is asked again
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[Any]"]
@@ -60,7 +61,7 @@ class Dispatcher:
         self._unpublished: dict[str, Delivery] = {}
         self._job_log = JobLog()
         self._is_pulling = True
-        self._is_quick = False  # the engine was done with the last job that found it idle within _QUICK_S
+        self._is_quick = False  # the engine was done with the last lone job within _QUICK_S
         self._busy_since_s = 0.0
         self._changed = asyncio.Event()  # room, or fewer jobs in hand
         self._has_unpublished = asyncio.Event()
@@ -352,7 +353,8 @@ class Dispatcher:
             self._in_engine.discard(delivery.job_id)
             self._job_log.end(delivery.job_id, outcome)
             if not self._in_hand:
-                self._is_quick = time.monotonic() - self._busy_since_s < _QUICK_S
+                is_lone = self._consumer.last_wait_ms <= _QUEUED_MS
+                self._is_quick = is_lone and time.monotonic() - self._busy_since_s < _QUICK_S
         self._changed.set()
 
     async def _requeue(self, delivery: Delivery, is_counted: bool, is_isolated: bool = False) -> None:

@@ -48,8 +48,8 @@ async def test_jobs_that_come_one_by_one_are_asked_for_once_each(
 ) -> None:
     monkeypatch.setenv("VISCPM_TEST_LOG", str(engine_log))
     monkeypatch.setenv("VISCPM_TEST_STEP_S", "0.001")
-    for limit in ("_QUICK_S", "_BEGIN_S"):
-        monkeypatch.setattr(dispatcher, limit, 1.0)  # however busy this machine is
+    for limit in ("_QUICK_S", "_BEGIN_S", "_QUEUED_MS"):
+        monkeypatch.setattr(dispatcher, limit, 1000)  # however busy this machine is
     running = asyncio.create_task(Worker("chat", settings, "here", "", api.servers).run())
     assert (await api.request("echo first")).answer == "first"
     await api.redis.config_resetstat()
