@@ -35,7 +35,7 @@ from service.queue.record import Priority
 
 _log = logging.getLogger(__name__)
 
-_LISTEN_AFTER_S = 0.05  # for a client that goes away: most texts' jobs are queued before, and some answered
+_LISTEN_AFTER_S = 0.05  # into a request; one that is answered sooner costs no task for it
 
 
 class Slot:
@@ -128,7 +128,7 @@ class Slot:
 
 
 class _Listener:
-    """Cancels a slot's job once its client is gone. A request that is answered at once costs no task for it."""
+    """Cancels a slot's job once its client is gone, from _LISTEN_AFTER_S on."""
 
     def __init__(self, request: Request, slot: Slot) -> None:
         self._listening: asyncio.Task[None] | None = None
