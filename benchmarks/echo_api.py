@@ -15,6 +15,7 @@ from starlette.responses import Response
 from models.jobs import ChatJob
 from service.core.logs import configure_logging
 from service.core.settings import read_settings
+from service.http.addresses import Addresses
 from service.http.admission import admitted
 from service.http.app import create_app
 from service.http.dependencies import state_of
@@ -47,6 +48,8 @@ def run(port: int) -> int:
     app = create_app(settings)
     app.include_router(router)
     app.router.routes.insert(0, app.router.routes.pop())  # matched first, as /chat is
+    addresses = next(one for one in app.user_middleware if one.cls is Addresses)
+    addresses.kwargs["routes"] += router.routes  # and known as /chat is
     return run_api(app, settings, bind("127.0.0.1", port))
 
 

@@ -175,6 +175,7 @@ class Metrics:
         self._counted: dict[str, Counter | Histogram] = {
             metric.name: _family(metric, self.registry) for metric in metrics if not _is_read(metric)
         }
+        self._series: dict[tuple[object, ...], Counter | Histogram] = {}  # counted before, by name and labels
         self.registry.register(self._readings)
         for metric in metrics:
             if model and metric.labels == ("model",):
@@ -184,18 +185,18 @@ class Metrics:
                     self._counted[metric.name].labels(model=model)
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
-        family = self._counted[name]
-        assert isinstance(family, Counter)
-        (family.labels(**labels) if labels else family).inc(amount)
+        series = self._series_of(name, labels)
+        assert isinstance(series, Counter)
+        series.inc(amount)
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """A gauge's value, or a counter's that is kept in Redis and only read here."""
         self._readings.set(name, value, labels)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        family = self._counted[name]
-        assert isinstance(family, Histogram)
-        (family.labels(**labels) if labels else family).observe(value)
+        series = self._series_of(name, labels)
+        assert isinstance(series, Histogram)
+        series.observe(value)
 
     def forget(self, name: str) -> None:
         """Drop the series of what is read, before those that are still true are set again."""
@@ -212,6 +213,14 @@ class Metrics:
                 family.observe(value)
             else:
                 family.inc(1 if name.endswith("_s") else value)
+
+    def _series_of(self, name: str, labels: dict[str, str]) -> Counter | Histogram:
+        key = (name, *labels.items())
+        series = self._series.get(key)
+        if series is None:
+            family = self._counted[name]
+            series = self._series[key] = family.labels(**labels) if labels else family
+        return series
 
     def render(self) -> bytes:
         """The text exposition; where counts are shared, those of all processes that share them."""

@@ -35,6 +35,8 @@ from service.queue.record import Priority
 
 _log = logging.getLogger(__name__)
 
+_LISTEN_AFTER_S = 0.05  # into a request; one that is answered sooner costs no task for it
+
 
 class Slot:
     """A slot that was asked for, and the job that will use it."""
@@ -125,6 +127,22 @@ class Slot:
         await self._queue.cancel(self.job_id, "client_gone")
 
 
+class _Listener:
+    """Cancels a slot's job once its client is gone, from _LISTEN_AFTER_S on."""
+
+    def __init__(self, request: Request, slot: Slot) -> None:
+        self._listening: asyncio.Task[None] | None = None
+        self._beginning = asyncio.get_running_loop().call_later(_LISTEN_AFTER_S, self._begin, request, slot)
+
+    def _begin(self, request: Request, slot: Slot) -> None:
+        self._listening = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
+
+    def cancel(self) -> None:
+        self._beginning.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+
+
 @asynccontextmanager
 async def admitted(
     request: Request,
@@ -155,7 +173,7 @@ async def admitted(
     lease_s = state.settings.slot_lease_s
     job_id = None if claim is None else claim.job_ids[index]
     slot = Slot(state.queue, kind, tenant, lease_s, caller.key, job_id, deadline_s, priority, callback_url or "")
-    listener = asyncio.create_task(until_disconnect(request.receive, slot.cancel))
+    listener = _Listener(request, slot)
     try:
         if state.settings.asks_about_texts:  # no one without a slot takes a guard's time
             await slot.granted()

@@ -115,6 +115,8 @@ def create_app(settings: Settings, screens: Screens | None = None) -> FastAPI:
         docs_url=None,  # ours (routes/page) loads nothing from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # its redirects are built from Host; and Addresses leaves it none
+        # Its logs would hold what exceptions quote of requests; and to look for who wants any costs each request
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.page = StaticFiles() if of_people else None

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -104,25 +104,29 @@ class JobConsumer:
         self._metrics = metrics
         self._waiting_isolated: list[Entry] = []  # those that want an empty worker
         self._claims: list[asyncio.Future[Any]] = []  # that an idle worker did not wait for
+        self.last_wait_ms = 0  # of the job that was claimed last, in the queue
 
     @property
     def must_empty(self) -> bool:
         """Whether a job waits here until the worker has nothing else in hand."""
         return bool(self._waiting_isolated)
 
-    async def take(self, room: int, in_hand: int, block_s: float) -> list[Delivery]:
+    async def take(self, room: int, in_hand: Callable[[], int], block_s: float) -> list[Delivery]:
         """Up to `room` new jobs, waiting up to `block_s` for the first.
 
         An idle worker's may begin while their claims are on the way: nothing of them is heard before, since what is
         published comes after the claim. `is_claimed` tells what became of it.
+
+        Args:
+            in_hand: how many jobs the worker has; asked again when one comes.
         """
-        if in_hand and (claims := [claim for claim in self._claims if not claim.done()]):
+        if in_hand() and (claims := [claim for claim in self._claims if not claim.done()]):
             await asyncio.wait(claims)  # where tenants share a queue, its next job comes with them (shares.lua)
-        entries = await self._waiting.take(room, block_s, is_idle=not in_hand)
+        entries = await self._waiting.take(room, block_s, is_idle=not in_hand())
         # A safety job's pixels come with its claim; a busy worker gains more by taking together what comes meanwhile
-        if self._kind == "safety" or in_hand:
-            return await self._claim(entries, in_hand)
-        deliveries = [one for entry in entries for one in await self._begin(entry, in_hand)]
+        if self._kind == "safety" or in_hand():
+            return await self._claim(entries, in_hand())
+        deliveries = [one for entry in entries for one in await self._begin(entry)]
         self._claims = [one.claim for one in deliveries if one.claim is not None]
         await asyncio.sleep(0)  # the claims are written before the first of these jobs can end this process
         return deliveries
@@ -288,9 +292,9 @@ class JobConsumer:
         keys = (*self._keys.of_job(job_id.decode()), self._keys.dead(self._kind))
         return "claim", keys, (entry.queue, entry.id, job_id, self._consumer, self._max_deliveries, in_hand)
 
-    async def _begin(self, entry: Entry, in_hand: int) -> list[Delivery]:
+    async def _begin(self, entry: Entry) -> list[Delivery]:
         """A job that was never delivered before: its claim can give nothing but the first token."""
-        name, keys, arguments = self._claim_call(entry, in_hand)
+        name, keys, arguments = self._claim_call(entry, 0)
         claim = self._connection.begin_transition(name, keys, *arguments)
         _, job_id, _, job, _, watchers = entry.fields[:6]
         try:
@@ -299,7 +303,8 @@ class JobConsumer:
             await self._refuse(job_id, _FIRST_TOKEN, watchers, error)
             return []
 
-    def _count_start(self, delivery: int, queue_ms: float) -> None:
+    def _count_start(self, delivery: int, queue_ms: int) -> None:
+        self.last_wait_ms = queue_ms
         if delivery == 1:
             self._metrics.observe("request_queue_time_seconds", queue_ms / 1000, model=self._kind)
         self._metrics.count("jobs_started_total", model=self._kind)

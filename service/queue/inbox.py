@@ -23,7 +23,7 @@ MAX_INLINE_BYTES = 4096  # a larger event goes into an inbox as a pointer, and i
 _LENGTH = 16384
 _BLOCK_S = 1.0
 _INBOX_EXPIRY_S = 60.0
-_YIELDS = 4  # of the loop to who got an event, before the inbox is read again: writing to a socket takes its time
+_YIELDS = 2  # of the loop to who got an event, to send on what it makes of it before the inbox is read again
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before the inbox is read again where Redis is away
 
 

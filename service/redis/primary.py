@@ -9,8 +9,6 @@ import logging
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -53,7 +51,8 @@ class RedisServers:
         self._epoch = 0
         self._told: dict[str, float] = {}  # when an outage of a kind was seen last, by its code
         self._was_away = False
-        self._waiting: set[ServerConnection] = set()
+        # Of reads that wait at the server: they end when another connection finds another primary
+        self.waiting: set[ServerConnection] = set()
 
     async def connect(self) -> ServerConnection:
         """A new connection to the primary. Raises RedisError (no ResponseError), OSError, TimeoutError."""
@@ -68,7 +67,7 @@ class RedisServers:
         if self._was_away:
             self._was_away = False
             _log.info("the queue's server %s answers", self.url)
-            for waiting in [one for one in self._waiting if one.address != connection.address]:
+            for waiting in [one for one in self.waiting if one.address != connection.address]:
                 await waiting.close()  # its server is the primary no more, and may hang: nothing comes of its wait
         return connection
 
@@ -81,15 +80,6 @@ class RedisServers:
         if epoch == self._epoch:
             self._epoch += 1
             self._primary = None
-
-    @contextmanager
-    def waiting(self, connection: ServerConnection) -> Iterator[None]:
-        """For a read that waits at the server: it ends when another connection finds another primary."""
-        self._waiting.add(connection)
-        try:
-            yield
-        finally:
-            self._waiting.discard(connection)
 
     def moved(self, connection: ServerConnection, host: str, port: int) -> bool:
         """A node says that another one has the slot now. False: what was asked for is no cluster."""

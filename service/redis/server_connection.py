@@ -85,10 +85,22 @@ class ServerConnection(asyncio.Protocol):
 
     async def ask(self, *arguments: Argument) -> Any:
         """One command and its reply. Raises RedisError, OSError."""
-        (reply,) = await self.ask_all([arguments])
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def take(value: Any) -> None:
+            if reply.done():  # who asked has gone
+                return
+            if isinstance(value, Exception):
+                reply.set_exception(value)
+            else:
+                reply.set_result(value)
+
+        def end(error: Exception | None) -> None:
+            if error is not None:
+                take(error)
+
+        self.exchange([command_of(*arguments)], take, end)
+        return await reply
 
     async def ask_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Commands sent as one piece; each reply, or the exception in its place. Raises RedisError, OSError."""

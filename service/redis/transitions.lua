@@ -29,9 +29,14 @@ local KEY_JOBS_MS = 86400000           -- that a key's list of its jobs is kept 
 local PLACES = 1000                    -- jobs before a waiting one that are counted
 local ENDED = {done = true, refused = true, failed = true, cancelled = true}
 
+local asked_ms  -- a transition happens at one time: the clock is asked once
+
 local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not asked_ms then
+    local time = redis.call('TIME')
+    asked_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return asked_ms
 end
 
 local function integer(value)
@@ -67,15 +72,22 @@ local function drop_waiting(queue, id, entry)
   redis.call('HDEL', HELD, id)
 end
 
--- The one place where a job ends. Frees before it writes, so that a full server still lets jobs end.
--- Returns the state before and who is to be told; false where the job had ended already.
-local function end_job(id, state, ending)
-  local job = get('state', 'kind', 'entry', 'inboxes', 'retention_ms', 'queue', 'weight', 'tenant', 'callback_kept_ms')
-  local before, kind, weight, callback_kept_ms = job[1], job[2], job[7], job[9]
-  if ENDED[before] then return false end
-  local queue, kept_ms = job[6] or kind, math.max(job[5], callback_kept_ms or 0)
+-- What `end_job` reads of a record.
+local function get_for_end()
+  return get('state', 'kind', 'entry', 'inboxes', 'retention_ms', 'queue', 'weight', 'tenant', 'callback_kept_ms')
+end
+
+-- The first that an ending writes, so that a full server still lets jobs end.
+local function free_slot(id, job)
+  local kind, weight = job[2], job[7]
   redis.call('ZREM', SLOTS[kind], id)
   if weight then redis.call('ZREM', TENANT_SLOTS, kind .. '/' .. job[8] .. ':' .. weight .. ':' .. id) end
+end
+
+-- The one place where a job ends: one that has not ended yet, and whose slot is free by now. Returns who is to be told.
+local function write_ending(id, state, ending, job)
+  local before, kind, weight, callback_kept_ms = job[1], job[2], job[7], job[9]
+  local queue, kept_ms = job[6] or kind, math.max(job[5], callback_kept_ms or 0)
   if before == 'generated' then
     redis.call('ZREM', PENDING, id)
     redis.call('HDEL', FINALIZERS, id)
@@ -95,7 +107,15 @@ local function end_job(id, state, ending)
   if callback_kept_ms then redis.call('ZADD', WEBHOOKS, integer(now_ms()), id) end
   if before == 'running' then redis.call('XADD', CANCELLED, 'MAXLEN', '~', CANCELLED_LENGTH, '*', 'j', id) end
   if weight and before == 'queued' then top_up(queue) end
-  return before, job[4] or ''
+  return job[4] or ''
+end
+
+-- Returns who is to be told; false where the job had ended already.
+local function end_job(id, state, ending)
+  local job = get_for_end()
+  if ENDED[job[1]] then return false end
+  free_slot(id, job)
+  return write_ending(id, state, ending, job)
 end
 
 local function ending_of(state, code, message)
@@ -120,20 +140,22 @@ local function append_turn(id, member, is_new, turn, max_turns, ttl_ms, replaces
   local jobs, listed = KEYS[OWN + 4], KEYS[OWN + 5]
   local index, sizes, total = KEYS[OWN + 6], KEYS[OWN + 7], KEYS[OWN + 8]
   if not is_new and redis.call('EXISTS', key) == 0 then return end  -- deleted meanwhile: stays deleted
-  local grown, now = #turn, integer(now_ms())
+  local grown, now, parts = #turn, integer(now_ms()), {key, turns, jobs}
   if replaces then grown = grown - #(redis.call('RPOP', turns) or '') end
   if is_new then grown = grown + 1024 end  -- the keys themselves, and what the books keep
   -- The first turn's picture, or one that joins a talk that has none
-  if redis.call('EXISTS', PIXELS) == 1 and (is_new or redis.call('EXISTS', pixels) == 0) then
+  local has_own = redis.call('EXISTS', PIXELS) == 1
+  if has_own and (is_new or redis.call('EXISTS', pixels) == 0) then
     redis.call('RENAME', PIXELS, pixels)
     grown = grown + redis.call('STRLEN', pixels)
   end
+  if has_own or not is_new then table.insert(parts, pixels) end
   if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
   local excess = redis.call('RPUSH', turns, turn) - max_turns
   for _ = 1, excess do grown = grown - #redis.call('LPOP', turns) end
   if excess > 0 then redis.call('HINCRBY', key, 'gone', excess) end  -- so that it can be told
   redis.call('ZADD', jobs, now, id)
-  for _, part in ipairs({key, turns, pixels, jobs}) do redis.call('PEXPIRE', part, ttl_ms) end
+  for _, part in ipairs(parts) do redis.call('PEXPIRE', part, ttl_ms) end
   redis.call('UNLINK', busy)
   redis.call('ZADD', index, now, member)
   redis.call('ZADD', listed, now, string.match(member, '[^:]*$'))
@@ -317,16 +339,16 @@ end
 -- Returns {state before, kind, who is to be told}, {'ended', kind}, or false for an unknown job.
 function transition.finish(id, state, ending, usage, usage_kept_ms, member, is_new, turn, max_turns, ttl_ms,
                            replaces, ...)
-  local job = get('state', 'kind')
+  local job = get_for_end()
   local before, kind = job[1], job[2]
   if not before then return false end
   if state == 'done' and before ~= 'generated' and not ENDED[before] then return {before, kind} end
   if ENDED[before] then return {'ended', kind} end
-  redis.call('ZREM', SLOTS[kind], id)  -- freeing first: see end_job
+  free_slot(id, job)
   if member ~= '' and state == 'done' then
     append_turn(id, member, is_new == '1', turn, tonumber(max_turns), ttl_ms, replaces == '1', {...})
   end
-  local _, inboxes = end_job(id, state, ending)
+  local inboxes = write_ending(id, state, ending, job)
   if usage ~= '' then count_usage(usage, usage_kept_ms) end
   return {before, kind, inboxes}
 end
@@ -409,8 +431,7 @@ function transition.expire(kind, id)
   else
     ending = ending_of(state, 'deadline_exceeded', 'the job did not end before its deadline')
   end
-  local _, inboxes = end_job(id, state, ending)
-  return {before, ending, inboxes or ''}
+  return {before, ending, end_job(id, state, ending) or ''}
 end
 
 -- Takes the lease on a result: {intent, result, ms until the deadline}; false where it is another's, or there is none.
@@ -496,7 +517,7 @@ end
 -- (`failed`, `refused`). All or nothing, and the same call again changes nothing. KEYS from OWN on: the inboxes of `told`.
 -- Returns who is to be told; or 0: fenced off, or ended.
 function transition.publish(id, token, number, last_state, last, lease_ms, ...)
-  local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner', 'started_ms', 'queue')
+  local job = get('state', 'token', 'inboxes', 'kind', 'entry', 'owner', 'started_ms', 'queue', 'deadline_ms')
   local inboxes = job[3] or ''
   if job[2] ~= token then return 0 end
   if last_state ~= '' and job[1] == last_state then return inboxes end
@@ -522,7 +543,9 @@ function transition.publish(id, token, number, last_state, last, lease_ms, ...)
     -- The process that queued the job waits for its result: it needs no word from here to finalize it
     lease_result(id, job[6], now + lease_ms)
     note_run_time(job[4], now - job[7])
-    redis.call('ZADD', SLOTS[job[4]], 'XX', 'GT', integer(now + GATE_MS), id)
+    if now + GATE_MS > tonumber(job[9]) then  -- which a slot outlives, and no one shortens
+      redis.call('ZADD', SLOTS[job[4]], 'XX', 'GT', integer(now + GATE_MS), id)
+    end
     drop_entry(job[8] or job[4], job[5])
     notify(id, token .. '-' .. integer(number), last)
   end

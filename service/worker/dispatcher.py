@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 _TAKEN_AT_ONCE = 8  # jobs at most, so that workers beside each other share a burst that one of them could take whole
 _BLOCK_S = 0.5  # of a pull; also how soon given-back jobs are noticed
 _CANCELLED_BLOCK_S = 5.0
+_QUICK_S = 0.01  # an engine that was done by then, when it was idle, may be done at once with the next job too
+_QUEUED_MS = 2  # a job that waited longer than that was not the only one
+_BEGIN_S = 0.002  # for a quick engine to have a lone job for itself before the next one is asked for
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0  # before Redis is asked again
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[Any]"]
@@ -58,6 +61,8 @@ class Dispatcher:
         self._unpublished: dict[str, Delivery] = {}
         self._job_log = JobLog()
         self._is_pulling = True
+        self._is_quick = False  # the engine was done with the last lone job within _QUICK_S
+        self._busy_since_s = 0.0
         self._changed = asyncio.Event()  # room, or fewer jobs in hand
         self._has_unpublished = asyncio.Event()
 
@@ -129,18 +134,38 @@ class Dispatcher:
                     taken = await self._consumer.recover(room, len(self._in_engine))
                     next_recovery_s = time.monotonic() + _BLOCK_S
                 if not taken and not self._consumer.must_empty:
-                    taken = await self._consumer.take(room, len(self._in_engine), _BLOCK_S)
+                    taken = await self._consumer.take(room, lambda: len(self._in_hand), _BLOCK_S)
                 backoff.reset()
             except BusUnavailable as error:
                 if not backoff.failures:
                     _log.warning("cannot take jobs: %s", error.message)
                 await backoff.wait()
                 continue
+            was_idle = not self._in_hand
+            self._busy_since_s = time.monotonic() if was_idle else self._busy_since_s
             for delivery in taken:
                 if self._is_pulling:
                     self._start(delivery)
                 else:
                     await self._requeue(delivery, is_counted=False)
+            if taken and was_idle and self._is_quick:
+                await self._let_engine_work()
+
+    async def _let_engine_work(self) -> None:
+        """Its thread needs the interpreter, which this one would keep while it asks for the next job; and what is done
+        is published first."""
+        is_over = False
+
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
+            self._changed.set()
+
+        limit = asyncio.get_running_loop().call_later(_BEGIN_S, end)
+        while self._in_hand and not is_over:
+            self._changed.clear()
+            await self._changed.wait()
+        limit.cancel()
 
     def _room(self) -> int:
         if any(self._in_hand[job_id].is_isolated for job_id in self._in_engine):
@@ -327,6 +352,9 @@ class Dispatcher:
             self._unpublished.pop(delivery.job_id, None)
             self._in_engine.discard(delivery.job_id)
             self._job_log.end(delivery.job_id, outcome)
+            if not self._in_hand:
+                is_lone = self._consumer.last_wait_ms <= _QUEUED_MS
+                self._is_quick = is_lone and time.monotonic() - self._busy_since_s < _QUICK_S
         self._changed.set()
 
     async def _requeue(self, delivery: Delivery, is_counted: bool, is_isolated: bool = False) -> None:

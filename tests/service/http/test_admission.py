@@ -74,6 +74,19 @@ async def test_a_client_that_goes_away_cancels_its_running_job(service: Service,
     await eventually(lambda: _is(service, outcome, 2))
 
 
+async def test_a_client_that_goes_away_at_once_cancels_its_job_too(service: Service) -> None:
+    """Also before anything listens for that."""
+    host, port = service.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    data = json.dumps({"question": "stream 100000"}).encode()
+    writer.write(_request_head(len(data)) + data)
+    await eventually(lambda: service.redis.keys("{viscpm}:job:*"))
+    writer.close()
+    await writer.wait_closed()
+    await eventually(lambda: _has_ended(service, "cancelled:chat", 1))
+    assert await service.accounting() == {"cancelled": 1}
+
+
 async def test_a_client_that_goes_away_while_queued_never_starts_its_job(service: Service, worker_log: Path) -> None:
     blocking = [asyncio.create_task(service.ask("stream 400")) for _ in range(4)]  # all that the worker takes
     await eventually(lambda: _count(service, b"running", 4))

@@ -106,7 +106,7 @@ class WorkerSide:
 
     async def take(self) -> Delivery:
         while True:
-            taken = await self.consumer.take(1, 0, 1.0)
+            taken = await self.consumer.take(1, lambda: 0, 1.0)
             if taken:
                 self.taken += taken
                 return taken[0]

@@ -6,7 +6,7 @@ from service.queue.consumer import Delivery, JobConsumer
 
 async def take_one(worker: JobConsumer) -> Delivery:
     async def take() -> list[Delivery]:
-        return await worker.take(1, 0, 0.1)
+        return await worker.take(1, lambda: 0, 0.1)
 
     for _ in range(3):  # the first one may only make the group
         if taken := await take():

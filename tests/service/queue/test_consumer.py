@@ -21,12 +21,12 @@ def claim_keys(job_id: str) -> tuple[str, ...]:
 
 async def test_no_job_is_handed_out_twice(api: ApiSide, settings: Settings) -> None:
     workers = [api.consumer(settings, f"w{i}") for i in range(4)]
-    await workers[0].take(1, 0, 0.05)  # makes the group
+    await workers[0].take(1, lambda: 0, 0.05)  # makes the group
     job_ids = [await api.start(f"echo {i}") for i in range(40)]
     taken: list[str] = []
 
     async def work(worker: JobConsumer) -> None:
-        while deliveries := await worker.take(3, 0, 0.1):
+        while deliveries := await worker.take(3, lambda: 0, 0.1):
             for delivery in deliveries:
                 taken.append(delivery.job_id)
                 await generate(worker, delivery)
@@ -69,7 +69,7 @@ async def test_a_claim_of_a_worker_that_slept_is_refused(redis_url: str, api: Ap
     """It read the entry, froze, and wakes when another has the job already."""
     settings = quick_settings(redis_url, lease_s=0.2, lease_renew_s=0.1)
     second = api.consumer(settings, "second")
-    await second.take(1, 0, 0.05)
+    await second.take(1, lambda: 0, 0.05)
     job_id = await api.start("echo x")
     reply = await api.connection.send(
         "XREADGROUP", "GROUP", "workers", "first", "COUNT", 1, "STREAMS", "{viscpm}:jobs:chat", ">"
@@ -110,7 +110,7 @@ async def test_publishing_again_changes_nothing(api: ApiSide, settings: Settings
 
 async def test_cancelled_between_queue_and_claim(api: ApiSide, settings: Settings) -> None:
     worker = api.consumer(settings)
-    await worker.take(1, 0, 0.05)
+    await worker.take(1, lambda: 0, 0.05)
     job_id = await api.start("echo x")
     reply = await api.connection.send(
         "XREADGROUP", "GROUP", "workers", "w1", "COUNT", 1, "STREAMS", "{viscpm}:jobs:chat", ">"
@@ -151,7 +151,7 @@ async def test_consumers_of_gone_workers_are_removed_unless_they_hold_something(
     api: ApiSide, settings: Settings
 ) -> None:
     worker = api.consumer(settings)
-    await worker.take(1, 0, 0.05)
+    await worker.take(1, lambda: 0, 0.05)
     job_id = await api.start("echo x")
     await api.connection.send(
         "XREADGROUP", "GROUP", "workers", "holds", "COUNT", 1, "STREAMS", "{viscpm}:jobs:chat", ">"
@@ -166,10 +166,10 @@ async def test_consumers_of_gone_workers_are_removed_unless_they_hold_something(
 
 async def test_an_entry_without_a_record_is_thrown_away(api: ApiSide, settings: Settings) -> None:
     worker = api.consumer(settings)
-    await worker.take(1, 0, 0.05)
+    await worker.take(1, lambda: 0, 0.05)
     job_id = await api.start("echo x")
     await api.redis.delete(f"{{viscpm}}:job:{job_id}")
-    [delivery] = await worker.take(1, 0, 0.1)
+    [delivery] = await worker.take(1, lambda: 0, 0.1)
     assert delivery.claim is not None
     await delivery.claim
     assert not worker.is_claimed(delivery.claim)

@@ -37,9 +37,9 @@ async def test_an_ending_reaches_who_waits_in_another_process(redis_url: str) ->
 async def test_a_dead_jobs_ending_reaches_who_waits(api: ApiSide) -> None:
     settings = quick_settings(api.producer.settings.redis_url, max_deliveries=1, lease_s=0.2, lease_renew_s=0.1)
     worker = api.consumer(settings, "first")
-    await worker.take(1, 0, 0.05)
+    await worker.take(1, lambda: 0, 0.05)
     job_id = await api.start("echo x")
-    await worker.take(1, 0, 0.1)
+    await worker.take(1, lambda: 0, 0.1)
     async with api.producer.subscribe(job_id) as watch:
         waiting = asyncio.ensure_future(anext(watch))
         await asyncio.sleep(0.4)

@@ -235,7 +235,7 @@ async def test_an_unreadable_job_fails(api: ApiSide, settings: Settings) -> None
     newer = b"\x63" + encode(ChatJob(job_id="a", question="x"))[1:]
     await api.connection.transition("submit", KEYS.of_job("a"), "chat", "a", newer, b"", b"", 1000, 0)
     worker = api.consumer(settings)
-    assert await worker.take(1, 0, 0.1) + await worker.take(1, 0, 0.1) == []
+    assert await worker.take(1, lambda: 0, 0.1) + await worker.take(1, lambda: 0, 0.1) == []
     record = await api.producer.record("a")
     assert record is not None and record.ending is not None and "bus version 99" in record.ending.message
     await api.check_accounting(accepted=1, failed=1)

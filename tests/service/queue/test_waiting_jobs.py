@@ -24,7 +24,7 @@ async def queue(api: ApiSide, job_id: str, priority: Priority) -> None:
 
 
 async def take(worker: JobConsumer, room: int, in_hand: int = 1) -> list[str]:
-    return [delivery.job_id for delivery in await worker.take(room, in_hand, 0.05)]
+    return [delivery.job_id for delivery in await worker.take(room, lambda: in_hand, 0.05)]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_a_worker_with_room_takes_a_batch_beside_the_others(api: ApiSide, 
 
 
 async def test_an_idle_worker_wakes_for_a_batch(api: ApiSide, worker: JobConsumer) -> None:
-    waiting = asyncio.create_task(worker.take(4, 0, 5.0))
+    waiting = asyncio.create_task(worker.take(4, lambda: 0, 5.0))
     await asyncio.sleep(0.1)
     await queue(api, "b", "batch")
     async with asyncio.timeout(2.0):
@@ -94,6 +94,18 @@ async def test_an_idle_worker_without_batches_asks_once_for_each_job(
         await queue(api, f"i{number}", "interactive")
         assert await take(worker, 4, in_hand=0) == [f"i{number}"]
     assert asked == ["XREADGROUP"] * 3
+
+
+async def test_a_job_that_finds_the_worker_idle_begins_beside_its_claim(api: ApiSide, worker: JobConsumer) -> None:
+    in_hand = ["earlier"]
+    for job_id, is_busy in (("beside", True), ("before", False)):
+        waiting = asyncio.create_task(worker.take(4, lambda: len(in_hand), 5.0))
+        await asyncio.sleep(0.05)
+        if not is_busy:
+            in_hand.clear()  # when it was asked for, there was another
+        await queue(api, job_id, "interactive")
+        [delivery] = await waiting
+        assert (delivery.job_id, delivery.claim is None) == (job_id, is_busy)
 
 
 async def test_a_batch_job_lives_and_ends_as_others_do(api: ApiSide, worker: JobConsumer, settings: Settings) -> None:

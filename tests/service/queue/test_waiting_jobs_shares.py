@@ -31,7 +31,7 @@ async def queue(
 
 
 async def take(worker: JobConsumer, room: int = 1, in_hand: int = 1) -> list[str]:
-    return [delivery.job_id for delivery in await worker.take(room, in_hand, 0.02)]
+    return [delivery.job_id for delivery in await worker.take(room, lambda: in_hand, 0.02)]
 
 
 async def take_all(worker: JobConsumer) -> list[str]:
@@ -128,7 +128,7 @@ async def test_jobs_without_keys_keep_their_order_and_hold_up_no_held_ones(api: 
 async def test_an_idle_worker_wakes_for_each(api: ApiSide, settings: Settings) -> None:
     workers = [api.consumer(settings, f"w{number}") for number in range(3)]
     await take(workers[0])
-    waiting = [asyncio.create_task(one.take(2, 0, 5.0)) for one in workers]
+    waiting = [asyncio.create_task(one.take(2, lambda: 0, 5.0)) for one in workers]
     await asyncio.sleep(0.1)
     for tenant in "abc":
         await queue(api, tenant, tenant)
@@ -162,7 +162,7 @@ async def test_a_job_that_was_held_is_given_back_and_taken_over_as_others_are(
     for number in range(3):
         await queue(api, f"a{number}", "a")
     await queue(api, "b", "b")
-    [held] = await worker.take(1, 1, 0.05)
+    [held] = await worker.take(1, lambda: 1, 0.05)
     assert held.job_id == "b" and await worker.renew([held]) == []
     await worker.requeue(held, False, False)
     [again] = await worker.recover(1, 0)

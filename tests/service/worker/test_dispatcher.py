@@ -1,13 +1,17 @@
 """Jobs on their way through a real worker: refused, failing, cancelled, and with pictures to be brought."""
 
 import asyncio
+import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from service.core.settings import Settings
 from service.queue.heartbeat import last_model
 from service.redis.keys import Keys
+from service.worker import dispatcher
+from service.worker.worker import Worker
 from tests.service.tree import ApiSide, StartWorker, eventually, log_lines, quick_settings, scrape
 
 pytestmark = pytest.mark.own_process
@@ -37,6 +41,28 @@ async def test_two_workers_share_a_burst_that_one_could_take_whole(
     assert all(one.answer for one in outcomes)
     taken_by = Counter(pid for pid, *_ in log_lines(engine_log, "admit"))
     assert len(taken_by) == 2 and min(taken_by.values()) >= 8, taken_by
+
+
+async def test_jobs_that_come_one_by_one_are_asked_for_once_each(
+    api: ApiSide, settings: Settings, engine_log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISCPM_TEST_LOG", str(engine_log))
+    monkeypatch.setenv("VISCPM_TEST_STEP_S", "0.001")
+    for limit in ("_QUICK_S", "_BEGIN_S", "_QUEUED_MS"):
+        monkeypatch.setattr(dispatcher, limit, 1000)  # however busy this machine is
+    running = asyncio.create_task(Worker("chat", settings, "here", "", api.servers).run())
+    assert (await api.request("echo first")).answer == "first"
+    await api.redis.config_resetstat()
+    began_s = asyncio.get_running_loop().time()
+    for number in range(20):
+        assert (await api.request(f"echo {number}")).answer == str(number)
+    asked = (await api.redis.info("commandstats"))["cmdstat_xreadgroup"]["calls"]
+    num_waits = (asyncio.get_running_loop().time() - began_s) / 0.5  # that found nothing, at most
+    assert asked <= 20 + num_waits + 1
+    signal.raise_signal(signal.SIGTERM)
+    assert await running == (0, True)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(signal_number)
 
 
 async def test_out_of_memory_in_company_is_tried_again_alone(
