@@ -30,10 +30,11 @@ class PackedLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         with torch.no_grad():
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS_HINT)
+        self._product = torch.ops.mkldnn._linear_pointwise.default
         self._bias = None if bias is None else bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        product: Tensor = self._product(x, self._weight, self._bias, "none", [], "")
         return product
 
 
