@@ -5,8 +5,9 @@ G requests, H heads, R rows of all, K rows of one, N of its slots, L prompt toke
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -80,8 +81,10 @@ class GatheredRequests:
         device = distances.device
         prompt_slots = max(request.prompt_length for request in requests)
         answer_slots = max(request.num_answer_slots for request in requests)
-        slots = [_padded_slots(request, prompt_slots, answer_slots) for request in requests]
-        self._slots = torch.tensor(slots, device=device).flatten()  # (G * (L + S),)
+        slots = np.empty((len(requests), prompt_slots + answer_slots), dtype=np.int64)
+        for own, request in zip(slots, requests, strict=True):
+            _fill_slots(own, request, prompt_slots)
+        self._slots = torch.from_numpy(slots).flatten().to(device)  # (G * (L + S),)
         self._num_slots = prompt_slots + answer_slots
 
         sizes = [len(request.rows) for request in requests]
@@ -126,12 +129,15 @@ class GatheredRequests:
         return pooled.transpose(0, 1).index_select(1, self._slots).view(-1, self._num_slots, pooled.shape[2])
 
 
-def _padded_slots(request: AttendedRequest, prompt_slots: int, answer_slots: int) -> list[int]:
-    """A request's slots, its first one, which nothing sees again, in place of those that it lacks."""
-    slots = request.table.slots(request.prompt_length + request.num_answer_slots)
-    prompt, answer = slots[: request.prompt_length], slots[request.prompt_length :]
-    lacking = prompt_slots - len(prompt), answer_slots - len(answer)
-    return [*prompt, *slots[:1] * lacking[0], *answer, *slots[:1] * lacking[1]]
+def _fill_slots(places: "np.ndarray[Any, np.dtype[np.int64]]", request: AttendedRequest, prompt_slots: int) -> None:
+    """Of the request's slots, the answer's from `prompt_slots` on; its first one, which nothing sees again, in place of
+    those that it lacks."""
+    length, num_slots = request.prompt_length, request.prompt_length + request.num_answer_slots
+    runs = request.table.runs(num_slots)
+    slots = np.concatenate([np.arange(first, end) for first, end in runs])
+    places[:] = slots[0]
+    places[:length] = slots[:length]
+    places[prompt_slots : prompt_slots + num_slots - length] = slots[length:]
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, runs: Sequence[tuple[int, int]], bias: Tensor) -> Tensor:
