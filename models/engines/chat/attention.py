@@ -82,8 +82,8 @@ class GatheredRequests:
         prompt_slots = max(request.prompt_length for request in requests)
         answer_slots = max(request.num_answer_slots for request in requests)
         slots = np.empty((len(requests), prompt_slots + answer_slots), dtype=np.int64)
-        for own, request in zip(slots, requests, strict=True):
-            _fill_slots(own, request, prompt_slots)
+        for places, request in zip(slots, requests, strict=True):
+            _fill_slots(places, request, prompt_slots)
         self._slots = torch.from_numpy(slots).flatten().to(device)  # (G * (L + S),)
         self._num_slots = prompt_slots + answer_slots
 
@@ -93,7 +93,9 @@ class GatheredRequests:
         self._rows: Tensor | None = None
         distances = distances[:, :answer_slots]
         if min(sizes) < num_rows:
-            own, kept, first = [], [], 0
+            own: list[int] = []
+            kept: list[int] = []
+            first = 0
             for size in sizes:
                 kept += range(len(own), len(own) + size)
                 own += [first + min(row, size - 1) for row in range(num_rows)]

@@ -90,7 +90,7 @@ def prompt_slices(model: ChatModel, prompts: Sequence[PromptRows], pool: KVPool)
             mixed = _mixed(block.attention, queries, keys, values, batches, biases)
             hidden = block.finish(hidden, block.attention.merge(mixed))
         yield
-    read = {}
+    read: dict[int, Tensor] = {}
     for group, batch in zip(groups, batches, strict=True):
         segments = torch.tensor([one.segment for one in group], device=hidden.device)
         to_prompt = segment_bias_to_whole_prompt(llm.position_bias, batch, segments)  # (P, H, L)
@@ -119,8 +119,8 @@ def _mixed(
     parts = zip(*(states[0].split(sizes, dim=1) for states in (queries, keys, values)), batches, biases, strict=True)
     mixed = []
     for *states, batch, bias in parts:
-        by_prompt = [of_all.unflatten(1, batch.ids.shape).transpose(0, 1) for of_all in states]  # (P, H, L, Dh) each
-        mixed.append(attention.mix(*by_prompt, bias).transpose(1, 2).flatten(0, 1))
+        asking, own_keys, own_values = (of_all.unflatten(1, batch.ids.shape).transpose(0, 1) for of_all in states)
+        mixed.append(attention.mix(asking, own_keys, own_values, bias).transpose(1, 2).flatten(0, 1))  # (P * L, H, Dh)
     return torch.cat(mixed).transpose(0, 1)[None]
 
 
