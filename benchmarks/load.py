@@ -30,6 +30,7 @@ from benchmarks.service_overhead import (
 )
 
 CLIENTS = (1, 4, 16)
+_START_TIMEOUT_S = 180.0  # of both together, on however slow a machine
 PICTURE = ROOT / "docs/images/red_apple_on_blue.png"
 
 
@@ -43,19 +44,17 @@ def main() -> int:
         roots = {"before": options.baseline, "now": ROOT}
         urls = {name: stack.enter_context(tree(folder / name, root)) for name, root in roots.items()}
         for name, url in urls.items():
-            wait_until_it_answers(url + "/chat", body, name, "answer")
+            wait_until_it_answers(url + "/chat", body, name, "answer", _START_TIMEOUT_S)
         rows: list[Row] = []
         ratios: dict[str, float] = {}
         for num_clients in options.clients:
             points: dict[str, list[Row]] = {name: [] for name in urls}
             for _ in range(options.rounds):
                 for name, url in urls.items():
-                    points[name].append(load(url + "/chat", num_clients, options.seconds, body))
+                    points[name].append(answered(url + "/chat", num_clients, options.seconds, body))
             for name, measured in points.items():
                 rows.append({"server": name, "route": "/chat", "clients": num_clients} | median(measured))
                 print_row(rows[-1], is_first=len(rows) == 1)
-            if not all(one["requests_per_s"] for one in [*points["now"], *points["before"]]):
-                raise SystemExit(f"no answer within {options.seconds} s: give it more --seconds")
             pairs = zip(points["now"], points["before"], strict=True)
             ratios[f"chat_{num_clients}"] = round(
                 statistics.median(now["requests_per_s"] / before["requests_per_s"] for now, before in pairs), 2
@@ -64,6 +63,15 @@ def main() -> int:
         print(f"{name:>20} {ratio:8.2f} x the answers before")
     print(json.dumps({"benchmark": "load", "cores": os.cpu_count(), **ratios, "rows": rows}))
     return 1 if any(row["errors"] for row in rows) else 0
+
+
+def answered(url: str, num_clients: int, seconds: float, body: Path) -> Row:
+    """A point with answers in it: on a slow machine it may take longer than was meant."""
+    for duration_s in (seconds, 2 * seconds, 4 * seconds):
+        row = load(url, num_clients, duration_s, body)
+        if row["requests_per_s"]:
+            return row
+    raise SystemExit(f"no answer within {4 * seconds} s of {url}")
 
 
 @contextmanager

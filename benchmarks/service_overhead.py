@@ -140,12 +140,14 @@ def body_of(route: str) -> dict[str, str]:
     return {"image": base64.b64encode(file.getvalue()).decode(), "question": QUESTION}
 
 
-def wait_until_it_answers(url: str, body: Path, name: str, expected: str = QUESTION) -> None:
-    deadline_s = time.monotonic() + _START_TIMEOUT_S
+def wait_until_it_answers(
+    url: str, body: Path, name: str, expected: str = QUESTION, timeout_s: float = _START_TIMEOUT_S
+) -> None:
+    deadline_s = time.monotonic() + timeout_s
     request = urllib.request.Request(url, body.read_bytes(), {"Content-Type": "application/json"})
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=5) as response:
+            with urllib.request.urlopen(request, timeout=timeout_s) as response:
                 assert expected in json.dumps(json.load(response), ensure_ascii=False)
                 return
         except OSError as error:

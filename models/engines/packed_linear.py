@@ -2,10 +2,13 @@
 
 oneDNN's blocked layout makes a product of few rows as fast as memory gives the weights: of 3 rows, as in a decoding
 step, 3 to 6 times as fast as the plain layout (`benchmarks/README.md`). A row's result does not depend on the other
-rows, so that a batch changes no answer.
+rows, so that a batch changes no answer. Weights that stay in the processor's cache anyway keep the plain layout: the
+call takes 12 µs there, 34 by oneDNN; of a row beside fewer than four, or in several threads a dozen, the last bit may
+then be another.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.engines.free_memory import trim_heap
@@ -15,10 +18,11 @@ from models.networks.cpm_bee.quantized_linear import Int4Linear, Int8Linear, Qua
 
 _ROWS_HINT = 16  # any number but "unknown" gives the layout that is fast at all row counts
 _SMALLEST = 16  # columns and rows below which nothing is gained
+_MOST_CACHED = 2**17  # float32 weights that stay in a processor's cache
 
 
 class PackedLinear(nn.Module):
-    """`nn.Linear` for inference: (..., in) -> (..., out). Its weight is opaque and in no state dict.
+    """`nn.Linear` for inference: (..., in) -> (..., out). Its weight is in no state dict and, unless small, opaque.
 
     Args:
         weight: (out, in) on a CPU; it is copied.
@@ -28,12 +32,19 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
+        self._is_plain = weight.dtype == torch.float32 and weight.numel() <= _MOST_CACHED
         with torch.no_grad():
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS_HINT)
+            if self._is_plain:
+                self._weight = weight.detach().clone()
+            else:
+                self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS_HINT)
+        self._product = torch.ops.mkldnn._linear_pointwise.default
         self._bias = None if bias is None else bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        if self._is_plain:
+            return F.linear(x, self._weight, self._bias)
+        product: Tensor = self._product(x, self._weight, self._bias, "none", [], "")
         return product
 
 

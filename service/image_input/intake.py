@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from service.core.errors import ImageFetchDisabled, ServiceError
 from service.core.metrics import Metrics
@@ -19,6 +19,7 @@ from service.core.settings import Settings
 from service.image_input.base64_text import decode_base64
 from service.image_input.decoding import to_pixels
 from service.image_input.other_formats import installed
+from service.image_input.recent_pixels import InputPixels, RecentPixels, SentPicture, sha256_of
 from service.image_input.transparency import parse_colour
 
 if TYPE_CHECKING:  # an HTTP client that most installations do without
@@ -29,16 +30,12 @@ _T = TypeVar("_T")
 _URL_START = re.compile(r"[a-z][a-z0-9+.-]{0,15}://", re.IGNORECASE)  # of any scheme; no base64 looks like it
 
 
-class InputPixels(NamedTuple):
-    """RGB uint8, row-major, `side_px` × `side_px` × 3 bytes, and their digest."""
-
-    rgb: bytes
-    side_px: int
-    sha256: str
+_RECENT_BYTES = 16 * 2**20  # a hundred pictures of the published models' side
+_HASHED_AT_ONCE_BYTES = 2**18  # of what was sent: its digest takes less than to have a thread make it
 
 
 class ImageIntake:
-    """Decodes pictures in a bounded pool; `decodes` counts the pictures whose decoding began."""
+    """Decodes pictures in a bounded pool; `decodes` counts the pictures that were decoded, or known from before."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._settings = settings
@@ -46,6 +43,7 @@ class ImageIntake:
         self._extra = installed()
         self._background = parse_colour(settings.image_background)
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="images")
+        self._recent = RecentPixels(_RECENT_BYTES)
         self.fetcher = _fetcher(settings) if settings.fetch_images else None
         self.decodes = 0
 
@@ -64,8 +62,16 @@ class ImageIntake:
         if isinstance(source, str) and _URL_START.match(source):
             with self._counted("image_fetch_rejected_total"):
                 source = await self._fetch(source)
-        with self._counted("image_rejected_total"):
-            return await self._run(self._decode, source, side_px, drops_alpha)
+        self.decodes += 1
+        is_small = len(source) <= _HASHED_AT_ONCE_BYTES
+        sha256 = sha256_of(source) if is_small else await self._run(sha256_of, source)
+        picture = SentPicture(sha256, side_px, drops_alpha)
+        pixels = self._recent.get(picture)
+        if pixels is None:
+            with self._counted("image_rejected_total"):
+                pixels = await self._run(self._decode, source, side_px, drops_alpha)
+            self._recent.put(picture, pixels)
+        return pixels
 
     @contextmanager
     def _counted(self, metric: str) -> Iterator[None]:
@@ -87,7 +93,6 @@ class ImageIntake:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
 
     def _decode(self, source: str | bytes, side_px: int, drops_alpha: bool) -> InputPixels:
-        self.decodes += 1
         data = decode_base64(source) if isinstance(source, str) else source
         background = None if drops_alpha else self._background
         settings = self._settings

@@ -5,8 +5,9 @@ G requests, H heads, R rows of all, K rows of one, N of its slots, L prompt toke
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,8 +66,8 @@ class GroupedAttention:
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Writes the rows' keys and values, then mixes what they see: (H, R, Dh) all."""
         own_keys, own_values = self._pool.keys[layer], self._pool.values[layer]
-        own_keys[self._places] = keys.transpose(0, 1)  # (R, H, Dh)
-        own_values[self._places] = values.transpose(0, 1)
+        own_keys.transpose(0, 1).index_copy_(1, self._places, keys)
+        own_values.transpose(0, 1).index_copy_(1, self._places, values)
         if self._gathered is not None:
             return self._gathered.attend(queries, own_keys, own_values)
         parts = zip(queries.split(self._sizes, dim=1), self._runs, self._biases, strict=True)
@@ -80,23 +81,35 @@ class GatheredRequests:
         device = distances.device
         prompt_slots = max(request.prompt_length for request in requests)
         answer_slots = max(request.num_answer_slots for request in requests)
-        slots = [_padded_slots(request, prompt_slots, answer_slots) for request in requests]
-        self._slots = torch.tensor(slots, device=device).flatten()  # (G * (L + S),)
-        self._shape = (len(requests), prompt_slots + answer_slots)
+        slots = np.empty((len(requests), prompt_slots + answer_slots), dtype=np.int64)
+        for places, request in zip(slots, requests, strict=True):
+            _fill_slots(places, request, prompt_slots)
+        self._slots = torch.from_numpy(slots).flatten().to(device)  # (G * (L + S),)
+        self._num_slots = prompt_slots + answer_slots
 
-        num_rows = max(len(request.rows) for request in requests)
-        own, first = [], 0
-        for request in requests:
-            own.append([first + min(row, len(request.rows) - 1) for row in range(num_rows)])
-            first += len(request.rows)
-        self._rows = torch.tensor(own, device=device)  # (G, K), a request's last row again where it has fewer
-        kept = [place * num_rows + row for place, one in enumerate(requests) for row in range(len(one.rows))]
-        self._kept = torch.tensor(kept, device=device)  # (R,) of the G * K
+        sizes = [len(request.rows) for request in requests]
+        num_rows = max(sizes)
+        self._shape = (len(requests), num_rows)
+        self._rows: Tensor | None = None
+        distances = distances[:, :answer_slots]
+        if min(sizes) < num_rows:
+            own: list[int] = []
+            kept: list[int] = []
+            first = 0
+            for size in sizes:
+                kept += range(len(own), len(own) + size)
+                own += [first + min(row, size - 1) for row in range(num_rows)]
+                first += size
+            self._rows = torch.tensor(own, device=device)  # (G * K,), a request's last row again where it has fewer
+            self._kept = torch.tensor(kept, device=device)  # (R,) of the G * K
+            distances = distances[self._rows]
 
         to_prompt = pad_sequence([one.to_prompt.t() for one in requests], batch_first=True, padding_value=-math.inf)
-        to_answer = by_distance[distances[self._rows, :answer_slots]]  # (G, K, S, H)
-        to_prompt = to_prompt[:, None].expand(-1, num_rows, -1, -1)  # (G, K, L, H)
-        self._bias = torch.cat([to_prompt, to_answer], dim=2).permute(0, 3, 1, 2)  # (G, H, K, L + S)
+        to_answer = by_distance[distances].view(*self._shape, answer_slots, -1)  # (G, K, S, H)
+        bias = to_answer.new_empty(to_answer.shape[3], *self._shape, self._num_slots)  # (H, G, K, L + S)
+        bias[..., :prompt_slots] = to_prompt.permute(2, 0, 1)[:, :, None]
+        bias[..., prompt_slots:] = to_answer.permute(3, 0, 1, 2)
+        self._bias = bias.flatten(0, 1)  # (H * G, K, L + S)
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Mixed values (H, R, Dh).
@@ -105,22 +118,32 @@ class GatheredRequests:
             queries: (H, R, Dh).
             keys: the pool's of one layer, (slots, H, Dh); values likewise.
         """
-        asking = queries[:, self._rows].transpose(0, 1)  # (G, H, K, Dh)
+        asking = queries if self._rows is None else queries[:, self._rows]
+        asking = asking.reshape(-1, self._shape[1], asking.shape[2])  # (H * G, K, Dh)
         own_keys, own_values = self._taken(keys), self._taken(values)
-        mixed = F.scaled_dot_product_attention(asking, own_keys, own_values, attn_mask=self._bias)
-        return mixed.transpose(0, 1).flatten(1, 2)[:, self._kept]
+        if asking.dtype == torch.float32:  # two plain products are faster on a CPU
+            scores = torch.baddbmm(self._bias, asking, own_keys.transpose(1, 2), alpha=asking.shape[2] ** -0.5)
+            mixed = torch.bmm(torch.softmax(scores, dim=-1), own_values)
+        else:  # it keeps its sums in float32
+            states = (asking[None], own_keys[None], own_values[None])
+            mixed = F.scaled_dot_product_attention(*states, attn_mask=self._bias[None])[0]
+        mixed = mixed.unflatten(0, (queries.shape[0], -1)).flatten(1, 2)  # (H, G * K, Dh)
+        return mixed if self._rows is None else mixed[:, self._kept]
 
     def _taken(self, pooled: Tensor) -> Tensor:
-        """The pool's (slots, H, Dh) -> (G, H, L + S, Dh)."""
-        return pooled.index_select(0, self._slots).unflatten(0, self._shape).transpose(1, 2)
+        """The pool's (slots, H, Dh) -> (H * G, L + S, Dh)."""
+        return pooled.transpose(0, 1).index_select(1, self._slots).view(-1, self._num_slots, pooled.shape[2])
 
 
-def _padded_slots(request: AttendedRequest, prompt_slots: int, answer_slots: int) -> list[int]:
-    """A request's slots, its first one, which nothing sees again, in place of those that it lacks."""
-    slots = request.table.slots(request.prompt_length + request.num_answer_slots)
-    prompt, answer = slots[: request.prompt_length], slots[request.prompt_length :]
-    lacking = prompt_slots - len(prompt), answer_slots - len(answer)
-    return [*prompt, *slots[:1] * lacking[0], *answer, *slots[:1] * lacking[1]]
+def _fill_slots(places: "np.ndarray[Any, np.dtype[np.int64]]", request: AttendedRequest, prompt_slots: int) -> None:
+    """Of the request's slots, the answer's from `prompt_slots` on; its first one, which nothing sees again, in place of
+    those that it lacks."""
+    length, num_slots = request.prompt_length, request.prompt_length + request.num_answer_slots
+    runs = request.table.runs(num_slots)
+    slots = np.concatenate([np.arange(first, end) for first, end in runs])
+    places[:] = slots[0]
+    places[:length] = slots[:length]
+    places[prompt_slots : prompt_slots + num_slots - length] = slots[length:]
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, runs: Sequence[tuple[int, int]], bias: Tensor) -> Tensor:

@@ -91,6 +91,7 @@ class RowState:
     """What a row has been fed, and which slots it descends from; rows are taken and given back by requests.
 
     `fed` (rows, T) ids; `positions` (rows, S) that of the token in a slot, -1 where the row does not descend from it.
+    What a row held for its last request stays in it until its next one's first token is fed.
     """
 
     def __init__(self, bos_id: int, device: torch.device) -> None:
@@ -100,22 +101,18 @@ class RowState:
         self.positions = torch.full((0, 1), -1, device=device)
 
     def take(self, count: int) -> list[int]:
-        """Rows, blank."""
+        """Rows, for a request that begins."""
         if len(self._free) < count:
             old = len(self.fed)
             new = max(count, old, 8)
             self._grow(new)
             self._free += range(old, old + new)
-        rows = [self._free.pop() for _ in range(count)]
-        self.blank(rows)
-        return rows
+        return [self._free.pop() for _ in range(count)]
 
-    def blank(self, rows: list[int]) -> None:
-        """Forgets what they were fed; those that are not there yet are made."""
+    def make(self, rows: list[int]) -> None:
+        """Those of them that are not there yet."""
         if (missing := max(rows) + 1 - len(self.fed)) > 0:
             self._grow(missing)
-        self.fed[rows] = self._bos_id
-        self.positions[rows] = -1
 
     def give_back(self, rows: list[int]) -> None:
         self._free += rows
@@ -187,6 +184,7 @@ class DecodingBatch:
         fed_ids = self.state.fed[source_index]  # (R, T)
         fed_ids.scatter_(1, now[:, None], ids[:, None])
         positions = self.state.positions[source_index]  # (R, S)
+        positions.masked_fill_(now[:, None] == 0, -1)
         positions.scatter_(1, slot_index[:, None], now[:, None])
 
         distances = (now[:, None] - positions).clamp(max=len(self._by_distance) - 2) + 1
@@ -263,8 +261,9 @@ def bias_by_distance(position_bias: PositionBias) -> Tensor:
 
 def blocked_columns(vocabulary: AnswerVocabulary, device: torch.device) -> tuple[bool, Tensor | None]:
     """Whether `<unk>` is blocked, and which of the E extension columns are (SPEC §7 step 2)."""
-    mask = vocabulary.column_mask(device).blocked[0]  # (1 + E,)
-    return bool(mask[0]), mask[1:] if len(mask) > 1 else None
+    [table], first, count = vocabulary.tables, vocabulary.vocab_size, len(vocabulary.extension_ids)
+    blocked = [column not in table for column in range(first, first + count)]
+    return vocabulary.unk_id not in table, torch.tensor(blocked, device=device) if blocked else None
 
 
 def _sizes(requests: Sequence[AttendedRequest]) -> list[int]:

@@ -128,13 +128,32 @@ class SlotTable:
 
 
 class KVPool:
-    """Keys and values (N, H, Dh) of each layer. A CPU's memory is taken from the system as slots are first written."""
+    """Keys and values (N, H, Dh) of each layer. A CPU's memory is taken from the system as slots are first written.
 
-    def __init__(self, config: CPMBeeConfig, num_blocks: int, dtype: torch.dtype, device: torch.device) -> None:
+    Args:
+        is_by_head: whether each head's lie together, (H, N, Dh) in memory, as a CPU's attention multiplies head by head
+            and a GPU's kernel does not; None: as it is best on the device.
+    """
+
+    def __init__(
+        self,
+        config: CPMBeeConfig,
+        num_blocks: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        is_by_head: bool | None = None,
+    ) -> None:
         self.allocator = BlockAllocator(num_blocks)
-        shape = (num_blocks * BLOCK_SLOTS, config.num_heads, config.dim_head)
-        self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        slots, heads, width = num_blocks * BLOCK_SLOTS, config.num_heads, config.dim_head
+        is_by_head = device.type == "cpu" if is_by_head is None else is_by_head
+
+        def layer() -> torch.Tensor:
+            if is_by_head:
+                return torch.empty((heads, slots, width), dtype=dtype, device=device).transpose(0, 1)
+            return torch.empty((slots, heads, width), dtype=dtype, device=device)
+
+        self.keys = [layer() for _ in range(config.num_layers)]
+        self.values = [layer() for _ in range(config.num_layers)]
 
     @property
     def num_slots(self) -> int:

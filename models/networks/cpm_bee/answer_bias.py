@@ -78,6 +78,12 @@ def bias_to_prompt(position_bias: PositionBias, batch: PackedBatch) -> Tensor:
     return bias.masked_fill(~visible[:, None, None, :], -math.inf)
 
 
+def segment_bias_to_whole_prompt(position_bias: PositionBias, batch: PackedBatch, segments: Tensor) -> Tensor:
+    """`bias_to_prompt` of one segment (B,) each, where all of the prompt is context of one sample: (B, H, L)."""
+    relations = _answer_relations(batch, segments[:, None], batch.segments)  # (B, 1, L)
+    return position_bias(relations, torch.zeros_like(relations))[:, :, 0]
+
+
 def _answer_relations(batch: PackedBatch, query_segments: Tensor, key_segments: Tensor) -> Tensor:
     """Segments (B, Q) and (B, N) -> tree relations (B, Q, N); answer tokens are placed as the last prompt token is."""
     rows = query_segments * batch.num_segments[:, -1:] + batch.segment_rel_offsets[:, -1:]

@@ -1,7 +1,8 @@
 """From a data tree to one sequence of tokens (SPEC §3): segments, their relations, renumbered extension words."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 
 from models.networks.cpm_bee.tokenizer import SpecialTokenError, Tokenizer
@@ -54,7 +55,7 @@ def pack_tree(data: DataTree, tokenizer: Tokenizer) -> PackedSequence:
     segments = list(walk_segments(data))
     packed = PackedSequence(
         num_segments=len(segments),
-        segment_rel=[relation(query, key) for query in segments for key in segments],
+        segment_rel=list(_relations(tuple(segment.ancestors for segment in segments))),
         predict_segments=[number for number, segment in enumerate(segments) if segment.is_predicted],
     )
     for number, segment in enumerate(segments):
@@ -93,14 +94,21 @@ def walk_segments(data: DataTree) -> Iterator[Segment]:
     yield from walk(data, (number,), None)
 
 
-def relation(query: Segment, key: Segment) -> int:
-    """How the key's segment lies in the tree seen from the query's; 1 stays free for pairs of different samples."""
+@lru_cache(maxsize=32)  # chats have the same few trees
+def _relations(ancestors: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+    """Of every segment, by its ancestors, to every segment, row-major."""
+    return tuple(relation(query, key) for query in ancestors for key in ancestors)
+
+
+def relation(query: Sequence[int], key: Sequence[int]) -> int:
+    """How a key's segment lies in the tree seen from a query's, of the ancestors of both; 1 stays free for pairs of
+    different samples."""
     common = 0
-    for a, b in zip(query.ancestors, key.ancestors, strict=False):
+    for a, b in zip(query, key, strict=False):
         if a != b:
             break
         common += 1
-    return relation_number(len(query.ancestors) - common, len(key.ancestors) - common)
+    return relation_number(len(query) - common, len(key) - common)
 
 
 def relation_number(up: int, down: int) -> int:

@@ -27,6 +27,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32:  # the same in one call
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         wide = x.float()
         normalised = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + self.eps)
         return normalised.to(x.dtype) * self.weight
@@ -51,10 +53,10 @@ class Attention(nn.Module):
         """States (B, L, D), and those (B, R, D) that ask -> queries (B, H, R, Dh), keys and values (B, H, L, Dh)."""
         if self.joined is None:
             return self._heads(self.query(asking)), self._heads(self.key(x)), self._heads(self.value(x))
-        queries, keys, values = self.joined(x).chunk(3, dim=-1)
+        queries, keys, values = self._joined_heads(self.joined(x))
         if asking is not x:
-            queries = self.joined(asking).chunk(3, dim=-1)[0]
-        return self._heads(queries), self._heads(keys), self._heads(values)
+            queries, _, _ = self._joined_heads(self.joined(asking))
+        return queries, keys, values
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: AttentionBias) -> Tensor:
         """Queries (B, H, L, Dh), keys and values (B, H, N, Dh) -> (B, L, D)."""
@@ -68,6 +70,12 @@ class Attention(nn.Module):
     def merge(self, mixed: Tensor) -> Tensor:
         """Mixed values by head (B, H, L, Dh) -> (B, L, D)."""
         return divided(self.output(mixed.transpose(1, 2).flatten(2)), self.output_divisor)
+
+    def _joined_heads(self, projected: Tensor) -> tuple[Tensor, ...]:
+        """(B, L, 3 * H * Dh) -> three (B, H, L, Dh)."""
+        batch, length, _ = projected.shape
+        split = projected.view(batch, length, 3, self.num_heads, self.dim_head)
+        return divided(split, self.input_divisor).permute(2, 0, 3, 1, 4).unbind()
 
     def _heads(self, projected: Tensor) -> Tensor:
         split = projected.unflatten(-1, (self.num_heads, self.dim_head))
@@ -122,9 +130,9 @@ class Block(nn.Module):
 
     def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
         """The block's input and what its attention gave for it, (B, L, D) both -> its output."""
-        hidden = (hidden + attended) / RESIDUAL_DIVISOR
+        hidden = (hidden + attended).div_(RESIDUAL_DIVISOR)
         fed: Tensor = self.feed_forward(self.feed_forward_norm(hidden))
-        return (hidden + fed) / RESIDUAL_DIVISOR
+        return (hidden + fed).div_(RESIDUAL_DIVISOR)
 
 
 def rotate(x: Tensor, subs: Tensor, table_dtype: torch.dtype) -> Tensor:

@@ -46,7 +46,9 @@ class CPMBee(nn.Module):
 
     def embed(self, ids: Tensor, subs: Tensor) -> Tensor:
         """Ids and sub indices (...) -> (..., D), turned by the sub index."""
-        rows = divided(self.embedding(ids), self.embedding_divisor)
+        rows: Tensor = divided(self.embedding(ids), self.embedding_divisor)
+        if subs.device.type == "cpu" and not subs.any():  # as almost always; another device would have to be waited for
+            return rows
         is_half = self.config.half and rows.dtype == torch.float16
         return rotate(rows, subs, torch.float16 if is_half else torch.float32)
 

@@ -6,7 +6,7 @@ right in full forwards.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ __all__ = [
     "pack_paint",
     "pack_training",
     "pack_tree",
+    "stacked",
 ]
 
 IGNORED_TARGET = -100
@@ -63,6 +64,8 @@ class PackedBatch:
     padding: Padding
 
     def to(self, device: torch.device | str) -> "PackedBatch":
+        if self.ids.device == torch.device(device):
+            return self
         tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[arg-type]
 
@@ -113,6 +116,18 @@ def collate_chat(sequences: Sequence[ChatSequence], tokenizer: Tokenizer) -> Pac
         decode_tables.append(table)
     batch = _collate([sequence.tokens for sequence in sequences], "left", columns)
     return replace(batch, predict_segments=[list(s.predict_segments) for s in sequences], decode_tables=decode_tables)
+
+
+def stacked(batches: Sequence[PackedBatch]) -> PackedBatch:
+    """The prompts of several batches of one length as the rows of one. Its extension columns are the first one's."""
+    if len(batches) == 1:
+        return batches[0]
+    names = [f.name for f in fields(PackedBatch) if f.name not in ("extension_ids", "extension_subs", "padding")]
+    joined: dict[str, Any] = {}
+    for name in names:
+        values = [getattr(batch, name) for batch in batches]
+        joined[name] = torch.cat(values) if isinstance(values[0], Tensor) else [one for rows in values for one in rows]
+    return replace(batches[0], **joined)
 
 
 def pack_chat(prompts: Sequence[DataTree], tokenizer: Tokenizer, max_input_tokens: int | None = None) -> PackedBatch:
@@ -229,26 +244,34 @@ def _collate(
     padded_length = max(length, *map(len, sequences)) if sequences else length
     starts = [padded_length - len(s) if padding == "left" else 0 for s in sequences]
 
-    def pad(rows: Iterable[Iterable[int]]) -> Tensor:
-        tensor = torch.zeros(len(sequences), padded_length, dtype=torch.int64)  # (B, L)
-        for row, (start, values) in enumerate(zip(starts, rows, strict=True)):
-            content = torch.tensor(list(values), dtype=torch.int64)
-            tensor[row, start : start + len(content)] = content
-        return tensor
+    def pad(rows: Iterable[Sequence[int]]) -> list[list[int]]:
+        return [
+            [*[0] * start, *values, *[0] * (padded_length - start - len(values))]
+            for start, values in zip(starts, rows, strict=True)
+        ]
 
-    zeros = pad([] for _ in sequences)
-    segment_rel = torch.zeros(
-        len(sequences), max((len(s.segment_rel) for s in sequences), default=0), dtype=torch.int64
+    per_token = (
+        pad(s.ids for s in sequences),
+        pad(s.subs for s in sequences),
+        pad(range(len(s)) for s in sequences),
+        pad(s.segments for s in sequences),
+        pad(s.contexts for s in sequences),
+        pad([s.num_segments] * len(s) for s in sequences),
     )
-    for row, sequence in enumerate(sequences):
-        segment_rel[row, : len(sequence.segment_rel)] = torch.tensor(sequence.segment_rel)
+    # Made as one tensor: a prompt's arrays are short, and each tensor made of a list has its price
+    arrays = torch.tensor(per_token, dtype=torch.int64).view(len(per_token), len(sequences), padded_length)
+    ids, subs, positions, segments, contexts, num_segments = arrays.unbind()  # (B, L) each
+    zeros = torch.zeros_like(ids)
+    width = max((len(s.segment_rel) for s in sequences), default=0)
+    relations = [[*s.segment_rel, *[0] * (width - len(s.segment_rel))] for s in sequences]
+    segment_rel = torch.tensor(relations, dtype=torch.int64).view(len(sequences), width)
     return PackedBatch(
-        ids=pad(s.ids for s in sequences),
-        subs=pad(s.subs for s in sequences),
-        positions=pad(range(len(s)) for s in sequences),
-        segments=pad(s.segments for s in sequences),
-        contexts=pad(s.contexts for s in sequences),
-        num_segments=pad([s.num_segments] * len(s) for s in sequences),
+        ids=ids,
+        subs=subs,
+        positions=positions,
+        segments=segments,
+        contexts=contexts,
+        num_segments=num_segments,
         segment_rel_offsets=zeros,
         samples=zeros,
         spans=zeros,

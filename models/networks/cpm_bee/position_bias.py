@@ -99,6 +99,12 @@ def prompt_bias(position_bias: PositionBias, batch: PackedBatch) -> AttentionBia
     return _masked(position_bias(relations, distances), visible)
 
 
+def whole_prompt_bias(position_bias: PositionBias, batch: PackedBatch) -> AttentionBias:
+    """`prompt_bias` of prompts without padding, each one sample and all context: tokens all see each other."""
+    distances = batch.positions[:, None, :] - batch.positions[:, :, None]  # (B, L, L)
+    return AttentionBias(position_bias(_relations(batch), distances), None)
+
+
 def _relations(batch: PackedBatch) -> Tensor:
     """Tree relation of every query and key, int64 (B, L, L)."""
     rows = batch.segments * batch.num_segments + batch.segment_rel_offsets  # (B, L)

@@ -9,7 +9,8 @@ from service.core.settings import Settings
 from service.http.schemas.chat import question_text
 from service.http.schemas.openai.messages import Message
 from service.http.schemas.requests import plain_text
-from service.image_input.intake import ImageIntake, InputPixels
+from service.image_input.intake import ImageIntake
+from service.image_input.recent_pixels import InputPixels
 
 _TALK_QUESTIONS = 2  # longest questions that earlier turns may be as long as: all of it is judged, and costs time
 

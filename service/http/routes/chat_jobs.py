@@ -12,7 +12,7 @@ from service.http.admission import Slot
 from service.http.dependencies import ApiState
 from service.http.schemas.requests import MAX_SEED
 from service.image_input.copies import is_copy
-from service.image_input.intake import InputPixels
+from service.image_input.recent_pixels import InputPixels
 from service.jobs.conversations import new_conversation_id, unix_time_s
 from service.jobs.intents import ChatIntent
 from service.jobs.screened_stream import JobStream

@@ -9,6 +9,7 @@ from torch import nn
 
 from models.checkpoints.bundled import bundled_checkpoint
 from models.checkpoints.loading import LoadedChat, load_chat
+from models.engines import packed_linear
 from models.engines.chat.prompt import build_prompt, pack_prompts
 from models.engines.packed_linear import PackedLinear, can_pack, pack_language_model, pack_linears, packed
 from models.jobs import Quantization
@@ -19,6 +20,12 @@ from tests.models.engines.chat.jobs import job
 ROWS = (1, 2, 3, 7, 16, 48, 173)
 
 
+@pytest.fixture(autouse=True)
+def cached_weights(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None, so that weights of a test's size are packed, unless the test says how many."""
+    monkeypatch.setattr(packed_linear, "_MOST_CACHED", getattr(request, "param", 0))
+
+
 def weights(dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(96, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
 
@@ -27,12 +34,19 @@ def rows(count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(count, 64, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
+@pytest.mark.parametrize("cached_weights", [0, 96 * 64], indirect=True)
 @pytest.mark.parametrize("count", ROWS)
 @torch.inference_mode()
 def test_products_are_those_of_the_plain_layout(count: int) -> None:
     weight, bias, x = weights(), torch.randn(96), rows(count)
     torch.testing.assert_close(PackedLinear(weight, bias)(x), F.linear(x, weight, bias), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(PackedLinear(weight)(x[None]), F.linear(x[None], weight), rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("cached_weights", [96 * 64], indirect=True)
+def test_few_weights_stay_as_they_lie() -> None:
+    assert not PackedLinear(weights())._weight.is_mkldnn and PackedLinear(weights().repeat(1, 2))._weight.is_mkldnn
 
 
 @torch.inference_mode()

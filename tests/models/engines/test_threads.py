@@ -29,6 +29,10 @@ def test_the_faster_number_stays(faster: int, slower: int) -> None:
     assert set(used) == {faster, slower}
 
 
+def test_threads_that_gain_little_are_left_to_others() -> None:
+    assert choose_threads(lambda: time.sleep(0.010 if torch.get_num_threads() == 2 else 0.011)) == 1
+
+
 def test_one_thread_is_not_measured() -> None:
     torch.set_num_threads(1)
     assert choose_threads(lambda: pytest.fail("there is nothing to choose")) == 1

@@ -65,7 +65,7 @@ class MadeUpStep:
         sizes = sizes or [(count(1, 5), count(1, 300), count(0, 70)) for _ in range(count(1, 8))]
         num_blocks = sum(blocks_of(prompt + beams * (tokens + 1)) for beams, prompt, tokens in sizes) + 4
         config = CPMBeeConfig(8, dim_model=8, dim_ff=8, num_heads=num_heads, dim_head=dim_head, num_layers=1)
-        pool = KVPool(config, num_blocks, dtype, device)
+        pool = KVPool(config, num_blocks, dtype, device, is_by_head=False)
         pool.keys[0].copy_(draw(*pool.keys[0].shape))
         pool.values[0].copy_(draw(*pool.values[0].shape))
         by_distance = F.pad(draw(MAX_DISTANCE + 1, num_heads), (0, 0, 1, 0), value=-torch.inf)

@@ -76,7 +76,7 @@ class FollowingBatch:
 
     def begin(self, rows: list[int], to_prompt: Tensor) -> None:
         """An answer to a prompt that was read."""
-        self._batch.state.blank(rows)
+        self._batch.state.make(rows)
         self._requests[rows[0]] = FollowedRequest(rows, to_prompt.shape[1], to_prompt)
 
     def feed(self, command: Feed) -> None:

@@ -28,7 +28,7 @@ from service.http.schemas.conversations import (
     ImportRequest,
     TurnSettings,
 )
-from service.image_input.intake import InputPixels
+from service.image_input.recent_pixels import InputPixels
 from service.image_output.kept_picture import png_of
 from service.jobs.conversations import new_conversation_id, unix_time_s
 from service.jobs.intents import texts_of

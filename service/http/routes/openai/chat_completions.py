@@ -23,7 +23,7 @@ from service.http.schemas.bodies import CHAT_COMPLETION_BODY
 from service.http.schemas.openai.chat_completions import ChatCompletion, ChatCompletionRequest
 from service.http.schemas.openai.messages import told
 from service.http.sse import EventStream
-from service.image_input.intake import InputPixels
+from service.image_input.recent_pixels import InputPixels
 from service.jobs.answers import Outcome, outcome_of
 from service.jobs.conversations import unix_time_s
 from service.jobs.screened_stream import JobStream

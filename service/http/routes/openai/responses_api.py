@@ -38,7 +38,7 @@ from service.http.schemas.openai.responses import (
     response_id as id_of,
 )
 from service.http.sse import EventStream
-from service.image_input.intake import InputPixels
+from service.image_input.recent_pixels import InputPixels
 from service.jobs.answers import answer_of, decode_summary, outcome_of
 from service.jobs.conversations import new_conversation_id, unix_time_s
 from service.queue.conversation_record import Conversation, StoredTurn

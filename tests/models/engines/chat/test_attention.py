@@ -30,33 +30,59 @@ def test_it_is_that_of_the_slots_put_together(runs: list[tuple[int, int]]) -> No
     torch.testing.assert_close(attend(queries, keys, values, runs, bias), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_short_requests_are_attended_together_as_each_alone() -> None:
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float16, 5e-3)])
+def test_short_requests_are_attended_together_as_each_alone(dtype: torch.dtype, limit: float) -> None:
     """Of unlike numbers of rows, prompt tokens and answer slots, lying in several runs of the pool."""
     generator = torch.Generator().manual_seed(1)
     config = CPMBeeConfig(vocab_size=40, dim_model=32, dim_ff=32, num_layers=1, num_heads=4, dim_head=16)
-    pool = KVPool(config, 12, torch.float32, torch.device("cpu"))
+    pool = KVPool(config, 12, dtype, torch.device("cpu"))
     for kept in (*pool.keys, *pool.values):
         kept.normal_(generator=generator)
-    by_distance = torch.randn(8, 4, generator=generator)
+    by_distance = torch.randn(8, 4, generator=generator).to(dtype)
     by_distance[0] = -math.inf
     requests = []
     shapes = (([0, 1, 2], 20, 7, [4, 5]), ([3], 37, 1, [9, 2, 3]), ([4, 5], 9, 12, [11, 0]))
     for rows, prompt, answer, blocks in shapes:
         table = SlotTable(pool.allocator)
         table.blocks = blocks
-        requests.append(Request(table, prompt, torch.randn(4, prompt, generator=generator), rows, answer))
+        requests.append(Request(table, prompt, torch.randn(4, prompt, generator=generator).to(dtype), rows, answer))
     assert [len(one.table.runs(one.prompt_length + one.num_answer_slots)) for one in requests] == [1, 2, 2]
     distances = torch.zeros(6, 15, dtype=torch.int64)  # wider than any answer
     for one in requests:
         seen = torch.randint(0, 8, (len(one.rows), one.num_answer_slots), generator=generator)
         distances[one.rows, : one.num_answer_slots] = seen
-    queries = torch.randn(4, 6, 16, generator=generator)
+    queries = torch.randn(4, 6, 16, generator=generator).to(dtype)
 
     together = GatheredRequests(requests, by_distance, distances).attend(queries, pool.keys[0], pool.values[0])
 
     for one in requests:
         to_answer = by_distance[distances[one.rows, : one.num_answer_slots]].permute(2, 0, 1)
         bias = torch.cat([one.to_prompt[:, None].expand(-1, len(one.rows), -1), to_answer], dim=-1)
+        runs = one.table.runs(one.prompt_length + one.num_answer_slots)
+        alone = attend(queries[:, one.rows], pool.keys[0], pool.values[0], runs, bias)
+        torch.testing.assert_close(together[:, one.rows], alone, rtol=max(limit, 1e-5), atol=limit)
+
+
+def test_requests_of_as_many_rows_are_attended_together_as_each_alone() -> None:
+    generator = torch.Generator().manual_seed(2)
+    config = CPMBeeConfig(vocab_size=40, dim_model=32, dim_ff=32, num_layers=1, num_heads=4, dim_head=16)
+    pool = KVPool(config, 8, torch.float32, torch.device("cpu"))
+    for kept in (*pool.keys, *pool.values):
+        kept.normal_(generator=generator)
+    requests = []
+    for rows, prompt, answer in (([0, 1], 20, 3), ([2, 3], 11, 5)):
+        table = SlotTable(pool.allocator)
+        table.grow(prompt + answer)
+        requests.append(Request(table, prompt, torch.randn(4, prompt, generator=generator), rows, answer))
+    by_distance = torch.randn(8, 4, generator=generator)
+    distances = torch.randint(1, 8, (4, 5), generator=generator)
+    distances[:2, 3:] = 0
+    by_distance[0] = -math.inf
+    queries = torch.randn(4, 4, 16, generator=generator)
+    together = GatheredRequests(requests, by_distance, distances).attend(queries, pool.keys[0], pool.values[0])
+    for one in requests:
+        to_answer = by_distance[distances[one.rows, : one.num_answer_slots]].permute(2, 0, 1)
+        bias = torch.cat([one.to_prompt[:, None].expand(-1, 2, -1), to_answer], dim=-1)
         runs = one.table.runs(one.prompt_length + one.num_answer_slots)
         alone = attend(queries[:, one.rows], pool.keys[0], pool.values[0], runs, bias)
         torch.testing.assert_close(together[:, one.rows], alone, rtol=1e-5, atol=1e-6)

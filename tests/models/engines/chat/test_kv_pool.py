@@ -76,6 +76,14 @@ def test_a_token_takes_what_the_specification_says() -> None:
     assert held == slot_bytes(small, torch.float32) * pool.num_slots == slot_bytes(small, torch.float32) * 48
 
 
+def test_a_slot_is_the_same_however_the_pool_lies() -> None:
+    small = CPMBeeConfig(50, dim_model=32, dim_ff=48, num_layers=1, num_heads=2, dim_head=16, half=False)
+    pool = KVPool(small, 3, torch.float32, torch.device("cpu"))
+    by_slot = KVPool(small, 3, torch.float32, torch.device("cpu"), is_by_head=False)
+    assert pool.keys[0].shape == by_slot.keys[0].shape == (48, 2, 16)
+    assert by_slot.keys[0].is_contiguous() and pool.keys[0].transpose(0, 1).is_contiguous()
+
+
 def test_a_gpu_is_filled_to_its_share_and_a_small_one_beyond_it() -> None:
     gigabyte = 10**9
     assert gpu_share_bytes(60 * gigabyte, 80 * gigabyte, 0.9, 3 * gigabyte) == pytest.approx(52 * gigabyte)

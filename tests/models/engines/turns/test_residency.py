@@ -9,11 +9,18 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.engines import packed_linear
 from models.engines.packed_linear import PackedLinear
 from models.engines.turns.placement import HostPlacement
 from models.engines.turns.residency import InUse, Residency, module_bytes
 
 CPU = HostPlacement(torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def opaque_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small."""
+    monkeypatch.setattr(packed_linear, "_MOST_CACHED", 0)
 
 
 class Network(nn.Module):

@@ -11,6 +11,7 @@ from models.networks.cpm_bee.packing import (
     pack_chat,
     pack_paint,
     pack_training,
+    stacked,
 )
 from models.networks.cpm_bee.tokenizer import Tokenizer
 
@@ -63,6 +64,15 @@ def test_left_padding_is_zero_and_leaves_rows_as_they_are_alone(tokenizer: Token
         assert all(not getattr(batch, name)[row, :padding].any() for name in PER_TOKEN)
         assert batch.image_bounds[row] == [(start + padding, end + padding) for start, end in alone.image_bounds[0]]
     assert not any(getattr(batch, name).any() for name in CONSTANT)
+
+
+def test_prompts_of_one_length_are_stacked(tokenizer: Tokenizer) -> None:
+    alone = [pack_chat([prompt(question)], tokenizer) for question in ("a", "🐱", "b")]
+    batch, together = stacked(alone), pack_chat([prompt(question) for question in ("a", "🐱", "b")], tokenizer)
+    for name in (*PER_TOKEN, *CONSTANT, "lengths", "segment_rel"):
+        assert torch.equal(getattr(batch, name), getattr(together, name)), name
+    assert (batch.image_bounds, batch.predict_segments) == (together.image_bounds, together.predict_segments)
+    assert stacked(alone[:1]) is alone[0]
 
 
 def test_relations_of_rows_with_fewer_segments_are_padded(tokenizer: Tokenizer) -> None:
@@ -182,6 +192,7 @@ def test_a_sample_over_the_maximum_is_refused(tokenizer: Tokenizer) -> None:
 
 def test_a_batch_moves_as_a_whole(tokenizer: Tokenizer) -> None:
     batch = pack_chat([prompt("🐱 🐶")], tokenizer)
+    assert batch.to("cpu") is batch
     moved = batch.to("meta")
     assert moved.ids.device.type == moved.extension_subs.device.type == moved.segment_rel.device.type == "meta"
     assert (moved.padding, moved.decode_tables, moved.image_bounds) == ("left", batch.decode_tables, batch.image_bounds)

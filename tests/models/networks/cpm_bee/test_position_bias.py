@@ -16,6 +16,7 @@ from models.networks.cpm_bee.position_bias import (
     distance_buckets,
     full_bias,
     prompt_bias,
+    whole_prompt_bias,
 )
 
 LENGTH = 9
@@ -124,6 +125,24 @@ def test_full_forward_bias_and_mask(position_bias: PositionBias, seed: int) -> N
 def test_prompt_bias_and_mask(position_bias: PositionBias, seed: int) -> None:
     batch = random_batch(seed, "left")
     compare(prompt_bias(position_bias, batch), batch, position_bias, full=False)
+
+
+def test_a_whole_prompt_needs_no_mask(position_bias: PositionBias) -> None:
+    noise = random_batch(0, "left")
+    ones, zeros = torch.ones_like(noise.ids), torch.zeros_like(noise.ids)
+    whole = replace(
+        noise,
+        positions=torch.arange(LENGTH).expand(2, -1),
+        segments=(torch.arange(LENGTH) % SEGMENTS).expand(2, -1),
+        contexts=ones,
+        num_segments=SEGMENTS * ones,
+        segment_rel_offsets=zeros,
+        samples=zeros,
+    )
+    expected = prompt_bias(position_bias, whole)
+    assert expected.blind is not None and not expected.blind.any()
+    got = whole_prompt_bias(position_bias, whole)
+    assert got.blind is None and torch.equal(got.scores, expected.scores)
 
 
 def test_spans_matter_to_the_full_forward_alone(position_bias: PositionBias) -> None:

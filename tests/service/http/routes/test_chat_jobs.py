@@ -8,7 +8,7 @@ from service.core.errors import ConversationBusy
 from service.http.admission import Slot
 from service.http.routes.chat_jobs import Asked, ChatContext, seed_or_drawn, submit_question
 from service.http.schemas.requests import MAX_SEED
-from service.image_input.intake import InputPixels
+from service.image_input.recent_pixels import InputPixels
 from service.jobs.intents import ChatIntent
 from service.queue.conversation_record import Conversation, ConversationMeta, StoredTurn
 from tests.service.web import Service

@@ -1,6 +1,7 @@
 """The GPU's decoding step on a CPU: whole answers by the kernels in the interpreter; what a graph is bound to."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,7 +11,8 @@ from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 from models.checkpoints.loading import LoadedChat
-from models.engines.chat import batch
+from models.engines.chat import batch, engine
+from models.engines.chat.kv_pool import KVPool
 from models.engines.chat.paged import attention
 from models.engines.chat.paged.forward import PagedForward, weight_addresses
 from models.jobs import ChatGeneration
@@ -33,6 +35,7 @@ def test_answers_are_those_of_the_plain_way(make_bench: Callable[..., Any], monk
         return made[-1]
 
     monkeypatch.setattr(batch, "choose_forward", choose)
+    monkeypatch.setattr(engine, "KVPool", partial(KVPool, is_by_head=False))  # as a GPU's
     monkeypatch.setattr(attention, "PROGRAMS", 1)
     paged = make_bench()
     paged.finish(*jobs)

@@ -78,7 +78,7 @@ def test_it_feeds_what_it_is_told(load: Load, folder: Path) -> None:
     torch.testing.assert_close(told.to_prompt, read.to_prompt)
     own = type(told)([1, 4], length, read.to_prompt)
     own.table.blocks = [1, 2, 5]
-    batch.state.blank([1, 4])
+    batch.state.make([1, 4])
     first = 80 + length - 32  # slot of the pool for the answer's first
     steps = [
         ([[1, 4], [3, 9], [0, 0], [0, 0], [0, 1], [first, first + 1]], 2),
