@@ -2,7 +2,8 @@
 
 import logging
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 import torch
@@ -34,3 +35,14 @@ def choose_threads(work: Callable[[], object]) -> int:
     told_ms = sorted(median_s * 1e3 for median_s in medians_s.values())
     logger.info("%d of %d threads: a step takes %.1f ms, not %.1f", best, most, *told_ms)
     return best
+
+
+@contextmanager
+def in_threads(count: int) -> Iterator[None]:
+    """So many of torch's threads for what the calling thread does within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -34,7 +34,7 @@ from models.engines.offload.placement import offload, pack_resident
 from models.engines.offload.transient_layers import TransientLayers
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.text_folding import text_folding
-from models.engines.threads import choose_threads
+from models.engines.threads import choose_threads, in_threads
 from models.engines.turns.residency import InUse
 from models.engines.turns.sharing import OwnDevice, SharedDevice, open_device
 from models.jobs import (
@@ -91,6 +91,7 @@ class ChatEngine:
         self._typical_blocks = float(blocks_of(TYPICAL_SLOTS))
         self._layers_pass = isinstance(loaded.model.llm.layers, TransientLayers)
         self._rows_per_call: int | None = None  # all, until they ran out of memory
+        self._reading_threads: int | None = None  # as many as decoding takes
         self._step_s = 0.0  # of the last decode step
         self._description = ModelDescription(
             kind="chat",
@@ -225,7 +226,13 @@ class ChatEngine:
         self.make_pool(num_blocks)
 
     def _choose_threads(self) -> None:
-        """By a step of several answers at once, which is taken again and again and never heard of."""
+        """By a step of several answers at once, which is taken again and again and never heard of.
+
+        Prompts are read in all threads where layers pass, whatever a step takes, which waits for copies most of the
+        time: prompts compute, and those of all requests at once for longer than their layers are copied.
+        """
+        if self._layers_pass:
+            self._reading_threads = torch.get_num_threads()
         for number in range(min(_THREADS_JOBS, self._max_jobs)):
             self.admit(ChatJob(job_id=f"threads{number}", question="What is this? " * 4))
         with torch.inference_mode():
@@ -266,7 +273,8 @@ class ChatEngine:
 
     def _read_slice(self, group: Sequence[ChatRequest]) -> None:
         started_s = perf_counter()
-        part = self._reader.read_slice()
+        with in_threads(self._reading_threads or torch.get_num_threads()):
+            part = self._reader.read_slice()
         elapsed_s = self._elapsed_s(started_s)
         for request in group:
             request.note_read(part, elapsed_s)
