@@ -29,6 +29,7 @@ from models.engines.chat.request import ChatRequest, ChatRuntime
 from models.engines.chat.scheduler import PoolExhausted, Scheduler, first_ones
 from models.engines.chat.search.vocabulary import NonFiniteLogits
 from models.engines.combinations import refuse_unsupported
+from models.engines.free_memory import trim_heap
 from models.engines.offload.budget import within_budget
 from models.engines.offload.placement import offload, pack_resident
 from models.engines.offload.transient_layers import TransientLayers
@@ -221,9 +222,12 @@ class ChatEngine:
                     if isinstance(event, Failed):
                         raise NonFiniteLogits(event.message)
         if self._runtime.device.type == "cpu":
+            self.make_pool(WARM_UP_BLOCKS)  # of which answers wrote a part that other ones may not write again
+            trim_heap()
             self._choose_threads()
         self._observe = observe
         self.make_pool(num_blocks)
+        trim_heap()
 
     def _choose_threads(self) -> None:
         """By a step of several answers at once, which is taken again and again and never heard of.
@@ -465,6 +469,7 @@ def load_engine(config: EngineConfig, observe: Observe, device: OwnDevice | Shar
         device.begin(loaded.model)
     engine = ChatEngine(loaded, path.stem, config.max_jobs, observe, WARM_UP_BLOCKS, config.fold_traditional)
     pack_resident(loaded.model, loaded.model.llm)
+    trim_heap()
     loaded_s = perf_counter()
     engine.warm_up()
     weight = loaded.model.llm.embedding.weight
