@@ -92,7 +92,7 @@ def multiply_plainly(module: nn.Module, device: torch.device, dtype: torch.dtype
     if not computes_packed(device, dtype):
         return
     for name, child in module.named_children():
-        if type(child) is nn.Linear:
+        if type(child) is nn.Linear and min(child.weight.shape) >= _SMALLEST:
             setattr(module, name, PlainLinear(child))
         else:
             multiply_plainly(child, device, dtype)
