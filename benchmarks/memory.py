@@ -13,7 +13,9 @@ resident  of a process of its own with one engine, beyond its imports, after ans
 peak      the same at its highest, loading included.
 copies    the file's pages are dropped after every pass, as on a machine whose memory is too small for them: copying
           takes longer than computing, as it does on a GPU. `warm`: the file stays in the page cache.
-first     the step in which the prompts are read; `next` the median of the others, a token of every answer each.
+first     the step in which the prompts are read, the first of them where all layers are on the device.
+next      the median of the other steps, a token of every answer each.
+longer    an answer of 64 tokens: the whole, and as many more steps like `next`.
 """
 
 import argparse
@@ -68,6 +70,7 @@ from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, Pa
 
 TOGETHER = 8
 TOKENS = 12  # of an answer
+LONGER_TOKENS = 64
 INPUT_TOKENS = 1000  # of a talk at most
 TALK_QUESTION = QUESTION * 2
 LIMIT_RATIO = 1.3
@@ -332,6 +335,7 @@ MEASURED: dict[str, Callable[[Sequence[float]], float]] = {
     "whole": sum,
     "first": lambda steps: steps[0],
     "next": lambda steps: statistics.median(steps[1:]),
+    "longer": lambda steps: sum(steps) + (LONGER_TOKENS - len(steps) + 1) * statistics.median(steps[1:]),
 }
 
 
