@@ -1,20 +1,27 @@
 """Memory that the engines take, whole and with streamed layers, beside what was computed; and what streaming costs.
 
-    python benchmarks/memory.py [--rounds 5] [--json FILE]
+    python benchmarks/memory.py [--size mid] [--parts memory answers times] [--cases off copies warm] [--rounds 5]
+                                [--tokens 12] [--json FILE]
 
-Random checkpoints are written to a temporary folder: Chat of the mid size (width 512, 12 layers, 8 heads, a vocabulary
-of the published size) and Paint with such a language model. Streamed layers are copied out of the mapped file.
+Random checkpoints are written to a temporary folder. `mid`: Chat of width 512, 12 layers and 8 heads in float32, with a
+vocabulary of the published size, which is more than its layers, and Paint with such a language model. `published`: Chat
+of the published widths in float16, as it is published, with few layers and a vocabulary in proportion to them; it is
+computed in float32. Streamed layers are copied out of the mapped file. A prompt has some 170 tokens.
 
 weights   on the device, from the tensors: layers, embedding, everything else.
 resident  of a process of its own with one engine, beyond its imports, after answers: what it holds but for the pool.
 peak      the same at its highest, loading included.
 copies    the file's pages are dropped after every pass, as on a machine whose memory is too small for them: copying
           takes longer than computing, as it does on a GPU. `warm`: the file stays in the page cache.
+first     the step in which the prompts are read, the first of them where all layers are on the device.
+next      the median of the other steps, a token of every answer each.
+longer    an answer of 64 tokens: the whole, and as many more steps like `next`.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +29,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +70,14 @@ from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET, Pa
 
 TOGETHER = 8
 TOKENS = 12  # of an answer
+LONGER_TOKENS = 64
 INPUT_TOKENS = 1000  # of a talk at most
-TALK_QUESTION = QUESTION[:200]
+TALK_QUESTION = QUESTION
 LIMIT_RATIO = 1.3
 POOL_BYTES = 256 * 2**20
 WAYS: tuple[Offload, ...] = ("off", "streamed")
+PARTS = ("memory", "answers", "times")
+CASES = ("off", "copies", "warm")  # of times
 UNET = {
     "attention_head_dim": [1, 2, 2, 2],
     "block_out_channels": [8, 16, 16, 16],
@@ -78,17 +90,31 @@ UNET = {
 # Checkpoints ---------------------------------------------------------------------------------------------------------
 
 
-def write_checkpoints(folder: Path) -> None:
-    """`chat` and `paint`, random, in float32, so that a processor computes with them as they are stored."""
-    entries = tiny_vocabulary()
-    entries += [f"filler{number}" for number in range(PUBLISHED_LLM.vocab_size - len(entries))]
-    llm = CPMBeeConfig(len(entries), half=False, **SIZES)
+def write_checkpoints(folder: Path, size: str, num_layers: int) -> None:
+    """`chat`, and of the mid size `paint` too, random."""
+    if size == "mid":
+        # As a processor computes with them
+        llm, dtype = CPMBeeConfig(PUBLISHED_LLM.vocab_size, half=False, **SIZES["mid"]), torch.float32
+    else:
+        vocab_size = PUBLISHED_LLM.vocab_size * num_layers // PUBLISHED_LLM.num_layers
+        llm, dtype = replace(PUBLISHED_LLM, num_layers=num_layers, vocab_size=vocab_size), torch.float16
+    entries = vocabulary(llm.vocab_size)
     chat_config = ChatConfig(llm=llm, vision=VISION, num_query_tokens=4)
-    _write(folder / "chat", "chat", chat_config, random_chat(chat_config, "cpu", torch.float32, 7), entries)
+    _write(folder / "chat", "chat", chat_config, random_chat(chat_config, "cpu", dtype, 7), entries)
+    if size != "mid":
+        return
     paint_config = PaintConfig(llm=llm, unet={**SD21_BASE_UNET, **UNET})
-    _write(folder / "paint", "paint", paint_config, random_paint(paint_config, "cpu", torch.float32, 8), entries)
+    _write(folder / "paint", "paint", paint_config, random_paint(paint_config, "cpu", dtype, 8), entries)
     tiny_vae(2).save_pretrained(folder / "paint/vae")
     write_json(folder / "paint" / SCHEDULER_CONFIG_FILE, SD21_BASE_SCHEDULER)
+
+
+def vocabulary(size: int) -> list[str]:
+    """With the question's words, so that it is as long as under the published vocabulary."""
+    entries = tiny_vocabulary()
+    words = [f" {word}" for word in sorted(set(re.findall(r"\w+", QUESTION)))]
+    entries += [word for word in words if word not in entries]
+    return [*entries, *(f"filler{number}" for number in range(size - len(entries)))]
 
 
 def _write(
@@ -111,8 +137,8 @@ def create(folder: Path, kind: Kind, offload: Offload) -> Any:
     return factory(config, lambda name, value: None)
 
 
-def questions(count: int) -> list[ChatJob]:
-    generation = ChatGeneration(max_new_tokens=TOKENS, num_beams=BEAMS)
+def questions(count: int, num_tokens: int = TOKENS) -> list[ChatJob]:
+    generation = ChatGeneration(max_new_tokens=num_tokens, num_beams=BEAMS)
     return [ChatJob(job_id=str(n), question=f"{n} {QUESTION}", generation=generation) for n in range(count)]
 
 
@@ -227,88 +253,126 @@ def long_talk(engine: Any) -> dict[str, int]:
 # Time ----------------------------------------------------------------------------------------------------------------
 
 
-def times(folder: Path, engines: dict[Offload, Any], rounds: int) -> dict[str, list[float]]:
-    """Seconds of one request and of eight at once, in turns; streamed ones with a cold and a warm file."""
+def times(
+    folder: Path, engines: dict[Offload, Any], cases: Sequence[str], rounds: int, num_tokens: int
+) -> dict[str, list[list[float]]]:
+    """Seconds of all steps of one request and of eight at once, in turns; streamed ones with a cold and a warm file."""
     files = [file for file in (folder / "chat").iterdir() if file.suffix == ".safetensors"]
 
     def drop() -> None:
         for file in files:
             evict(file)
 
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[list[float]]] = {}
     for _ in range(rounds):
-        for name, engine, after_step in (
-            ("off", engines["off"], lambda: None),
-            ("streamed, copies", engines["streamed"], drop),
-            ("streamed, warm", engines["streamed"], lambda: None),
-        ):
+        for case in cases:
+            engine = engines["off" if case == "off" else "streamed"]
+            after_step = drop if case == "copies" else lambda: None
+            finish(engine, questions(1, 1), after_step)  # the file is in the page cache from here on, or dropped
             for count in (1, TOGETHER):
-                started_s = time.perf_counter()
-                finish(engine, questions(count), after_step)
-                found.setdefault(f"{name}, {count}", []).append(time.perf_counter() - started_s)
+                found.setdefault(f"{case}, {count}", []).append(
+                    steps_s(engine, questions(count, num_tokens), after_step)
+                )
+            tell(f"{case} measured")
     return found
+
+
+def steps_s(engine: Engine, jobs: Sequence[Any], after_step: Callable[[], None]) -> list[float]:
+    """What is done after a step counts as a part of the next one: copies go on meanwhile."""
+    ends_s = [time.perf_counter()]
+
+    def note() -> None:
+        ends_s.append(time.perf_counter())
+        after_step()
+
+    finish(engine, jobs, note)
+    return [end - start for start, end in pairwise(ends_s)]
 
 
 # Report --------------------------------------------------------------------------------------------------------------
 
 
-def report(folder: Path, rounds: int) -> dict[str, Any]:
-    memory: dict[str, dict[str, int]] = {}
-    for kind in ("chat", "paint"):
-        for way in WAYS:
-            memory[f"{kind}, {way}"] = weights_bytes(folder, kind, way) | measured_apart(folder, kind, way)
-    tell("memory measured")
-    engines: dict[Offload, Any] = {way: create(folder, "chat", way) for way in WAYS}
-    same = {way: outcomes(finish(engine, questions(TOGETHER))) for way, engine in engines.items()}
-    painted = {way: outcomes(finish(create(folder, "paint", way), prompts())) for way in WAYS}
-    tell("answers compared")
-    taken_s = times(folder, engines, rounds)
-    tell("times measured")
-    pairs = ("off", "streamed, copies", "streamed, warm")
-    ratios = {name: _median_ratio(taken_s[f"{name}, {TOGETHER}"], taken_s[f"{name}, 1"]) for name in pairs}
+def report(folder: Path, kinds: Sequence[Kind], options: argparse.Namespace) -> dict[str, Any]:
+    parts, cases = options.parts, options.cases
+    found: dict[str, Any] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "passed": True}
+    if "memory" in parts:
+        found["memory_bytes"] = {
+            f"{kind}, {way}": weights_bytes(folder, kind, way) | measured_apart(folder, kind, way)
+            for kind in kinds
+            for way in WAYS
+        }
+        tell("memory measured")
+    wanted = {"off": "answers" in parts or "off" in cases, "streamed": parts != ["memory"]}
+    engines: dict[Offload, Any] = {way: create(folder, "chat", way) for way in WAYS if wanted[way]}
+    if "answers" in parts:
+        same = {way: outcomes(finish(engine, questions(TOGETHER))) for way, engine in engines.items()}
+        found["equal_tokens"] = found["passed"] = same["off"] == same["streamed"]
+        if "paint" in kinds:
+            painted = {way: outcomes(finish(create(folder, "paint", way), prompts())) for way in WAYS}
+            found["equal_pictures"] = painted["off"] == painted["streamed"]
+        found["kv_bytes_per_token"] = kv_bytes(engines["streamed"])
+        if "paint" in kinds:
+            found["talk"] = {way: long_talk(engine) for way, engine in engines.items()}
+        tell("answers compared")
+    if "times" in parts:
+        found["steps_s"] = times(folder, engines, cases, options.rounds, options.tokens)
+        found[f"{TOGETHER} / 1"] = {case: ratios(found["steps_s"], case) for case in cases}
+        if "copies" in cases:
+            found["passed"] &= found[f"{TOGETHER} / 1"]["copies"]["whole"] <= LIMIT_RATIO
+    return found
+
+
+def ratios(steps_s: dict[str, list[list[float]]], name: str) -> dict[str, float]:
+    """Medians of what eight requests take beside one, each round's by itself."""
+    rounds = list(zip(steps_s[f"{name}, {TOGETHER}"], steps_s[f"{name}, 1"], strict=True))
     return {
-        "benchmark": "memory",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_bytes": memory,
-        "equal_tokens": same["off"] == same["streamed"],
-        "equal_pictures": painted["off"] == painted["streamed"],
-        "kv_bytes_per_token": kv_bytes(engines["streamed"]),
-        "talk": {way: long_talk(engine) for way, engine in engines.items()},
-        "seconds": taken_s,
-        f"{TOGETHER} / 1": ratios,
-        "passed": ratios["streamed, copies"] <= LIMIT_RATIO and same["off"] == same["streamed"],
+        part: round(statistics.median(measured(above) / measured(below) for above, below in rounds), 3)
+        for part, measured in MEASURED.items()
     }
+
+
+MEASURED: dict[str, Callable[[Sequence[float]], float]] = {
+    "whole": sum,
+    "first": lambda steps: steps[0],
+    "next": lambda steps: statistics.median(steps[1:]),
+    "longer": lambda steps: sum(steps) + (LONGER_TOKENS - len(steps) + 1) * statistics.median(steps[1:]),
+}
 
 
 def tell(progress: str) -> None:
     print(progress, file=sys.stderr, flush=True)
 
 
-def _median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 3)
-
-
 def print_table(found: dict[str, Any]) -> None:
-    columns = ("layers", "embedding", "rest", "resident", "anonymous", "peak")
-    print(f"{'MB':<18}" + "".join(f"{name:>11}" for name in columns))
-    for name, row in found["memory_bytes"].items():
-        print(f"{name:<18}" + "".join(f"{row[column] / 1e6:>11.1f}" for column in columns))
-    kv = found["kv_bytes_per_token"]
-    print(f"keys and values of a token: {kv['computed']} bytes computed, {kv['allocated']} in the pool")
-    print(f"equal tokens: {found['equal_tokens']}; equal pictures: {found['equal_pictures']}")
-    for way, talk in found["talk"].items():
+    if "memory_bytes" in found:
+        columns = ("layers", "embedding", "rest", "resident", "anonymous", "peak")
+        print(f"{'MB':<18}" + "".join(f"{name:>11}" for name in columns))
+        for name, row in found["memory_bytes"].items():
+            print(f"{name:<18}" + "".join(f"{row[column] / 1e6:>11.1f}" for column in columns))
+    if "equal_tokens" in found:
+        kv = found["kv_bytes_per_token"]
+        print(f"keys and values of a token: {kv['computed']} bytes computed, {kv['allocated']} in the pool")
+        print(f"equal tokens: {found['equal_tokens']}; equal pictures: {found.get('equal_pictures', 'not painted')}")
+    for way, talk in found.get("talk", {}).items():
         print(f"talk, {way}: " + ", ".join(f"{what} {count}" for what, count in talk.items()))
-    print(f"{'s':<24}{'median':>8}   rounds")
-    for name, values in found["seconds"].items():
-        print(f"{name:<24}{statistics.median(values):>8.2f}   {', '.join(f'{value:.2f}' for value in values)}")
-    for name, ratio in found[f"{TOGETHER} / 1"].items():
-        print(f"{TOGETHER} requests / 1, {name}: {ratio:.2f}")
+    if "steps_s" in found:
+        print(f"{'s, medians':<24}" + "".join(f"{part:>8}" for part in MEASURED) + "   whole, by round")
+    for name, rounds in found.get("steps_s", {}).items():
+        medians = [statistics.median(map(measured, rounds)) for measured in MEASURED.values()]
+        wholes = ", ".join(f"{sum(steps):.2f}" for steps in rounds)
+        print(f"{name:<24}" + "".join(f"{median:>8.2f}" for median in medians) + f"   {wholes}")
+    for name, row in found.get(f"{TOGETHER} / 1", {}).items():
+        print(f"{TOGETHER} requests / 1, {name}: " + ", ".join(f"{part} {ratio:.2f}" for part, ratio in row.items()))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("mid", "published"), default="mid")
+    parser.add_argument("--layers", type=int, default=3, help="of the published size")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="whose times; default: all")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of an answer, where its time is measured")
     parser.add_argument("--folder", type=Path, help="where the temporary folder goes; on a disk, not in memory")
     parser.add_argument("--json", type=Path, help="also write the JSON line there")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
@@ -317,8 +381,10 @@ def main() -> int:
         print(json.dumps(measure(options.folder, *options.measure)))
         return 0
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-        write_checkpoints(Path(temporary))
-        found = report(Path(temporary), options.rounds)
+        write_checkpoints(Path(temporary), options.size, options.layers)
+        kinds: list[Kind] = ["chat", "paint"] if options.size == "mid" else ["chat"]
+        found = report(Path(temporary), kinds, options)
+    found = {"benchmark": "memory", "size": options.size, "tokens": options.tokens} | found
     print_table(found)
     print(json.dumps(found))
     if options.json:

@@ -102,7 +102,7 @@ def memory() -> Iterator[Row]:
         taken = weight_bytes(published, torch.bfloat16, quantization)
         yield {"model": "published", "quantization": quantization, "megabytes": taken / 1e6, "ratio": taken / full}
     share = PUBLISHED_LLM.vocab_size / (PUBLISHED_LLM.dim_ff * PUBLISHED_LLM.num_layers)
-    vocab_size = round(share * SIZES["dim_ff"] * SIZES["num_layers"])
+    vocab_size = round(share * SIZES["mid"]["dim_ff"] * SIZES["mid"]["num_layers"])
     with tempfile.TemporaryDirectory() as folder:
         write_mid_size(Path(folder), max(vocab_size, len(tiny_vocabulary())))
         full = held_bytes(loaded_llm(Path(folder), "off"))
@@ -128,7 +128,7 @@ def write_mid_size(folder: Path, vocab_size: int) -> None:
     """A random Chat checkpoint in float16 with a vocabulary that is made up."""
     entries = tiny_vocabulary()
     entries += [f"filler{number}" for number in range(vocab_size - len(entries))]
-    config = ChatConfig(llm=CPMBeeConfig(vocab_size, half=False, **SIZES), vision=VISION, num_query_tokens=4)
+    config = ChatConfig(llm=CPMBeeConfig(vocab_size, half=False, **SIZES["mid"]), vision=VISION, num_query_tokens=4)
     state = random_chat(config, "cpu", torch.float32, seed=7).half().state_dict()
     tensors = ((published_name("chat", ours), tensor) for ours, tensor in state.items())
     (folder / "vocab.txt").write_text("\n".join(entries), encoding="utf-8")

@@ -6,7 +6,8 @@ where they are worth it.
 
 import logging
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 import torch
@@ -39,3 +40,14 @@ def choose_threads(work: Callable[[], object]) -> int:
     of_one_ms, of_most_ms = medians_s[1] * 1e3, medians_s[most] * 1e3
     logger.info("a step takes %.1f ms in %d threads and %.1f in one: %d", of_most_ms, most, of_one_ms, best)
     return best
+
+
+@contextmanager
+def in_threads(count: int) -> Iterator[None]:
+    """So many of torch's threads for what the calling thread does within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

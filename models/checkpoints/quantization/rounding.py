@@ -13,7 +13,7 @@ from torch import Tensor
 from models.jobs import Quantization
 from models.networks.cpm_bee.quantized_linear import INT4_GROUP, Int4Linear, Int8Linear, QuantizedLinear
 
-_BLOCK_VALUES = 2**20  # rounded at once: the float32 that is held beside the integers
+_BLOCK_VALUES = 2**18  # rounded at once: float32 beside the integers, that a processor's cache holds
 _RANGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's own, tried for int4
 _SMALLEST = 1e-12  # scale of what is all zeros
 

@@ -29,12 +29,13 @@ from models.engines.chat.request import ChatRequest, ChatRuntime
 from models.engines.chat.scheduler import PoolExhausted, Scheduler, first_ones
 from models.engines.chat.search.vocabulary import NonFiniteLogits
 from models.engines.combinations import refuse_unsupported
+from models.engines.free_memory import trim_heap
 from models.engines.offload.budget import within_budget
 from models.engines.offload.placement import offload, pack_resident
 from models.engines.offload.transient_layers import TransientLayers
 from models.engines.oom import is_out_of_memory, release_memory
 from models.engines.text_folding import text_folding
-from models.engines.threads import choose_threads
+from models.engines.threads import choose_threads, in_threads
 from models.engines.turns.residency import InUse
 from models.engines.turns.sharing import OwnDevice, SharedDevice, open_device
 from models.jobs import (
@@ -91,6 +92,7 @@ class ChatEngine:
         self._typical_blocks = float(blocks_of(TYPICAL_SLOTS))
         self._layers_pass = isinstance(loaded.model.llm.layers, TransientLayers)
         self._rows_per_call: int | None = None  # all, until they ran out of memory
+        self._reading_threads: int | None = None  # as many as decoding takes
         self._step_s = 0.0  # of the last decode step
         self._description = ModelDescription(
             kind="chat",
@@ -220,12 +222,21 @@ class ChatEngine:
                     if isinstance(event, Failed):
                         raise NonFiniteLogits(event.message)
         if self._runtime.device.type == "cpu":
+            self.make_pool(WARM_UP_BLOCKS)  # of which answers wrote a part that other ones may not write again
+            trim_heap()
             self._choose_threads()
         self._observe = observe
         self.make_pool(num_blocks)
+        trim_heap()
 
     def _choose_threads(self) -> None:
-        """By a step of several answers at once, which is taken again and again and never heard of."""
+        """By a step of several answers at once, which is taken again and again and never heard of.
+
+        Prompts are read in all threads where layers pass, whatever a step takes, which waits for copies most of the
+        time: prompts compute, and those of all requests at once for longer than their layers are copied.
+        """
+        if self._layers_pass:
+            self._reading_threads = torch.get_num_threads()
         for number in range(min(_THREADS_JOBS, self._max_jobs)):
             self.admit(ChatJob(job_id=f"threads{number}", question="What is this? " * 4))
         with torch.inference_mode():
@@ -266,7 +277,8 @@ class ChatEngine:
 
     def _read_slice(self, group: Sequence[ChatRequest]) -> None:
         started_s = perf_counter()
-        part = self._reader.read_slice()
+        with in_threads(self._reading_threads or torch.get_num_threads()):
+            part = self._reader.read_slice()
         elapsed_s = self._elapsed_s(started_s)
         for request in group:
             request.note_read(part, elapsed_s)
@@ -457,6 +469,7 @@ def load_engine(config: EngineConfig, observe: Observe, device: OwnDevice | Shar
         device.begin(loaded.model)
     engine = ChatEngine(loaded, path.stem, config.max_jobs, observe, WARM_UP_BLOCKS, config.fold_traditional)
     pack_resident(loaded.model, loaded.model.llm)
+    trim_heap()
     loaded_s = perf_counter()
     engine.warm_up()
     weight = loaded.model.llm.embedding.weight

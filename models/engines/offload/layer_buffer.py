@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.engines.packed_linear import multiply_plainly
+
 _ALIGNMENT_BYTES = 256  # of each parameter, as allocators align: kernels are fastest then
 
 
@@ -41,6 +43,7 @@ class LayerBuffer:
     def __init__(self, like: nn.Module, layout: LayerLayout, device: torch.device) -> None:
         self.held: int | None = None  # number of the layer
         self.module = on_meta(like)
+        multiply_plainly(self.module, device, layout.dtype)
         self._places = [
             (owner, leaf)
             for owner in self.module.modules()

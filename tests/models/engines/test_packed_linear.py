@@ -11,7 +11,14 @@ from models.checkpoints.bundled import bundled_checkpoint
 from models.checkpoints.loading import LoadedChat, load_chat
 from models.engines import packed_linear
 from models.engines.chat.prompt import build_prompt, pack_prompts
-from models.engines.packed_linear import PackedLinear, can_pack, pack_language_model, pack_linears, packed
+from models.engines.packed_linear import (
+    PackedLinear,
+    can_pack,
+    multiply_plainly,
+    pack_language_model,
+    pack_linears,
+    packed,
+)
 from models.jobs import Quantization
 from models.networks.cpm_bee.folding import fold_scalings
 from models.networks.cpm_bee.quantized_linear import QuantizedLinear
@@ -55,6 +62,33 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
     whole = layer(x)
     for count in ROWS:
         assert torch.equal(layer(x[:count]), whole[:count]), f"{count} rows"
+
+
+@pytest.mark.parametrize("count", [*ROWS, 300])
+@torch.inference_mode()
+def test_a_weight_that_changes_gives_the_products_of_what_it_is_now(count: int) -> None:
+    module, x = nn.Sequential(nn.Linear(64, 96), nn.Linear(96, 16, bias=False)).requires_grad_(False), rows(count)
+    plain = copy.deepcopy(module)
+    multiply_plainly(plain, torch.device("cpu"), torch.float32)
+    assert plain.state_dict().keys() == module.state_dict().keys()
+    for weight, again in zip(module.parameters(), plain.parameters(), strict=True):
+        again.copy_(weight.normal_())
+    torch.testing.assert_close(plain(x[None]), module(x[None]), rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_few_rows_by_a_weight_that_changes_do_not_depend_on_one_another() -> None:
+    module, x = nn.Sequential(nn.Linear(64, 96, bias=False)), rows(64)
+    multiply_plainly(module, torch.device("cpu"), torch.float32)
+    whole = module(x[None])
+    for count in (1, 2, 3, 24):
+        assert torch.equal(module(x[None, :count]), whole[:, :count]), f"{count} rows"
+
+
+def test_what_the_processor_has_no_product_for_is_left() -> None:
+    module = nn.Sequential(nn.Linear(64, 96))
+    multiply_plainly(module, torch.device("cpu"), torch.float16)
+    assert type(module[0]) is nn.Linear
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from models.engines.threads import choose_threads
+from models.engines.threads import choose_threads, in_threads
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +36,10 @@ def test_threads_that_gain_little_are_left_to_others() -> None:
 def test_one_thread_is_not_measured() -> None:
     torch.set_num_threads(1)
     assert choose_threads(lambda: pytest.fail("there is nothing to choose")) == 1
+
+
+def test_another_number_lasts_as_long_as_what_is_done_in_it() -> None:
+    with pytest.raises(KeyError), in_threads(1):
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == 2

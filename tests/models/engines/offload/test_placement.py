@@ -135,6 +135,33 @@ def test_a_newcomers_prompt_is_read_in_the_pass_of_running_answers(chat_folder: 
     assert all(request.sequences is not None for request in engine._requests.values()), "its prompt is read"
 
 
+def test_prompts_are_read_in_all_threads_and_tokens_chosen_in_as_many_as_suit(
+    chat_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: set[tuple[str, int]] = set()
+    read, choose = PromptReader.read_slice, chat.DecodingBatch._choose
+    monkeypatch.setattr(chat, "choose_threads", lambda work: torch.set_num_threads(1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        engine = create_chat(chat_folder, offload="streamed")
+
+        def noted_read(reader: PromptReader) -> str:
+            used.add(("read", torch.get_num_threads()))
+            return read(reader)
+
+        def noted_choose(batch: Any, *arguments: Any, **named: Any) -> Any:
+            used.add(("choose", torch.get_num_threads()))
+            return choose(batch, *arguments, **named)
+
+        monkeypatch.setattr(PromptReader, "read_slice", noted_read)
+        monkeypatch.setattr(chat.DecodingBatch, "_choose", noted_choose)
+        answers(engine, *MIXED)
+    finally:
+        torch.set_num_threads(before)
+    assert used == {("read", 2), ("choose", 1)}
+
+
 def test_out_of_memory_in_a_pass_stays_with_its_request(chat_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt's part that does not fit fails that prompt, not the answers whose pass it shares."""
     engine = create_chat(chat_folder, offload="streamed")
