@@ -56,14 +56,14 @@ serve: .venv/.installed
 # One thread: the tests' models are small, and threads of several processes would wait for one another. Compiled tests
 # are kept for the next run, also where the environment says otherwise.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q
-# A file's tests stay together with what they share; ARGS='-n 0' is one process, for a debugger
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# Tests stay together with what they share (tests/side_by_side.py); ARGS='-n 0' is one process, for a debugger
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 test: .venv/.installed-test
-	$(PYTEST) $(SIDE_BY_SIDE) $(ARGS)
+	$(PYTEST) -n 3 $(SIDE_BY_SIDE) $(ARGS)
 
 # Those marks are explained in pyproject.toml
 quick: .venv/.installed-test
-	$(PYTEST) $(SIDE_BY_SIDE) -m 'not (ops or containers or clients or process_tree or own_process or waiting or whole_run or fuzzing)' $(ARGS)
+	$(PYTEST) -n 3 $(SIDE_BY_SIDE) -m 'not (ops or containers or clients or process_tree or own_process or waiting or whole_run or fuzzing)' $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
@@ -84,7 +84,7 @@ check-clients: .venv/.installed-test .venv/.installed-clients
 
 # PAGE_SHOTS=write keeps the screenshots of the page in docs/images
 check-ops: .venv/.installed-test .venv/.installed-ops
-	$(PYTEST) $(SIDE_BY_SIDE) -m ops $(ARGS)
+	$(PYTEST) -n 2 $(SIDE_BY_SIDE) -m ops $(ARGS)
 
 ops-packages:
 	@echo $(OPS_PACKAGES)

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
+from xdist.remote import Producer
 
 from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
 from service.redis.connection import RedisServers, open_redis
 from tests.debian import absent
+from tests.side_by_side import InTurn
 
 # Kernels are tested in Triton's interpreter, which is chosen when Triton is first imported, by whatever test.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -47,6 +49,11 @@ def _refuse_skipping(report: pytest.TestReport | pytest.CollectReport) -> None:
         if not reason.startswith(_MAY_BE_ABSENT):
             report.outcome = "failed"
             report.longrepr = f"skipped for {reason!r}, but all that it needs is installed by make test"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> InTurn | None:
+    return InTurn(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -185,8 +186,9 @@ class TextRules:
         return _cut(letters, ends)
 
 
+@cache
 def load_text_rules() -> TextRules:
-    """The bundled rules and lists."""
+    """The bundled rules and lists, read once in a process."""
     return TextRules(read_lists(read_rules()))
 
 

@@ -36,7 +36,7 @@ class Table:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.nodeid.startswith("tests/containers/"):
             item.add_marker(pytest.mark.containers)
             item.add_marker(pytest.mark.timeout(1800))
 

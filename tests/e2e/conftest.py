@@ -11,7 +11,7 @@ from tests.e2e.tree import FAST_LEASES, Tree
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.nodeid.startswith("tests/e2e/"):
             item.add_marker(pytest.mark.process_tree)
 
 

@@ -1,11 +1,9 @@
 """What operators use, run by `make check-ops`."""
 
-from pathlib import Path
-
 import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.nodeid.startswith("tests/ops/"):
             item.add_marker(pytest.mark.ops)

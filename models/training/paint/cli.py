@@ -3,16 +3,18 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from models.checkpoints.companion_files import load_vae, read_config
 from models.training.loop import RunSettings, train
+from models.training.paint.settings import PaintSettings, VAESettings
 from models.training.paint.sources import picture_sources
-from models.training.paint.start import PaintStart, paint_from_checkpoint, paint_from_sizes
-from models.training.paint.task import PaintSettings, PaintTask
-from models.training.paint.vae import VAESettings, VAETask, latent_px, random_vae
 from models.training.sources import spellings_alike
+
+if TYPE_CHECKING:  # Paint brings diffusers, which takes seconds to import, and training Chat needs none of it
+    from models.training.paint.start import PaintStart
 
 AddFlags = Callable[[argparse.ArgumentParser], None]
 MakeSettings = Callable[[argparse.Namespace, dict[str, object]], RunSettings]
@@ -104,6 +106,8 @@ def _add_paint_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_vae(options: argparse.Namespace, settings: MakeSettings) -> None:
+    from models.training.paint.vae import VAETask, random_vae
+
     if options.vae:
         vae = load_vae(options.vae, torch.device("cpu"))
     else:
@@ -123,6 +127,9 @@ def _train_vae(options: argparse.Namespace, settings: MakeSettings) -> None:
 
 
 def _train_paint(options: argparse.Namespace, settings: MakeSettings) -> None:
+    from models.training.paint.task import PaintTask
+    from models.training.paint.vae import latent_px
+
     start = _paint_start(options)
     side_px = options.side_px or int(start.model.unet.config.sample_size) * latent_px(start.vae)
     curriculum = tuple(options.curriculum) if options.curriculum else None
@@ -145,7 +152,9 @@ def _train_paint(options: argparse.Namespace, settings: MakeSettings) -> None:
     train(task, settings(options, {"task": "paint", "train": options.train}))
 
 
-def _paint_start(options: argparse.Namespace) -> PaintStart:
+def _paint_start(options: argparse.Namespace) -> "PaintStart":
+    from models.training.paint.start import paint_from_checkpoint, paint_from_sizes
+
     if not options.init:
         dtype = torch.float32 if options.train == "all" else getattr(torch, options.llm_dtype)
         return paint_from_checkpoint(options.checkpoint, options.vocabulary, options.vae, dtype)

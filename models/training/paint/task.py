@@ -7,10 +7,9 @@ average of the weights over the steps, which is what is validated and exported; 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,41 +27,17 @@ from models.training.muon import layer_weights
 from models.training.paint.batch import PaintBatch, collate_pictures
 from models.training.paint.noise import draw_diffusion
 from models.training.paint.samples import paint_samples
+from models.training.paint.settings import PaintSettings, Trained
 from models.training.paint.start import VELOCITY, PaintStart
 from models.training.paint.vae import latent_px, save_grid, to_input
 from models.training.task import Position, Stateful, Task
 
-Trained = Literal["adapter", "bridge", "all"]
 _LLM = "llm."
 _EMBEDDING = "llm.embedding.weight"
 _ADAPTER = "prompt_adapter."
 _CROSS_ATTENTION = ".attn2."  # queries, keys, values and output of each: what ties the UNet to the text
 _VALIDATION_SEED = 500_009
 _VALIDATED_AT_ONCE = 16
-
-
-@dataclass(frozen=True)
-class PaintSettings:
-    """What of a Paint model is trained, and how.
-
-    `train`: `adapter`, the prompt adapter alone; `bridge`, with it the UNet's cross attention; `all`, everything. The
-    release trained the first and then the second (its README), and the language model never.
-    """
-
-    train: Trained = "bridge"
-    lr: float = 1e-5  # of adapter and UNet
-    llm_lr: float = 1e-5
-    embedding_lr: float = 1e-5  # of its table of tokens
-    empty_share: float = 0.1  # of captions
-    min_snr: float = 0.0  # gamma of min-SNR weighting; 0: the plain mean squared error
-    ema_decay: float = 0.999  # 0: no average
-    cache_latents: bool = False  # for sources whose pictures come again unchanged
-    num_validation: int = 64
-    num_samples: int = 8
-    guidance_scale: float = 7.5  # of the samples that validation paints
-    sample_steps: int = 50
-    llm_export_dtype: torch.dtype = torch.float16
-    export_dtype: torch.dtype = torch.float32  # of adapter and UNet
 
 
 class PaintTask(Task[PaintBatch]):

@@ -16,27 +16,13 @@ from models.checkpoints.random_weights import draw_weights
 from models.datasets.examples import PictureSource
 from models.networks.vision.preprocess import normalise
 from models.training.paint.noise import draw_normal
+from models.training.paint.settings import VAESettings
 from models.training.task import Position, Task
 
 _FIRST_LOG_VARIANCE = -6.0
 _MEASURED_PICTURES = 512  # for the scaling factor
 _MEASURED_AT_ONCE = 16
 _SHOWN = 8
-
-
-@dataclass(frozen=True)
-class VAESettings:
-    """How a VAE is trained.
-
-    The loss of a picture is its mean absolute error over the channels' values in -1..1, plus `edge_weight` times that
-    of the differences of neighbouring pixels, plus `kl_weight` times the latents' KL divergence in nats.
-    """
-
-    lr: float = 1e-3
-    edge_weight: float = 0.5
-    kl_weight: float = 1e-6
-    num_validation: int = 64
-    export_dtype: torch.dtype = torch.float16
 
 
 @dataclass(frozen=True)

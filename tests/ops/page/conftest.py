@@ -25,7 +25,7 @@ collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.nodeid.startswith("tests/ops/page/"):
             item.add_marker(pytest.mark.timeout(600))  # on a busy machine a service and a browser start slowly
 
 

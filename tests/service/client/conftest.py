@@ -14,7 +14,7 @@ from tests.service.api_process import ApiProcess, api_process
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents and "running" in getattr(item, "fixturenames", ()):
+        if item.nodeid.startswith("tests/service/client/") and "running" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.own_process)
 
 

@@ -73,7 +73,7 @@ async def test_other_codings_are_refused_by_name(service: Service, coding: str) 
 async def test_a_bomb_ends_at_the_cap(settings: Settings) -> None:
     limit_bytes = 1 << 20
     async with serving(settings.model_copy(update={"max_body_bytes": limit_bytes})) as service:
-        bombs = {"gzip": gzip.compress(bytes(512 << 20)), "deflate": zlib.compress(bytes(512 << 20))}
+        bombs = {"gzip": gzip.compress(bytes(64 << 20)), "deflate": zlib.compress(bytes(64 << 20))}
         for coding, bomb in bombs.items():
             response = await service.client.post("/chat", content=bomb, headers={**JSON, "content-encoding": coding})
             error = assert_error(response, 413, "content_too_large")

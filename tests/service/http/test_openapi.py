@@ -20,7 +20,7 @@ from service.jobs.answers import ChatResponse, PaintResponse
 
 
 def test_the_description_names_every_routes_errors() -> None:
-    document = yaml.safe_load(render())
+    document = yaml.load(render(), Loader=yaml.CSafeLoader)
     assert document == json.loads(json.dumps(create_app(Settings()).openapi()))
     for path in ("/chat", "/paint"):
         responses = document["paths"][path]["post"]["responses"]

@@ -28,16 +28,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.process_tree
 def test_what_it_writes_starts(folder: Path) -> None:
-    """With the small checkpoint of one model; and `viscpm doctor` finds the running service in order."""
-    assert main(["setup", "--models", "small-paint", "--card", "cpu", "--file", str(folder / "my.env")]) == 0
+    """With one small checkpoint, of the model that starts faster; and `viscpm doctor` finds the service in order."""
+    assert main(["setup", "--models", "small-chat", "--card", "cpu", "--file", str(folder / "my.env")]) == 0
     variables = {"VISCPM_ENV_FILE": str(folder / "my.env"), "PYTHONPATH": str(ROOT)}
     tree = Tree(folder / "data", **variables)
     try:
         tree.wait_ready()
         with tree.client() as client:
-            assert list(client.get("/health/ready").json()["models"]) == ["paint"]
+            assert list(client.get("/health/ready").json()["models"]) == ["chat"]
         port = tree.url.rpartition(":")[2]
-        set_up = {"VISCPM_DATA_DIR": str(folder / "data"), "VISCPM_PORT": port, "VISCPM_PAINT_WORKERS": "0"}
+        set_up = {"VISCPM_DATA_DIR": str(folder / "data"), "VISCPM_PORT": port, "VISCPM_CHAT_WORKERS": "0"}
         ended = subprocess.run(
             [sys.executable, "-m", "service.doctor", "--json"],
             env=os.environ | variables | set_up,
@@ -51,7 +51,7 @@ def test_what_it_writes_starts(folder: Path) -> None:
     told = {finding["found"] for finding in report["findings"]}
     assert f"this service's API runs on {tree.url}" in told
     assert any("they agree: the queue's server (TIME) " in found and "the API (Date) " in found for found in told)
-    assert {"name": "VISCPM_MODELS", "value": "paint", "source": "env file"} in report["settings"]
+    assert {"name": "VISCPM_MODELS", "value": "chat", "source": "env file"} in report["settings"]
 
 
 def test_real_checkpoints_come_with_the_command_that_brings_them(

@@ -1,6 +1,5 @@
 """BMInf: why it cannot run, in one line each; and what it is asked for where it can."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ CPU = torch.device("cpu")
 PROBE = """
 import torch
 from models.engines.offload.bminf_adapter import why_not
-print(why_not(torch.device("{device}"), torch.float16, torch.nn.ModuleList([torch.nn.Linear(8, 8)]), "{quantization}"))
+print(why_not(torch.device("cpu"), torch.float16, torch.nn.ModuleList([torch.nn.Linear(8, 8)])))
 """
 
 
@@ -26,32 +25,25 @@ def layers(width: int = 8) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(width, width) for _ in range(3)).requires_grad_(False)
 
 
-Probe = Callable[..., str]
-
-
 @pytest.fixture
-def probe(tmp_path: Path) -> Iterator[Probe]:
-    """What the probe says in a process where the package is installed that begins with these lines."""
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Has the package begin with these lines."""
 
-    def asked(source: str | None, device: str = "cpu", quantization: str = "off") -> str:
-        if source is not None:
-            (tmp_path / "bminf.py").write_text(source)
-            (tmp_path / "bminf-2.0.1.dist-info").mkdir()
-            (tmp_path / "bminf-2.0.1.dist-info/METADATA").write_text(
-                "Metadata-Version: 2.1\nName: bminf\nVersion: 2.0.1"
-            )
-        code = PROBE.format(device=device, quantization=quantization)
-        command = [sys.executable, "-c", code]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT), *sys.path])}
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return ended.stdout.removesuffix("\n")
+    def installed(source: str) -> None:
+        (tmp_path / "bminf.py").write_text(source)
+        (tmp_path / "bminf-2.0.1.dist-info").mkdir()
+        (tmp_path / "bminf-2.0.1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: bminf\nVersion: 2.0.1")
+        monkeypatch.syspath_prepend(tmp_path)
 
-    yield asked
+    sys.modules.pop("bminf", None)
+    yield installed
+    sys.modules.pop("bminf", None)
 
 
-def test_without_a_gpu_one_line_says_why(probe: Probe) -> None:
+def test_without_a_gpu_one_line_says_why() -> None:
     """By the package itself, where it is installed."""
-    told = probe(None)
+    command = [sys.executable, "-c", PROBE]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.removesuffix("\n")
     if find_spec("bminf") is None:
         assert told == "the package bminf is not installed; pip install 'viscpm-service[bminf]'"
     else:
@@ -64,15 +56,18 @@ def test_layers_are_refused_with_the_setting_that_wants_it() -> None:
         BMInfLayers(layers(), CPU, torch.float16)
 
 
-def test_what_its_import_ran_into_is_told_in_one_line(probe: Probe) -> None:
+def test_what_its_import_ran_into_is_told_in_one_line(install: Callable[[str], None]) -> None:
     """cpm_kernels counts the GPUs when it is imported."""
     error = "CUDA Runtime Error: CUDA driver version is insufficient for CUDA runtime version"
-    told = probe(f"raise RuntimeError({error!r} + chr(10) + 'more')")
+    install(f"raise RuntimeError({error!r} + chr(10) + 'more')")
+    told = why_not(CPU, torch.float16, layers())
     assert told == f"the package bminf 2.0.1 does not load: RuntimeError: {error}"
 
 
-def test_a_package_that_loads_still_needs_a_gpu(probe: Probe) -> None:
-    assert probe("") == "it needs a CUDA device, got cpu; VISCPM_OFFLOAD=streamed works on both"
+def test_a_package_that_loads_still_needs_a_gpu(install: Callable[[str], None]) -> None:
+    install("")
+    told = why_not(CPU, torch.float16, layers())
+    assert told == "it needs a CUDA device, got cpu; VISCPM_OFFLOAD=streamed works on both"
 
 
 def test_int4_is_none_of_its_own() -> None:

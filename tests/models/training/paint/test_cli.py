@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from models.training.cli import main
+from models.training.paint.settings import PaintSettings, VAESettings
 from models.training.paint.start import PaintStart
-from models.training.paint.task import PaintSettings, PaintTask
-from models.training.paint.vae import VAESettings, random_vae
+from models.training.paint.task import PaintTask
+from models.training.paint.vae import random_vae
 from tests.models.training.paint.pictures import SIDE_PX, VAE_SIZES, Squares, write_pictures
 from tests.models.training.runs import begin
 

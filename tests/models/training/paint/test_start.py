@@ -15,8 +15,9 @@ from models.checkpoints.loading import load_paint
 from models.checkpoints.tensor_files import CheckpointError
 from models.networks.paint.config import SD21_BASE_SCHEDULER, SD21_BASE_UNET
 from models.training.initial_weights import POSITION_BIAS_STD
+from models.training.paint.settings import PaintSettings
 from models.training.paint.start import NOISE, VELOCITY, PaintStart, paint_from_checkpoint, paint_from_sizes
-from models.training.paint.task import PaintSettings, PaintTask
+from models.training.paint.task import PaintTask
 from tests.models.training.paint.pictures import PAINT_SIZES, VAE_SIZES, Squares
 
 

@@ -17,8 +17,9 @@ from models.training.cli import main
 from models.training.logs import STEPS_FILE, VALIDATION_FILE, read_rows
 from models.training.paint.noise import draw_diffusion
 from models.training.paint.samples import paint_samples
+from models.training.paint.settings import PaintSettings
 from models.training.paint.start import NOISE, VELOCITY, PaintStart, paint_from_sizes
-from models.training.paint.task import PaintSettings, PaintTask, choose_trained, snr_weights
+from models.training.paint.task import PaintTask, choose_trained, snr_weights
 from models.training.task import Position
 from tests.models.training.paint.pictures import CAPTIONS, SIDE_PX, Squares, write_pictures
 

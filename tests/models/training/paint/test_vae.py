@@ -9,7 +9,8 @@ import torch
 from models.checkpoints.companion_files import load_vae
 from models.training.cli import main
 from models.training.logs import STEPS_FILE, VALIDATION_FILE, read_rows
-from models.training.paint.vae import VAESettings, VAETask, measured_latent_std, random_vae, to_input
+from models.training.paint.settings import VAESettings
+from models.training.paint.vae import VAETask, measured_latent_std, random_vae, to_input
 from models.training.task import Position
 from tests.models.training.paint.pictures import VAE_SIZES, Squares, write_pictures
 
