@@ -82,6 +82,7 @@ class TextRules:
         owners[f" {SENTENCE_END} "] = {self._end}
         self._owners = [tuple(sorted(sets)) for sets in owners.values()]
         self._bits = [sum(1 << number for number in sets) for sets in self._owners]
+        self._allowing = {number for number, sets in enumerate(self._owners) if sets[-1] == self._allow}
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
         harms = {numbers[name] for name in used if not name.startswith(f"{SHARED}.")}
         self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
@@ -137,11 +138,13 @@ class TextRules:
     def _broken(self, reading: str, reached: Mapping[str, float]) -> Iterable[tuple[Rule, list[_Span]]]:
         """The rules that a reading breaks, with the places of their last words; none that score what is reached."""
         matches = self._kept(self._automaton.find_matches_as_indexes(reading, overlapping=True), reading)
-        found = self._sets_of(matches)
-        owners = self._owners
+        numbers = {number for number, _, _ in matches}
+        bits, owners, found = self._bits, self._owners, 0
+        for number in numbers:
+            found |= bits[number]
         ends = [start for number, start, _ in matches if self._end in owners[number]] if found >> self._end else []
         places: _Positions = {}
-        for number in {number for number, _, _ in matches if self._anchored[number]}:
+        for number in numbers:
             for compiled in self._anchored[number]:
                 rule, sets, needed, unless = compiled
                 if needed & found != needed or unless & found or reached.get(rule.category, 0.0) >= rule.score:
@@ -153,18 +156,11 @@ class TextRules:
                 if spans:
                     yield rule, spans
 
-    def _sets_of(self, matches: list[_Match]) -> int:
-        """The sets whose words are among the matches, as bits."""
-        bits, found = self._bits, 0
-        for number, _, _ in matches:
-            found |= bits[number]
-        return found
-
     def _kept(self, matches: list[_Match], reading: str) -> list[_Match]:
         """The matches but for those that are part of an allowed phrase or of other words."""
-        allow, owners, guarded = self._allow, self._owners, self._guarded
-        if self._sets_of(matches) >> allow:
-            cover = _Cover([(start, end) for number, start, end in matches if owners[number][-1] == allow])
+        allowing, guarded = self._allowing, self._guarded
+        if not allowing.isdisjoint([number for number, _, _ in matches]):
+            cover = _Cover([(start, end) for number, start, end in matches if number in allowing])
             matches = [match for match in matches if not cover.holds(match[1], match[2])]
         if reading.isascii():
             return matches
@@ -196,9 +192,13 @@ def _judged(text: str) -> list[str]:
 
 
 def _rarest(sets: Sequence[str], book: RuleBook) -> str:
-    """The set by which a rule is looked up: one of its own with few words, since shared ones stand in most texts."""
-    words = {name: [term for part in name.split("|") for term in book.words[part]] for name in sets}
-    return min(sets, key=lambda name: (name.startswith(f"{SHARED}."), len(words[name])))
+    """The set by which a rule is looked up: the one that the fewest texts hold. Shared ones and short words are common."""
+
+    def commonness(name: str) -> tuple[bool, float]:
+        terms = (term for part in name.split("|") for term in book.words[part])
+        return name.startswith(f"{SHARED}."), sum(4.0 ** -len(term) for term in terms)
+
+    return min(sets, key=commonness)
 
 
 def _follow(compiled: _Compiled, positions: _Positions, sentence_ends: list[int]) -> list[_Span]:
