@@ -123,10 +123,13 @@ class TextRules:
         return scores
 
     def _score_reading(self, reading: str, together: int, scores: dict[str, float]) -> None:
-        """Raises the scores to what the reading breaks; fewer weak words than `together` score as everyday ones."""
+        """Raises the scores to what the reading breaks; fewer weak words than `together` score as everyday ones.
+
+        In a very long text wider patterns are weak as well.
+        """
         weak: list[tuple[Rule, list[_Span]]] = []
         for rule, spans in self._broken(reading, scores):
-            if rule.is_weak and together > 1:
+            if together > 1 and (rule.is_weak or (together > _WEAK_TOGETHER and rule.score < 1)):
                 weak.append((rule, spans))
             else:
                 scores[rule.category] = max(scores[rule.category], rule.score)
