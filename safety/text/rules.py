@@ -195,7 +195,7 @@ def _judged(text: str) -> list[str]:
 
 
 def _rarest(sets: Sequence[str], book: RuleBook) -> str:
-    """The set by which a rule is looked up: the one that the fewest texts hold. Shared ones and short words are common."""
+    """The set that a rule is looked up by: one that few texts hold. Shared sets and short words stand in many."""
 
     def commonness(name: str) -> tuple[bool, float]:
         terms = (term for part in name.split("|") for term in book.words[part])
