@@ -65,10 +65,10 @@ class TextRules:
         self.categories = book.categories
         ordinary_words = read_ordinary_words()
         self.version = _digest(book, ordinary_words)
-        numbers = {name: number for number, name in enumerate(book.words)}
         used = dict.fromkeys(name for rule in book.rules for name in rule.sets)
-        unions = [name for name in used if name not in numbers]
-        numbers |= {name: number for number, name in enumerate(unions, len(numbers))}
+        # English sets last: bits are as long as the highest of them, and Chinese texts need none of those.
+        names = sorted(dict.fromkeys(book.words) | used, key=lambda name: ".en." in name)
+        numbers = {name: number for number, name in enumerate(names)}
         owners: dict[str, set[int]] = defaultdict(set)
         for name, number in numbers.items():
             for term in (term for part in name.split("|") for term in book.words[part]):
