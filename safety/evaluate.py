@@ -41,6 +41,8 @@ OBLIQUE = "oblique"
 WIDENED = "widened"
 WIDENED_APART = "widened_apart"
 WIDENED_AGAIN = "widened_again"
+# Requests and harmless questions that share their words with a harm, written while rules were widened and mended
+THIRD_ROUND = "third_round"
 # Two halves of a set of harmless questions that share their words with a harm.
 NEAR_HARM = "near_harm"
 NEAR_HARM_APART = "near_harm_apart"
@@ -54,6 +56,7 @@ TITLES = {
     WIDENED: "widened: rules were written against",
     WIDENED_APART: "its other half: only counted",
     WIDENED_AGAIN: "in other words: rules came after",
+    THIRD_ROUND: "a third round: rules came after",
     NEAR_HARM: "near a harm: rules were mended against",
     NEAR_HARM_APART: "its other half: only counted",
     UNSEEN: "unseen: by another hand, only counted",

@@ -30,6 +30,7 @@ _MARKS = (range(0x300, 0x370), range(0x20D0, 0x2100), range(0xFE00, 0xFE10), ran
 _BLANKS = (0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)
 
 _NOT_WORD = re.compile("[^a-z0-9]+")
+_ASCII_WORDS = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()} | {"'": None})
 _WORDS = re.compile(f"[a-z0-9]+|[{HAN}]+")
 
 # What may hide a word. Commas, stops and quotes between Han characters part clauses and prove nothing.
@@ -62,7 +63,7 @@ def fold(text: str) -> str:
 def separate(folded: str) -> str:
     """Words and runs of Han characters between single spaces, one space at both ends."""
     if folded.isascii():
-        return f" {_NOT_WORD.sub(' ', folded.replace(chr(39), '')).strip()} "
+        return f" {' '.join(folded.translate(_ASCII_WORDS).split())} "
     return f" {' '.join(_WORDS.findall(folded.replace(chr(39), '')))} "
 
 

@@ -66,10 +66,10 @@ class TextRules:
         self.categories = book.categories
         ordinary_words = read_ordinary_words()
         self.version = _digest(book, ordinary_words)
-        numbers = {name: number for number, name in enumerate(book.words)}
         used = dict.fromkeys(name for rule in book.rules for name in rule.sets)
-        unions = [name for name in used if name not in numbers]
-        numbers |= {name: number for number, name in enumerate(unions, len(numbers))}
+        # English sets last: bits are as long as the highest of them, and Chinese texts need none of those.
+        names = sorted(dict.fromkeys(book.words) | used, key=lambda name: ".en." in name)
+        numbers = {name: number for number, name in enumerate(names)}
         owners: dict[str, set[int]] = defaultdict(set)
         for name, number in numbers.items():
             for term in (term for part in name.split("|") for term in book.words[part]):
@@ -83,6 +83,7 @@ class TextRules:
         owners[f" {SENTENCE_END} "] = {self._end}
         self._owners = [tuple(sorted(sets)) for sets in owners.values()]
         self._bits = [sum(1 << number for number in sets) for sets in self._owners]
+        self._allowing = {number for number, sets in enumerate(self._owners) if sets[-1] == self._allow}
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
         harms = {numbers[name] for name in used if not name.startswith(f"{SHARED}.")}
         self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
@@ -123,10 +124,13 @@ class TextRules:
         return scores
 
     def _score_reading(self, reading: str, together: int, scores: dict[str, float]) -> None:
-        """Raises the scores to what the reading breaks; fewer weak words than `together` score as everyday ones."""
+        """Raises the scores to what the reading breaks; fewer weak words than `together` score as everyday ones.
+
+        In a very long text wider patterns are weak as well.
+        """
         weak: list[tuple[Rule, list[_Span]]] = []
         for rule, spans in self._broken(reading, scores):
-            if rule.is_weak and together > 1:
+            if together > 1 and (rule.is_weak or (together > _WEAK_TOGETHER and rule.score < 1)):
                 weak.append((rule, spans))
             else:
                 scores[rule.category] = max(scores[rule.category], rule.score)
@@ -138,11 +142,13 @@ class TextRules:
     def _broken(self, reading: str, reached: Mapping[str, float]) -> Iterable[tuple[Rule, list[_Span]]]:
         """The rules that a reading breaks, with the places of their last words; none that score what is reached."""
         matches = self._kept(self._automaton.find_matches_as_indexes(reading, overlapping=True), reading)
-        found = self._sets_of(matches)
-        owners = self._owners
+        numbers = {number for number, _, _ in matches}
+        bits, owners, found = self._bits, self._owners, 0
+        for number in numbers:
+            found |= bits[number]
         ends = [start for number, start, _ in matches if self._end in owners[number]] if found >> self._end else []
         places: _Positions = {}
-        for number in {number for number, _, _ in matches if self._anchored[number]}:
+        for number in numbers:
             for compiled in self._anchored[number]:
                 rule, sets, needed, unless = compiled
                 if needed & found != needed or unless & found or reached.get(rule.category, 0.0) >= rule.score:
@@ -154,18 +160,11 @@ class TextRules:
                 if spans:
                     yield rule, spans
 
-    def _sets_of(self, matches: list[_Match]) -> int:
-        """The sets whose words are among the matches, as bits."""
-        bits, found = self._bits, 0
-        for number, _, _ in matches:
-            found |= bits[number]
-        return found
-
     def _kept(self, matches: list[_Match], reading: str) -> list[_Match]:
         """The matches but for those that are part of an allowed phrase or of other words."""
-        allow, owners, guarded = self._allow, self._owners, self._guarded
-        if self._sets_of(matches) >> allow:
-            cover = _Cover([(start, end) for number, start, end in matches if owners[number][-1] == allow])
+        allowing, guarded = self._allowing, self._guarded
+        if not allowing.isdisjoint([number for number, _, _ in matches]):
+            cover = _Cover([(start, end) for number, start, end in matches if number in allowing])
             matches = [match for match in matches if not cover.holds(match[1], match[2])]
         if reading.isascii():
             return matches
@@ -198,9 +197,13 @@ def _judged(text: str) -> list[str]:
 
 
 def _rarest(sets: Sequence[str], book: RuleBook) -> str:
-    """The set by which a rule is looked up: one of its own with few words, since shared ones stand in most texts."""
-    words = {name: [term for part in name.split("|") for term in book.words[part]] for name in sets}
-    return min(sets, key=lambda name: (name.startswith(f"{SHARED}."), len(words[name])))
+    """The set that a rule is looked up by: one that few texts hold. Shared sets and short words stand in many."""
+
+    def commonness(name: str) -> tuple[bool, float]:
+        terms = (term for part in name.split("|") for term in book.words[part])
+        return name.startswith(f"{SHARED}."), sum(4.0 ** -len(term) for term in terms)
+
+    return min(sets, key=commonness)
 
 
 def _follow(compiled: _Compiled, positions: _Positions, sentence_ends: list[int]) -> list[_Span]:
