@@ -48,7 +48,10 @@ NEAR_HARM = "near_harm"
 NEAR_HARM_APART = "near_harm_apart"
 # By a hand that had not seen the rules
 UNSEEN = "unseen"
-UNREAD = (HELD_OUT, OBLIQUE, WIDENED_APART, NEAR_HARM_APART, UNSEEN)
+UNSEEN_AGAIN = "unseen_again"
+# What the weights of words were fitted on, by a hand that had not seen the rules
+TAUGHT = "taught"
+UNREAD = (HELD_OUT, OBLIQUE, WIDENED_APART, NEAR_HARM_APART, UNSEEN, UNSEEN_AGAIN)
 TITLES = {
     HELD_OUT: "held out: never used for writing rules",
     REPHRASED: "rephrased: rules were written after them",
@@ -60,6 +63,8 @@ TITLES = {
     NEAR_HARM: "near a harm: rules were mended against",
     NEAR_HARM_APART: "its other half: only counted",
     UNSEEN: "unseen: by another hand, only counted",
+    UNSEEN_AGAIN: "unseen again: by a third hand, only counted",
+    TAUGHT: "taught: the weights of words were fitted on",
 }
 SAFE = "safe"
 LANGUAGES = {"en": "English", "zh": "Chinese"}

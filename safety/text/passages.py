@@ -7,9 +7,13 @@ Not covered: what a sentence means, abbreviations ("e.g. this" parts a sentence 
 
 import re
 
+from safety.text.language import HAN
+
 PIECE_CHARS = 160
 # Stands for the end of a sentence in a text whose signs are lost; no word of a language.
 SENTENCE_END = "zqxz"
+# Beside a run of characters; between words that spaces part to hide them there is none so long
+_CHINESE_GAP = re.compile(f"(?<=[{HAN}]{{4}})[ \u3000]+(?=[{HAN}])|(?<=[{HAN}])[ \u3000]+(?=[{HAN}]{{4}})")
 _SENTENCE = re.compile(r"[^\n。！？!?；;]*?(?:[.!?;]+(?=\s)|[。！？；]+|\n+|$)")
 
 
@@ -20,8 +24,9 @@ def passages(text: str) -> list[str]:
 
 
 def mark_sentences(passage: str) -> str:
-    """The passage with `SENTENCE_END` between its sentences, as a word of its own."""
-    return f" {SENTENCE_END} ".join(_sentences(passage))
+    """The passage with `SENTENCE_END` as a word of its own between its sentences, and where spaces part Chinese ones."""
+    end = f" {SENTENCE_END} "
+    return _CHINESE_GAP.sub(end, end.join(_sentences(passage)))
 
 
 def _pieces(text: str) -> list[str]:

@@ -12,22 +12,26 @@ import hashlib
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
+import msgspec
 from ahocorasick_rs import AhoCorasick
 
+from safety.categories import PROFANITY
 from safety.text.chinese_words import OrdinaryWords, read_ordinary_words
 from safety.text.language import HAN
 from safety.text.lists import EVERYDAY_SCORE, read_lists
 from safety.text.normalise import fold, readings, separate
 from safety.text.passages import SENTENCE_END, mark_sentences, passages
 from safety.text.rule_files import SHARED, Rule, RuleBook, read_rules
+from safety.text.word_weights import WeightsFile, WordWeights, read_weights, words_of
 
 NAME = "rules"
+WEIGHED_SCORE = 0.8  # of what no rule catches and its words speak for
 # Of letters that stand alone, the part that known words must cover: "therapist" holds "rapist", and is known itself.
 _MIN_COVERED = 0.6
 _FUNCTION_WORDS = "a i the in of with on and to for is my her his at by an this that who it from are me you".split()
@@ -62,10 +66,10 @@ class TextRules:
         version: changes whenever a rule, a list or the list's package does.
     """
 
-    def __init__(self, book: RuleBook) -> None:
+    def __init__(self, book: RuleBook, weights: WeightsFile | None = None) -> None:
         self.categories = book.categories
         ordinary_words = read_ordinary_words()
-        self.version = _digest(book, ordinary_words)
+        self.version = _digest(book, ordinary_words, weights)
         used = dict.fromkeys(name for rule in book.rules for name in rule.sets)
         # English sets last: bits are as long as the highest of them, and Chinese texts need none of those.
         names = sorted(dict.fromkeys(book.words) | used, key=lambda name: ".en." in name)
@@ -82,6 +86,9 @@ class TextRules:
         latin = [part for pattern in owners if pattern.isascii() for part in pattern.split()]
         owners[f" {SENTENCE_END} "] = {self._end}
         self._owners = [tuple(sorted(sets)) for sets in owners.values()]
+        own = {number: name for name, number in numbers.items() if name in book.words}
+        self._names_of_terms = [[own[number] for number in sets if number in own] for sets in self._owners]
+        self._weights = None if weights is None else WordWeights(weights, self._names_of_terms)
         self._bits = [sum(1 << number for number in sets) for sets in self._owners]
         self._allowing = {number for number, sets in enumerate(self._owners) if sets[-1] == self._allow}
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
@@ -109,27 +116,51 @@ class TextRules:
         broken: dict[str, Rule] = {}
         for passage in _judged(text):
             for reading in readings(passage, self._split):
-                for rule, _ in self._broken(reading, {}):
+                for rule, _ in self._broken(self._matches(reading), {}):
                     broken[rule.name] = rule
         return list(broken.values())
 
+    def features(self, text: str) -> tuple[Counter[str], set[str]]:
+        """What a text is weighed by: how many terms it has of which sets, and its words."""
+        read = readings(text, self._split)
+        terms = {number for reading in read for number, _, _ in self._matches(reading)}
+        return Counter(name for number in terms for name in self._names_of_terms[number]), words_of(read[0])
+
     def _score(self, text: str) -> dict[str, float]:
         scores = self._none.copy()
-        together = 1
-        if len(text) > _WHOLE_CHARS:
-            together = _WEAK_TOGETHER if len(text) <= _VERY_LONG_CHARS else _WEAK_TOGETHER_IN_VERY_LONG
+        if len(text) <= _WHOLE_CHARS:
+            self._score_whole(readings(text, self._split), scores)
+            return scores
+        together = _WEAK_TOGETHER if len(text) <= _VERY_LONG_CHARS else _WEAK_TOGETHER_IN_VERY_LONG
         for passage in _judged(text):
             for reading in readings(passage, self._split):
-                self._score_reading(reading, together, scores)
+                self._score_matches(self._matches(reading), together, scores)
         return scores
 
-    def _score_reading(self, reading: str, together: int, scores: dict[str, float]) -> None:
-        """Raises the scores to what the reading breaks; fewer weak words than `together` score as everyday ones.
+    def _score_whole(self, read: list[str], scores: dict[str, float]) -> None:
+        """What the readings of a text break, and what their words speak for."""
+        terms: set[int] = set()
+        for reading in read:
+            matches = self._matches(reading)
+            self._score_matches(matches, 1, scores)
+            terms.update([number for number, _, _ in matches])
+        if self._weights is None:
+            return
+        broken = [name for name, score in scores.items() if score > EVERYDAY_SCORE and name != PROFANITY]
+        highest = max(scores[name] for name in broken) if broken else 0.0
+        is_harm = self._weights.is_harm(terms, read[0], highest)
+        if is_harm and not broken:
+            scores[self._weights.category(terms, read[0])] = WEIGHED_SCORE
+        elif broken and not is_harm:
+            scores.update(dict.fromkeys(broken, EVERYDAY_SCORE))
+
+    def _score_matches(self, matches: list[_Match], together: int, scores: dict[str, float]) -> None:
+        """Raises the scores to what the matches break; fewer weak words than `together` score as everyday ones.
 
         In a very long text wider patterns are weak as well.
         """
         weak: list[tuple[Rule, list[_Span]]] = []
-        for rule, spans in self._broken(reading, scores):
+        for rule, spans in self._broken(matches, scores):
             if together > 1 and (rule.is_weak or (together > _WEAK_TOGETHER and rule.score < 1)):
                 weak.append((rule, spans))
             else:
@@ -139,9 +170,12 @@ class TextRules:
             score = rule.score if len(places) >= together else min(rule.score, EVERYDAY_SCORE)
             scores[rule.category] = max(scores[rule.category], score)
 
-    def _broken(self, reading: str, reached: Mapping[str, float]) -> Iterable[tuple[Rule, list[_Span]]]:
-        """The rules that a reading breaks, with the places of their last words; none that score what is reached."""
-        matches = self._kept(self._automaton.find_matches_as_indexes(reading, overlapping=True), reading)
+    def _matches(self, reading: str) -> list[_Match]:
+        """The terms in a reading: their numbers and places."""
+        return self._kept(self._automaton.find_matches_as_indexes(reading, overlapping=True), reading)
+
+    def _broken(self, matches: list[_Match], reached: Mapping[str, float]) -> Iterable[tuple[Rule, list[_Span]]]:
+        """The rules that matches break, with the places of their last words; none that score what is reached."""
         numbers = {number for number, _, _ in matches}
         bits, owners, found = self._bits, self._owners, 0
         for number in numbers:
@@ -187,8 +221,8 @@ class TextRules:
 
 @cache
 def load_text_rules() -> TextRules:
-    """The bundled rules and lists, read once in a process."""
-    return TextRules(read_lists(read_rules()))
+    """The bundled rules, lists and weights, read once in a process."""
+    return TextRules(read_lists(read_rules()), read_weights())
 
 
 def _judged(text: str) -> list[str]:
@@ -284,8 +318,9 @@ def _pattern(term: str) -> str:
     return (" " if words[0].isascii() else "") + words + (" " if words[-1].isascii() else "")
 
 
-def _digest(book: RuleBook, ordinary_words: frozenset[str]) -> str:
+def _digest(book: RuleBook, ordinary_words: frozenset[str], weights: WeightsFile | None) -> str:
     examples = {"blocks", "passes"}
     rules = [{key: value for key, value in rule.__dict__.items() if key not in examples} for rule in book.rules]
     content = json.dumps([book.words, rules, book.allowed, sorted(ordinary_words)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    weighed = b"" if weights is None else msgspec.json.encode(weights)
+    return hashlib.sha256(content.encode() + weighed).hexdigest()[:12]
