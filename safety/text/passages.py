@@ -24,7 +24,7 @@ def passages(text: str) -> list[str]:
 
 
 def mark_sentences(passage: str) -> str:
-    """The passage with `SENTENCE_END` as a word of its own between its sentences, and where spaces part Chinese ones."""
+    """The passage with `SENTENCE_END` as a word of its own between sentences, and where spaces part Chinese ones."""
     end = f" {SENTENCE_END} "
     return _CHINESE_GAP.sub(end, end.join(_sentences(passage)))
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from safety.text.passages import PIECE_CHARS, passages
+from safety.text.passages import PIECE_CHARS, SENTENCE_END, mark_sentences, passages
 
 
 @pytest.mark.parametrize("end", [". ", " ", "。", "\n", "! ", "", "\n\n", "; "])
@@ -33,3 +33,10 @@ def test_the_work_grows_with_length_alone() -> None:
 
 def test_an_empty_text_is_one_empty_passage() -> None:
     assert passages("") == [""]
+
+
+def test_sentences_and_chinese_phrases_between_spaces_are_marked() -> None:
+    end = f" {SENTENCE_END} "
+    assert mark_sentences("One. Two.") == f"One.{end} Two."
+    assert mark_sentences("骑三轮车的老人 雪天 一只猫在窗台上") == f"骑三轮车的老人{end}雪天{end}一只猫在窗台上"
+    assert mark_sentences("怎么 制作 炸弹") == "怎么 制作 炸弹", "words parted to hide them stay together"
