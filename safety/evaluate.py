@@ -51,6 +51,8 @@ UNSEEN = "unseen"
 UNSEEN_AGAIN = "unseen_again"
 # What the weights of words were fitted on, by a hand that had not seen the rules
 TAUGHT = "taught"
+# Short requests in plain words
+PLAIN = "plain"
 UNREAD = (HELD_OUT, OBLIQUE, WIDENED_APART, NEAR_HARM_APART, UNSEEN, UNSEEN_AGAIN)
 TITLES = {
     HELD_OUT: "held out: never used for writing rules",
@@ -64,6 +66,7 @@ TITLES = {
     NEAR_HARM_APART: "its other half: only counted",
     UNSEEN: "unseen: by another hand, only counted",
     UNSEEN_AGAIN: "unseen again: by a third hand, only counted",
+    PLAIN: "plain: short requests, by the hand of the rules",
     TAUGHT: "taught: the weights of words were fitted on",
 }
 SAFE = "safe"

@@ -31,11 +31,12 @@ from safety.text.rule_files import RuleBook, read_rules
 from safety.text.rules import TextRules
 from safety.text.word_weights import WEIGHTS_FILE, Weight, WeightsFile
 
-LIMIT = 2.75
-OF_RULE = 4.0
+LIMIT = 3.25
+OF_RULE = 4.5
 LEAST_OF_TERMS = 2.0
 _SCALE_SETS, _SCALE_WORDS = 0.3, 3.0  # of the features: weights of larger ones are penalised less
 _PENALTY = 1 / 3
+_OF_OURS = 4.0  # what the rules were written against: plain requests above all, which must not be lifted
 _MIN_TEXTS = 3  # that hold a word
 _ITERATIONS = 300
 _FOLDS = 5
@@ -60,11 +61,12 @@ _OF_KIND = {
 
 
 class Text(NamedTuple):
-    """One to be learned from. `kind` is the kind of harm, or `safe`."""
+    """One to be learned from. `kind` is the kind of harm, or `safe`; `importance` is how many texts it counts as."""
 
     text: str
     kind: str
     is_taught: bool = False
+    importance: float = 1.0
 
     @property
     def category(self) -> int:
@@ -100,12 +102,14 @@ def own_texts(book: RuleBook, folder: Path = LABELLED_DIR) -> list[Text]:
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem not in UNREAD:
             for one in read_labelled(path):
-                found.setdefault(one.text, Text(one.text, one.kind, path.stem == TAUGHT))
+                is_taught = path.stem == TAUGHT
+                importance = 1.0 if is_taught else _OF_OURS
+                found.setdefault(one.text, Text(one.text, one.kind, is_taught, importance))
     for rule in book.rules:
         for text in rule.blocks:
-            found.setdefault(text, Text(text, rule.category))
+            found.setdefault(text, Text(text, rule.category, importance=_OF_OURS))
         for text in rule.passes:
-            found.setdefault(text, Text(text, SAFE))
+            found.setdefault(text, Text(text, SAFE, importance=_OF_OURS))
     return [one for text, one in found.items() if text not in apart]
 
 
@@ -135,8 +139,8 @@ def features_of(texts: Sequence[Text], rules: TextRules) -> list[Features]:
     return found
 
 
-def fit(features: Sequence[Features], is_unsafe: Sequence[bool]) -> Fitted:
-    """Raises nothing: the problem is convex, and has a solution."""
+def fit(features: Sequence[Features], is_unsafe: Sequence[bool], importance: Sequence[float] | None = None) -> Fitted:
+    """The weights of the least loss: the problem is convex. `importance`: of each row, 1 where absent."""
     counts = Counter(word for one in features for word in one.words)
     names = [("bias", ""), ("chinese", "")]
     names += [("set", name) for name in sorted({name for one in features for name in one.sets})]
@@ -150,6 +154,7 @@ def fit(features: Sequence[Features], is_unsafe: Sequence[bool]) -> Fitted:
         check_invariants=True,
     ).coalesce()
     target = torch.tensor(is_unsafe, dtype=torch.float64)
+    counted = None if importance is None else torch.tensor(importance, dtype=torch.float64)
     weights = torch.zeros(len(names), dtype=torch.float64, requires_grad=True)
     penalty = torch.full((len(names),), _PENALTY / 2, dtype=torch.float64)
     penalty[0] = 0.0  # a bias costs nothing
@@ -158,7 +163,7 @@ def fit(features: Sequence[Features], is_unsafe: Sequence[bool]) -> Fitted:
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         logits = torch.mv(matrix, weights)
-        total = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        total = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, counted, reduction="sum")
         total = total + (penalty * weights**2).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
@@ -173,7 +178,11 @@ def out_of_fold(texts: Sequence[Text], features: Sequence[Features]) -> list[flo
     fold_of = [_digest(one.text) % _FOLDS if one.is_taught else -1 for one in texts]
     for fold in range(_FOLDS):
         rest = [place for place, own in enumerate(fold_of) if own != fold]
-        fitted = fit([features[place] for place in rest], [texts[place].kind != SAFE for place in rest])
+        fitted = fit(
+            [features[place] for place in rest],
+            [texts[place].kind != SAFE for place in rest],
+            [texts[place].importance for place in rest],
+        )
         for place, own in enumerate(fold_of):
             if own == fold:
                 harms[place] = fitted.harm(features[place])
@@ -181,7 +190,7 @@ def out_of_fold(texts: Sequence[Text], features: Sequence[Features]) -> list[flo
 
 
 def weights_file(texts: Sequence[Text], features: Sequence[Features], fitted_on: str) -> WeightsFile:
-    fitted = fit(features, [one.kind != SAFE for one in texts])
+    fitted = fit(features, [one.kind != SAFE for one in texts], [one.importance for one in texts])
     categories = _categories(texts, features)
     sets: dict[str, Weight] = {}
     words: dict[str, Weight] = {}

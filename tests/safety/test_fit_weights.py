@@ -66,6 +66,8 @@ def test_plain_sentences_are_the_same_each_time_and_in_both_languages() -> None:
 def test_without_features_the_bias_is_the_log_of_the_odds() -> None:
     fitted = fit([features()] * 8, [True] * 6 + [False] * 2)
     assert fitted.harm(features()) == pytest.approx(math.log(3), abs=1e-4)
+    counted = fit([features()] * 2, [True, False], [6.0, 2.0])
+    assert counted.harm(features()) == pytest.approx(math.log(3), abs=1e-4)
 
 
 def test_the_weights_are_where_the_penalised_loss_is_least() -> None:

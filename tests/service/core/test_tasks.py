@@ -20,7 +20,7 @@ UNSUPERVISED = {
     "service/batches/runner.py:_BatchRun._begin": "one line of a batch: what it raises ends the batch's run",
     "service/core/tasks.py:TaskSupervisor.start": "the supervisor itself",
     "service/core/tasks.py:TaskSupervisor.spawn": "the supervisor itself",
-    "service/http/admission.py:admitted": "listens for one client's end, inside its request",
+    "service/http/admission.py:_Listener._begin": "listens for one client's end, inside its request",
     "service/http/admission.py:Slot._begin_renewing": "keeps one request's slot, until its job is queued",
     "service/http/sse.py:EventStream.__call__": "pump and listener of one stream, inside its response",
     "service/jobs/audit_file.py:AuditFile.append": "the file's own thread: what it does not write in time counts not",
