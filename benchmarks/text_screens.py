@@ -20,6 +20,7 @@ from safety.text.lists import read_lists
 from safety.text.normalise import fold, readings, separate
 from safety.text.rule_files import read_rules
 from safety.text.rules import TextRules
+from safety.text.word_weights import read_weights
 
 BATCH = 32
 ROUNDS = 7
@@ -50,7 +51,7 @@ def labelled(language: str, disguised: bool) -> list[str]:
 def main() -> None:
     started_s = time.process_time()
     book = read_lists(read_rules())
-    rules = TextRules(book)
+    rules = TextRules(book, read_weights())
     rules.scores(["warm up, 预热"])
     load_s = time.process_time() - started_s
     terms = sorted({separate(fold(term)).strip() for words in book.words.values() for term in words})
