@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # of the extra `c2pa`, and 30 MB in a process: loaded where t
 
 
 class Origin(NamedTuple):
-    """What a picture was painted for and by. Of a job that has ended only the first two are known."""
+    """What a picture was painted for and by. Of a job that has ended only the first three are known."""
 
     job_id: str
     created: int  # Unix time in seconds
@@ -56,8 +56,9 @@ class AILabels:
         return await self._labelled(png, origin, str(number), output_format, quality)
 
     async def preview(self, png: bytes, origin: Origin, number: int) -> bytes:
-        """A preview, the `number`th from 1 of its job."""
-        return await self._labelled(png, origin, f"preview-{number}", "png", 0)
+        """A preview, the `number`th from 1 of its job: it says what is still known once the job has ended."""
+        known = origin._replace(fingerprint="", request_id="")
+        return await self._labelled(png, known, f"preview-{number}", "png", 0)
 
     def close(self) -> None:
         self._pool.shutdown(wait=self._credentials is not None, cancel_futures=True)

@@ -136,10 +136,11 @@ def begin_of(job_id: str, status: JobRecord) -> ChatDelta:
 
 
 def origin_of(job_id: str, status: JobRecord) -> Origin:
-    """Of the previews; their model is not known any more once the job has ended."""
+    """Of the previews: the same before and after the job's end."""
     intent = decode_intent(status.intent) if status.intent else None
     if isinstance(intent, PaintIntent):
         return intent.origin(job_id)
     answer = None if status.ending is None else outcome_of(status.ending, status.kind).answer
-    # The request's time, which the answer keeps: that of the slot may be of the second before
-    return Origin(job_id, status.created_ms // 1000 if answer is None else answer.created)
+    if answer is None:
+        return Origin(job_id, status.created_ms // 1000)
+    return Origin(job_id, answer.created, answer.model)  # the request's time: that of the slot may be a second before

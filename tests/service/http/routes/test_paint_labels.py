@@ -53,18 +53,19 @@ async def test_streams_with_their_previews_and_resumed_ones(service: Service) ->
     events = sse_events((await service.client.post("/paint", json=body, headers=HEADERS)).text)
     previews = [data for name, data in events if name.endswith("partial_image")]
     completed = [data for name, data in events if name.endswith("completed")]
-    for index, preview in enumerate(previews, start=1):
-        assert_labelled(read(preview["b64_json"]), f"preview-{index}")
+    for index, preview in enumerate(previews, start=1):  # what is known of them before and after the job's end
+        info = read(preview["b64_json"]).info
+        assert json.loads(info["AIGC"])["ProduceID"].endswith(f"-preview-{index}")
+        assert info["Source"] == "painter" and "Request-Id" not in info
     for index, one in enumerate(completed, start=1):
         assert_labelled(read(one["b64_json"]), str(index))
     assert len(previews) == 2 and len(completed) == 2
 
     again = sse_events((await service.client.get(f"/jobs/{completed[0]['id']}/events")).text)
     assert [data for name, data in again if name.endswith("completed")] == completed
-    for name, data in again:
-        if name.endswith("partial_image"):  # the job's record is gone, and with it what painted this
-            info = read(data["b64_json"]).info
-            assert json.loads(info["AIGC"])["Label"] == "1" and "Source" not in info and "Request-Id" not in info
+    assert [data["b64_json"] for name, data in again if name.endswith("partial_image")] == [
+        preview["b64_json"] for preview in previews
+    ]
 
 
 async def test_polled_and_resumed_while_it_runs(service: Service) -> None:
