@@ -16,6 +16,7 @@ Without CUDA it refuses; `--device cpu --tiny` runs the same steps on small mode
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -176,7 +177,9 @@ def _step_by_kernel(device: str) -> Row:
     """Whole answers of a small model in float32 by the kernel (on CUDA as graphs), and request by request."""
     from benchmarks.random_engines import create_chat
     from models.engines.chat import batch
+    from models.engines.chat import engine as chat_engine
     from models.engines.chat.forward import Forward, GroupedForward
+    from models.engines.chat.kv_pool import KVPool
     from models.engines.chat.paged.forward import PagedForward
     from models.jobs import ChatGeneration, ChatJob, EngineConfig, Generated
 
@@ -195,10 +198,12 @@ def _step_by_kernel(device: str) -> Row:
         return found
 
     chosen = batch.choose_forward  # type: ignore[attr-defined]
+    chat_engine.KVPool = functools.partial(KVPool, is_by_head=False)  # type: ignore[attr-defined]  # also on a CPU
     try:
         plain, by_kernel = answers(GroupedForward), answers(PagedForward)
     finally:
         batch.choose_forward = chosen  # type: ignore[attr-defined]
+        chat_engine.KVPool = KVPool  # type: ignore[attr-defined]
     same = sum(plain[job] == by_kernel[job] for job in plain)
     return {
         "check": "steps by the kernel",

@@ -71,6 +71,7 @@ class PagedAttention:
     """
 
     def __init__(self, pool: KVPool, by_distance: Tensor) -> None:
+        assert pool.keys[0].is_contiguous(), "the kernel wants a pool that is not laid out by head"
         _, heads, _ = pool.keys[0].shape
         device = by_distance.device
         self._pool = pool
