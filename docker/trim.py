@@ -1,15 +1,15 @@
 """Take out of a folder of packages what no running program reads: `trim.py FOLDER`.
 
 Shared libraries lose what stands after the parts that are loaded (symbols for debuggers: 12 of uvloop's 13.6 MB), and
-sources of extensions, lists of parts and modules for tests go. So does all of two packages but their data, which
-screens and models read.
+sources of extensions, lists of parts and modules for tests go, and what packages say of themselves beyond their
+versions, needs and licences. So does all of two packages but their data, which screens and models read.
 """
 
 import struct
 import sys
 from pathlib import Path
 
-_UNREAD = (".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi", ".cdx.json", ".cyclonedx.json")
+_UNREAD = (".dist-info/RECORD", ".pyx", ".pxd", ".pxi", ".c", ".h", ".pyi", ".cdx.json", ".cyclonedx.json")
 # Modules of libraries for who tests, checks types, or runs on trio: no program of ours imports them
 _UNREAD_MODULES = ("mypy", "pytest_plugin", "testclient", "_trio")
 _LOADED = 1  # PT_LOAD
@@ -37,9 +37,13 @@ def trim(folder: Path) -> int:
             continue
         size_bytes = path.stat().st_size
         is_module = path.suffix in (".py", ".pyc") and path.name.split(".")[0] in _UNREAD_MODULES
-        if is_module or path.name.endswith(_UNREAD):
+        if is_module or path.as_posix().endswith(_UNREAD):
             path.unlink()
             saved_bytes += size_bytes
+        elif path.name == "METADATA" and path.parent.suffix == ".dist-info":
+            header, _, _ = path.read_bytes().partition(b"\n\n")  # after it comes the package's own README
+            path.write_bytes(header + b"\n")
+            saved_bytes += size_bytes - len(header) - 1
         elif ".so" in path.suffixes:
             with path.open("r+b") as library:
                 end = loaded_end(library.read(65536))

@@ -47,3 +47,25 @@ def test_modules_for_tests_go_and_others_stay(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "docker/trim.py", tmp_path], check=True, capture_output=True)
     left = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
     assert left == set(stays)
+
+
+def test_packages_keep_their_versions_and_needs_and_lose_their_readmes(tmp_path: Path) -> None:
+    site = tmp_path / "lib/python3.12/site-packages"
+    (site / "library").mkdir(parents=True)
+    (site / "library/RECORD").write_text("a file of the library's own")
+    info = site / "library-1.2.dist-info"
+    (info / "licenses").mkdir(parents=True)
+    (info / "RECORD").write_text("library/__init__.py,,\n" * 100)
+    (info / "licenses/LICENSE").write_text("Apache")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: library\nVersion: 1.2\nRequires-Dist: other>=3\nLicense-Expression: MIT\n\n"
+        "# library\n\nVersion: 9.9 of it is better\n"
+    )
+    subprocess.run([sys.executable, ROOT / "docker/trim.py", tmp_path], check=True, capture_output=True)
+    left = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    assert left == {"library/RECORD", "library-1.2.dist-info/METADATA", "library-1.2.dist-info/licenses/LICENSE"}
+    program = "from importlib.metadata import distribution as d; print(d('library').version, *d('library').requires)"
+    told = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(site)}, capture_output=True, text=True
+    )
+    assert told.stdout.split() == ["1.2", "other>=3"] and "better" not in (info / "METADATA").read_text()
