@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -98,7 +99,11 @@ async def test_no_verdict_is_raised_in_time_and_not_kept(
         await servers.findings("a kite", "key", "user", "en")
     assert asyncio.get_running_loop().time() - began_s < 5
     server.mood = ""
-    assert len(await servers.findings("a kite", "key", "user", "en")) == 2
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(error):  # of a request that was under way still, which the second one joins
+                assert len(await servers.findings("a kite", "key", "user", "en")) == 2
+                break
     await servers.close()
 
 
