@@ -7,8 +7,10 @@ the job's own record and events, so a subscription sees each event once and in o
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,6 +42,7 @@ from service.queue.reservation import Reservation, key_use
 from service.queue.subscription import JobSubscription, lost
 from service.redis.connection import BlockingReader, RedisConnection, RedisServers
 from service.redis.keys import KINDS, Keys
+from service.redis.server_connection import Argument
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,15 @@ _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper 
 _SWEEP_LIMIT = 100
 _LISTED_SPARE_S = 60.0  # for which an ended job stays listed beyond its time, at most
 _UNLIMITED = KeyLimits()
+
+
+class _AskedSlot(NamedTuple):
+    """A slot that is asked for in this turn of the loop."""
+
+    keys: Sequence[str]
+    arguments: Sequence[Argument]
+    reply: "asyncio.Future[Any]"
+    sending: asyncio.Handle
 
 
 class JobProducer:
@@ -76,6 +88,7 @@ class JobProducer:
         self._inbox = Inbox(
             self._connection, BlockingReader(redis), settings, process_id, tasks or TaskSupervisor("api")
         )
+        self._asked: dict[str, _AskedSlot] = {}  # in this turn of the loop
         self._unsubmitted: set[str] = set()  # reserved here, so a watch that starts now has missed nothing
 
     async def start(self) -> None:
@@ -109,9 +122,8 @@ class JobProducer:
         is_listed = bool(tenant) and kind != "safety"
         of_tenant = (self.keys.tenant_jobs(tenant),) if is_listed else ()
         limits = _UNLIMITED if key is None else key.limits
-        reply = self._connection.begin_transition(
-            "reserve",
-            (*self.keys.of_job(job_id), *of_key, *of_tenant),
+        keys = (*self.keys.of_job(job_id), *of_key, *of_tenant)
+        arguments: tuple[Argument, ...] = (
             kind,
             job_id,
             self.process_id,
@@ -125,9 +137,13 @@ class JobProducer:
             limits.tokens_per_min,
             limits.max_jobs,
             self._usage_kept_ms,
-            *([] if key is None else [key.weight]),
+            "" if key is None else key.weight,
         )
-        return Reservation(self.forget, num_slots, kind, job_id, limits, reply)
+        loop = asyncio.get_running_loop()
+        # A job that is queued in this same turn of the loop goes along
+        asked = _AskedSlot(keys, arguments, loop.create_future(), loop.call_soon(self._ask_for_slot, job_id))
+        self._asked[job_id] = asked
+        return Reservation(self.forget, num_slots, kind, job_id, limits, asked.reply)
 
     async def take_request(self, key: ApiKey) -> KeyUse:
         """Count a request that makes no job against its key's limits. Raises RateLimited."""
@@ -176,9 +192,7 @@ class JobProducer:
         pixels = b""
         if not isinstance(job, PaintJob):  # stored apart: for a conversation that begins, and not in dead letters
             pixels, job = job.pixels, msgspec.structs.replace(job, pixels=b"")
-        before = await self._connection.transition(
-            "submit",
-            self.keys.of_job(job.job_id),
+        before = await self._queued(
             kind,
             job.job_id,
             encode(job),
@@ -194,6 +208,25 @@ class JobProducer:
             raise lost(job.job_id)
         if before != b"reserved":
             raise JobFailed(f"job {job.job_id} was {before.decode()} before it could be queued")
+
+    async def _queued(self, kind: Kind, job_id: str, *arguments: Argument) -> bytes | None:
+        """The state before."""
+        asked = self._asked.pop(job_id, None)
+        if asked is None:
+            before: bytes | None = await self._connection.transition(
+                "submit", self.keys.of_job(job_id), kind, job_id, *arguments
+            )
+            return before
+        asked.sending.cancel()
+        both = self._connection.begin_transition("reserve_and_submit", asked.keys, *asked.arguments, *arguments)
+        both.add_done_callback(partial(_pass_on, asked.reply))
+        _, *before_submit = await both
+        return before_submit[0] if before_submit else None
+
+    def _ask_for_slot(self, job_id: str) -> None:
+        asked = self._asked.pop(job_id)
+        reply = self._connection.begin_transition("reserve", asked.keys, *asked.arguments)
+        reply.add_done_callback(partial(_pass_on, asked.reply))
 
     def subscribe(self, job_id: str) -> JobSubscription:
         """The job's events from its beginning, then its Ending. Enter it before `submit`."""
@@ -335,6 +368,19 @@ class JobProducer:
         if self._metrics is not None:
             where = "queued" if before in (b"reserved", b"queued") else "running"
             self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
+
+
+def _pass_on(reply: "asyncio.Future[Any]", answered: "asyncio.Future[Any]") -> None:
+    """What became of a slot, to who asked for it."""
+    if reply.done():
+        return
+    if answered.cancelled():
+        reply.cancel()
+    elif (error := answered.exception()) is not None:
+        reply.set_exception(error)
+        reply.exception()  # seen: who asked hears of it where the job is queued
+    else:
+        reply.set_result(answered.result()[0])
 
 
 def _turn_arguments(turn: TurnAppend | None) -> list[Any]:

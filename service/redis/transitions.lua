@@ -235,31 +235,13 @@ local function count_usage(usage, kept_ms)
   end
 end
 
--- API ---------------------------------------------------------------------------------------------------------------
-
--- Marks an API process alive. Its inbox is the last key. Returns 1 when that had to be made.
-function transition.api_beat(process, alive_ms, inbox_ms)
-  local now, inbox = now_ms(), KEYS[#KEYS]
-  redis.call('ZADD', APIS, integer(now + alive_ms), process)
-  redis.call('ZREMRANGEBYSCORE', APIS, '-inf', integer(now - inbox_ms))
-  if redis.call('PEXPIRE', inbox, inbox_ms) == 1 then return 0 end
-  redis.call('XADD', inbox, '*', 'j', '', 'p', '', 'd', '')
-  redis.call('PEXPIRE', inbox, inbox_ms)
-  return 1
-end
-
-function transition.api_leave(process)
-  redis.call('ZREM', APIS, process)
-  return redis.call('DEL', KEYS[#KEYS])
-end
-
 -- Returns 1, or 0 when no slot is free. A slot that outlived its lease counts no more; `expire` ends its job.
 -- With an API key, {1 or 0, why its limits refuse or '', what it has used (look_at_key)}; KEYS from OWN on: Keys.of_key.
 -- Where no slot is free, a tenant with a key gets one all the same while it has less than its share of them, up to twice as
 -- many in all; one that has its share is told so: {0, '', used, slots it has, its share, tenants that have any}.
 -- Where `listed_ms` is not 0, the last KEY is the list of the tenant's jobs, which keeps them for so long.
-function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, retention_ms, listed_ms, has_key,
-                            max_requests, max_tokens, max_jobs, usage_kept_ms, weight)
+local function take_slot(kind, id, process, tenant, queue_size, lease_ms, retention_ms, listed_ms, has_key,
+                         max_requests, max_tokens, max_jobs, usage_kept_ms, weight)
   local now, used, reason = now_ms(), nil, ''
   if has_key == '1' then
     used, reason = look_at_key(tonumber(max_requests), tonumber(max_tokens), tonumber(max_jobs))
@@ -295,6 +277,49 @@ function transition.reserve(kind, id, process, tenant, queue_size, lease_ms, ret
   return {1, '', used}
 end
 
+-- Queues the job of a slot that is held.
+-- Where `callback` is a URL, it is told of the ending (webhooks.lua), and the record is kept for `callback_kept_ms` at least.
+local function queue_job(kind, id, owner, weight, tenant, job, pixels, intent, deadline_ms, grace_ms, queue, callback,
+                         callback_kept_ms)
+  local now = now_ms()
+  if pixels ~= '' then redis.call('SET', PIXELS, pixels, 'PX', deadline_ms + grace_ms + PIXELS_MS) end
+  queue = queue or kind
+  local has_others = weight and is_shared(queue, tenant)
+  local of_tenant = weight and {'tenant', tenant, 'weight', weight} or {}
+  local entry = redis.call('XADD', STREAM[queue], '*', 'id', id, 'job', job, 'inboxes', owner, unpack(of_tenant))
+  redis.call('HSET', JOB, 'state', 'queued', 'queue', queue, 'entry', entry, 'intent', intent, 'token', '0',
+    'deliveries', '0', 'queued_ms', integer(now), 'deadline_ms', integer(now + deadline_ms))
+  if (callback or '') ~= '' then redis.call('HSET', JOB, 'callback', callback, 'callback_kept_ms', callback_kept_ms) end
+  redis.call('ZADD', SLOTS[kind], integer(now + deadline_ms + grace_ms), id)
+  if has_others then
+    take_back(queue)
+    put_next(queue)
+  end
+end
+
+-- API ---------------------------------------------------------------------------------------------------------------
+
+-- Marks an API process alive. Its inbox is the last key. Returns 1 when that had to be made.
+function transition.api_beat(process, alive_ms, inbox_ms)
+  local now, inbox = now_ms(), KEYS[#KEYS]
+  redis.call('ZADD', APIS, integer(now + alive_ms), process)
+  redis.call('ZREMRANGEBYSCORE', APIS, '-inf', integer(now - inbox_ms))
+  if redis.call('PEXPIRE', inbox, inbox_ms) == 1 then return 0 end
+  redis.call('XADD', inbox, '*', 'j', '', 'p', '', 'd', '')
+  redis.call('PEXPIRE', inbox, inbox_ms)
+  return 1
+end
+
+function transition.api_leave(process)
+  redis.call('ZREM', APIS, process)
+  return redis.call('DEL', KEYS[#KEYS])
+end
+
+-- Returns {what `take_slot` returns}.
+function transition.reserve(...)
+  return {take_slot(...)}
+end
+
 -- A request of an API key that makes no job: {1 or 0, why its limits refuse or '', what it has used}.
 function transition.take_request(max_requests, max_tokens, usage_kept_ms)
   local used, reason = look_at_key(tonumber(max_requests), tonumber(max_tokens), 0)
@@ -312,26 +337,20 @@ function transition.renew_slot(id, lease_ms)
 end
 
 -- Returns the state before: anything but `reserved` means that nothing was queued.
--- Where `callback` is a URL, it is told of the ending (webhooks.lua), and the record is kept for `callback_kept_ms` at least.
-function transition.submit(kind, id, job, pixels, intent, deadline_ms, grace_ms, queue, callback, callback_kept_ms)
+function transition.submit(kind, id, ...)
   local record = get('state', 'owner', 'weight', 'tenant')
-  local before, weight, tenant = record[1], record[3], record[4]
-  if before ~= 'reserved' then return before end
-  local now = now_ms()
-  if pixels ~= '' then redis.call('SET', PIXELS, pixels, 'PX', deadline_ms + grace_ms + PIXELS_MS) end
-  queue = queue or kind
-  local has_others = weight and is_shared(queue, tenant)
-  local of_tenant = weight and {'tenant', tenant, 'weight', weight} or {}
-  local entry = redis.call('XADD', STREAM[queue], '*', 'id', id, 'job', job, 'inboxes', record[2], unpack(of_tenant))
-  redis.call('HSET', JOB, 'state', 'queued', 'queue', queue, 'entry', entry, 'intent', intent, 'token', '0',
-    'deliveries', '0', 'queued_ms', integer(now), 'deadline_ms', integer(now + deadline_ms))
-  if (callback or '') ~= '' then redis.call('HSET', JOB, 'callback', callback, 'callback_kept_ms', callback_kept_ms) end
-  redis.call('ZADD', SLOTS[kind], integer(now + deadline_ms + grace_ms), id)
-  if has_others then
-    take_back(queue)
-    put_next(queue)
-  end
-  return before
+  if record[1] == 'reserved' then queue_job(kind, id, record[2], record[3], record[4], ...) end
+  return record[1]
+end
+
+-- `reserve` and `submit` as one: {what `take_slot` returns, the state before `submit`}, the first alone where no slot is given.
+function transition.reserve_and_submit(kind, id, process, tenant, queue_size, lease_ms, retention_ms, listed_ms, has_key,
+                                       max_requests, max_tokens, max_jobs, usage_kept_ms, weight, ...)
+  local taken = take_slot(kind, id, process, tenant, queue_size, lease_ms, retention_ms, listed_ms, has_key,
+    max_requests, max_tokens, max_jobs, usage_kept_ms, weight)
+  if taken == 0 or (taken ~= 1 and taken[1] == 0) then return {taken} end
+  queue_job(kind, id, process, has_key == '1' and weight, tenant, ...)
+  return {taken, 'reserved'}
 end
 
 -- Writes an ending by compare-and-set, with the conversation's turn in the same transition.

@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from models.jobs import ChatJob
 from service.access.api_keys import ApiKey, KeyLimits
 from service.access.usage import Usage, encode_usage, today
-from service.core.errors import QueueFull, RateLimited
+from service.core.errors import BusUnavailable, JobLost, QueueFull, RateLimited
 from service.core.settings import Settings
+from service.jobs.intents import SafetyIntent
 from service.queue.record import Ending, UsageAppend
 from tests.service.tree import ApiSide, api_side, quick_settings
 
@@ -49,6 +51,57 @@ async def test_a_job_counts_until_it_has_ended_or_lost_its_slot(api: ApiSide, se
     await api.producer.reserve("chat", "d", "acme", limited)
     await api.redis.zadd("{viscpm}:slots:paint", {"b": 1.0})  # its API process died, and nobody has swept yet
     await api.producer.reserve("chat", "e", "acme", limited)
+
+
+async def scripts_run(api: ApiSide) -> int:
+    stats = await api.redis.info("commandstats")
+    return int(stats["cmdstat_evalsha"]["calls"])
+
+
+@pytest.mark.parametrize("limited", [None, key(10, 0, 10)])
+async def test_a_job_that_is_queued_at_once_goes_along_with_its_slot(api: ApiSide, limited: ApiKey | None) -> None:
+    await api.producer.reserve("chat", "connected", "acme", limited)
+    before = await scripts_run(api)
+    reservation = api.producer.reserve("chat", "a", "acme", limited)
+    await api.producer.submit(ChatJob(job_id="a", question="x"), SafetyIntent())
+    assert await scripts_run(api) - before == 1
+    await reservation
+    assert (reservation.key_use is None) == (limited is None)
+    assert await api.state("a") == "queued"
+    record = await api.redis.hgetall("{viscpm}:job:a")
+    before = await scripts_run(api)
+    await api.producer.reserve("chat", "b", "acme", limited)
+    await api.producer.submit(ChatJob(job_id="b", question="x"), SafetyIntent())
+    assert await scripts_run(api) - before == 2
+    assert record.keys() == (await api.redis.hgetall("{viscpm}:job:b")).keys()
+    for job_id in ("connected", "a", "b"):
+        await api.producer.cancel(job_id, "test_over")
+    await api.check_accounting(accepted=3, cancelled=3)
+
+
+@pytest.mark.parametrize(("limited", "error"), [(None, QueueFull), (key(10), QueueFull), (key(1), RateLimited)])
+async def test_a_job_that_gets_no_slot_is_not_queued_along(
+    redis_url: str, limited: ApiKey | None, error: type[Exception]
+) -> None:
+    async with api_side(quick_settings(redis_url, queue_size=1)) as api:
+        await api.producer.reserve("chat", "a", "acme", limited)
+        reservation = api.producer.reserve("chat", "b", "acme", limited)
+        with pytest.raises(JobLost):
+            await api.producer.submit(ChatJob(job_id="b", question="x"), SafetyIntent())
+        with pytest.raises(error):
+            await reservation
+        assert await api.redis.exists("{viscpm}:job:b", "{viscpm}:jobs:chat") == 0
+        await api.producer.cancel("a", "test_over")
+        await api.check_accounting(accepted=1, cancelled=1)
+
+
+async def test_a_server_that_is_away_is_told_to_both_who_asked() -> None:
+    async with api_side(quick_settings("redis://127.0.0.1:9")) as api:
+        reservation = api.producer.reserve("chat", "a")
+        with pytest.raises(BusUnavailable):
+            await api.producer.submit(ChatJob(job_id="a", question="x"), SafetyIntent())
+        with pytest.raises(BusUnavailable):
+            await reservation
 
 
 async def test_a_minute_ends(api: ApiSide) -> None:
