@@ -46,14 +46,15 @@ THIRD_ROUND = "third_round"
 # Two halves of a set of harmless questions that share their words with a harm.
 NEAR_HARM = "near_harm"
 NEAR_HARM_APART = "near_harm_apart"
-# By a hand that had not seen the rules
+# By hands that had not seen the rules, each after the rules, or what stands beside them, had been widened
 UNSEEN = "unseen"
 UNSEEN_AGAIN = "unseen_again"
+UNSEEN_THIRD = "unseen_third"
 # What the weights of words were fitted on, by a hand that had not seen the rules
 TAUGHT = "taught"
 # Short requests in plain words
 PLAIN = "plain"
-UNREAD = (HELD_OUT, OBLIQUE, WIDENED_APART, NEAR_HARM_APART, UNSEEN, UNSEEN_AGAIN)
+UNREAD = (HELD_OUT, OBLIQUE, WIDENED_APART, NEAR_HARM_APART, UNSEEN, UNSEEN_AGAIN, UNSEEN_THIRD)
 TITLES = {
     HELD_OUT: "held out: never used for writing rules",
     REPHRASED: "rephrased: rules were written after them",
@@ -66,6 +67,7 @@ TITLES = {
     NEAR_HARM_APART: "its other half: only counted",
     UNSEEN: "unseen: by another hand, only counted",
     UNSEEN_AGAIN: "unseen again: by a third hand, only counted",
+    UNSEEN_THIRD: "unseen for a third time: only counted",
     PLAIN: "plain: short requests, by the hand of the rules",
     TAUGHT: "taught: the weights of words were fitted on",
 }

@@ -4,8 +4,8 @@ It takes the texts of `labelled/` that rules may be written against, and the exa
 those that are held apart for measuring. Sentences of this project's documents and of Python's own docstrings are
 harmless ones of another kind. Run it again when texts, or the rules' words, have changed; a test says so.
 
-Method: logistic regression with an L2 penalty by L-BFGS, features as word_weights.py has them, words that stand in one
-or two texts alone left out. The limit, and what a broken rule adds, are those at which texts of hands that did not know
+Method: logistic regression with an L2 penalty by L-BFGS, features as word_weights.py has them, words that stand in
+fewer than four texts left out. The limit, and what a broken rule adds, are those at which texts of hands that did not know
 the rules are told best, each judged by weights that were fitted without it: `--folds` prints what each gives.
 """
 
@@ -32,12 +32,12 @@ from safety.text.rules import TextRules
 from safety.text.word_weights import WEIGHTS_FILE, Weight, WeightsFile
 
 LIMIT = 3.25
-OF_RULE = 4.5
+OF_RULE = 3.5
 LEAST_OF_TERMS = 2.0
 _SCALE_SETS, _SCALE_WORDS = 0.3, 3.0  # of the features: weights of larger ones are penalised less
 _PENALTY = 1 / 3
 _OF_OURS = 4.0  # what the rules were written against: plain requests above all, which must not be lifted
-_MIN_TEXTS = 3  # that hold a word
+_MIN_TEXTS = 4  # that hold a word
 _ITERATIONS = 300
 _FOLDS = 5
 _SMALLEST = 0.15  # weights of words below this are not stored
