@@ -5,8 +5,8 @@ those that are held apart for measuring. Sentences of this project's documents a
 harmless ones of another kind. Run it again when texts, or the rules' words, have changed; a test says so.
 
 Method: logistic regression with an L2 penalty by L-BFGS, features as word_weights.py has them, words that stand in
-fewer than four texts left out. The limit, and what a broken rule adds, are those at which texts of hands that did not know
-the rules are told best, each judged by weights that were fitted without it: `--folds` prints what each gives.
+fewer than four texts left out. The limit, and what a broken rule adds, are those at which texts of hands that did not
+know the rules are told best, each judged by weights that were fitted without it: `--folds` prints what each gives.
 """
 
 import argparse
