@@ -19,6 +19,7 @@ longer    an answer of 64 tokens: the whole, and as many more steps like `next`.
 """
 
 import argparse
+import io
 import json
 import os
 import re
@@ -35,7 +36,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from benchmarks.chat import BEAMS, QUESTION, SIZES, VISION
@@ -74,6 +77,7 @@ LONGER_TOKENS = 64
 INPUT_TOKENS = 1000  # of a talk at most
 TALK_QUESTION = QUESTION
 LIMIT_RATIO = 1.3
+LIMIT_DIFFERENCE = 1  # of a picture's bytes: streamed layers add up in another order
 POOL_BYTES = 256 * 2**20
 WAYS: tuple[Offload, ...] = ("off", "streamed")
 PARTS = ("memory", "answers", "times")
@@ -160,12 +164,13 @@ def finish(engine: Engine, jobs: Sequence[Any], after_step: Callable[[], None] =
     return results
 
 
-def outcomes(results: dict[str, ChatResult | PaintResult]) -> dict[str, object]:
-    """What must be the same, by job: tokens, or a picture's bytes."""
-    return {
-        job_id: result.token_ids if isinstance(result, ChatResult) else result.candidates[0].png
-        for job_id, result in results.items()
-    }
+def tokens(results: dict[str, ChatResult]) -> dict[str, list[int]]:
+    return {job_id: result.token_ids for job_id, result in results.items()}
+
+
+def picture(results: dict[str, PaintResult]) -> "np.ndarray[Any, np.dtype[np.int16]]":
+    """Of the first job: its bytes, which may be subtracted."""
+    return np.asarray(Image.open(io.BytesIO(results["0"].candidates[0].png)), dtype=np.int16)
 
 
 # Memory --------------------------------------------------------------------------------------------------------------
@@ -305,11 +310,12 @@ def report(folder: Path, kinds: Sequence[Kind], options: argparse.Namespace) -> 
     wanted = {"off": "answers" in parts or "off" in cases, "streamed": parts != ["memory"]}
     engines: dict[Offload, Any] = {way: create(folder, "chat", way) for way in WAYS if wanted[way]}
     if "answers" in parts:
-        same = {way: outcomes(finish(engine, questions(TOGETHER))) for way, engine in engines.items()}
+        same = {way: tokens(finish(engine, questions(TOGETHER))) for way, engine in engines.items()}
         found["equal_tokens"] = found["passed"] = same["off"] == same["streamed"]
         if "paint" in kinds:
-            painted = {way: outcomes(finish(create(folder, "paint", way), prompts())) for way in WAYS}
-            found["equal_pictures"] = painted["off"] == painted["streamed"]
+            painted = {way: picture(finish(create(folder, "paint", way), prompts())) for way in WAYS}
+            found["picture_difference"] = int(abs(painted["off"] - painted["streamed"]).max())
+            found["passed"] &= found["picture_difference"] <= LIMIT_DIFFERENCE
         found["kv_bytes_per_token"] = kv_bytes(engines["streamed"])
         if "paint" in kinds:
             found["talk"] = {way: long_talk(engine) for way, engine in engines.items()}
@@ -352,7 +358,9 @@ def print_table(found: dict[str, Any]) -> None:
     if "equal_tokens" in found:
         kv = found["kv_bytes_per_token"]
         print(f"keys and values of a token: {kv['computed']} bytes computed, {kv['allocated']} in the pool")
-        print(f"equal tokens: {found['equal_tokens']}; equal pictures: {found.get('equal_pictures', 'not painted')}")
+        print(f"equal tokens: {found['equal_tokens']}")
+    if "picture_difference" in found:
+        print(f"a picture's bytes differ by at most {found['picture_difference']} of 255")
     for way, talk in found.get("talk", {}).items():
         print(f"talk, {way}: " + ", ".join(f"{what} {count}" for what, count in talk.items()))
     if "steps_s" in found:
