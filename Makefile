@@ -19,7 +19,7 @@ CONTAINER_PACKAGES := docker.io iptables debootstrap prometheus
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
 	@echo "make test       all tests, which need nothing but Python"
-	@echo "make quick      the tests without process trees, killed workers, expiries and whole trainings: for while you write"
+	@echo "make quick      the tests without process trees, killed workers, expiries and what computes for long: for while you write"
 	@echo "make check      format, lint, types, import rules, tests: what a change must pass"
 	@echo "make fuzz       random forms, data URLs and JSON bodies to a real API process (FUZZ_S=600 seconds)"
 	@echo "make check-clients  tests with packages that people connect, such as openai"
@@ -63,7 +63,7 @@ test: .venv/.installed-test
 
 # Those marks are explained in pyproject.toml
 quick: .venv/.installed-test
-	$(PYTEST) -n 3 $(SIDE_BY_SIDE) -m 'not (ops or containers or clients or process_tree or own_process or waiting or whole_run or fuzzing)' $(ARGS)
+	$(PYTEST) -n 3 $(SIDE_BY_SIDE) -m 'not (ops or containers or clients or process_tree or own_process or waiting or whole_run or slow or fuzzing)' $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .

@@ -56,6 +56,7 @@ def test_every_module_has_its_tests(package: str) -> None:
     assert missing == [], f"no tests/{package}/…/test_<module>.py for these"
 
 
+@pytest.mark.slow
 def test_no_exception_is_older_than_its_reason() -> None:
     assert len(EXCEPTIONS) == len(set(EXCEPTIONS))
     known = {module for package in PACKAGES for module in modules(package)}

@@ -40,6 +40,7 @@ def test_the_load_is_drawn_as_measured() -> None:
         assert drawn[server] == [row["requests_per_s"] for row in measured["rows"] if row["server"] == server]
 
 
+@pytest.mark.slow
 def test_every_result_has_its_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in FIGURES:
         (tmp_path / f"{name}.txt").write_text((RESULTS / f"{name}.txt").read_text())

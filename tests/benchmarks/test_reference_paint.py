@@ -27,6 +27,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "paint"
 
 
+@pytest.mark.slow
 def test_it_paints_the_same(checkpoint: Path) -> None:
     loaded = load_paint(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
     painter = ReferencePainter(loaded, "cpu")

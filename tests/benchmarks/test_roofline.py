@@ -25,10 +25,12 @@ def test_a_token_of_the_published_model() -> None:
     assert step_flop(PUBLISHED_LLM, 1, 0) / 1e9 == pytest.approx(19.23, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_call_of_the_published_unet() -> None:
     assert paint_table()[1][1] == "0.80"
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_program_writes() -> None:
     """But for what was measured, which no second run finds again."""
     assert PAGE.read_text().startswith(computed_page() + "\n## Measured")

@@ -76,6 +76,7 @@ def test_a_missed_bar_is_named() -> None:
     assert any("en, plain: recall" in line for line in bad)
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_measured(results: list[Result], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     printed = capsys.readouterr().out

@@ -56,6 +56,7 @@ def test_other_texts_or_words_are_told() -> None:
     assert fingerprint(FEW, book) != fingerprint(FEW, RuleBook({"a": ("one", "two")}, (), (), ()))
 
 
+@pytest.mark.slow
 def test_plain_sentences_are_the_same_each_time_and_in_both_languages() -> None:
     found = [one.text for one in plain_sentences()]
     assert found == [one.text for one in plain_sentences()] and 2000 < len(found) == len(set(found)) <= 5000
@@ -84,6 +85,7 @@ def test_the_weights_are_where_the_penalised_loss_is_least() -> None:
     assert fitted.harm(rows[0]) > 0 > fitted.harm(rows[4])
 
 
+@pytest.mark.slow
 def test_texts_are_judged_by_weights_that_did_not_see_them() -> None:
     found = features_of(FEW, TextRules(RULES))
     harms = out_of_fold(FEW, found)
@@ -99,6 +101,7 @@ def test_a_weight_names_the_category_that_it_speaks_for() -> None:
     assert file.fitted_on == "these"
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_file_or_tells_what_limits_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

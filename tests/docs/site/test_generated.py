@@ -33,6 +33,7 @@ def test_every_error_is_told_with_what_it_means(language: Language) -> None:
     assert silent == [], "the first line of these classes' docstrings says nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_route_is_told_with_its_scope_and_fields(language: Language) -> None:
     part = PARTS["routes"](language)

@@ -34,6 +34,7 @@ def test_inspect_tells_what_a_checkpoint_is(
     assert f"fingerprint    {told['fingerprint']}" in lines
 
 
+@pytest.mark.slow
 def test_convert_then_inspect(paint_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(paint_file), str(tmp_path / "to"), "--shard-size", "100KB"]) == 0
     digest = capsys.readouterr().out.split()[-1]
@@ -43,6 +44,7 @@ def test_convert_then_inspect(paint_file: Path, tmp_path: Path, capsys: pytest.C
     assert (told["kind"], told["fingerprint"]) == ("paint", digest)
 
 
+@pytest.mark.slow
 def test_convert_quantizes(chat_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(chat_file), str(tmp_path / "to"), "--quantize", "int8"]) == 0
     digest = capsys.readouterr().out.split()[-1]
@@ -58,6 +60,7 @@ def test_convert_quantizes(chat_file: Path, tmp_path: Path, capsys: pytest.Captu
     assert "quantized to int8 already, but int4 is wanted" in line
 
 
+@pytest.mark.slow
 def test_manifest_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["manifest", "chat-zhplus"]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -128,6 +128,7 @@ def test_a_foreign_configuration_is_left_alone(chat_file: Path, chat_config: Cha
     assert load_chat(chat_file).config == chat_config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["own folder", "folder above"])
 def test_a_vae_may_lie_elsewhere(paint_file: Path, tmp_path: Path, layout: str) -> None:
     folder = tmp_path / "sd" / "vae"

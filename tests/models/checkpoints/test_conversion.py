@@ -15,6 +15,7 @@ from models.checkpoints.tensor_files import CheckpointError, map_tensors
 Tensors = dict[str, Tensor]
 
 
+@pytest.mark.slow
 def test_a_chat_file_goes_through_unchanged(chat_file: Path, chat_tensors: Tensors, tmp_path: Path) -> None:
     folder = tmp_path / "converted"
     digest = convert(chat_file, folder, shard_bytes=50_000)
@@ -35,6 +36,7 @@ def test_a_chat_file_goes_through_unchanged(chat_file: Path, chat_tensors: Tenso
     assert not after.untrained
 
 
+@pytest.mark.slow
 def test_shards_keep_to_their_size(chat_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "converted"
     convert(chat_file, folder, shard_bytes=20_000)
@@ -46,6 +48,7 @@ def test_shards_keep_to_their_size(chat_file: Path, tmp_path: Path) -> None:
         assert sum(tensor.nbytes for tensor in tensors.values()) <= 20_000 or len(tensors) == 1
 
 
+@pytest.mark.slow
 def test_a_paint_folder_stands_alone(paint_file: Path, tmp_path: Path) -> None:
     before = load_paint(paint_file)
     folder = tmp_path / "deep" / "converted"
@@ -62,6 +65,7 @@ def test_a_paint_folder_stands_alone(paint_file: Path, tmp_path: Path) -> None:
         assert torch.equal(after.vae.state_dict()[name], parameter)
 
 
+@pytest.mark.slow
 def test_a_converted_folder_converts_again(chat_file: Path, tmp_path: Path) -> None:
     digest = convert(chat_file, tmp_path / "one")
     assert convert(tmp_path / "one", tmp_path / "two", shard_bytes=30_000) == digest
@@ -105,6 +109,7 @@ def test_the_sizes_in_the_folder_count(chat_file: Path, tmp_path: Path) -> None:
         load_chat(folder)
 
 
+@pytest.mark.slow
 def test_an_average_is_the_mean_of_all_weights(
     chat_file: Path, chat_tensors: Tensors, paint_file: Path, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_paint_file_loads_as_it_is_stored(
     assert noise.isfinite().all()
 
 
+@pytest.mark.slow
 def test_paint_takes_two_dtypes(paint_file: Path) -> None:
     loaded = load_paint(paint_file, dtype=torch.bfloat16, unet_dtype=torch.float32)
     assert {parameter.dtype for parameter in loaded.model.llm.parameters()} == {torch.bfloat16}
@@ -126,6 +127,7 @@ def test_paint_takes_two_dtypes(paint_file: Path) -> None:
     assert halved.vae.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_paint_ignores_what_is_none_of_its_parts(paint_file: Path, paint_tensors: Tensors) -> None:
     before = load_paint(paint_file).fingerprint
     torch.save(paint_tensors | {"vae.encoder.weight": torch.ones(3), "extra": torch.ones(1)}, paint_file)

@@ -38,6 +38,7 @@ def test_the_paint_models_counts() -> None:
     assert halves == {name for name in entries if name.startswith("llm.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_all_published_checkpoints_of_a_kind_have_one_layout(name: str) -> None:
     assert manifest(name) == manifest("chat-v1.1" if KINDS[name] == "chat" else "paint-balance")

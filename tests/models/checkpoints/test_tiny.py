@@ -28,6 +28,7 @@ def test_both_say_that_they_are_untrained(tiny: Path) -> None:
     assert load_paint(tiny / "paint").untrained
 
 
+@pytest.mark.slow
 def test_a_seed_makes_the_same_checkpoints(tiny: Path, tmp_path: Path) -> None:
     write_tiny_checkpoints(tmp_path / "again", seed=0)
     write_tiny_checkpoints(tmp_path / "other", seed=1)

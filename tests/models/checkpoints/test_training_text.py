@@ -40,6 +40,7 @@ def test_a_checkpoint_that_tells_nothing_reads_texts_as_they_come(chat_file: Pat
     assert "training_text" not in json.loads((tmp_path / "converted" / "config.json").read_text())
 
 
+@pytest.mark.slow
 def test_converting_and_averaging_keep_it(tmp_path: Path) -> None:
     bundled = bundled_checkpoint("paint")
     convert(bundled, tmp_path / "converted")

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 
 from models.emoji.contact_sheet import contact_sheet
 from models.emoji.names import EmojiName
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_scenes_with_words_below(names: tuple[EmojiName, ...]) -> None:
     sheet = contact_sheet(0, ["twemoji"])
     pixels = np.asarray(sheet.convert("RGB"))

@@ -40,6 +40,7 @@ def test_pictures_are_functions_of_seed_epoch_and_index(names: tuple[EmojiName, 
         np.testing.assert_array_equal(expected.pixels, got.pixels)
 
 
+@pytest.mark.slow
 def test_compositions_that_are_judged_were_not_learnt(names: tuple[EmojiName, ...]) -> None:
     learnt, judged = (make_conversations(names, ("twemoji",), seed) for seed in (TRAINING_SEED, EVALUATION_SEED))
     seen = {learnt.scene_and_rounds(index, epoch)[0] for index in range(150) for epoch in range(2)}
@@ -63,6 +64,7 @@ def test_every_name_leads_equally_often_across_epochs(names: tuple[EmojiName, ..
     assert orders[0] != orders[1]
 
 
+@pytest.mark.slow
 def test_all_layouts_occur(names: tuple[EmojiName, ...], styles: tuple[Style, ...]) -> None:
     source = make_conversations(names, styles)
     drawn = [source.scene_and_rounds(index, 0)[0] for index in range(400)]
@@ -72,6 +74,7 @@ def test_all_layouts_occur(names: tuple[EmojiName, ...], styles: tuple[Style, ..
     assert {placed.style for scene in drawn for placed in scene.objects} == set(styles)
 
 
+@pytest.mark.slow
 def test_conversations_are_brief_at_first(names: tuple[EmojiName, ...]) -> None:
     source = make_conversations(names, ("twemoji",), lessons=Lessons(brief_epochs=4))
 
@@ -87,6 +90,7 @@ def test_conversations_are_brief_at_first(names: tuple[EmojiName, ...]) -> None:
         assert source.scene_and_rounds(index, 0) == (scene, rounds[:1])
 
 
+@pytest.mark.slow
 def test_conversations_ask_for_names_at_first(names: tuple[EmojiName, ...]) -> None:
     source = make_conversations(
         names, ("twemoji",), lessons=Lessons(singles_epochs=2, names_epochs=6, brief_epochs=100)
@@ -126,6 +130,7 @@ def test_where_things_are_is_asked_of_few_names_at_first(names: tuple[EmojiName,
     assert {kind for kind, _ in drawn(10)} > {"name", "side", "where"}
 
 
+@pytest.mark.slow
 def test_a_curriculum_of_pictures_begins_with_names_alone(names: tuple[EmojiName, ...]) -> None:
     curriculum = Curriculum(doubling_epochs=1, mixing_epochs=2, first_names=4)
     source = EmojiPictures(names[:16], ("twemoji",), SIDE_PX, 1, 200, curriculum)

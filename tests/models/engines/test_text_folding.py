@@ -72,6 +72,7 @@ def test_questions_stay_as_they_were_learnt() -> None:
             assert SENTENCE(text.upper()) == text
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.text(st.sampled_from("aAbzZ éÉñÑ🍎\u200b紅红蘋苹果鱻İß<>.'")) | st.text())
 def test_what_is_unknown_stays_as_it_was_written(text: str) -> None:

@@ -109,6 +109,7 @@ def test_every_command_is_a_module_that_can_be_asked(name: str, capsys: pytest.C
     assert f"viscpm evaluate {name}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_only_the_command_that_is_asked_for_is_imported() -> None:
     """The others' libraries take seconds."""
     code = (

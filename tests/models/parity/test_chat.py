@@ -69,6 +69,7 @@ def test_what_is_off_in_one_row_fails_its_line(
     assert run_checks(CHECKS, folder, "beam.json").failed == [f"beam {SET}: {quantity}" for quantity in failed]
 
 
+@pytest.mark.slow
 def test_of_a_fragile_row_the_score_alone_is_judged(folder: Path) -> None:
     def spoil(content: Any) -> None:
         rows_of(content)[1].update(fragile=True, text="another", inference_calls=0)
@@ -80,6 +81,7 @@ def test_of_a_fragile_row_the_score_alone_is_judged(folder: Path) -> None:
     assert run_checks(CHECKS, folder, "beam.json").failed == [f"beam {SET}: best score, 4 rows"]
 
 
+@pytest.mark.slow
 def test_in_half_precision_equal_answers_are_counted_and_nothing_is_judged(folder: Path) -> None:
     report = run_checks(CHECKS, folder, "beam.json", "chat_two_turn.json", dtype=torch.bfloat16)
     assert (report.failed, report.passed, report.noted) == ([], [], [f"beam {SET}: best ids equal"])
@@ -87,6 +89,7 @@ def test_in_half_precision_equal_answers_are_counted_and_nothing_is_judged(folde
     assert (report.failed, report.passed, report.noted) == ([], [], ["batch: best ids equal"])
 
 
+@pytest.mark.slow
 def test_a_batch_answers_as_the_reference_and_as_alone(tmp_path: Path) -> None:
     folder = copy_reference(tmp_path / "wrong")
     assert run_checks(CHECKS, folder, "batch.json").failed == []
@@ -95,6 +98,7 @@ def test_a_batch_answers_as_the_reference_and_as_alone(tmp_path: Path) -> None:
     assert run_checks(CHECKS, folder, "batch.json").failed == ["batch: prefill_hidden", "batch: text"]
 
 
+@pytest.mark.slow
 def test_two_turns_are_compared_by_answer_calls_and_context(folder: Path) -> None:
     report = run_checks(CHECKS, folder, "chat_two_turn.json")
     assert report.failed == [] and len(report.passed) + 3 * len(report.noted) == 6

@@ -49,6 +49,7 @@ def failed_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return failed
 
 
+@pytest.mark.slow
 def test_equal_files_pass(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert failed_lines(folder, capsys) == []
 
@@ -59,6 +60,7 @@ def test_every_file_is_covered(folder: Path) -> None:
     assert {file.split("/")[0] for file in files} <= covered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -78,6 +80,7 @@ def test_what_differs_fails(
     assert failed_lines(folder, capsys) == [line]
 
 
+@pytest.mark.slow
 def test_without_the_second_format_the_first_is_still_checked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,7 @@ def test_the_first_round_is_what_is_learned() -> None:
     assert first_round(conversation) == (Round("What is this?", "x < y"),)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (WHOLE / "finetune.json").is_file(), reason="reference data: no step in the trimmed copy")
 def test_loss_and_gradients_equal_the_references(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = step(WHOLE)

@@ -43,6 +43,7 @@ def test_two_processes_learn_as_one_with_twice_the_batch(data: Data, tmp_path: P
     assert all((weights[0][name] - weights[1][name]).abs().max() < 1e-3 for name in weights[0])
 
 
+@pytest.mark.slow
 def test_a_run_logs_validates_and_exports_its_states(data: Data, tmp_path: Path) -> None:
     flags = (
         "--epochs",

@@ -92,6 +92,7 @@ def test_layers_that_divide_by_the_root_of_their_width_move_as_much_as_others(
     assert not any(name.startswith("llm.embedding") and id(value) in factors for name, value in named.items())
 
 
+@pytest.mark.slow
 def test_a_run_with_muon_goes_on_as_if_nothing_had_happened(data: Data, tmp_path: Path) -> None:
     flags = ("--muon-lr", "0.02", "--batch-size", "4", "--save-every", "3", "--resume")
     for steps in ("3", "6"):

@@ -56,6 +56,7 @@ def settings(output: Path, **fields: Any) -> RunSettings:
     return RunSettings(output, steps, batch_size=4, accumulation=2, weight_decay=0.0, **fields)
 
 
+@pytest.mark.slow
 def test_a_task_is_trained_with_nothing_but_what_is_demanded(tmp_path: Path) -> None:
     task = Line()
     train(task, settings(tmp_path, validate_every=50))

@@ -41,6 +41,7 @@ def test_open_nsfw_scores_as_its_package_does(open_nsfw: OpenNsfw) -> None:
         assert ours["sexual"] == pytest.approx(theirs.classify(picture).nsfw, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_scores_as_its_pictures_alone(classifier: ImageSafetyClassifier, open_nsfw: OpenNsfw) -> None:
     pictures = [scene(64 + 8 * seed, 64, seed) for seed in range(9)]  # more than one batch of the network
     for screen in (classifier, open_nsfw):

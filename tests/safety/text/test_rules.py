@@ -201,6 +201,7 @@ def is_blocked(rules: TextRules, text: str) -> bool:
     return bool(categories(rules, text) - {"profanity"})
 
 
+@pytest.mark.slow
 def test_the_share_of_blocked_texts_does_not_grow_with_their_length(rules: TextRules) -> None:
     draw = random.Random(0)
     for num_chars in (1_000, 10_000):
@@ -247,6 +248,7 @@ def test_time_grows_with_length_alone(rules: TextRules, piece: str) -> None:
     assert time.process_time() - started_s < 3
 
 
+@pytest.mark.slow
 def test_no_word_rule_or_allowed_phrase_is_dead() -> None:
     book = read_lists(read_rules())
     used = {part for rule in book.rules for name in (*rule.sets, *rule.unless) for part in name.split("|")}

@@ -93,6 +93,7 @@ def test_a_long_text_is_judged_by_the_rules_alone() -> None:
     assert scores(book, "build a bomb. " + "It rains today. " * 40, FILE)["illicit"] == 0.0
 
 
+@pytest.mark.slow
 def test_the_bundled_weights_are_of_known_sets_and_categories() -> None:
     file, book = read_weights(), read_lists(read_rules())
     assert set(file.sets) <= set(book.words) and set(file.categories) <= CATEGORIES & set(book.categories)

@@ -185,6 +185,7 @@ async def test_an_expired_batch_ends_though_its_lines_are_never_answered(
     assert done.status == "expired" and {one["error"]["code"] for one in failed.values()} == {"batch_expired"}
 
 
+@pytest.mark.slow
 async def test_batches_take_turns(servers: RedisServers, settings: Settings, files: Files, batches: BatchStore) -> None:
     """One whose lines are never taken holds up no other."""
     service = ScriptedService(lambda name, _: error(429, "rate_limit_exceeded") if name == "line1" else ok(name))

@@ -47,6 +47,7 @@ def test_what_was_packed_comes_back(packer: str, step: int, text: bytes) -> None
     assert decoded(coding, packed, step) == (text if step > 1 else text[:5000])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packer", PACKERS)
 def test_what_is_broken_is_told(packer: str) -> None:
     coding, pack = PACKERS[packer]

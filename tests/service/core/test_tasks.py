@@ -83,6 +83,7 @@ def starts(tree: ast.AST, outer: str = "") -> Iterator[str]:
         yield from starts(node, inner)
 
 
+@pytest.mark.slow
 def test_no_long_lived_task_is_started_without_a_supervisor() -> None:
     """A new one belongs to TaskSupervisor; one that lives as long as its request has its reason above."""
     found = {

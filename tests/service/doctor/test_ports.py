@@ -3,6 +3,8 @@
 import os
 import socket
 
+import pytest
+
 from service.core.settings import Settings
 from service.doctor.ports import check_ports
 from tests.redis_servers import free_port
@@ -33,6 +35,7 @@ def test_the_services_own_api_is_no_problem() -> None:
     assert found.findings[0].found == f"this service's API runs on http://127.0.0.1:{port}"
 
 
+@pytest.mark.slow
 def test_an_address_of_another_machine() -> None:
     [told] = check_ports(Settings(host="192.0.2.7", auth="off")).findings
     assert told.level == "problem" and "this machine has no such address" in told.cause and "VISCPM_HOST" in told.fix

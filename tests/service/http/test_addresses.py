@@ -43,6 +43,7 @@ async def test_a_path_that_is_none_has_no_methods(service: Service) -> None:
         assert_error(await service.client.request(method, "/nowhere"), 404, "not_found")
 
 
+@pytest.mark.slow
 async def test_head_is_get_without_its_body(service: Service) -> None:
     talk = (await service.ask("echo head")).json()
     for path in ("/health/live", "/v2", f"/conversations/{talk['conversation_id']}", "/openapi.json"):
@@ -54,6 +55,7 @@ async def test_head_is_get_without_its_body(service: Service) -> None:
     assert (await service.client.head("/chat")).status_code == 405
 
 
+@pytest.mark.slow
 async def test_head_of_a_stream_ends_at_once_and_its_job_goes_on(service: Service) -> None:
     job = (await service.client.post("/chat", json={"question": "stream 300"}, headers=WAIT)).json()
     head = b"HEAD /jobs/%b/events HTTP/1.1\r\nHost: x\r\n\r\n" % job["id"].encode()

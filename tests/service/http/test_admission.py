@@ -16,6 +16,7 @@ from tests.service.tree import eventually, log_lines
 from tests.service.web import Service, assert_error, encoded, serving
 
 
+@pytest.mark.slow
 async def test_a_full_queue_refuses_at_once_and_decodes_nothing(service: Service, settings: Settings) -> None:
     size, extra = 4, 3
     async with (
@@ -51,6 +52,7 @@ async def _are_full(sides: list[Service], size: int) -> bool:
     return await sides[0].redis.zcard("{viscpm}:slots:chat") == size and decodes == size
 
 
+@pytest.mark.slow
 async def test_n_plus_k_at_once_gives_exactly_k_refusals(settings: Settings) -> None:
     size, extra = 5, 4
     async with serving(settings.model_copy(update={"queue_size": size})) as service:
@@ -62,6 +64,7 @@ async def test_n_plus_k_at_once_gives_exactly_k_refusals(settings: Settings) -> 
         assert await service.accounting() == {"done": size}
 
 
+@pytest.mark.slow
 async def test_a_client_that_goes_away_cancels_its_running_job(service: Service, worker_log: Path) -> None:
     for stream in (False, True):
         job_id = await _ask_and_leave(service, "stream 100000", stream)
@@ -87,6 +90,7 @@ async def test_a_client_that_goes_away_at_once_cancels_its_job_too(service: Serv
     assert await service.accounting() == {"cancelled": 1}
 
 
+@pytest.mark.slow
 async def test_a_client_that_goes_away_while_queued_never_starts_its_job(service: Service, worker_log: Path) -> None:
     blocking = [asyncio.create_task(service.ask("stream 400")) for _ in range(4)]  # all that the worker takes
     await eventually(lambda: _count(service, b"running", 4))

@@ -46,6 +46,7 @@ def api_processes(settings: Settings, count: int) -> Iterator[list[str]]:
         yield urls
 
 
+@pytest.mark.slow
 async def test_a_hundred_at_once_at_three_api_processes_and_ten_pass(by_keys: KeyedService, settings: Settings) -> None:
     with api_processes(settings, 3) as urls:
         _, text = await by_keys.store.create("app", "acme", ("chat",), limits=KeyLimits(requests_per_min=10))
@@ -148,6 +149,7 @@ async def test_streams_tell_their_limits_and_count_as_others_do(by_keys: KeyedSe
     assert not [name for name in (await unlimited.get("/jobs/x")).headers if name.startswith("x-ratelimit")]
 
 
+@pytest.mark.slow
 async def test_what_the_command_line_changes_of_a_key_holds_without_a_restart(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

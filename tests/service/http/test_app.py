@@ -40,6 +40,7 @@ from tests.service.web import serving
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_the_api_loads_no_model_code() -> None:
     libraries = ("torch", "transformers", "diffusers", "onnxruntime", "numpy")
     heavy = (*libraries, "models.networks", "models.engines")

@@ -17,6 +17,7 @@ from tests.service.web import Service, assert_error, encoded, picture_bytes, ser
 JSON = {"content-type": "application/json"}
 
 
+@pytest.mark.slow
 async def test_pictures_that_are_wrong_end_their_job_as_refused(service: Service) -> None:
     wrong: list[tuple[str, str]] = [
         ("not base64!", "invalid_base64"),

@@ -46,6 +46,7 @@ async def test_a_job_without_a_client_outlives_the_drains_begin(small: Service) 
     assert await small.accounting() == {"done": 1}
 
 
+@pytest.mark.slow
 async def test_new_jobs_are_taken_while_others_are_told_of_the_drain(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"drain_notice_s": 1.0})) as service:
         await service.ready()

@@ -70,6 +70,7 @@ async def test_other_codings_are_refused_by_name(service: Service, coding: str) 
     assert live.status_code == 200, "there is no body to read"
 
 
+@pytest.mark.slow
 async def test_a_bomb_ends_at_the_cap(settings: Settings) -> None:
     limit_bytes = 1 << 20
     async with serving(settings.model_copy(update={"max_body_bytes": limit_bytes})) as service:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+import pytest
 import yaml
 
 from service.core.settings import Settings
@@ -19,6 +20,7 @@ from service.http.schemas.requests import OpenRequest
 from service.jobs.answers import ChatResponse, PaintResponse
 
 
+@pytest.mark.slow
 def test_the_description_names_every_routes_errors() -> None:
     document = yaml.load(render(), Loader=yaml.CSafeLoader)
     assert document == json.loads(json.dumps(create_app(Settings()).openapi()))

@@ -283,6 +283,7 @@ async def test_what_an_origin_may_do_wrong(answer: bytes, message: str) -> None:
             await fetcher.fetch(f"http://127.0.0.1:{server.port}/")
 
 
+@pytest.mark.slow
 async def test_a_body_in_crumbs_is_refused_and_others_are_not_held_up() -> None:
     longest_s, last_s = 0.0, time.perf_counter()
 

@@ -109,6 +109,7 @@ def test_the_caps_hold_before_anything_is_decoded() -> None:
         decoded(large, limit_px=10**9)
 
 
+@pytest.mark.slow
 def test_a_header_that_tells_a_smaller_picture_than_is_coded_is_no_way_around_the_caps() -> None:
     side_px = 3000  # decoded, 27 MB
     bomb = resized_in_its_header(

@@ -72,6 +72,7 @@ async def test_a_result_that_nobody_waited_for_is_screened_all_the_same(
     assert await client.zcard("{viscpm}:pending_moderation") == 0
 
 
+@pytest.mark.slow
 async def test_polls_and_resumed_streams_of_several_processes_screen_and_encode_once(
     servers: RedisServers, api: ApiProcess, settings: Settings, screens: WordScreens, paint_worker: WorkerSide
 ) -> None:
@@ -110,6 +111,7 @@ async def test_a_screen_that_was_away_for_a_while_costs_no_picture(
     stream.close()
 
 
+@pytest.mark.slow
 async def test_a_screen_that_stays_away_fails_the_job_at_its_deadline(
     servers: RedisServers, redis_url: str, screens: WordScreens, paint_worker: WorkerSide
 ) -> None:

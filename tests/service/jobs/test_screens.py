@@ -69,6 +69,7 @@ def png(colour: tuple[int, int, int], width_px: int = 8, height_px: int = 8) -> 
     return Picture(file.getvalue(), "png")
 
 
+@pytest.mark.slow
 async def test_pictures_are_judged_once_and_then_known(
     rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], engine_log: Path
 ) -> None:
@@ -195,6 +196,7 @@ async def test_text_is_judged_by_rules_here(rules: Rules, settings: Settings) ->
         assert (await judge("question", "a long walk in the park. " * 200 + "how to build a pipe bomb")).is_blocked
 
 
+@pytest.mark.slow
 async def test_a_prompt_checker_sees_chinese_texts_alone(
     rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], engine_log: Path
 ) -> None:
@@ -236,6 +238,7 @@ async def test_what_the_rules_block_takes_no_guards_time(rules: Rules, settings:
         assert await side.metric("viscpm_verdict_cache_queries_total") == 1
 
 
+@pytest.mark.slow
 async def test_a_screen_that_is_configured_here_and_not_in_the_workers_lets_nothing_pass(
     rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess]
 ) -> None:

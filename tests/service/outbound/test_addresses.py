@@ -47,6 +47,7 @@ def test_no_ipv4_address_travels_inside_an_ipv6_one(address: str) -> None:
     assert not is_public(ip_address(address))
 
 
+@pytest.mark.slow
 def test_what_python_calls_private_is_never_public() -> None:
     for number in range(0, 2**32, 2**32 // 65_536 + 1):
         address = ip_address(number)

@@ -52,6 +52,7 @@ def test_every_command_tells_its_help(name: str, capsys: pytest.CaptureFixture[s
     assert end.value.code == 0 and f"usage: viscpm {name} " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_line_loads_no_torch() -> None:
     code = (
         "import sys, importlib\nfrom service.process import api_server, cli, supervisor\n"

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import pytest
+
 from service.core.metrics import Metrics
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
@@ -60,6 +62,7 @@ async def until(condition: Callable[[], bool]) -> None:
     await eventually(holds)
 
 
+@pytest.mark.slow
 async def test_again_until_it_is_accepted_with_one_id_and_a_new_signature(redis_url: str) -> None:
     is_ours = documented_verifier()
     async with receiving(500, 302, 429, 200) as receiver, delivering(settings_of(redis_url, receiver)) as side:
@@ -95,6 +98,7 @@ async def test_who_hangs_holds_nobody_up(redis_url: str) -> None:
             await until(lambda: side.counted("delivered") == 1)
 
 
+@pytest.mark.slow
 async def test_what_a_process_dies_with_is_anothers(redis_url: str) -> None:
     """The first one is stopped without a word while its receiver lets it wait."""
     async with receiving(HANG, 200) as receiver:

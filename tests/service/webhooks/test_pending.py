@@ -53,6 +53,7 @@ async def test_however_it_ends(api: ApiSide, pending: PendingWebhooks, how: str)
     assert await pending.due(10) == ["a"]
 
 
+@pytest.mark.slow
 async def test_one_process_makes_a_try_and_another_the_one_that_it_died_with(
     api: ApiSide, pending: PendingWebhooks
 ) -> None:

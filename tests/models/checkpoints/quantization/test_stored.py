@@ -72,6 +72,7 @@ def test_what_is_loaded_is_what_quantizing_while_loading_gives(
     assert load_chat(folders[quantization], quantization=quantization).fingerprint == stored.fingerprint
 
 
+@pytest.mark.slow
 def test_paint_keeps_its_unet(tmp_path: Path) -> None:
     convert(bundled_checkpoint("paint"), tmp_path / "paint", quantization="int4")
     plain, quantized = load_paint(bundled_checkpoint("paint")), load_paint(tmp_path / "paint")
@@ -81,6 +82,7 @@ def test_paint_keeps_its_unet(tmp_path: Path) -> None:
         assert torch.equal(quantized.model.unet.state_dict()[name], tensor)
 
 
+@pytest.mark.slow
 def test_a_quantized_folder_converts_again_unchanged(folders: dict[Quantization, Path], tmp_path: Path) -> None:
     digest = (folders["int4"] / "fingerprint").read_text().strip()
     assert convert(folders["int4"], tmp_path / "again", shard_bytes=50_000) == digest
@@ -103,6 +105,7 @@ def test_integers_are_not_averaged(folders: dict[Quantization, Path], tmp_path: 
         average([folders["int8"], folders["int8"]], tmp_path / "never")
 
 
+@pytest.mark.slow
 def test_a_folder_whose_groups_divide_few_layers_is_int4_all_the_same(tmp_path: Path) -> None:
     """160 inputs are no multiple of 64."""
     write_tiny_checkpoints(tmp_path, seed=0)

@@ -57,6 +57,7 @@ def test_several_of_a_kind_do_not_overlap(renderer: Renderer, names: tuple[Emoji
                 assert apart > (one.size + other.size) / 2
 
 
+@pytest.mark.slow
 def test_a_drawing_is_never_lost_on_its_ground(renderer: Renderer, names: tuple[EmojiName, ...]) -> None:
     white = next(colour for colour in COLOURS if colour.en == "white")
     pale = [name for name in names if white not in renderer.visible_colours("twemoji", name)]

@@ -54,6 +54,7 @@ def test_a_name_is_one_entry_wherever_it_stands(tokenizer: Tokenizer, names: tup
         assert texts_of(tokenizer, f"{name.zh}以及{name.zh}").count(name.zh) == 2
 
 
+@pytest.mark.slow
 def test_conversations_are_made_of_whole_words(
     tokenizer: Tokenizer, names: tuple[EmojiName, ...], styles: tuple[Style, ...]
 ) -> None:
@@ -65,6 +66,7 @@ def test_conversations_are_made_of_whole_words(
                 assert not any(piece.isalpha() and piece not in "Aa" or piece == " " for piece in spelled), text
 
 
+@pytest.mark.slow
 def test_captions_are_made_of_whole_words(
     tokenizer: Tokenizer, names: tuple[EmojiName, ...], styles: tuple[Style, ...]
 ) -> None:

@@ -80,6 +80,7 @@ def test_alone_it_is_the_plain_path(make_bench: Callable[..., Any], loaded: Load
     assert make_bench().run(single).token_ids == plain_ids(loaded, single)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_together_each_answers_as_alone(make_bench: Callable[..., Any], loaded: LoadedChat, seed: int) -> None:
     """Jobs come and go at any time, and some are cancelled."""
@@ -102,6 +103,7 @@ def test_together_each_answers_as_alone(make_bench: Callable[..., Any], loaded: 
     assert (load.running, load.waiting, load.preempted, load.kv_blocks_used) == (0, 0, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_blocks", [16, 24])
 def test_preempted_ones_answer_as_alone(make_bench: Callable[..., Any], loaded: LoadedChat, num_blocks: int) -> None:
     """A pool that holds a few of them: the youngest give way again and again."""

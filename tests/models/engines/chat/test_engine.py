@@ -40,6 +40,7 @@ def test_same_job_gives_the_same_answer(make_bench: Callable[..., Any], generati
     assert first.completion_tokens == len(first.token_ids) > 0
 
 
+@pytest.mark.slow
 def test_seed_changes_a_sampled_answer_alone(make_bench: Callable[..., Any]) -> None:
     def answers(generation: ChatGeneration) -> set[str]:
         return {make_bench().run(job(generation=generation, seed=seed)).answer for seed in range(4)}
@@ -118,6 +119,7 @@ def test_cancel_before_the_first_step(bench: Any) -> None:
     assert bench.engine.step() == [] and bench.count("prefill_s") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["answer", "cancel", "failure", "again"])
 def test_an_ended_job_leaves_no_cache_behind(bench: Any, ending: str) -> None:
     """Without the help of the cycle collector, which knows nothing of a device's memory."""

@@ -128,6 +128,7 @@ def test_out_of_memory_twice_fails_the_job_and_the_engine_goes_on(
     assert bench.result("next").completion_tokens > 0
 
 
+@pytest.mark.slow
 def test_a_pool_that_one_answer_outgrows_fails_it_alone(make_bench: Callable[..., Any]) -> None:
     """Its beams share too little of their past for the slots that they were thought to need at least."""
     generation = ChatGeneration(max_new_tokens=60, num_beams=5, length_penalty=3.0, repetition_penalty=1.5)

@@ -143,6 +143,7 @@ def prompt_of_reference(tokenizer: Tokenizer, made: ChatJob) -> tuple[list[int],
     raise AssertionError("the question alone is too long")
 
 
+@pytest.mark.slow
 @given(
     # Long words, unknown runs and single letters: from a tenth of a token to one token a character
     history=st.lists(

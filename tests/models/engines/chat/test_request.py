@@ -93,12 +93,14 @@ def test_max_new_tokens_counts_the_final_eos(
     assert loaded.tokenizer.eos_id not in result.token_ids[:-1]
 
 
+@pytest.mark.slow
 def test_both_finish_reasons_occur(bench: Any) -> None:
     """Otherwise the test above would show nothing."""
     reasons = {bench.run(job(str(seed), generation=SAMPLED, seed=seed)).finish_reason for seed in range(12)}
     assert reasons == {"stop", "length"}
 
 
+@pytest.mark.slow
 def test_answer_is_unescaped_for_display(bench: Any) -> None:
     results = [bench.run(job(str(seed), generation=SAMPLED, seed=seed)) for seed in range(8)]
     escaped = "".join(result.answer_escaped for result in results)
@@ -149,6 +151,7 @@ def test_an_answer_ends_at_a_stop_and_its_text_is_that_of_the_whole_one(
     assert bench.engine.load.running == bench.engine.load.kv_blocks_used == 0
 
 
+@pytest.mark.slow
 def test_a_beam_search_ends_early_where_all_that_is_possible_has_the_stop(bench: Any) -> None:
     generation, spared = ChatGeneration(max_new_tokens=40), 0
     for number in range(6):

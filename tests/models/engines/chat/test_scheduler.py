@@ -99,6 +99,7 @@ def test_one_that_is_to_be_alone_waits_for_the_others_and_keeps_others_out() -> 
     assert scheduler.start_next() is third
 
 
+@pytest.mark.slow
 def test_over_10000_arrivals_the_pool_is_never_exceeded_and_all_end() -> None:
     generator = random.Random(5)
     num_blocks = 24

@@ -40,6 +40,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     sys.modules.pop("bminf", None)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_one_line_says_why() -> None:
     """By the package itself, where it is installed."""
     command = [sys.executable, "-c", PROBE]

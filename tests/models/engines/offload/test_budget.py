@@ -57,6 +57,7 @@ def test_without_a_budget_nothing_is_planned(chat_folder: Path) -> None:
     assert within_budget(config) is config
 
 
+@pytest.mark.slow
 def test_a_small_budget_streams_and_gives_the_same_answers(chat_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     sizes = model_sizes(chat_config(chat_folder))
     least_bytes = sizes.prompt_bytes(1024, "float32") + 1024 * sizes.token_bytes("float32")
@@ -84,6 +85,7 @@ def test_too_small_a_budget_is_refused_at_start(chat_folder: Path) -> None:
         chat.create_engine(chat_config(chat_folder, vram_budget_bytes=_MIB), lambda name, value: None)
 
 
+@pytest.mark.slow
 def test_paint_streams_below_what_both_networks_need(caplog: pytest.LogCaptureFixture, paint_folder: Path) -> None:
     config = EngineConfig(kind="paint", checkpoint=str(paint_folder), planned=ALL_OPEN)
     sizes = model_sizes(config)

@@ -79,6 +79,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 # Chat ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_whole_model(chat_folder: Path) -> None:
     expected = answers(create_chat(chat_folder), *MIXED)
     streamed = create_chat(chat_folder, offload="streamed")
@@ -86,6 +87,7 @@ def test_answers_are_those_of_the_whole_model(chat_folder: Path) -> None:
     assert {each.job_id: answers(streamed, each)[each.job_id] for each in MIXED} == expected
 
 
+@pytest.mark.slow
 def test_the_bundled_checkpoint_answers_the_same() -> None:
     folder = bundled_checkpoint("chat")
     side = load_chat(folder).config.image_size_px
@@ -97,6 +99,7 @@ def test_the_bundled_checkpoint_answers_the_same() -> None:
     assert answers(create_chat(folder, offload="streamed"), *jobs) == answers(create_chat(folder), *jobs)
 
 
+@pytest.mark.slow
 def test_two_layers_are_on_the_device(chat_folder: Path) -> None:
     engine = create_chat(chat_folder, offload="streamed")
     answers(engine, *MIXED)
@@ -107,6 +110,7 @@ def test_two_layers_are_on_the_device(chat_folder: Path) -> None:
     assert {parameter.dtype for parameter in layers.parameters()} == {torch.float16}, "in the file as it is stored"
 
 
+@pytest.mark.slow
 def test_rows_of_all_requests_and_prompts_share_each_copy(chat_folder: Path, copies: list[int]) -> None:
     """A pass for each token, whatever reads its prompt meanwhile."""
     generation = ChatGeneration(max_new_tokens=12, num_beams=1, temperature=1.0)
@@ -135,6 +139,7 @@ def test_a_newcomers_prompt_is_read_in_the_pass_of_running_answers(chat_folder: 
     assert all(request.sequences is not None for request in engine._requests.values()), "its prompt is read"
 
 
+@pytest.mark.slow
 def test_prompts_are_read_in_all_threads_and_tokens_chosen_in_as_many_as_suit(
     chat_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +167,7 @@ def test_prompts_are_read_in_all_threads_and_tokens_chosen_in_as_many_as_suit(
     assert used == {("read", 2), ("choose", 1)}
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_a_pass_stays_with_its_request(chat_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt's part that does not fit fails that prompt, not the answers whose pass it shares."""
     engine = create_chat(chat_folder, offload="streamed")
@@ -181,6 +187,7 @@ def test_out_of_memory_in_a_pass_stays_with_its_request(chat_folder: Path, monke
     assert timeless(other.result) == expected[MIXED[0].job_id]
 
 
+@pytest.mark.slow
 def test_a_call_that_is_split_reads_prompts_on(chat_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes that end in the middle, and groups that take one pass each."""
     expected = answers(create_chat(chat_folder), *MIXED)
@@ -200,6 +207,7 @@ def test_a_call_that_is_split_reads_prompts_on(chat_folder: Path, monkeypatch: p
     assert answers(engine, *MIXED) == expected
 
 
+@pytest.mark.slow
 def test_a_given_number_of_bytes_keeps_layers(chat_folder: Path) -> None:
     expected = answers(create_chat(chat_folder), MIXED[0])
     layers = create_chat(chat_folder, offload="streamed")._loaded.model.llm.layers
@@ -234,6 +242,7 @@ def picture(engine: paint.PaintEngine) -> np.ndarray:
     return pixels(event.result.candidates[0].png)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["tiny", "bundled"])
 def test_pictures_are_those_of_the_whole_model(which: str, paint_folder: Path) -> None:
     folder = paint_folder if which == "tiny" else bundled_checkpoint("paint")
@@ -245,6 +254,7 @@ def test_pictures_are_those_of_the_whole_model(which: str, paint_folder: Path) -
     assert streamed.description.parameters == whole.description.parameters
 
 
+@pytest.mark.slow
 def test_pictures_have_the_device_to_themselves(paint_folder: Path, copies: list[int]) -> None:
     """Once the texts are read, no layer of the language model is on it, nor after the warm-up."""
     config = EngineConfig(kind="paint", checkpoint=str(paint_folder), offload="streamed")

@@ -43,6 +43,7 @@ def test_what_is_missing(kind: Model, without: str, part: str, message: str, tmp
     assert not found["plan"]
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_to_and_what_would_do_is_proposed() -> None:
     plain = config("chat")
     found = survey(msgspec.structs.replace(plain, vram_budget_bytes=2**30))

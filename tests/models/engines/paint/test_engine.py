@@ -224,6 +224,7 @@ def test_a_reranker_judges_prompts_in_its_language_alone(engine: PaintEngine) ->
         engine.admit(job(rerank="on", language="en"))
 
 
+@pytest.mark.slow
 def test_samplers_are_chosen_by_request_and_run_side_by_side(engine: PaintEngine) -> None:
     alone = {}
     samplers: list[SamplerName] = ["ddpm", "dpm++", "euler"]
@@ -241,6 +242,7 @@ def test_nothing_admitted_gives_nothing(engine: PaintEngine) -> None:
     assert engine.image_key(job()) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_paints_nearly_the_same(engine: PaintEngine, paint_folder: Path, dtype: str) -> None:
     half = create_engine(
@@ -252,6 +254,7 @@ def test_half_precision_paints_nearly_the_same(engine: PaintEngine, paint_folder
     assert 0 < np.abs(expected - got).mean() < {"float16": 1, "bfloat16": 8}[dtype]
 
 
+@pytest.mark.slow
 def test_newer_timesteps_can_be_asked_for(engine: PaintEngine, paint_folder: Path) -> None:
     newer = create_engine(
         EngineConfig(kind="paint", checkpoint=str(paint_folder), steps_offset=1), lambda name, value: None
@@ -287,6 +290,7 @@ def _png(engine: PaintEngine, prompt: str, **fields: Any) -> bytes:
     return result_of(paint(engine, prompt=prompt, **fields)).candidates[0].png
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "read"),
     [
@@ -303,6 +307,7 @@ def test_the_bundled_checkpoint_reads_as_it_learnt(bundled_engine: PaintEngine, 
     assert _png(bundled_engine, read, raw_text=True) == _png(bundled_engine, read)
 
 
+@pytest.mark.slow
 def test_folding_of_traditional_characters_can_be_turned_off(bundled_engine: PaintEngine) -> None:
     config = EngineConfig(kind="paint", checkpoint=str(bundled_checkpoint("paint")), fold_traditional="off")
     unfolded = create_engine(config, lambda name, value: None)

@@ -43,6 +43,7 @@ def test_colours_that_are_linear_are_found() -> None:
     assert wrong.abs().max() < 0.25 and wrong.abs().mean() < 0.1
 
 
+@pytest.mark.slow
 def test_the_bundled_vae_paints_its_previews_itself() -> None:
     """Sixteen channels at an eighth of the side hold more than colours: a line explains too little of them."""
     vae = load_paint(bundled_checkpoint("paint")).vae

@@ -54,6 +54,7 @@ def let_go(side: Side) -> None:
     side.engine._leave()
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_lone_engines_however_often_turns_change(
     make_side: MakeSide, alone: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -90,6 +91,7 @@ def test_on_a_gpu_it_is_the_same(make_side: MakeSide, alone_on_gpu: dict[str, An
     assert len(sides[1].values("device_transfer_s")) > 10
 
 
+@pytest.mark.slow
 def test_both_at_once_would_not_fit(make_side: MakeSide) -> None:
     """So the test above fails where one does not leave."""
     chat = make_side("chat")
@@ -102,6 +104,7 @@ def test_both_at_once_would_not_fit(make_side: MakeSide) -> None:
         paint.engine._account(2 * chat.engine.weights_bytes)
 
 
+@pytest.mark.slow
 def test_a_turn_lasts_as_long_as_nobody_waits(make_side: MakeSide) -> None:
     chat, paint = load_both(make_side, turn_s=1e-9)
     admit_all(chat)
@@ -117,6 +120,7 @@ def test_a_turn_lasts_as_long_as_nobody_waits(make_side: MakeSide) -> None:
     assert len(paint.values("device_transfer_s")) == 1
 
 
+@pytest.mark.slow
 def test_a_turn_is_not_cut_short(make_side: MakeSide) -> None:
     chat, paint = load_both(make_side, turn_s=3600)
     admit_all(chat)
@@ -129,6 +133,7 @@ def test_a_turn_is_not_cut_short(make_side: MakeSide) -> None:
     assert paint.step() != []
 
 
+@pytest.mark.slow
 def test_an_idle_one_keeps_the_device_for_a_while(make_side: MakeSide) -> None:
     chat = make_side("chat", idle_unload_s=0.3)
     admit_all(chat)
@@ -146,6 +151,7 @@ def test_an_idle_one_keeps_the_device_for_a_while(make_side: MakeSide) -> None:
     assert len(chat.values("device_transfer_s")) == 1
 
 
+@pytest.mark.slow
 def test_what_is_cancelled_while_it_waits_is_gone_at_once(make_side: MakeSide) -> None:
     chat, paint = load_both(make_side, turn_s=3600)
     admit_all(paint)
@@ -162,6 +168,7 @@ def test_what_is_cancelled_while_it_waits_is_gone_at_once(make_side: MakeSide) -
     finish(paint)
 
 
+@pytest.mark.slow
 def test_what_is_cancelled_away_from_the_device_changes_no_other_answer(
     make_side: MakeSide, alone: dict[str, Any]
 ) -> None:
@@ -183,6 +190,7 @@ def test_what_is_cancelled_away_from_the_device_changes_no_other_answer(
         check_same(side.answers(), {job_id: alone[job_id] for job_id in side.endings})
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_being_read_is_read_to_its_end_before_the_device_goes(
     make_side: MakeSide, alone: dict[str, Any]
 ) -> None:
@@ -201,6 +209,7 @@ def test_a_prompt_that_is_being_read_is_read_to_its_end_before_the_device_goes(
     assert chat.answers() == {job_id: alone[job_id] for job_id in ("chat0", "chat3")}
 
 
+@pytest.mark.slow
 def test_a_failed_arrival_lets_the_device_go(
     make_side: MakeSide, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_model_waits_in_host_memory_until_it_is_its_turn(tmp_path: Path, caplo
     assert "beside paint of 0.00 GB" in caplog.text and "s for cpu" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["chat", "paint"])
 def test_the_log_says_what_fits(
     kind: str, make_side: Callable[..., Side], checkpoints: Path, caplog: pytest.LogCaptureFixture

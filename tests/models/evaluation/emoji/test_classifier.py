@@ -32,6 +32,7 @@ def test_pictures_are_a_function_of_the_seed(sprites: Sprites) -> None:
     assert not torch.equal(compose(sprites, 8, torch.Generator().manual_seed(4))[0], pictures)
 
 
+@pytest.mark.slow
 def test_a_few_steps_teach_a_few_names(sprites: Sprites, tmp_path: Path) -> None:
     classifier = Training(CODES, steps=40, seed=1, state_file=tmp_path / "state").run(sprites, batch_size=24)
     pictures, labels = compose(sprites, 48, torch.Generator().manual_seed(99))
@@ -49,6 +50,7 @@ def test_a_few_steps_teach_a_few_names(sprites: Sprites, tmp_path: Path) -> None
     assert np.mean(right) == pytest.approx(accuracy, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["twemoji", pytest.param("noto", marks=[pytest.mark.ops])])
 def test_the_one_in_the_package_knows_all_names(style: Style, request: pytest.FixtureRequest) -> None:
     if style == "noto":

@@ -95,6 +95,7 @@ def test_plots_are_pictures(found: dict[str, Any]) -> None:
     assert sizes["paintings_en.png"] == (NUM_NAMES * 70, 70)
 
 
+@pytest.mark.slow
 def test_requirements_decide_the_exit_code(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(checkpoint, "--skip-painting", "--require", "name=0") == 0
     assert "required name 0.0 %" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -15,6 +16,7 @@ from models.networks.cpm_bee.folding import fold_scalings
 from tests.models.evaluation.emoji.checkpoint import SIDE_PX, write_emoji_checkpoint
 
 
+@pytest.mark.slow
 def test_prompts_painted_together_are_what_the_service_paints_of_each(tmp_path: Path) -> None:
     write_emoji_checkpoint(tmp_path, num_names=8)
     loaded = load_paint(tmp_path / "paint", dtype=torch.float32)

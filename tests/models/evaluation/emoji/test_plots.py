@@ -82,6 +82,7 @@ def test_scores_of_one_style_alone_have_no_chart(tmp_path: Path) -> None:
     assert write_plots(tmp_path, [score("name", style="twemoji"), score("count", group="Objects")], []) == []
 
 
+@pytest.mark.slow
 def test_a_bar_is_as_high_as_its_score(tmp_path: Path) -> None:
     heights = {}
     for value in (0.25, 0.5, 1.0):

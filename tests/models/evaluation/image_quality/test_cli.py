@@ -23,6 +23,7 @@ def evaluate(folder: Path, *more: str) -> int:
     return main(["pictures", "--captions", str(write_captions(folder)), "--painted", str(folder / "painted"), *more])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_painted_with_and_measured(
     paint_checkpoint: Path, extractor_file: Path, clip_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,7 @@ def drawn_weights() -> dict[str, Tensor]:
     return drawn
 
 
+@pytest.mark.slow
 def test_inception_is_that_of_the_published_scores(tmp_path: Path) -> None:
     """The numbers were made by torch-fidelity 0.4.0 from the same weights and the same picture."""
     weights = drawn_weights()

@@ -56,6 +56,7 @@ def answer(questions: Path, output: Path, *more: str) -> int:
     return main(["llava", "answer", *fixed, *more])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_answers_as_the_engine_does(questions: Path, checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "answers.jsonl"
     flags = ["--checkpoint", str(checkpoint), "--max-new-tokens", "6", "--batch-size", "2"]

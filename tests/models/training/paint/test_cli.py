@@ -146,6 +146,7 @@ def test_wrong_flags_are_2(capsys: pytest.CaptureFixture[str], flags: list[str],
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_one_line(
     init: list[str], data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from models.training.paint.settings import PaintSettings, VAESettings
 ROOT = Path(__file__).parents[4]
 
 
+@pytest.mark.slow
 def test_the_command_line_brings_no_diffusers() -> None:
     """It takes seconds to import, and training Chat needs none of it."""
     code = "import sys, models.training.cli; print([name for name in ('diffusers', 'peft') if name in sys.modules])"

@@ -141,6 +141,7 @@ def test_a_resumed_run_exports_what_an_undisturbed_one_does(files: dict[str, Pat
         torch.testing.assert_close(tensor, other_model[name], rtol=0, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_what_is_exported_in_half_precision_paints_what_was_trained(start: PaintStart, tmp_path: Path) -> None:
     settings = PaintSettings(train="all", export_dtype=torch.float16)
     task = make_task(start, settings)
@@ -166,6 +167,7 @@ def test_what_is_exported_in_half_precision_paints_what_was_trained(start: Paint
     assert averaged.state_dict()["shadow_params"]
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_exported_and_validated(start: PaintStart, tmp_path: Path) -> None:
     task = make_task(start, PaintSettings(train="bridge", ema_decay=0.5))
     task.stateful()
@@ -184,6 +186,7 @@ def test_the_average_is_what_is_exported_and_validated(start: PaintStart, tmp_pa
     torch.testing.assert_close(exported[name], before[name] + 1)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_trained_on_with_its_language_model_frozen(
     start: PaintStart, files: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_export_has_the_scaling_factor_of_its_latents(task: VAETask, tmp_path: P
     assert difference.abs().max() < 0.05  # of half-precision weights
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     sizes = tmp_path / "vae.json"
     sizes.write_text(json.dumps(VAE_SIZES))

@@ -46,6 +46,7 @@ def test_small_batches_say_the_same(folder: Path) -> None:
     assert violence(LocalGuard(folder, Qwen3Guard(), batch_tokens=64), TEXTS) == UNSAFE
 
 
+@pytest.mark.slow
 def test_nonsense_is_no_judgement_of_its_text_alone(guard: LocalGuard) -> None:
     assert violence(guard, ["a kite", "xyzzy", "zorkmid"]) == [0.0, None, 1.0]
     assert violence(guard, ["kite " * (WINDOW_CHARS // 4) + "xyzzy"]) == [None]
@@ -64,6 +65,7 @@ def test_a_text_cannot_end_the_question_about_itself(guard: LocalGuard) -> None:
     assert guard._tokenizer(prompt)["input_ids"].count(2) == 1  # the template's own
 
 
+@pytest.mark.slow
 def test_a_hundred_texts_as_one_batch_are_five_times_as_fast(guard: LocalGuard) -> None:
     """Times of the processor, both in this process: others may use the machine meanwhile."""
     texts = [f"text number {number} of many" + " zorkmid" * (number % 10 == 0) for number in range(100)]
@@ -81,6 +83,7 @@ def test_a_hundred_texts_as_one_batch_are_five_times_as_fast(guard: LocalGuard) 
     assert max(ratios) >= 5, f"as fast as one by one: {ratios}"
 
 
+@pytest.mark.slow
 def test_other_weights_or_another_template_are_another_version(folder: Path, tmp_path: Path) -> None:
     write_steered_guard(tmp_path)
     versions = [LocalGuard(tmp_path, Qwen3Guard()).fingerprint]

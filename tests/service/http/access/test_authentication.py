@@ -27,6 +27,7 @@ async def guarded_by_keys(settings: Settings) -> AsyncIterator[KeyedService]:
         yield service
 
 
+@pytest.mark.slow
 async def test_every_route_asks_for_a_key_but_those_that_machines_ask(guarded_by_keys: KeyedService) -> None:
     client = guarded_by_keys.service.client
     asked = [
@@ -63,6 +64,7 @@ async def test_a_route_that_says_nothing_asks_for_admin() -> None:
     assert access_of(object()) == "admin"
 
 
+@pytest.mark.slow
 async def test_without_a_good_key_nothing_is_told(guarded_by_keys: KeyedService) -> None:
     client = guarded_by_keys.service.client
     _, key = await guarded_by_keys.client()

@@ -36,6 +36,7 @@ async def test_the_same_answer_again_also_on_another_process(
     assert len(talk["turns"]) == 1
 
 
+@pytest.mark.slow
 async def test_another_body_is_422_and_a_running_one_409(service: Service) -> None:
     running = asyncio.create_task(ask(service, "stream 300"))
     await eventually(lambda: _is_running(service))

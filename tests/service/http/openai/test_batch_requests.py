@@ -51,6 +51,7 @@ async def test_a_line_under_way_says_later_and_when(module_service: Service) -> 
     assert (await running).status == 200
 
 
+@pytest.mark.slow
 async def test_lines_wait_among_the_batch_jobs_and_can_be_withdrawn(module_service: Service) -> None:
     sender, busy = requests_of(module_service), []
     for _ in range(8):  # twice what the worker takes

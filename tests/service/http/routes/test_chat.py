@@ -173,6 +173,7 @@ async def test_a_job_past_its_deadline_is_cancelled_and_told(settings: Settings)
         assert await service.accounting() == {"cancelled": 1}
 
 
+@pytest.mark.slow
 async def test_a_client_that_reads_slowly_holds_up_nobody(service: Service) -> None:
     host, port = service.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)

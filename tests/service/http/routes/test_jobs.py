@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 
 from service.core.settings import Settings
 from tests.service.tree import eventually
@@ -63,6 +64,7 @@ async def test_what_a_watcher_follows_ends_with_it_and_its_job_does_not(service:
     assert await service.accounting() == {"cancelled": 1}
 
 
+@pytest.mark.slow
 async def test_one_watcher_too_many_is_429(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"max_watchers": 1})) as service:
         await service.ready()

@@ -30,6 +30,7 @@ async def test_one_scrape_shows_the_api_and_every_worker(service: Service) -> No
     assert_error(await service.client.get("/metrics", params={"scope": "x"}), 400, "invalid_request", "scope")
 
 
+@pytest.mark.slow
 async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Settings) -> None:
     import asyncio
 

@@ -1,5 +1,6 @@
 """What openapi.yaml tells of headers."""
 
+import pytest
 import yaml
 
 from service.http.addresses import EXPOSED
@@ -11,6 +12,7 @@ def test_every_header_that_browsers_may_read_is_told_of() -> None:
     assert set(EXPOSED) - {"retry-after"} <= set(HEADERS)
 
 
+@pytest.mark.slow
 def test_every_answer_names_its_request_and_every_reference_has_its_header() -> None:
     document = yaml.load(render(), Loader=yaml.CSafeLoader)
     for operations in document["paths"].values():

@@ -102,6 +102,7 @@ def test_no_decoder_reads_its_exif() -> None:
     assert b"Exif" in plain and len(as_still(plain)) == len(plain)
 
 
+@pytest.mark.slow
 def test_flipped_bytes_raise_nothing_else() -> None:
     data = saved(half_clear(), "AVIF")
     for position in range(12, len(data)):

@@ -23,6 +23,7 @@ def shortened(generation: ChatGeneration) -> ChatGeneration:
     return msgspec.structs.replace(generation, max_new_tokens=5)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_plain_way(make_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Beams, greedy and sampled rows side by side, which join and end at different times."""
     jobs = [msgspec.structs.replace(job, generation=shortened(job.generation)) for job in MIXED[:3]]

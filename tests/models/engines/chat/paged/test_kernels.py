@@ -18,6 +18,7 @@ def _compare(step: MadeUpStep, tolerance: float) -> None:
     assert torch.equal(step.pool.keys[0], written[0]) and torch.equal(step.pool.values[0], written[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_a_random_step_in_float32(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     heads, width = HEADS[seed % 4]
@@ -25,6 +26,7 @@ def test_a_random_step_in_float32(monkeypatch: pytest.MonkeyPatch, seed: int) ->
     _compare(MadeUpStep.draw(heads, width, torch.float32, CPU, seed), tolerance=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_random_step_in_float16(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(attention, "PROGRAMS", 2 * (1, 24, 48)[seed])

@@ -42,6 +42,7 @@ def test_blocks_are_told_once(loaded: LoadedChat, ranks: Ranks) -> None:
     assert batch._span(again).more_blocks == [1]
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_step_that_fails_in_its_midst_is_the_end(loaded: LoadedChat, ranks: Ranks) -> None:
     """The others are somewhere in it, and would wait for ever."""

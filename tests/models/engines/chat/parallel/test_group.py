@@ -34,6 +34,7 @@ def test_a_process_joins_leaves_and_joins_again(tmp_path: Path) -> None:
     leave()
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_ever(tmp_path: Path) -> None:
     started_s = time.monotonic()
     with pytest.raises((RuntimeError, dist.DistStoreError)):

@@ -287,6 +287,7 @@ def test_heap_keeps_the_best_and_prefers_the_first_on_ties() -> None:
     assert heap.worst == -1.0
 
 
+@pytest.mark.slow
 def test_what_beams_have_settled_only_grows_and_is_how_the_answer_begins() -> None:
     """Over 1,000 models, beside the search that goes on to its end; that most answers are told in parts, and many
     searches ended early, shows that it does not just wait."""

@@ -52,6 +52,7 @@ def frequencies(logits: Tensor, *, temperature: float = 1.0, top_k: int = 0, top
     return counts / 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_draws_follow_the_softmax(temperature: float) -> None:
     logits = random_logits(1)[0, 0]
@@ -66,6 +67,7 @@ def test_top_k_renormalises_the_k_largest() -> None:
     torch.testing.assert_close(frequencies(logits, top_k=5), expected, atol=1 / 4000, rtol=0)
 
 
+@pytest.mark.slow
 def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     probabilities = torch.tensor([0.1, 0.4, 0.05, 0.25, 0.2])
     logits = probabilities.log()
@@ -82,6 +84,7 @@ def test_top_k_comes_before_top_p() -> None:
     assert frequencies(logits, top_k=2, top_p=0.6).tolist() == [0, 1, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_top_k_over_the_number_of_columns_keeps_all() -> None:
     logits = random_logits(3)[0, 0]
     torch.testing.assert_close(frequencies(logits, top_k=1000), frequencies(logits), atol=1.5 / 4000, rtol=0)

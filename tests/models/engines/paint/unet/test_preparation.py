@@ -19,6 +19,7 @@ def load(dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
     return load_paint(bundled_checkpoint("paint"), dtype=dtype).model.unet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "side", "length"), [(2, 8, 9), (6, 8, 20), (2, 16, 5)])
 @pytest.mark.parametrize("masked", [False, True])
 @torch.inference_mode()
@@ -36,6 +37,7 @@ def test_the_prediction_is_the_same(rows: int, side: int, length: int, masked: b
         assert (got - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.inference_mode()
 def test_half_precision_predicts_nearly_the_same(dtype: torch.dtype) -> None:

@@ -83,6 +83,7 @@ async def test_what_a_batch_wrote_is_no_input(module_service: Service) -> None:
     assert_error(await client.post(f"/v1/batches/{done['id']}/cancel"), 400, "invalid_request")
 
 
+@pytest.mark.slow
 async def test_a_batch_holds_a_few_jobs_and_a_question_does_not_wait_for_it(module_service: Service) -> None:
     client = module_service.client
     batch = await begin(client, [request_line(f"q{number}", question("stream 100")) for number in range(12)])
@@ -103,6 +104,7 @@ async def test_a_batch_holds_a_few_jobs_and_a_question_does_not_wait_for_it(modu
     assert (await ended(client, batch["id"]))["request_counts"]["completed"] == 12
 
 
+@pytest.mark.slow
 async def test_cancelling_stops_what_waits(module_service: Service) -> None:
     client = module_service.client
     batch = await begin(client, [request_line(f"q{number}", question("stream 200")) for number in range(40)])

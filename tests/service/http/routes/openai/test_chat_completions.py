@@ -249,6 +249,7 @@ async def _running_jobs(service: Service, count: int) -> list[str]:
     return await running()
 
 
+@pytest.mark.slow
 async def test_several_answers_with_an_idempotency_key_are_executed_once(
     module_service: Service, worker_log: Path
 ) -> None:

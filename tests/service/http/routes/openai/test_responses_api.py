@@ -226,6 +226,7 @@ async def test_a_response_that_goes_on_meanwhile_keeps_the_conversation(module_s
     assert (await module_service.client.get(f"/v1/responses/{second['id']}")).json() == second
 
 
+@pytest.mark.slow
 async def test_a_response_with_an_idempotency_key_is_executed_once(module_service: Service) -> None:
     async def ask(key: str, asked: Any = "echo x", **fields: Any) -> httpx.Response:
         body = {"model": "gpt-4o", "input": asked, **fields}
