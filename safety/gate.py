@@ -7,7 +7,7 @@ only way from a route to a model.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from safety.contents import Inputs, Moderated, Output
@@ -67,16 +67,7 @@ class Gate:
             return ()
         verdicts: list[Verdict] = []
         for first in range(0, len(inputs.texts), _TEXTS_AT_ONCE):
-            judging = []
-            async with asyncio.TaskGroup() as group:  # a guard judges them as one batch
-                for stage, text in inputs.texts[first : first + _TEXTS_AT_ONCE]:
-                    judging.append(group.create_task(self._tried(job_id, stage, text)))
-                    await asyncio.sleep(0)  # a talk has many texts: between two, other requests have their turn
-            for task in judging:
-                verdict = task.result()
-                if isinstance(verdict, ScreenFailed):
-                    raise verdict
-                verdicts.append(verdict)
+            verdicts += await self._judged_together(job_id, inputs.texts[first : first + _TEXTS_AT_ONCE])
         if inputs.picture is not None and not any(verdict.is_blocked for verdict in verdicts):
             language = verdicts[0].language if verdicts else ""
             verdicts.append(await self.judge(job_id, "input_image", inputs.picture, language))
@@ -100,6 +91,23 @@ class Gate:
             chosen += [place for place in range(first, len(verdicts)) if not verdicts[place].is_blocked]
         blocked = None if chosen or not verdicts else verdicts[-1]
         return Moderated(tuple(chosen), blocked, tuple(verdicts))
+
+    async def _judged_together(self, job_id: str, texts: Sequence[tuple[Stage, str]]) -> list[Verdict]:
+        if len(texts) == 1:  # most have one, which costs no task
+            stage, text = texts[0]
+            return [await self.judge(job_id, stage, text)]
+        judging = []
+        async with asyncio.TaskGroup() as group:  # a guard judges them as one batch
+            for stage, text in texts:
+                judging.append(group.create_task(self._tried(job_id, stage, text)))
+                await asyncio.sleep(0)  # a talk has many texts: between two, other requests have their turn
+        verdicts = []
+        for task in judging:
+            verdict = task.result()
+            if isinstance(verdict, ScreenFailed):
+                raise verdict
+            verdicts.append(verdict)
+        return verdicts
 
     async def _tried(self, job_id: str, stage: Stage, text: str) -> Verdict | ScreenFailed:
         """A failure as a result, so that one does not end the others, which are observed as well."""

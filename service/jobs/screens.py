@@ -126,9 +126,13 @@ class WorkerScreens:
     async def _asked(self, stage: Stage, text: str, key: str, role: Role, language: Language) -> list[Finding]:
         """What the screens beside the rules found, all asked at the same time."""
         names = self._configured.of_texts(language)
-        asked = [self._servers.findings(text, key, role, language)]
+        asked = []
+        if self._servers.judge(language):
+            asked.append(self._servers.findings(text, key, role, language))
         if names:
             asked.append(self._found_in_text(stage, text, key, role, names))
+        if not asked:
+            return []
         return [finding for findings in await asyncio.gather(*asked) for finding in findings]
 
     async def _found_in_text(

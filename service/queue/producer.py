@@ -1,8 +1,9 @@
 """The API's side of the queue: slots, jobs, their events and their one ending.
 
-A request makes three calls (reserve, submit, finish) and reads nothing: events come through the process' inbox, one
-stream that one task drains for all requests. Whatever an inbox misses (Redis away, trimmed, late) is read again from
-the job's own record and events, so a subscription sees each event once and in order.
+A request makes three calls (reserve, submit, finish; the first two as one where nothing has to be waited for between
+them) and reads nothing: events come through the process' inbox, one stream that one task drains for all requests.
+Whatever an inbox misses (Redis away, trimmed, late) is read again from the job's own record and events, so a
+subscription sees each event once and in order.
 """
 
 import asyncio
@@ -49,16 +50,17 @@ _log = logging.getLogger(__name__)
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
 _SWEEP_LIMIT = 100
 _LISTED_SPARE_S = 60.0  # for which an ended job stays listed beyond its time, at most
+_ALONE_AFTER_S = 0.002  # a slot is asked for; with its job before that, if nobody waits for the slot first
 _UNLIMITED = KeyLimits()
 
 
 class _AskedSlot(NamedTuple):
-    """A slot that is asked for in this turn of the loop."""
+    """A slot that is to be asked for."""
 
     keys: Sequence[str]
     arguments: Sequence[Argument]
     reply: "asyncio.Future[Any]"
-    sending: asyncio.Handle
+    sending: asyncio.TimerHandle
 
 
 class JobProducer:
@@ -88,7 +90,7 @@ class JobProducer:
         self._inbox = Inbox(
             self._connection, BlockingReader(redis), settings, process_id, tasks or TaskSupervisor("api")
         )
-        self._asked: dict[str, _AskedSlot] = {}  # in this turn of the loop
+        self._asked: dict[str, _AskedSlot] = {}  # not sent yet, by job id
         self._unsubmitted: set[str] = set()  # reserved here, so a watch that starts now has missed nothing
 
     async def start(self) -> None:
@@ -140,10 +142,9 @@ class JobProducer:
             "" if key is None else key.weight,
         )
         loop = asyncio.get_running_loop()
-        # A job that is queued in this same turn of the loop goes along
-        asked = _AskedSlot(keys, arguments, loop.create_future(), loop.call_soon(self._ask_for_slot, job_id))
-        self._asked[job_id] = asked
-        return Reservation(self.forget, num_slots, kind, job_id, limits, asked.reply)
+        sending = loop.call_later(_ALONE_AFTER_S, self.ask_for_slot, job_id)
+        asked = self._asked[job_id] = _AskedSlot(keys, arguments, loop.create_future(), sending)
+        return Reservation(self, num_slots, kind, job_id, limits, asked.reply)
 
     async def take_request(self, key: ApiKey) -> KeyUse:
         """Count a request that makes no job against its key's limits. Raises RateLimited."""
@@ -164,6 +165,9 @@ class JobProducer:
     def forget(self, job_id: str) -> None:
         """Of a job that got no slot, or whose request is over."""
         self._unsubmitted.discard(job_id)
+        if (asked := self._asked.pop(job_id, None)) is not None:  # nobody needs it any more
+            asked.sending.cancel()
+            asked.reply.cancel()
 
     async def submit(
         self,
@@ -209,6 +213,14 @@ class JobProducer:
         if before != b"reserved":
             raise JobFailed(f"job {job.job_id} was {before.decode()} before it could be queued")
 
+    def ask_for_slot(self, job_id: str) -> None:
+        """Now, if it is not asked for yet."""
+        if (asked := self._asked.pop(job_id, None)) is None:
+            return
+        asked.sending.cancel()
+        reply = self._connection.begin_transition("reserve", asked.keys, *asked.arguments)
+        reply.add_done_callback(partial(_pass_on, asked.reply))
+
     async def _queued(self, kind: Kind, job_id: str, *arguments: Argument) -> bytes | None:
         """The state before."""
         asked = self._asked.pop(job_id, None)
@@ -223,11 +235,6 @@ class JobProducer:
         _, *before_submit = await both
         return before_submit[0] if before_submit else None
 
-    def _ask_for_slot(self, job_id: str) -> None:
-        asked = self._asked.pop(job_id)
-        reply = self._connection.begin_transition("reserve", asked.keys, *asked.arguments)
-        reply.add_done_callback(partial(_pass_on, asked.reply))
-
     def subscribe(self, job_id: str) -> JobSubscription:
         """The job's events from its beginning, then its Ending. Enter it before `submit`."""
         return JobSubscription(self, job_id, has_missed=job_id not in self._unsubmitted)
@@ -239,6 +246,7 @@ class JobProducer:
 
         `done` needs a generated result. Raises JobLost, BusUnavailable.
         """
+        self.ask_for_slot(job_id)  # before it ends
         data, keys = encode_ending(ending), self.keys.of_job(job_id)
         if turn is not None:
             keys = (*keys, *self.keys.conversation(turn.conversation), *self.keys.conversation_books)

@@ -1,8 +1,8 @@
 """A slot that was asked for, and what its API key has used."""
 
 import asyncio
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Generator
+from typing import Any, Protocol
 
 from models.jobs import Kind
 from service.access.api_keys import KeyLimits
@@ -10,23 +10,31 @@ from service.access.limits import KeyUse
 from service.core.errors import QueueFull
 
 
-class Reservation:
-    """A slot that was asked for. Awaiting it gives nothing, or raises QueueFull, RateLimited, BusUnavailable.
+class Asking(Protocol):
+    """The producer, which asks for it."""
 
-    What is asked of the producer before the answer is there travels together with the question, and comes after it:
-    a job that needs no work before it is queued costs one exchange with Redis instead of two.
+    def ask_for_slot(self, job_id: str) -> None: ...
+
+    def forget(self, job_id: str) -> None: ...
+
+
+class Reservation:
+    """A slot that is asked for. Awaiting it gives nothing, or raises QueueFull, RateLimited, BusUnavailable.
+
+    Who needs the slot before any work on the job awaits it. Else it is asked for together with the job, in one
+    transition, or alone where the job takes a while.
     """
 
     def __init__(
         self,
-        forget: Callable[[str], None],
+        producer: Asking,
         num_slots: int,
         kind: Kind,
         job_id: str,
         limits: KeyLimits,
         reply: "asyncio.Future[Any]",
     ) -> None:
-        self._forget = forget
+        self._producer = producer
         self._num_slots = num_slots
         self._kind = kind
         self._job_id = job_id
@@ -42,11 +50,12 @@ class Reservation:
         return key_use(self._limits, reply.result()[2])
 
     def __await__(self) -> Generator[Any, None, None]:
+        self._producer.ask_for_slot(self._job_id)
         # Shielded: whoever stops waiting must not take the reply from others
         reply = yield from asyncio.shield(self._reply).__await__()
         is_granted, reason = (reply, b"") if isinstance(reply, int) else reply[:2]
         if not is_granted:
-            self._forget(self._job_id)
+            self._producer.forget(self._job_id)
             if reason:
                 raise key_use(self._limits, reply[2]).refusal(reason.decode())
             raise QueueFull(f"all {self._num_slots} slots of {self._kind} are taken{self._share()}, try again later")

@@ -50,6 +50,7 @@ class RedisConnection:
         self._waiting: deque[_Call] = deque()
         self._sent: deque[_Call] = deque()  # and not answered yet
         self._again: list[_Call] = []  # not executed, and sent once more in the same order
+        self._known_scripts: set[Argument] = set()  # that the server has
         self._has_moved = False
         self._is_busy = False  # an exchange is due, under way, or waits for a connection
         self._connecting: asyncio.Task[None] | None = None
@@ -102,7 +103,10 @@ class RedisConnection:
         if connection is None or not connection.is_clean or not self._servers.is_current(connection):
             self._begin_connecting()
             return
-        self._sent.extend(self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH)))
+        while self._waiting and len(self._sent) < _MAX_BATCH:
+            self._sent.append(call := self._waiting.popleft())
+            if call.command.arguments[0] == "EVALSHA" and call.command.arguments[1] not in self._known_scripts:
+                break  # sent again, it would come after the next ones
         connection.exchange([call.command for call in self._sent], self._take, self._end)
 
     def _begin_connecting(self, after_s: float = 0.0) -> None:
@@ -115,6 +119,7 @@ class RedisConnection:
             connection = self._connection
             if connection is None or not connection.is_clean or not self._servers.is_current(connection):
                 await self._disconnect()
+                self._known_scripts.clear()
                 self._connection = await self._servers.connect()
         except Exception as error:
             self._fail(self._waiting, error)
@@ -125,6 +130,8 @@ class RedisConnection:
     def _take(self, reply: Any) -> None:
         call = self._sent.popleft()
         if not isinstance(reply, Exception):
+            if call.command.arguments[0] == "EVALSHA":
+                self._known_scripts.add(call.command.arguments[1])
             if not call.reply.done():
                 call.reply.set_result(reply)
         elif isinstance(reply, NoScriptError):  # a restarted server: all calls of this exchange come here

@@ -59,6 +59,10 @@ class GuardServers:
         self._metrics = metrics
         self._shared = SharedFindings(metrics)
 
+    def judge(self, language: Language) -> bool:
+        """Whether any of them does."""
+        return any(language in screen.languages for screen in self._screens)
+
     async def findings(self, text: str, key: str, role: Role, language: Language) -> list[Finding]:
         """Of every screen that judges this language, asked at the same time. Raises ScreenOffline, UnreadableAnswer.
 

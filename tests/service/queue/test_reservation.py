@@ -11,7 +11,7 @@ from service.core.errors import BusUnavailable, JobLost, QueueFull, RateLimited
 from service.core.settings import Settings
 from service.jobs.intents import SafetyIntent
 from service.queue.record import Ending, UsageAppend
-from tests.service.tree import ApiSide, api_side, quick_settings
+from tests.service.tree import ApiSide, api_side, eventually, quick_settings
 
 
 def key(*limits: int, key_id: str = "0123456789ab") -> ApiKey:
@@ -77,6 +77,29 @@ async def test_a_job_that_is_queued_at_once_goes_along_with_its_slot(api: ApiSid
     for job_id in ("connected", "a", "b"):
         await api.producer.cancel(job_id, "test_over")
     await api.check_accounting(accepted=3, cancelled=3)
+
+
+async def test_a_slot_is_asked_for_without_its_job_where_that_takes_a_while(api: ApiSide) -> None:
+    reservation = api.producer.reserve("chat", "a")
+    await eventually(lambda: api.redis.exists("{viscpm}:job:a"))
+    await reservation
+    await api.producer.submit(ChatJob(job_id="a", question="x"), SafetyIntent())
+    await api.producer.cancel("a", "test_over")
+    await api.check_accounting(accepted=1, cancelled=1)
+
+
+async def test_a_job_that_ends_before_its_slot_is_asked_for_has_had_one(api: ApiSide) -> None:
+    api.producer.reserve("chat", "a")
+    assert await api.producer.finish("a", Ending("refused"))
+    await api.check_accounting(accepted=1, refused=1)
+
+
+async def test_what_is_forgotten_at_once_takes_no_slot(api: ApiSide) -> None:
+    api.producer.reserve("chat", "a")
+    api.producer.forget("a")
+    await asyncio.sleep(0.02)
+    assert await api.producer.depth("chat") == 0
+    await api.check_accounting(accepted=0)
 
 
 @pytest.mark.parametrize(("limited", "error"), [(None, QueueFull), (key(10), QueueFull), (key(1), RateLimited)])
