@@ -30,6 +30,22 @@ class Ports:
     api_ahead_s: float | None = None
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The process that listens on a port."""
+
+    pid: int
+    arguments: tuple[str, ...]
+
+    @property
+    def is_of_this_service(self) -> bool:
+        """By the program, not by the folder that it lies in, which may have any name."""
+        return "service.process.cli" in self.arguments or "viscpm" in (Path(one).name for one in self.arguments[:2])
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({' '.join(self.arguments)[:80]})"
+
+
 def check_ports(settings: Settings) -> Ports:
     """Of VISCPM_PORT and VISCPM_WORKER_METRICS_PORT on this machine."""
     workers = _workers_port(settings)
@@ -53,7 +69,7 @@ def _workers_port(settings: Settings) -> list[Finding]:
             return [ok(_CHECK, f"{url_of(listener)} is free for a worker's metrics")]
     except BindError as error:
         holder = _holder(settings.worker_metrics_port)
-        if "viscpm" in holder or "service.process" in holder:
+        if holder is not None and holder.is_of_this_service:
             return [note(_CHECK, f"a worker's metrics are on port {settings.worker_metrics_port} ({holder})")]
         message = str(error).split(";")[0]
         return [_taken(message, settings.worker_metrics_port, "VISCPM_WORKER_METRICS_PORT")]
@@ -92,8 +108,8 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _holder(port: int) -> str:
-    """The process that listens on a port, where Linux tells it; empty: not known."""
+def _holder(port: int) -> Holder | None:
+    """Where Linux tells it."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -106,8 +122,8 @@ def _holder(port: int) -> str:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if any(str(fd.readlink()) in inodes for fd in (process / "fd").iterdir()):
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"process {process.name} ({command[:80]})"
+                command = (process / "cmdline").read_bytes().decode(errors="replace")
+                return Holder(int(process.name), tuple(command.rstrip("\0").split("\0")))
         except OSError:  # of another user, or gone
             continue
-    return ""
+    return None

@@ -16,7 +16,7 @@ from tests.service.tree import ROOT, eventually
 
 # Where a task may begin that no TaskSupervisor starts: all that live no longer than one request, job or exchange
 UNSUPERVISED = {
-    "safety/gate.py:Gate.moderate_inputs": "one request's texts, judged at the same time in a group of its own",
+    "safety/gate.py:Gate._judged_together": "one request's texts, judged at the same time in a group of its own",
     "service/batches/runner.py:_BatchRun._begin": "one line of a batch: what it raises ends the batch's run",
     "service/core/tasks.py:TaskSupervisor.start": "the supervisor itself",
     "service/core/tasks.py:TaskSupervisor.spawn": "the supervisor itself",

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from service.core.settings import Settings
-from service.doctor.ports import check_ports
+from service.doctor.ports import Holder, check_ports
 from tests.redis_servers import free_port
 from tests.service.doctor.crooked_clocks import ServedEarly
 
@@ -17,6 +17,21 @@ def test_a_free_port() -> None:
     assert [one.found for one in found.findings] == [f"http://127.0.0.1:{port} is free for the API"]
     assert found.api_url == ""
     assert check_ports(Settings(port=0)).findings[0].found == "the API takes a free one"
+
+
+@pytest.mark.parametrize(
+    ("command", "is_ours"),
+    [
+        ("/srv/viscpm/.venv/bin/python /srv/viscpm/.venv/bin/viscpm worker chat", True),
+        ("/usr/bin/viscpm serve", True),
+        ("python -m service.process.cli worker paint", True),
+        ("/srv/viscpm/.venv/bin/python -m http.server 9100", False),
+        ("/opt/prometheus --config.file /etc/viscpm", False),
+        ("", False),
+    ],
+)
+def test_a_process_is_known_by_its_program_and_not_by_its_folder(command: str, is_ours: bool) -> None:
+    assert Holder(1, tuple(command.split(" "))).is_of_this_service == is_ours
 
 
 def test_a_taken_one_is_told_with_who_has_it() -> None:
