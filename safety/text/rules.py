@@ -38,6 +38,9 @@ _FUNCTION_WORDS = "a i the in of with on and to for is my her his at by an this 
 _HAN_WORD = re.compile(f"[{HAN}]{{2,4}}")
 # Up to this length a text is judged whole.
 _WHOLE_CHARS = 400
+# Up to this one it is blocked for its words where it breaks no rule: weights are of short texts, and of a harmless
+# description of 150 Chinese characters or more one in four seemed a harm to them.
+_WEIGHED_BYTES = 400
 # How many weak words must stand together in a longer text, and from which length on more of them.
 _WEAK_TOGETHER = 2
 _VERY_LONG_CHARS = 2500
@@ -129,7 +132,8 @@ class TextRules:
     def _score(self, text: str) -> dict[str, float]:
         scores = self._none.copy()
         if len(text) <= _WHOLE_CHARS:
-            self._score_whole(readings(text, self._split), scores)
+            is_weighed = len(text.encode(errors="replace")) <= _WEIGHED_BYTES
+            self._score_whole(readings(text, self._split), scores, is_weighed)
             return scores
         together = _WEAK_TOGETHER if len(text) <= _VERY_LONG_CHARS else _WEAK_TOGETHER_IN_VERY_LONG
         for passage in _judged(text):
@@ -137,8 +141,8 @@ class TextRules:
                 self._score_matches(self._matches(reading), together, scores)
         return scores
 
-    def _score_whole(self, read: list[str], scores: dict[str, float]) -> None:
-        """What the readings of a text break, and what their words speak for."""
+    def _score_whole(self, read: list[str], scores: dict[str, float], is_weighed: bool) -> None:
+        """What the readings of a text break, and what their words speak for; these alone only where `is_weighed`."""
         terms: set[int] = set()
         for reading in read:
             matches = self._matches(reading)
@@ -149,7 +153,7 @@ class TextRules:
         broken = [name for name, score in scores.items() if score > EVERYDAY_SCORE and name != PROFANITY]
         highest = max(scores[name] for name in broken) if broken else 0.0
         is_harm = self._weights.is_harm(terms, read[0], highest)
-        if is_harm and not broken:
+        if is_harm and not broken and is_weighed:
             scores[self._weights.category(terms, read[0])] = WEIGHED_SCORE
         elif broken and not is_harm:
             scores.update(dict.fromkeys(broken, EVERYDAY_SCORE))

@@ -8,7 +8,7 @@ import pytest
 from safety.categories import CATEGORIES
 from safety.text.lists import EVERYDAY_SCORE, read_lists
 from safety.text.rule_files import Rule, RuleBook, read_rules
-from safety.text.rules import WEIGHED_SCORE, TextRules
+from safety.text.rules import WEIGHED_SCORE, TextRules, load_text_rules
 from safety.text.word_weights import Weight, WeightsFile, WordWeights, read_weights, words_of
 
 FILE = WeightsFile(
@@ -91,6 +91,32 @@ def test_a_rule_is_lifted_where_its_words_stand_in_harmless_company() -> None:
 def test_a_long_text_is_judged_by_the_rules_alone() -> None:
     book = RuleBook(WORDS, (PROFANE,), (), ("illicit", "profanity"))
     assert scores(book, "build a bomb. " + "It rains today. " * 40, FILE)["illicit"] == 0.0
+
+
+def test_of_some_length_on_a_text_is_not_blocked_for_its_words_alone_and_chinese_ones_sooner() -> None:
+    weights = msgspec.structs.replace(FILE, limit=-5.0)
+    book = RuleBook({**WORDS, "bombs": ("bomb", "炸弹")}, (PROFANE,), (), ("illicit", "profanity"))
+    for short, longer in (
+        ("build a bomb. " + "It rains today. " * 20, "build a bomb. " + "It rains today. " * 25),
+        ("造炸弹。" + "今天下雨了。" * 20, "造炸弹。" + "今天下雨了。" * 25),
+    ):
+        assert scores(book, short, weights)["illicit"] == WEIGHED_SCORE
+        assert scores(book, longer, weights)["illicit"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "这张照片里是一座热闹的集市。摊主们把刚摘下来的橙子、葡萄和番茄堆得高高的，一位穿蓝色围裙的女士正在给顾客称重，旁边的小男孩"
+        "伸手去够一串香蕉，他的母亲笑着拦住了他。远处有几位老人坐在长凳上聊天，还有一只棕色的小狗趴在桌子底下睡觉。天空多云，地面"
+        "略微潮湿，说明不久前刚下过雨。整个场面充满生活气息，让人感到轻松愉快。",
+        "图中有六名年轻人围坐在一张长木桌旁，正在品尝葡萄酒。站在中间的男人戴着眼镜，两侧各有一位女士，她们都举着酒杯，面带微笑。桌上"
+        "放着几瓶红酒、一盘奶酪和一些面包，墙上挂着一面大镜子。从他们的穿着和表情来看，这可能是一次朋友之间的聚会，也可能是酒庄为"
+        "游客举办的活动。房间里的灯光很柔和，窗外可以看到一排排整齐的葡萄藤。",
+    ],
+)
+def test_a_picture_described_at_length_passes(text: str) -> None:
+    assert max(load_text_rules().scores([text])[0].values()) <= EVERYDAY_SCORE
 
 
 @pytest.mark.slow
