@@ -122,7 +122,8 @@ class Paintings extends Store {
   async #lookUp(job) {
     try {
       const { state, position, eta_s: etaS } = await getJson(`jobs/${job.id}`);
-      if (UNENDED.includes(state)) Object.assign(job, { state, place: position, etaS });
+      // What is told late is of before the end
+      if (UNENDED.includes(state) && UNENDED.includes(job.state)) Object.assign(job, { state, place: position, etaS });
       this.changed();
     } catch { /* the stream will tell */ }
   }

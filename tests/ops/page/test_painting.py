@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from tests.ops.page.acts import enter_key, fill, paint
 from tests.ops.page.browser import visit
@@ -35,6 +35,30 @@ def test_four_candidates_with_steps_and_previews_through_a_reload(browser: Brows
         page.reload()
         expect(pictures).to_have_count(4)
         expect(pictures.first.get_by_role("img")).to_have_js_property("naturalWidth", 64)
+
+
+def test_a_state_that_is_told_late_changes_no_painting_that_has_ended(browser: Browser, service_url: str) -> None:
+    late: list[tuple[Route, APIResponse]] = []
+
+    def hold_the_first(route: Route) -> None:
+        if late:
+            route.continue_()
+        else:
+            late.append((route, route.fetch()))
+
+    with visit(browser, service_url) as visited:
+        page = visited.open("#paint")
+        page.route(re.compile(r"/jobs/paint-[^/]+$"), hold_the_first)
+        fill(page, "snowman", 1, Steps=LONG)
+        paint(page)
+        painting = page.locator(".painting").first
+        expect(painting).to_have_attribute("data-state", "done")
+        [(route, told)] = late
+        assert told.json()["state"] in ("queued", "running")
+        with page.expect_response(re.compile(r"/jobs/paint-[^/]+$")):
+            route.fulfill(response=told)
+        page.wait_for_timeout(200)
+        expect(painting).to_have_attribute("data-state", "done")
 
 
 def test_enlarged_downloaded_painted_again_and_talked_about(browser: Browser, service_url: str) -> None:
