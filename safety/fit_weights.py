@@ -31,8 +31,8 @@ from safety.text.rule_files import RuleBook, read_rules
 from safety.text.rules import TextRules
 from safety.text.word_weights import WEIGHTS_FILE, Weight, WeightsFile
 
-LIMIT = 3.25
-OF_RULE = 3.5
+LIMIT = 3.0
+OF_RULE = 3.25
 LEAST_OF_TERMS = 2.0
 _SCALE_SETS, _SCALE_WORDS = 0.3, 3.0  # of the features: weights of larger ones are penalised less
 _PENALTY = 1 / 3
