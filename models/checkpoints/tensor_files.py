@@ -212,7 +212,8 @@ def mapped_ranges(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
 
 def _mapped_ranges(file: Path) -> list[tuple[int, int]]:
     """Address ranges of this process that are mapped from `file`; none where the system does not tell."""
-    return [(start, end) for start, end, name in _file_mappings() if name == str(file.resolve())]
+    path = str(file.resolve())
+    return [(start, end) for start, end, name in _file_mappings() if name == path]
 
 
 def _file_mappings() -> list[tuple[int, int, str]]:

@@ -4,6 +4,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -26,12 +27,16 @@ class LateRedis:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # To close a socket wakes nobody who reads from it; to shut it down does
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._threads[0].join()
         for one in self._sockets:
-            one.close()
-        for thread in self._threads:
+            with suppress(OSError):  # already left by the other side
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
             thread.join()
+        for one in (self._listener, *self._sockets):
+            one.close()
 
     def _accept(self) -> None:
         while True:
