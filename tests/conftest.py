@@ -11,6 +11,7 @@ import redis
 import redis.asyncio
 from xdist.remote import Producer
 
+from service.core.garbage_collection import importing, settle
 from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
 from service.redis.connection import RedisServers, open_redis
@@ -25,6 +26,14 @@ os.environ["VISCPM_ENV_FILE"] = ""
 # Beginnings of the reasons for which a test may be skipped: what no package brings. What Debian's packages bring is
 # needed by tests marked `ops` alone, so that none is skipped for a package that one machine has and another has not.
 _MAY_BE_ABSENT = ("reference data: ", "Linux: ", "IPv6: ", "CUDA: ", "Node: ")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    with importing():
+        result = yield
+    settle()
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

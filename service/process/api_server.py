@@ -1,6 +1,5 @@
 """Run the API's app on a socket: binding with clear errors, and a drain that ends with exit code 0."""
 
-import gc
 import logging
 import signal
 import socket
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
+from service.core.garbage_collection import settle
 from service.core.settings import Settings
 from service.process.request_heads import BoundedHeads
 
@@ -86,8 +86,7 @@ def run_api(app: FastAPI, settings: Settings, listener: socket.socket) -> int:
     """Serve until SIGTERM or SIGINT; the first one drains for `drain_s`, a second one ends at once. The exit code."""
     config = config_of(app, settings)
     server = _Server(config, app, settings.drain_s, settings.drain_notice_s)
-    gc.collect()
-    gc.freeze()  # a full collection over all that the imports made would stop every request for 40 ms
+    settle()
     try:
         server.run(sockets=[listener])
     except SystemExit:  # uvicorn's own, with a code of its own, where the app does not start

@@ -15,6 +15,7 @@ from service.client.arguments import Parser
 from service.client.exit_codes import ExitCode
 from service.client.output import fail
 from service.core.environment.env_file import env_file_variables
+from service.core.garbage_collection import importing
 from service.core.logs import configure_logging
 from service.core.settings import Settings, SettingsError, read_settings
 from service.core.unknown_variables import unknown_variables
@@ -116,12 +117,13 @@ def _api(settings: Settings, options: argparse.Namespace, overrides: dict[str, o
         )
     if unfit := _unfit_server(settings):
         return _end(settings, unfit)
-    from safety.policy import PolicyError
-    from service.core.shared_metrics import share_metrics
-    from service.http.app import create_app
-    from service.image_output.provenance import CredentialsUnusable
-    from service.jobs.audit import AuditUnwritable
-    from service.process.api_server import BindError, bind, bound_to, run_api
+    with importing():
+        from safety.policy import PolicyError
+        from service.core.shared_metrics import share_metrics
+        from service.http.app import create_app
+        from service.image_output.provenance import CredentialsUnusable
+        from service.jobs.audit import AuditUnwritable
+        from service.process.api_server import BindError, bind, bound_to, run_api
 
     try:
         if options.shared_metrics is not None:
@@ -148,7 +150,8 @@ def _worker(settings: Settings, options: argparse.Namespace, overrides: dict[str
         return _end(settings, message)
     if unfit := _unfit_server(settings):
         return _end(settings, unfit)
-    from service.worker.worker import run_worker
+    with importing():
+        from service.worker.worker import run_worker
 
     worker_id = options.worker_id or f"{socket.gethostname()}-{options.kind}-{secrets.token_hex(3)}"
     return run_worker(options.kind, settings, worker_id, options.predecessor)

@@ -21,6 +21,7 @@ from models.jobs import Engine, Job, Kind, ModelDescription
 from service.core.backoff import Backoff
 from service.core.cpu_quota import threads_beside
 from service.core.errors import BusUnavailable
+from service.core.garbage_collection import importing, settle
 from service.core.metrics import Metrics
 from service.core.process_memory import resident_bytes
 from service.core.settings import Settings
@@ -336,8 +337,11 @@ class Worker:
         # Threads that wait by spinning take the cores from whoever they wait for: with others busy, 7 times as slow
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         module, _, function = getattr(settings, f"{kind}_engine").partition(":")
-        create: Callable[..., Engine] = getattr(importlib.import_module(module), function)
-        return create(engine_config(kind, settings), self._observe)
+        with importing():
+            create: Callable[..., Engine] = getattr(importlib.import_module(module), function)
+        engine = create(engine_config(kind, settings), self._observe)
+        settle()
+        return engine
 
     def _observe(self, name: str, value: float) -> None:
         """What the engine says, in its thread, also while it loads."""
