@@ -8,10 +8,8 @@ subscription sees each event once and in order.
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -39,7 +37,7 @@ from service.queue.record import (
     queue_of,
     read_record,
 )
-from service.queue.reservation import Reservation, key_use
+from service.queue.reservation import Reservation, SlotRequests, key_use
 from service.queue.subscription import JobSubscription, lost
 from service.redis.connection import BlockingReader, RedisConnection, RedisServers
 from service.redis.keys import KINDS, Keys
@@ -50,17 +48,7 @@ _log = logging.getLogger(__name__)
 _DEADLINE_GRACE_S = 2.0  # the waiting process ends its job itself; the sweeper does it when that one is gone
 _SWEEP_LIMIT = 100
 _LISTED_SPARE_S = 60.0  # for which an ended job stays listed beyond its time, at most
-_ALONE_AFTER_S = 0.002  # a slot is asked for; with its job before that, if nobody waits for the slot first
 _UNLIMITED = KeyLimits()
-
-
-class _AskedSlot(NamedTuple):
-    """A slot that is to be asked for."""
-
-    keys: Sequence[str]
-    arguments: Sequence[Argument]
-    reply: "asyncio.Future[Any]"
-    sending: asyncio.TimerHandle
 
 
 class JobProducer:
@@ -90,7 +78,7 @@ class JobProducer:
         self._inbox = Inbox(
             self._connection, BlockingReader(redis), settings, process_id, tasks or TaskSupervisor("api")
         )
-        self._asked: dict[str, _AskedSlot] = {}  # not sent yet, by job id
+        self._slot_requests = SlotRequests(self._connection)
         self._unsubmitted: set[str] = set()  # reserved here, so a watch that starts now has missed nothing
 
     async def start(self) -> None:
@@ -141,10 +129,7 @@ class JobProducer:
             self._usage_kept_ms,
             "" if key is None else key.weight,
         )
-        loop = asyncio.get_running_loop()
-        sending = loop.call_later(_ALONE_AFTER_S, self.ask_for_slot, job_id)
-        asked = self._asked[job_id] = _AskedSlot(keys, arguments, loop.create_future(), sending)
-        return Reservation(self, num_slots, kind, job_id, limits, asked.reply)
+        return Reservation(self, num_slots, kind, job_id, limits, self._slot_requests.ask(job_id, keys, arguments))
 
     async def take_request(self, key: ApiKey) -> KeyUse:
         """Count a request that makes no job against its key's limits. Raises RateLimited."""
@@ -165,9 +150,7 @@ class JobProducer:
     def forget(self, job_id: str) -> None:
         """Of a job that got no slot, or whose request is over."""
         self._unsubmitted.discard(job_id)
-        if (asked := self._asked.pop(job_id, None)) is not None:  # nobody needs it any more
-            asked.sending.cancel()
-            asked.reply.cancel()
+        self._slot_requests.forget(job_id)
 
     async def submit(
         self,
@@ -215,23 +198,16 @@ class JobProducer:
 
     def ask_for_slot(self, job_id: str) -> None:
         """Now, if it is not asked for yet."""
-        if (asked := self._asked.pop(job_id, None)) is None:
-            return
-        asked.sending.cancel()
-        reply = self._connection.begin_transition("reserve", asked.keys, *asked.arguments)
-        reply.add_done_callback(partial(_pass_on, asked.reply))
+        self._slot_requests.send(job_id)
 
     async def _queued(self, kind: Kind, job_id: str, *arguments: Argument) -> bytes | None:
         """The state before."""
-        asked = self._asked.pop(job_id, None)
-        if asked is None:
+        both = self._slot_requests.send_with_job(job_id, arguments)
+        if both is None:
             before: bytes | None = await self._connection.transition(
                 "submit", self.keys.of_job(job_id), kind, job_id, *arguments
             )
             return before
-        asked.sending.cancel()
-        both = self._connection.begin_transition("reserve_and_submit", asked.keys, *asked.arguments, *arguments)
-        both.add_done_callback(partial(_pass_on, asked.reply))
         _, *before_submit = await both
         return before_submit[0] if before_submit else None
 
@@ -376,19 +352,6 @@ class JobProducer:
         if self._metrics is not None:
             where = "queued" if before in (b"reserved", b"queued") else "running"
             self._metrics.count("jobs_cancelled_total", model=kind.decode(), where=where)
-
-
-def _pass_on(reply: "asyncio.Future[Any]", answered: "asyncio.Future[Any]") -> None:
-    """What became of a slot, to who asked for it."""
-    if reply.done():
-        return
-    if answered.cancelled():
-        reply.cancel()
-    elif (error := answered.exception()) is not None:
-        reply.set_exception(error)
-        reply.exception()  # seen: who asked hears of it where the job is queued
-    else:
-        reply.set_result(answered.result()[0])
 
 
 def _turn_arguments(turn: TurnAppend | None) -> list[Any]:
