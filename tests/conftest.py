@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 from xdist.remote import Producer
 
-from service.core.garbage_collection import importing, settle
+from service.core.process_memory import importing, settle
 from service.core.settings import Settings
 from service.process.embedded_redis import EmbeddedServer
 from service.redis.connection import RedisServers, open_redis

@@ -1,7 +1,13 @@
-"""Processes' memory: what is resident, and that it gives back what it freed."""
+"""Processes' memory: what is resident, that it gives back what it freed, and where it looks for garbage.
+
+A search for garbage stops everything: an API process for 40 ms, a worker with torch and diffusers for half a second.
+"""
 
 import ctypes
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
@@ -32,3 +38,19 @@ def resident_bytes(pid: int | None = None) -> int:
         return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """No search while modules are imported, which makes next to no garbage: a tenth to a quarter of their time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def settle() -> None:
+    """Search once more, and never again through what is there now: modules and a model, which stay."""
+    gc.collect()
+    gc.freeze()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
-from service.core.garbage_collection import settle
+from service.core.process_memory import settle
 from service.core.settings import Settings
 from service.process.request_heads import BoundedHeads
 

@@ -15,8 +15,8 @@ from service.client.arguments import Parser
 from service.client.exit_codes import ExitCode
 from service.client.output import fail
 from service.core.environment.env_file import env_file_variables
-from service.core.garbage_collection import importing
 from service.core.logs import configure_logging
+from service.core.process_memory import importing
 from service.core.settings import Settings, SettingsError, read_settings
 from service.core.unknown_variables import unknown_variables
 

@@ -21,9 +21,8 @@ from models.jobs import Engine, Job, Kind, ModelDescription
 from service.core.backoff import Backoff
 from service.core.cpu_quota import threads_beside
 from service.core.errors import BusUnavailable
-from service.core.garbage_collection import importing, settle
 from service.core.metrics import Metrics
-from service.core.process_memory import resident_bytes
+from service.core.process_memory import importing, resident_bytes, settle
 from service.core.settings import Settings
 from service.core.tasks import TaskSupervisor
 from service.queue.consumer import JobConsumer
