@@ -14,12 +14,13 @@ OPS_PACKAGES := prometheus fonts-noto-color-emoji libfribidi0 libimage-exiftool-
 # What an engine of its own and stand-ins for images take, where no engine runs and no registry answers
 CONTAINER_PACKAGES := docker.io iptables debootstrap prometheus
 
-.PHONY: help install serve test quick lint check fuzz check-clients check-ops ops-packages check-containers container-packages first-minutes parity bench openapi gpu-check gpu-wheels docs
+.PHONY: help install serve test quick check-long lint check fuzz check-clients check-ops ops-packages check-containers container-packages first-minutes parity bench openapi gpu-check gpu-wheels docs
 
 help:
 	@echo "make serve      start everything on this machine (ARGS='--port 9000')"
-	@echo "make test       all tests, which need nothing but Python"
-	@echo "make quick      the tests without process trees, killed workers, expiries and what computes for long: for while you write"
+	@echo "make test       all tests but check-long's, which need nothing but Python"
+	@echo "make quick      those without killed workers, expiries and what computes for long: for while you write"
+	@echo "make check-long whole services with what kills their processes and servers, trainings, measurements: Python as well"
 	@echo "make check      format, lint, types, import rules, tests: what a change must pass"
 	@echo "make fuzz       random forms, data URLs and JSON bodies to a real API process (FUZZ_S=600 seconds)"
 	@echo "make check-clients  tests with packages that people connect, such as openai"
@@ -58,12 +59,17 @@ serve: .venv/.installed
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q
 # Tests stay together with what they share (tests/side_by_side.py); ARGS='-n 0' is one process, for a debugger
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
-test: .venv/.installed-test
-	$(PYTEST) -n 3 $(SIDE_BY_SIDE) $(ARGS)
-
 # Those marks are explained in pyproject.toml
+LONG := process_tree or whole_run
+ELSEWHERE := ops or containers or clients
+test: .venv/.installed-test
+	$(PYTEST) -n 3 $(SIDE_BY_SIDE) -m 'not ($(ELSEWHERE) or $(LONG))' $(ARGS)
+
 quick: .venv/.installed-test
-	$(PYTEST) -n 3 $(SIDE_BY_SIDE) -m 'not (ops or containers or clients or process_tree or own_process or waiting or whole_run or slow or fuzzing)' $(ARGS)
+	$(PYTEST) -n 2 $(SIDE_BY_SIDE) -m 'not ($(ELSEWHERE) or $(LONG) or own_process or waiting or slow or fuzzing)' $(ARGS)
+
+check-long: .venv/.installed-test
+	$(PYTEST) -n 3 $(SIDE_BY_SIDE) -m '($(LONG)) and not ($(ELSEWHERE))' $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
@@ -72,7 +78,7 @@ lint: .venv/.installed-test
 	$(BIN)/lint-imports
 	@$(BIN)/python -m service.http.openapi_yaml | diff - openapi.yaml || { echo "openapi.yaml is old: make openapi"; exit 1; }
 
-check: lint test
+check: lint test check-long
 
 FUZZ_S ?= 600
 fuzz: .venv/.installed-test

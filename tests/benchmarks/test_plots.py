@@ -18,6 +18,7 @@ def _texts(figure: Figure) -> list[Text]:
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_label_lies_on_another(name: str) -> None:
     figure = FIGURES[name](last_json(RESULTS / f"{name}.txt"))

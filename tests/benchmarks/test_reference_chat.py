@@ -30,6 +30,7 @@ def loaded() -> LoadedChat:
     return LoadedChat(model, Tokenizer.from_entries(CHAT_VOCABULARY), config, fingerprint="f", untrained=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", ["Why?", "图" * 9, "a b c x<y"])
 @pytest.mark.parametrize("num_beams", [2, 3])
 def test_its_tokens_are_the_engines(loaded: LoadedChat, question: str, num_beams: int) -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -16,6 +18,7 @@ def asked_for(*extras: str) -> set[str]:
     return {re.split(r"[^\w-]", line)[0] for line in told.splitlines()}
 
 
+@pytest.mark.slow
 def test_the_apis_image_reads_heic_and_holds_nothing_under_the_gpl() -> None:
     """The wheels of pillow-heif hold x265."""
     dockerfile = (ROOT / "Dockerfile").read_text()

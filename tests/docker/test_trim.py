@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_of_word_lists_and_tables_their_data_alone_is_kept(tmp_path: Path) -> None:
     """Screens and models read it by the packages' own records, and do the same with the trimmed ones."""
     site = tmp_path / "lib/python3.12/site-packages"
@@ -49,6 +52,7 @@ def test_modules_for_tests_go_and_others_stay(tmp_path: Path) -> None:
     assert left == set(stays)
 
 
+@pytest.mark.slow
 def test_packages_keep_their_versions_and_needs_and_lose_their_readmes(tmp_path: Path) -> None:
     site = tmp_path / "lib/python3.12/site-packages"
     (site / "library").mkdir(parents=True)

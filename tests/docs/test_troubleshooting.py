@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from service.core.errors import codes_of
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +38,7 @@ def test_codes_stand_with_their_status() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_messages_at_the_start_are_in_the_source() -> None:
     paths = [path for room in ("service", "models") for path in (ROOT / room).rglob("*.py")]
     source = re.sub(r'"\s*\n\s*f?"', "", "\n".join(path.read_text("utf-8") for path in paths))

@@ -1,6 +1,7 @@
 """The categories' names: OpenAI's and ours, and nobody's besides."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from safety.categories import CATEGORIES, GUARD_CATEGORIES, OPENAI_CATEGORIES, PROFANITY, UNSAFE
@@ -16,6 +17,7 @@ def test_openais_are_named_as_openai_names_them() -> None:
         assert general in OPENAI_CATEGORIES, f"{category} is part of {general}"
 
 
+@pytest.mark.slow
 def test_the_bundled_screens_judge_every_category_and_no_other() -> None:
     judged = set(load_text_rules().categories)
     picture = Image.fromarray(np.zeros((8, 8, 3), np.uint8))

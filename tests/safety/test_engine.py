@@ -138,6 +138,7 @@ def test_pictures_do_not_wait_for_a_slow_guard() -> None:
     assert list(judged(engine, 1)) == ["1"] and guard.seen == [("one", "user")] and engine.batch_s["texts"] > 0
 
 
+@pytest.mark.slow
 def test_a_guard_that_hangs_is_a_step_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that who watches the steps ends the process."""
     monkeypatch.setattr("safety.engine._PATIENCE_S", 0.1)

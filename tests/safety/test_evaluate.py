@@ -31,6 +31,7 @@ def results() -> list[Result]:
     return evaluate(TextScreen(load_text_rules()), load_policy())
 
 
+@pytest.mark.slow
 def test_there_are_enough_prompts_of_every_sort(results: list[Result]) -> None:
     for language in ("en", "zh"):
         ours = [result for result in results if result.prompt.language == language and result.is_barred]
@@ -48,6 +49,7 @@ def test_the_held_out_prompts_are_no_others() -> None:
         assert not any(texts[held_out] & texts[other] for other in texts if other != held_out)
 
 
+@pytest.mark.slow
 def test_every_bar_is_held(results: list[Result]) -> None:
     assert failures(results) == []
 
@@ -96,6 +98,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "set.jsonl"
 
 
+@pytest.mark.slow
 def test_any_file_is_measured(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", str(data), "--joined", "100,200"]) == 0
     printed = capsys.readouterr().out

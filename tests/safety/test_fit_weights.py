@@ -37,10 +37,12 @@ def features(*words: str, **sets: int) -> Features:
     return Features(Counter(sets), set(words), is_chinese=False, is_rule_broken=False)
 
 
+@pytest.mark.slow
 def test_the_stored_weights_were_fitted_on_the_texts_and_words_that_there_are() -> None:
     assert read_weights().fitted_on == fingerprint(own_texts(RULES), RULES), "run python -m safety.fit_weights"
 
 
+@pytest.mark.slow
 def test_nothing_that_is_held_apart_is_learned_from() -> None:
     learned = {one.text for one in own_texts(RULES)}
     for name in UNREAD:
@@ -94,6 +96,7 @@ def test_texts_are_judged_by_weights_that_did_not_see_them() -> None:
     assert out_of_fold(odd, features_of(odd, TextRules(RULES)))[-1] > 0, "its own label is not known to them"
 
 
+@pytest.mark.slow
 def test_a_weight_names_the_category_that_it_speaks_for() -> None:
     file = weights_file(FEW, features_of(FEW, TextRules(RULES)), "these")
     assert file.words["bomb"].harm > 0.5 and CATEGORIES[file.words["bomb"].category] == "illicit/violent"

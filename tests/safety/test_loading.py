@@ -7,6 +7,7 @@ from safety.image.screen import Pixels
 from safety.loading import ScreenFolders, load_engine
 
 
+@pytest.mark.slow
 def test_the_engine_in_the_box_is_ready_to_judge() -> None:
     engine = load_engine(ScreenFolders())
     engine.admit("1", Content("grey", Pixels(b"\x80" * 3 * 40 * 30, 40, 30)))

@@ -51,6 +51,7 @@ def test_every_route_is_told_with_its_scope_and_fields(language: Language) -> No
     assert told["GET /jobs"][2] == {"en": "any key", "zh": "任意密钥"}[language]
 
 
+@pytest.mark.slow
 def test_heads_are_in_the_pages_language() -> None:
     for name in ("metrics", "errors", "routes"):
         english, chinese = (PARTS[name](language).split("\n") for language in LANGUAGES)

@@ -16,6 +16,7 @@ from models.checkpoints.cli import main
 from models.checkpoints.manifest import manifest
 
 
+@pytest.mark.slow
 def test_inspect_tells_what_a_checkpoint_is(
     chat_file: Path, chat_tensors: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_vae_is_found_in_its_own_folder_or_the_one_above(tmp_path: Path) -> No
     assert find_vae(tmp_path, None) == find_vae(Path("anywhere"), own) == find_vae(Path("anywhere"), tmp_path) == own
 
 
+@pytest.mark.slow
 def test_a_vae_is_loaded_in_float32_to_be_read_alone(tmp_path: Path) -> None:
     tiny_vae(seed=3).half().save_pretrained(tmp_path)
     vae = load_vae(tmp_path, CPU)
@@ -81,6 +82,7 @@ def test_a_vae_whose_configuration_is_of_other_tensors_is_refused(tmp_path: Path
     assert refusal(load_vae, tmp_path, CPU).startswith(f"{tmp_path}: not a usable VAE (")
 
 
+@pytest.mark.slow
 def test_vocabularies(chat_file: Path, tmp_path: Path) -> None:
     entries = (chat_file.parent / "vocab.txt").read_text().split("\n")
     other = tmp_path / "other.txt"
@@ -97,6 +99,7 @@ def test_vocabularies(chat_file: Path, tmp_path: Path) -> None:
     assert "name one (VISCPM_CHAT_VOCAB or VISCPM_PAINT_VOCAB)" in refusal(load_chat, chat_file)
 
 
+@pytest.mark.slow
 def test_configurations(chat_file: Path) -> None:
     config = chat_file.parent / "chat_config.json"
     config.write_text("{")
@@ -109,6 +112,7 @@ def test_configurations(chat_file: Path) -> None:
     assert "image side 33 px is not a multiple of patch 8 px" in refusal(load_chat, chat_file, image_size_px=33)
 
 
+@pytest.mark.slow
 def test_a_missing_vae_names_its_setting(paint_file: Path, tmp_path: Path) -> None:
     (paint_file.parent / "vae" / "config.json").rename(tmp_path / "config.json")
     message = refusal(load_paint, paint_file)
@@ -117,12 +121,14 @@ def test_a_missing_vae_names_its_setting(paint_file: Path, tmp_path: Path) -> No
     assert str(tmp_path / "nothing") in refusal(load_paint, paint_file, vae=tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_a_broken_vae_is_named(paint_file: Path) -> None:
     folder = paint_file.parent / "vae"
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"short")
     assert refusal(load_paint, paint_file).startswith(f"{folder}: not a usable VAE (")
 
 
+@pytest.mark.slow
 def test_a_foreign_configuration_is_left_alone(chat_file: Path, chat_config: ChatConfig) -> None:
     write_json(chat_file.parent / "config.json", {"model_type": "viscpmchatbee", "hidden_size": 1})
     assert load_chat(chat_file).config == chat_config

@@ -77,6 +77,7 @@ def test_an_existing_folder_is_left_alone(chat_file: Path, tmp_path: Path) -> No
         convert(chat_file, tmp_path / "there")
 
 
+@pytest.mark.slow
 def test_nothing_appears_when_the_source_is_not_whole(chat_file: Path, paint_file: Path, tmp_path: Path) -> None:
     (chat_file.parent / "vocab.txt").unlink()
     with pytest.raises(CheckpointError, match="no vocabulary"):
@@ -87,6 +88,7 @@ def test_nothing_appears_when_the_source_is_not_whole(chat_file: Path, paint_fil
     assert not list(tmp_path.glob("chat*")) + list(tmp_path.glob("paint*"))
 
 
+@pytest.mark.slow
 def test_a_changed_shard_does_not_match_the_fingerprint(chat_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "converted"
     convert(chat_file, folder)
@@ -98,6 +100,7 @@ def test_a_changed_shard_does_not_match_the_fingerprint(chat_file: Path, tmp_pat
         load_chat(folder)
 
 
+@pytest.mark.slow
 def test_the_sizes_in_the_folder_count(chat_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "converted"
     convert(chat_file, folder)

@@ -20,6 +20,7 @@ Tensors = dict[str, Tensor]
 Save = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_a_bare_chat_file_loads_with_sizes_from_its_shapes(
     chat_file: Path, chat_tensors: Tensors, chat_config: ChatConfig
 ) -> None:
@@ -35,15 +36,18 @@ def test_a_bare_chat_file_loads_with_sizes_from_its_shapes(
     assert not any(parameter.requires_grad or parameter.is_meta for parameter in parameters.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pytorch_model.v1.bin", "viscpm_chat_zhplus_checkpoint.pt", "any.pth"])
 def test_any_file_name_will_do(chat_tensors: Tensors, save: Save, name: str) -> None:
     assert load_chat(save(chat_tensors, name)).fingerprint
 
 
+@pytest.mark.slow
 def test_a_folder_with_one_file_stands_for_it(chat_file: Path) -> None:
     assert load_chat(chat_file.parent).fingerprint == load_chat(chat_file).fingerprint
 
 
+@pytest.mark.slow
 def test_a_loaded_chat_model_runs(chat_file: Path, chat_config: ChatConfig) -> None:
     model = load_chat(chat_file, dtype=torch.float32).model
     embeddings = model.image_embeddings(torch.zeros(2, 3, 32, 32))
@@ -51,6 +55,7 @@ def test_a_loaded_chat_model_runs(chat_file: Path, chat_config: ChatConfig) -> N
     assert embeddings.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_are_converted(chat_file: Path, chat_tensors: Tensors, dtype: torch.dtype) -> None:
     model = load_chat(chat_file, dtype=dtype).model
@@ -59,6 +64,7 @@ def test_weights_are_converted(chat_file: Path, chat_tensors: Tensors, dtype: to
     assert torch.equal(model.llm.embedding.weight, chat_tensors["llm.input_embedding.weight"].to(dtype))
 
 
+@pytest.mark.slow
 def test_writing_to_loaded_weights_leaves_the_file_alone(chat_file: Path) -> None:
     before = chat_file.read_bytes()
     for parameter in load_chat(chat_file).model.parameters():
@@ -66,12 +72,14 @@ def test_writing_to_loaded_weights_leaves_the_file_alone(chat_file: Path) -> Non
     assert chat_file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_unused_tensors_may_be_absent(chat_tensors: Tensors, save: Save) -> None:
     used = {name: tensor for name, tensor in chat_tensors.items() if our_name("chat", name)}
     assert len(used) == len(chat_tensors) - 4
     load_chat(save(used))
 
 
+@pytest.mark.slow
 def test_a_configuration_tells_what_shapes_do_not(chat_file: Path, chat_config: ChatConfig) -> None:
     fields = replace(chat_config, vision=replace(chat_config.vision, num_heads=4)).to_published()
     fields["llm"]["half"] = False
@@ -91,6 +99,7 @@ def test_vision_heads_that_no_shape_tells_are_asked_for(chat_tensors: Tensors, s
         load_chat(save({name: tensor.contiguous() for name, tensor in narrow.items()}))
 
 
+@pytest.mark.slow
 def test_another_picture_side_resizes_the_position_table(chat_file: Path, chat_tensors: Tensors) -> None:
     loaded = load_chat(chat_file, dtype=torch.float32, image_size_px=48)
     assert loaded.config.image_size_px == 48
@@ -102,6 +111,7 @@ def test_another_picture_side_resizes_the_position_table(chat_file: Path, chat_t
     assert loaded.model.image_embeddings(torch.zeros(1, 3, 48, 48)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_paint_file_loads_as_it_is_stored(
     paint_file: Path, paint_tensors: Tensors, paint_config: PaintConfig
 ) -> None:
@@ -134,6 +144,7 @@ def test_paint_ignores_what_is_none_of_its_parts(paint_file: Path, paint_tensors
     assert load_paint(paint_file).fingerprint != before  # it is another file, though
 
 
+@pytest.mark.slow
 def test_two_shards_are_the_language_model_and_the_first_has_the_rest(chat_file: Path, chat_config: ChatConfig) -> None:
     whole = load_chat(chat_file)
     shards = [load_chat(chat_file, dtype=torch.float32, shard=Shard(rank, 2)) for rank in range(2)]

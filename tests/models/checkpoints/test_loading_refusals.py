@@ -18,6 +18,7 @@ Save = Callable[..., Path]
 LAYER_KEY = "llm.encoder.layers.1.ffn.ffn.w_in.w_0.weight"
 
 
+@pytest.mark.slow
 def test_missing_keys_are_named(chat_tensors: Tensors, save: Save) -> None:
     del chat_tensors[LAYER_KEY], chat_tensors["mapping.2.bias"]
     file = save(chat_tensors)
@@ -36,6 +37,7 @@ def test_extra_keys_are_named(chat_tensors: Tensors, save: Save) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "shape", "expected"),
     [
@@ -54,6 +56,7 @@ def test_a_mis_shaped_key_is_named_alone(
     assert refusal(load_chat, file) == f"{file}: wrong shapes: {key} is {expected}"
 
 
+@pytest.mark.slow
 def test_many_faults_are_counted(chat_tensors: Tensors, save: Save) -> None:
     kept = {name: tensor for name, tensor in chat_tensors.items() if ".layers.0.ffn." not in name}
     num_missing = len(chat_tensors) - len(kept)
@@ -62,6 +65,7 @@ def test_many_faults_are_counted(chat_tensors: Tensors, save: Save) -> None:
     assert f" and {num_missing - 10} more; extra keys: lm_head" in message
 
 
+@pytest.mark.slow
 def test_paint_is_held_to_its_keys_too(paint_file: Path, paint_tensors: Tensors) -> None:
     del paint_tensors["unet.conv_in.weight"]
     paint_tensors["unet.conv_out.bias"] = torch.zeros(5)
@@ -73,6 +77,7 @@ def test_paint_is_held_to_its_keys_too(paint_file: Path, paint_tensors: Tensors)
     )
 
 
+@pytest.mark.slow
 def test_the_wrong_kind_is_refused(chat_file: Path, paint_file: Path) -> None:
     assert refusal(load_paint, chat_file) == f"{chat_file}: a Chat checkpoint, but a Paint one is wanted"
     assert refusal(load_chat, paint_file) == f"{paint_file}: a Paint checkpoint, but a Chat one is wanted"
@@ -128,6 +133,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path, chat_file: Path, chat_tensors: 
     assert "found 2 of them: pytorch_model.v1.bin, second.bin" in refusal(load_chat, chat_file.parent)
 
 
+@pytest.mark.slow
 def test_a_unet_that_cannot_be_is_refused(paint_file: Path) -> None:
     file = paint_file.parent / "unet" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"block_out_channels": [8]}))

@@ -16,6 +16,7 @@ def count(entries: dict[str, tuple[list[int], str]], prefix: str = "") -> int:
     return sum(prod(shape) for name, (shape, _) in entries.items() if name.startswith(prefix))
 
 
+@pytest.mark.slow
 def test_the_chat_models_counts() -> None:
     entries = manifest("chat-v1.1")
     assert len(entries) == 1413
@@ -28,6 +29,7 @@ def test_the_chat_models_counts() -> None:
     assert {dtype for _, dtype in entries.values()} == {"float16"}
 
 
+@pytest.mark.slow
 def test_the_paint_models_counts() -> None:
     entries = manifest("paint-balance")
     assert len(entries) == 1124
@@ -44,6 +46,7 @@ def test_all_published_checkpoints_of_a_kind_have_one_layout(name: str) -> None:
     assert manifest(name) == manifest("chat-v1.1" if KINDS[name] == "chat" else "paint-balance")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "file"), [("chat-v1.1", "chat_full.json"), ("paint-balance", "paint_full.json")])
 def test_the_reference_lists_the_same(name: str, file: str) -> None:
     if not (REFERENCE / file).is_file():

@@ -12,6 +12,7 @@ from models.checkpoints.tensor_files import CheckpointError
 from models.checkpoints.weights import skeleton
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "config"), [("chat", PUBLISHED_CHAT), ("paint", PUBLISHED_PAINT)])
 def test_every_parameter_has_one_published_name_and_comes_back(kind: str, config: object) -> None:
     ours = list(skeleton(config).state_dict())  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Random models: of the dtype asked for, the same for a seed, and neither vanishing nor growing with depth."""
 
+import pytest
 import torch
 
 from models.checkpoints.random_weights import random_chat, random_paint
@@ -7,6 +8,7 @@ from models.networks.chat.config import ChatConfig
 from models.networks.paint.config import PaintConfig
 
 
+@pytest.mark.slow
 def test_a_chat_model_of_a_seed(chat_config: ChatConfig) -> None:
     first, again, other = (random_chat(chat_config, "cpu", torch.bfloat16, seed) for seed in (1, 1, 2))
     for (name, parameter), same in zip(first.named_parameters(), again.parameters(), strict=True):
@@ -23,6 +25,7 @@ def test_image_embeddings_are_of_ordinary_size(chat_config: ChatConfig) -> None:
     assert 0.1 < embeddings.std() < 3
 
 
+@pytest.mark.slow
 def test_paint_has_two_dtypes(paint_config: PaintConfig) -> None:
     model = random_paint(paint_config, "cpu", torch.float16, seed=1, unet_dtype=torch.float32)
     assert {parameter.dtype for parameter in model.llm.parameters()} == {torch.float16}

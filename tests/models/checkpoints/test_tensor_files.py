@@ -117,6 +117,7 @@ def test_a_tensor_that_stays_as_it_is_is_not_copied(tmp_path: Path, tensors: Ten
     assert mapped.moved("b", torch.device("cpu"), torch.float16) is mapped["b"]
 
 
+@pytest.mark.slow
 def test_a_large_tensor_is_converted_piece_by_piece(tmp_path: Path) -> None:
     values = torch.arange(2**23 + 3, dtype=torch.int32).remainder(2048).half()  # three pieces
     mapped = map_tensors(write(tmp_path, {"a": values.view(-1, 1)}, "pickled"))
@@ -125,6 +126,7 @@ def test_a_large_tensor_is_converted_piece_by_piece(tmp_path: Path) -> None:
     assert torch.equal(converted, values.float().view(-1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["pickled", "safetensors"])
 def test_a_part_of_a_tensor_is_moved_alone(tmp_path: Path, form: str) -> None:
     values = torch.arange(3000 * 2048, dtype=torch.int32).remainder(2048).half().view(3000, 2048)  # two pieces

@@ -19,10 +19,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_is_small(tiny: Path) -> None:
     assert sum(path.stat().st_size for path in tiny.rglob("*")) < 30e6
 
 
+@pytest.mark.slow
 def test_both_say_that_they_are_untrained(tiny: Path) -> None:
     assert load_chat(tiny / "chat").untrained
     assert load_paint(tiny / "paint").untrained
@@ -39,6 +41,7 @@ def test_a_seed_makes_the_same_checkpoints(tiny: Path, tmp_path: Path) -> None:
         assert first == again != other
 
 
+@pytest.mark.slow
 def test_the_vocabulary_reads_common_text(tiny: Path) -> None:
     tokenizer = load_chat(tiny / "chat").tokenizer
     assert tokenizer.vocab_size == len(tiny_vocabulary()) == len(set(tiny_vocabulary()))
@@ -57,6 +60,7 @@ def test_chat_sees_its_picture(tiny: Path) -> None:
     assert (embeddings[0] - embeddings[1]).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_paint_makes_pictures_of_eight_pixels_a_latent(tiny: Path) -> None:
     loaded = load_paint(tiny / "paint", dtype=torch.float32)
     width = loaded.config.cross_attention_dim

@@ -34,6 +34,7 @@ def test_the_bundled_checkpoint_tells(kind: Model, letter_case: LetterCase) -> N
     assert told == TrainingText(letter_case, simplified_chinese=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_tells_nothing_reads_texts_as_they_come(chat_file: Path, tmp_path: Path) -> None:
     assert load_chat(chat_file).training_text == TrainingText()
     convert(chat_file, tmp_path / "converted")
@@ -49,6 +50,7 @@ def test_converting_and_averaging_keep_it(tmp_path: Path) -> None:
         assert open_checkpoint(tmp_path / name).training_text == open_checkpoint(bundled).training_text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [{"letter_case": "small"}, "lower"])
 def test_a_configuration_that_tells_nonsense_is_refused(told: object, chat_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "converted"

@@ -29,6 +29,7 @@ def stored(config: ChatConfig) -> tuple[MappedTensors, dict[str, Tensor]]:
     return tensors, ours
 
 
+@pytest.mark.slow
 def test_a_skeleton_has_all_shapes_and_no_memory(chat_config: ChatConfig, paint_config: PaintConfig) -> None:
     chat, paint = skeleton(chat_config), skeleton(paint_config)
     assert isinstance(chat, ChatModel) and isinstance(paint, PaintModel)
@@ -60,6 +61,7 @@ def test_weights_go_where_the_names_say_in_the_dtype_that_is_asked_for(chat_conf
     assert not tensors, "the file's tensors are let go"
 
 
+@pytest.mark.slow
 def test_what_has_no_place_in_the_model_counts_for_the_fingerprint_alone(chat_config: ChatConfig) -> None:
     prints = []
     for extra in (None, torch.zeros(2), torch.ones(2)):

@@ -16,6 +16,7 @@ from models.emoji.names import EmojiName
 RED_APPLE = "1f34e"
 
 
+@pytest.mark.slow
 def test_twemoji_draws_every_name_cut_to_its_visible_box(names: tuple[EmojiName, ...]) -> None:
     drawings = Drawings("twemoji")
     for name in names:
@@ -27,6 +28,7 @@ def test_twemoji_draws_every_name_cut_to_its_visible_box(names: tuple[EmojiName,
     assert drawings.drawing(RED_APPLE) is drawings.drawing(RED_APPLE)
 
 
+@pytest.mark.slow
 def test_every_name_has_a_picture_of_its_own(names: tuple[EmojiName, ...]) -> None:
     drawings = shared_drawings("twemoji")
     assert len({drawings.drawing(name.code).tobytes() for name in names}) == len(names)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from models.datasets.examples import UNLABELLED
 from models.emoji.names import EmojiName
@@ -7,6 +8,7 @@ from models.emoji.scenes.grounds import COLOURS
 from models.emoji.sources import EmojiConversations
 
 
+@pytest.mark.slow
 def test_labels_say_what_the_scene_shows(names: tuple[EmojiName, ...]) -> None:
     conversations = EmojiConversations(names, ("twemoji",), 32, 1, 200)
     scene_labels = EmojiSceneLabels(conversations, 60)

@@ -48,6 +48,7 @@ def test_compositions_that_are_judged_were_not_learnt(names: tuple[EmojiName, ..
     assert not any(judged.scene_and_rounds(index, 0)[0] in seen for index in range(150))
 
 
+@pytest.mark.slow
 def test_every_name_leads_equally_often_across_epochs(names: tuple[EmojiName, ...]) -> None:
     few = names[:50]
     source = EmojiConversations(few, ("twemoji",), SIDE_PX, 1, 75)
@@ -116,6 +117,7 @@ def test_conversations_ask_for_names_at_first(names: tuple[EmojiName, ...]) -> N
     assert rounds[0].answer in answers
 
 
+@pytest.mark.slow
 def test_where_things_are_is_asked_of_few_names_at_first(names: tuple[EmojiName, ...]) -> None:
     source = make_conversations(names[:64], ("twemoji",), lessons=Lessons(where_epochs=5))
 

@@ -37,6 +37,7 @@ def test_a_gpus_free_memory_counts() -> None:
     assert free_bytes(torch.device("cuda")) > 100 * 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux: tells of its memory in /proc")
 def test_freed_memory_goes_back_to_the_system() -> None:
     def resident_bytes() -> int:

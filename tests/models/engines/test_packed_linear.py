@@ -133,6 +133,7 @@ def test_a_packed_language_model_gives_the_same_numbers(loaded: LoadedChat) -> N
     torch.testing.assert_close(llm.logits(expected, None), plain.logits(expected, None), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
 @torch.inference_mode()
 def test_quantized_layers_are_not_packed_and_no_second_embedding_is_kept(quantization: Quantization) -> None:

@@ -72,6 +72,7 @@ def alone(chat: LoadedChat, conversation: PictureQuestions, generation: ChatGene
         yield result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_a_batch_says_what_each_conversation_says_alone(chat: LoadedChat, num_beams: int) -> None:
     generation = ChatGeneration(max_new_tokens=12, num_beams=num_beams)
@@ -82,6 +83,7 @@ def test_a_batch_says_what_each_conversation_says_alone(chat: LoadedChat, num_be
     assert ask(chat, CONVERSATIONS, generation) == [[result.answer for result in results] for results in expected]
 
 
+@pytest.mark.slow
 def test_more_conversations_than_a_batch_come_back_in_their_order(
     chat: LoadedChat, monkeypatch: pytest.MonkeyPatch
 ) -> None:

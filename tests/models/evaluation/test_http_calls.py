@@ -16,6 +16,7 @@ from tests.models.evaluation.completions import Endpoint
 QUICK = Retries(attempts=3, first_wait_s=0.001)
 
 
+@pytest.mark.slow
 async def test_waits_and_ends_of_calls(serve: Callable[[FastAPI], str]) -> None:
     endpoint = Endpoint(*[Response("down", 503)] * 3, JSONResponse([1]))
     async with open_client(f"{serve(endpoint.app)}/v1") as client:

@@ -35,6 +35,7 @@ def rows_of(content: Any) -> Any:
     return content[SET]["rows"]
 
 
+@pytest.mark.slow
 def test_searches_equal_the_references(folder: Path) -> None:
     report = run_checks(CHECKS, folder, "beam.json")
     assert report.failed == []
@@ -51,6 +52,7 @@ def test_searches_equal_the_references(folder: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "failed"),
     [
@@ -114,6 +116,7 @@ def test_two_turns_are_compared_by_answer_calls_and_context(folder: Path) -> Non
     assert report.noted == ["two turns, chat 0 turn2: answer"], "near ties decide, so nothing is judged"
 
 
+@pytest.mark.slow
 def test_the_references_float16_answers_are_counted_in_float16_alone(tmp_path: Path) -> None:
     folder = copy_reference(tmp_path / "some")
     for file, part in (("half.json", None), ("beam.json", "published_short")):

@@ -54,6 +54,7 @@ def test_equal_files_pass(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert failed_lines(folder, capsys) == []
 
 
+@pytest.mark.slow
 def test_every_file_is_covered(folder: Path) -> None:
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     covered = {name.split("/")[0] for names in checkpoints.COVERS.values() for name in names}

@@ -82,6 +82,7 @@ def failed_lines(fixtures: Fixtures, capsys: pytest.CaptureFixture[str]) -> list
     return failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_models_own_numbers_pass(
     fixtures: Fixtures, dtype: torch.dtype, capsys: pytest.CaptureFixture[str]
@@ -90,6 +91,7 @@ def test_the_models_own_numbers_pass(
     assert failed_lines(fixtures, capsys) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "name", "line"),
     [
@@ -113,6 +115,7 @@ def test_one_value_that_is_off_fails_its_line(
     assert failed_lines(fixtures, capsys) == [line]
 
 
+@pytest.mark.slow
 def test_a_picture_that_resizes_to_other_bytes_fails(fixtures: Fixtures, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = Image.open(fixtures.path("images/image1.png")).convert("RGB").transpose(Image.Transpose.ROTATE_180)
     pixels.save(fixtures.path("images/image1.png"))

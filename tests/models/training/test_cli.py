@@ -21,6 +21,7 @@ def test_what_cannot_be_used_is_said_in_one_line(
         main(["chat", "--data", "emoji"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_noto")
 @pytest.mark.parametrize("command", [["tower"], ["chat", "--data", "emoji"]])
 def test_a_style_that_is_not_installed_is_said_in_one_line(

@@ -72,6 +72,7 @@ def test_a_run_logs_validates_and_exports_its_states(data: Data, tmp_path: Path)
     assert load_chat(again).fingerprint == load_chat(tmp_path / "export").fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

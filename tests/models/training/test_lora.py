@@ -80,6 +80,7 @@ def test_the_product_is_merged_by_hand() -> None:
     assert weights["a.base_layer.weight"].tolist() == [[1, 2], [3, 4]], "what is trained goes on from where it was"
 
 
+@pytest.mark.slow
 def test_merged_weights_do_what_the_adapters_did(model: ChatModel) -> None:
     settings = LoraSettings(rank=2, alpha=5, parts="both")
     names = set(model.state_dict())

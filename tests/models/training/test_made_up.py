@@ -29,6 +29,7 @@ def share(checkpoint: Path, conversations: list[Conversation]) -> float:
     return exact_matches(loaded.model, loaded.tokenizer, conversations)["exact"]
 
 
+@pytest.mark.slow
 def test_things_have_names_of_their_own_and_look_alike_in_all_their_pictures(tmp_path: Path) -> None:
     made = things(NUM_THINGS, seed=1)
     assert len({thing.name for thing in made}) == len({thing.corners for thing in made}) == NUM_THINGS

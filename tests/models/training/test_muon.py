@@ -104,6 +104,7 @@ def test_a_run_with_muon_goes_on_as_if_nothing_had_happened(data: Data, tmp_path
     assert [float(row["learning_rate_muon"]) for row in rows["whole"]][-1] == 0.02
 
 
+@pytest.mark.slow
 def test_muon_may_train_all_there_is(data: Data, tmp_path: Path) -> None:
     flags = ("--lora-rank", "2", "--lora-parts", "both", "--muon-lr", "0.02", "--batch-size", "4", "--steps", "2")
     assert main(data.arguments(tmp_path, *flags)) == 0

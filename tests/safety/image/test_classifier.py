@@ -41,6 +41,7 @@ def by_hand(folder: Path, seeds: range) -> torch.Tensor:
         return model(**pixels).logits
 
 
+@pytest.mark.slow
 def test_scores_are_the_labels_probabilities(tmp_path: Path) -> None:
     classifier = load_classifier(write_classifier(tmp_path))
     expected = by_hand(tmp_path, range(10)).softmax(-1).tolist()  # more than one batch
@@ -50,12 +51,14 @@ def test_scores_are_the_labels_probabilities(tmp_path: Path) -> None:
         assert list(one.values()) == pytest.approx(row, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_exclude_one_another_have_a_probability_each(tmp_path: Path) -> None:
     write_classifier(tmp_path, problem_type="multi_label_classification")
     [scores] = load_classifier(tmp_path).scores([scene(60, 40, 0)])
     assert list(scores.values()) == pytest.approx(by_hand(tmp_path, range(1)).sigmoid()[0].tolist(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_other_weights_labels_or_preprocessing_are_another_version(tmp_path: Path) -> None:
     versions = [load_classifier(write_classifier(tmp_path)).fingerprint for _ in range(2)]
     assert versions[0] == versions[1]

@@ -49,6 +49,7 @@ def _by_hand(picture: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(((rgb - np.float32(mean)) / np.float32(deviation)).transpose(2, 0, 1), np.float32)
 
 
+@pytest.mark.slow
 def test_what_is_a_concept_is_flagged_and_nothing_else(folder: Path) -> None:
     checker = CompVisChecker(folder)
     pictures = [scene(300, 200, seed) for seed in (1, 0, 2)]
@@ -58,6 +59,7 @@ def test_what_is_a_concept_is_flagged_and_nothing_else(folder: Path) -> None:
     assert checker.fingerprint == CompVisChecker(folder).fingerprint
 
 
+@pytest.mark.slow
 def test_whatever_changes_a_flag_changes_the_fingerprint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def open_nsfw() -> OpenNsfw:
     return OpenNsfw()
 
 
+@pytest.mark.slow
 def test_the_classifier_scores_as_its_package_does(classifier: ImageSafetyClassifier) -> None:
     scores = classifier.scores([scene(*size, seed=1) for size in SIZES])
     assert [set(one) for one in scores] == [{"violence/graphic", "sexual"}] * 4
@@ -33,6 +34,7 @@ def test_the_classifier_scores_as_its_package_does(classifier: ImageSafetyClassi
         assert one["sexual"] == pytest.approx(sexual, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_open_nsfw_scores_as_its_package_does(open_nsfw: OpenNsfw) -> None:
     pictures = [scene(*size, seed=2) for size in SIZES]
     theirs = NSFWClassifier(intra_op_num_threads=1)
@@ -51,6 +53,7 @@ def test_a_batch_scores_as_its_pictures_alone(classifier: ImageSafetyClassifier,
             assert together[place] == pytest.approx(alone, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (512, 2)])
 def test_any_shape_is_judged(classifier: ImageSafetyClassifier, open_nsfw: OpenNsfw, size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, (90, 160, 60))
@@ -58,6 +61,7 @@ def test_any_shape_is_judged(classifier: ImageSafetyClassifier, open_nsfw: OpenN
         assert all(0 <= score <= 1 for score in screen.scores([picture])[0].values())
 
 
+@pytest.mark.slow
 def test_the_fingerprints_tell_the_weights_apart(classifier: ImageSafetyClassifier, open_nsfw: OpenNsfw) -> None:
     assert classifier.fingerprint != open_nsfw.fingerprint
     assert OpenNsfw().fingerprint == open_nsfw.fingerprint

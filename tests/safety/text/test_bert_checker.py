@@ -47,6 +47,7 @@ def with_bias(folder: Path, *logits: float) -> BertChecker:
     return BertChecker(folder)
 
 
+@pytest.mark.slow
 def test_scores_equal_the_released_pipeline(folder: Path) -> None:
     texts = ["画一只猫", "坏人刀血", "风景山水", "坏坏坏坏", "猫"]
     reference = pipeline("text-classification", model=str(folder), top_k=None)
@@ -56,6 +57,7 @@ def test_scores_equal_the_released_pipeline(folder: Path) -> None:
         assert scores == {"unsafe": pytest.approx(expected, abs=1e-5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("logit", "decision"), [(1.09, "pass"), (1.11, "block"), (-3.0, "pass")])
 def test_the_release_refuses_above_three_quarters(folder: Path, logit: float, decision: str) -> None:
     """log 3 = 1.0986 against 0 is a probability of exactly 0.75."""
@@ -63,6 +65,7 @@ def test_the_release_refuses_above_three_quarters(folder: Path, logit: float, de
     assert load_policy().decide("prompt", [Finding("prompt-checker", scores)], "zh").decision == decision
 
 
+@pytest.mark.slow
 def test_only_the_highest_label_counts(tmp_path: Path) -> None:
     checker = with_bias(write_checker(tmp_path, num_labels=3), 1.0, 0.9, 0.0)
     assert checker.scores(["猫"]) == [{"unsafe": 0.0}]
@@ -79,6 +82,7 @@ def test_every_part_of_a_long_text_is_read(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_unsafe_label_is_configured_and_must_exist(folder: Path) -> None:
     first, second = (
         BertChecker(folder, unsafe_label=label).scores(["猫"])[0]["unsafe"] for label in ("LABEL_0", "LABEL_1")
@@ -88,6 +92,7 @@ def test_the_unsafe_label_is_configured_and_must_exist(folder: Path) -> None:
         BertChecker(folder, unsafe_label="nsfw")
 
 
+@pytest.mark.slow
 def test_whatever_changes_scores_changes_the_fingerprint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("safety.fingerprint._SMALL_BYTES", (folder / "model.safetensors").stat().st_size - 1)
     told = [BertChecker(folder).fingerprint, BertChecker(folder, unsafe_label="LABEL_0").fingerprint]

@@ -13,6 +13,7 @@ from safety.text.rule_files import Rule, RuleBook, RuleError, read_rules
 from safety.text.rules import load_text_rules
 
 
+@pytest.mark.slow
 def test_everyday_words_of_the_lists_score_low_and_single_letters_nothing() -> None:
     rules = load_text_rules()
     assert rules.scores(["a rooster is a cock"])[0]["sexual"] == EVERYDAY_SCORE

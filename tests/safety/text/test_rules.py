@@ -28,6 +28,7 @@ def categories(rules: TextRules, text: str) -> set[str]:
     return {category for category, score in rules.scores([text])[0].items() if score > THRESHOLD}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "category"),
     [
@@ -59,6 +60,7 @@ def test_each_kind_of_harm_is_found_in_both_languages(rules: TextRules, text: st
     assert category in categories(rules, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

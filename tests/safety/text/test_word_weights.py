@@ -104,6 +104,7 @@ def test_of_some_length_on_a_text_is_not_blocked_for_its_words_alone_and_chinese
         assert scores(book, longer, weights)["illicit"] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -116,6 +116,7 @@ async def results(files: Files, batch: Batch) -> tuple[dict[str, Any], dict[str,
     return told[0], told[1]
 
 
+@pytest.mark.slow
 async def test_every_line_is_answered_a_few_at_once(
     servers: RedisServers, settings: Settings, files: Files, batches: BatchStore
 ) -> None:
@@ -158,6 +159,7 @@ async def test_a_line_that_misses_its_deadline_thrice_has_failed(
     assert (done.completed, done.failed, len(service.keys["line0"])) == (1, 1, 3)
 
 
+@pytest.mark.slow
 async def test_a_cancelled_batch_begins_nothing_and_tells_of_every_line(
     servers: RedisServers, settings: Settings, files: Files, batches: BatchStore
 ) -> None:
@@ -172,6 +174,7 @@ async def test_a_cancelled_batch_begins_nothing_and_tells_of_every_line(
     assert set(answered) == {"line0"} and {one["error"]["code"] for one in failed.values()} == {"batch_cancelled"}
 
 
+@pytest.mark.slow
 async def test_an_expired_batch_ends_though_its_lines_are_never_answered(
     servers: RedisServers, settings: Settings, files: Files, batches: BatchStore, client: "redis.asyncio.Redis"
 ) -> None:

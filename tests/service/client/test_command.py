@@ -50,6 +50,7 @@ def test_what_is_no_text_is_told_in_one_line(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr() == ("a\\udcffb\n", "viscpm: what is sent must be text in UTF-8\n")
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error() -> None:
     code = (
         "import sys\nfrom service.client.arguments import Parser\nfrom service.client.command import run_command\n"

@@ -39,6 +39,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_service_is_asked_with_its_key(service: str) -> None:
     with Service(service, "vk-1") as asked:
         assert asked.get("/x", "id", limit=3, after=None) == {"id": "x"}

@@ -82,6 +82,7 @@ def test_members_are_counted() -> None:
         decoded("gzip", member * 1025)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packer", PACKERS)
 def test_a_bomb_goes_no_further_than_its_reader(packer: str) -> None:
     coding, pack = PACKERS[packer]

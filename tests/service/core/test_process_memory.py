@@ -30,6 +30,7 @@ print(most - before, resident_bytes() - before)
 """
 
 
+@pytest.mark.slow
 @linux
 def test_resident_memory_is_what_the_system_says() -> None:
     # Mapped anew: a block of the heap may lie where an earlier test's did, and be resident already
@@ -78,6 +79,7 @@ def test_there_is_no_search_while_modules_are_imported_and_one_is_possible_again
     assert gc.isenabled()
 
 
+@pytest.mark.slow
 def test_garbage_of_before_is_freed_and_what_is_in_use_is_not_searched_again() -> None:
     before = weakref.ref(Knot())
     kept = Knot()

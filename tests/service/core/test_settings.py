@@ -160,6 +160,7 @@ def test_engines_are_found_under_their_former_names(kind: str) -> None:
     assert getattr(read_settings(**{f"{kind}_engine": "mine:create"}), f"{kind}_engine") == "mine:create"
 
 
+@pytest.mark.slow
 def test_a_guard_is_in_a_folder_or_behind_a_server() -> None:
     with pytest.raises(ValidationError, match="the same screen twice"):
         Settings(safety_guard="folder", safety_guard_url="http://guard:8000")

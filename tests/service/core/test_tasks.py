@@ -204,6 +204,7 @@ async def test_a_task_that_fails_again_and_again_ends_the_process(
     assert rounds.count == 21 and restarts(metrics, "job_leases") == 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 async def test_failures_between_steady_runs_do_not_add_up(
     supervisor: TaskSupervisor, exits: list[TaskName], monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"VISCPM_{kind}_WORKERS")
 
 
+@pytest.mark.slow
 def test_bundled_models_are_told_with_fingerprint_and_what_fits() -> None:
     found = check_checkpoints(Settings())
     assert [(one.check, one.level) for one in found] == [

@@ -8,6 +8,7 @@ from service.core.settings import Settings
 from service.doctor.setting_sources import check_settings, setting_sources
 
 
+@pytest.mark.slow
 def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "viscpm.env").write_text("VISCPM_LOG_LEVEL=debug\nVISCPM_PORT=9000\nCUDA_MEMORY_CPMBEE_MAX=2g\n")
     monkeypatch.setenv("VISCPM_REDIS_URL", "redis://ann:secret@example.org:6380/2")

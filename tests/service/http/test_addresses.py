@@ -14,6 +14,7 @@ LOCAL = (ip_network("127.0.0.0/8"),)
 WAIT = {"Prefer": "respond-async"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
@@ -73,6 +74,7 @@ async def test_a_slash_at_the_end_is_passed_over(service: Service) -> None:
     assert_error(await service.client.get("/chat//"), 404, "not_found")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent_below", ["", "/under/a"])
 async def test_a_prefix_is_in_every_place_that_an_answer_points_to(settings: Settings, sent_below: str) -> None:
     async with serving(settings.model_copy(update={"root_path": "/under/a"})) as service:
@@ -84,6 +86,7 @@ async def test_a_prefix_is_in_every_place_that_an_answer_points_to(settings: Set
         assert document["servers"] == [{"url": "/under/a"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trusted", "prefix"), [((), ""), ((ip_network("192.0.2.0/24"),), ""), (LOCAL, "/behind")])
 async def test_proxies_are_believed_where_they_are_trusted(settings: Settings, trusted: Any, prefix: str) -> None:
     headers = {"X-Forwarded-Prefix": "/behind/", "X-Forwarded-Host": "evil.example", "Host": "evil.example", **WAIT}
@@ -114,6 +117,7 @@ async def test_the_client_is_the_last_hop_that_is_no_proxy_of_ours(peer: str, ex
     assert seen == [expected]
 
 
+@pytest.mark.slow
 async def test_no_answer_is_built_from_host(service: Service) -> None:
     for path in ("/chat/", "/chat", "/health/live/", "/", "/openapi.json"):
         for sent in (post(path, b"{}"), b"GET %b HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n" % path.encode()):

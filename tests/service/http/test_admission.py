@@ -183,6 +183,7 @@ def test_what_is_neither_yes_nor_no_is_refused(query: str) -> None:
         wants_async(Request({"type": "http", "headers": [], "query_string": query.encode()}))
 
 
+@pytest.mark.slow
 async def test_a_request_has_a_deadline_of_its_own(service: Service, worker_log: Path) -> None:
     late = await _ask_within(service, "stream 100000", "300")
     assert_error(late, 504, "deadline_exceeded")
@@ -207,6 +208,7 @@ async def test_a_deadline_that_is_over_before_the_queue_ends_its_job(
     assert await service.accounting() == {"failed": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", ["0", "-5", "1.5", "soon", "1" * 10, ""])
 async def test_what_is_no_deadline(service: Service, sent: str) -> None:
     error = assert_error(await _ask_within(service, "echo x", sent), 400, "invalid_request", "X-Deadline-Ms")

@@ -54,6 +54,7 @@ async def calls_of(receiver: Receiver, count: int) -> list[Call]:
     return receiver.calls
 
 
+@pytest.mark.slow
 async def test_the_receiver_is_told_what_the_job_tells(calling: Service, receiver: Receiver) -> None:
     url, is_ours = receiver.url, documented_verifier()
     first = await post(calling, "/chat", question="echo 你好", image=encoded(), callback_url=url)
@@ -79,6 +80,7 @@ async def test_the_receiver_is_told_what_the_job_tells(calling: Service, receive
     assert await calling.metric('viscpm_webhooks_total{outcome="delivered"}', "/metrics?scope=api") == 5
 
 
+@pytest.mark.slow
 async def test_what_is_refused_and_calls_nobody(calling: Service, service: Service, receiver: Receiver) -> None:
     url = receiver.url
     waits = await post(calling, "/chat", {}, question="echo x", callback_url=url)
@@ -101,6 +103,7 @@ async def test_what_is_refused_and_calls_nobody(calling: Service, service: Servi
     assert await calling.accounting() == {"refused": 6}
 
 
+@pytest.mark.slow
 async def test_a_request_sent_twice_calls_back_once(calling: Service, receiver: Receiver) -> None:
     key = ASYNC | {"Idempotency-Key": "a"}
     asked = {"question": "echo x", "callback_url": receiver.url}

@@ -73,6 +73,7 @@ async def test_a_hundred_at_once_at_three_api_processes_and_ten_pass(by_keys: Ke
         assert await by_keys.service.accounting() == {"done": 10}
 
 
+@pytest.mark.slow
 async def test_a_tenant_that_fills_the_queue_leaves_another_its_share_and_its_turn(
     settings: Settings, worker_log: Path
 ) -> None:
@@ -103,6 +104,7 @@ def _admitted(log: Path, jobs: list[str]) -> list[str]:
     return [line[2] for line in log_lines(log, "admit") if line[2] in jobs]
 
 
+@pytest.mark.slow
 async def test_tokens_and_jobs_of_a_key(by_keys: KeyedService) -> None:
     client, key = await by_keys.client(limits=KeyLimits(tokens_per_min=1))
     first = await client.post("/chat", json={"question": "stream 5"})
@@ -128,6 +130,7 @@ async def _started(client: httpx.AsyncClient) -> str:
     return job_id
 
 
+@pytest.mark.slow
 async def test_streams_tell_their_limits_and_count_as_others_do(by_keys: KeyedService) -> None:
     client, key = await by_keys.client(limits=KeyLimits(requests_per_min=5))
     streamed = await client.post("/chat", json={"question": "stream 3", "stream": True})

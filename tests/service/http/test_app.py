@@ -49,6 +49,7 @@ def test_the_api_loads_no_model_code() -> None:
     assert loaded.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_no_route_module_knows_the_bus_or_redis() -> None:
     paths = sorted((ROOT / "service/http/routes").glob("**/*.py"))
     assert len(paths) > 5

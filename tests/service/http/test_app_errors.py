@@ -45,11 +45,13 @@ async def test_too_many_pixels(settings: Settings) -> None:
         assert (await service.ask("echo x", image=encoded(10, 10))).status_code == 200
 
 
+@pytest.mark.slow
 async def test_texts_of_every_kind_are_answered_as_they_came(service: Service) -> None:
     for text in ("😀" * 2000, "مرحبا بالعالم", "a<b>&c", "\u200b零宽", "e\u0301", "𠮷野家", "tab\tand\nline"):
         assert (await service.ask(f"echo {text}")).json()["answer"] == text
 
 
+@pytest.mark.slow
 async def test_redis_away_is_503_without_hanging_and_comes_back(own_server: Any) -> None:
     async with serving(quick_settings(own_server.url)) as service:
         own_server.stop()

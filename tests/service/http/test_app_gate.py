@@ -39,6 +39,7 @@ class WordScreens:
         return Verdict(stage, "block" if is_blocked else "pass", {"violence": float(is_blocked)}, "words")
 
 
+@pytest.mark.slow
 async def test_flagged_inputs_reach_no_engine(settings: Settings, worker_log: object) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()
@@ -64,6 +65,7 @@ async def test_flagged_inputs_reach_no_engine(settings: Settings, worker_log: ob
         assert await service.metric('viscpm_safety_decisions_total{stage="question",verdict="block"}') == 3
 
 
+@pytest.mark.slow
 async def test_a_flagged_answer_is_filtered_on_every_way(settings: Settings) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()
@@ -81,6 +83,7 @@ async def test_a_flagged_answer_is_filtered_on_every_way(settings: Settings) -> 
         assert await service.accounting() == {"refused": 2}
 
 
+@pytest.mark.slow
 async def test_verdicts_are_whole_where_they_are_asked_for_and_else_a_summary(settings: Settings) -> None:
     short = {"flagged": False, "screens": ["words"]}
     async with serving(settings, WordScreens()) as service:
@@ -111,6 +114,7 @@ async def test_verdicts_are_whole_where_they_are_asked_for_and_else_a_summary(se
                 assert [one["category_scores"] for one in moderation[part]["results"]] == [{"violence": 0.0}]
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_included_is_refused_by_name(settings: Settings) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()
@@ -144,6 +148,7 @@ async def test_unsafe_candidates_are_replaced_by_the_next(settings: Settings) ->
         assert error["moderation"]["output"]["results"][0]["stage"] == "candidate"
 
 
+@pytest.mark.slow
 async def test_a_flagged_answer_leaves_neither_polled_nor_resumed(settings: Settings) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()
@@ -156,6 +161,7 @@ async def test_a_flagged_answer_leaves_neither_polled_nor_resumed(settings: Sett
         assert await service.accounting() == {"refused": 1}
 
 
+@pytest.mark.slow
 async def test_what_is_painted_and_flagged_leaves_on_no_way(settings: Settings) -> None:
     body = {"prompt": "paint 3", "seed": 10, "candidates": 1}
     async with serving(settings, WordScreens()) as service:
@@ -215,6 +221,7 @@ async def test_what_a_dead_process_left_is_screened_and_ended_by_another(setting
         assert await service.accounting() == {"done": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clients", [24])
 async def test_many_at_once_are_each_answered_with_their_own(settings: Settings, clients: int) -> None:
     async with serving(settings) as service:

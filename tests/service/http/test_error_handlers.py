@@ -11,6 +11,7 @@ from service.http.error_handlers import error_response, from_exception, from_val
 from tests.service.web import Service, assert_error
 
 
+@pytest.mark.slow
 async def test_routes_methods_and_media_that_are_not_there(service: Service) -> None:
     client = service.client
     assert_error(await client.get("/nothing"), 404, "not_found")

@@ -193,6 +193,7 @@ _MEDIA = (
 _CONTENTS = (PICTURE, PICTURE[:40], b"gbk", b"1e2", b"--X", b"\r\n--X--", b"\xff\xfe", b"", b"\0")
 
 
+@pytest.mark.slow
 async def test_no_form_breaks_or_holds_the_service(service: Service) -> None:
     made = random.Random(17)
     for _ in range(200):

@@ -18,6 +18,7 @@ from tests.service.web import Service, assert_error, picture_bytes, serving
 JSON = {"content-type": "application/json"}
 
 
+@pytest.mark.slow
 async def test_large_bodies_are_refused_declared_or_not(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"max_body_bytes": 4096})) as service:
         await service.ready()
@@ -58,6 +59,7 @@ async def test_request_ids_are_kept_where_they_can_be(service: Service) -> None:
     assert (await given_id("x" * 129)).startswith("req-")
 
 
+@pytest.mark.slow
 async def test_what_nobody_expected_is_a_500_without_insides(service: Service, caplog: Any) -> None:
     async def breaks(*_: object) -> None:
         raise RuntimeError("secret inside")
@@ -158,6 +160,7 @@ async def test_a_body_that_was_dropped_counts_no_more_and_is_freed_once() -> Non
     assert limited._buffered_bytes == 0
 
 
+@pytest.mark.slow
 async def test_waiting_jobs_leave_room_for_other_bodies(settings: Settings) -> None:
     """More of them than largest bodies may be in memory at once: their pictures are pixels long since."""
     body_bytes, num_jobs = 64 * 1024, 20

@@ -48,6 +48,7 @@ async def test_a_line_tells_route_ids_work_and_outcome(service: Service, told: T
     assert (job["method"], job["route"], job["job_id"]) == ("GET", "/jobs/{job_id}", chat["job_id"])
 
 
+@pytest.mark.slow
 async def test_a_stream_is_told_at_its_end(service: Service, told: Told) -> None:
     async with service.client.stream("POST", "/chat", json={"question": "stream 20", "stream": True}) as answer:
         lines = answer.aiter_lines()
@@ -64,6 +65,7 @@ async def test_a_stream_is_told_at_its_end(service: Service, told: Told) -> None
     assert told()[-1]["steps"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_stream", [False, True])
 async def test_a_client_that_leaves_is_told_so(service: Service, told: Told, is_stream: bool) -> None:
     asked = {"question": "stream 5000", "stream": is_stream}
@@ -78,6 +80,7 @@ async def test_a_client_that_leaves_is_told_so(service: Service, told: Told, is_
     assert line["status"] == (200 if is_stream else 499)
 
 
+@pytest.mark.slow
 async def test_what_is_refused_is_told_by_its_code(service: Service, told: Told) -> None:
     await service.client.get("/jobs/a-secret")
     await service.client.get("/a-secret?key=a-secret")
@@ -93,12 +96,14 @@ async def test_what_is_refused_is_told_by_its_code(service: Service, told: Told)
     assert ["job_id" in line for line in told()] == [False, False, False, True]
 
 
+@pytest.mark.slow
 async def test_what_machines_ask_for_all_the_time_is_not_told(service: Service, told: Told) -> None:
     for path in ("/health/live", "/health/ready", "/metrics", "/v2", "/v2/health/ready", "/v2/models/chat"):
         await service.client.get(path)
     assert told() == []
 
 
+@pytest.mark.slow
 async def test_an_id_that_could_forge_a_line_is_replaced(service: Service, told: Told) -> None:
     for value in ("a b", "x" * 129, "\u00e4", "a\tb"):
         answer = await service.client.get("/jobs/x", headers={"x-request-id": value.encode("latin-1")})

@@ -97,6 +97,7 @@ def test_pictures_and_text_are_documented_beside_json() -> None:
     assert set(documented(None, text=True)["responses"][200]["content"]) == {"text/plain"}
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_no_json_is_not_told_to_be() -> None:
     paths = create_app(Settings()).openapi()["paths"]
     told = {path: set(paths[path]["get"]["responses"]["200"]["content"]) for path in _NO_JSON}
@@ -112,6 +113,7 @@ _NO_JSON = {
 }
 
 
+@pytest.mark.slow
 def test_every_request_field_is_described_as_it_is_checked() -> None:
     schemas = create_app(Settings()).openapi()["components"]["schemas"]
     for model in (ChatRequest, PaintRequest, ImageGenerationRequest, ModerationRequest, Txt2ImgRequest):

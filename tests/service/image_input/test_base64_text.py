@@ -42,6 +42,7 @@ def test_shapes_that_clients_send(text: str) -> None:
     assert decode_base64(text) == DATA
 
 
+@pytest.mark.slow
 def test_large_texts_are_decoded_in_pieces() -> None:
     data = os.urandom(3 * 2**20 + 5)
     text = base64.b64encode(data).decode()

@@ -37,6 +37,7 @@ def compressed(picture: Image.Image, kind: str, quality: int) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side_px", [64, SIDE_PX])
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 @pytest.mark.parametrize("quality", [75, 85, 95])
@@ -46,12 +47,14 @@ def test_a_compressed_copy_is_one(kind: str, quality: int, side_px: int) -> None
     assert is_copy(pixels(scene(), side_px), sent, side_px)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.5, 2])
 def test_a_resized_copy_is_one(factor: float) -> None:
     resized = scene().resize((int(1000 * factor), int(800 * factor)), Image.Resampling.LANCZOS)
     assert is_copy(pixels(scene()), pixels(resized), SIDE_PX)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [0, 75, 90])
 @pytest.mark.parametrize(
     "other",

@@ -275,6 +275,7 @@ def test_headers_that_disagree_with_the_data_are_invalid() -> None:
         to_pixels(webp(webp_canvas(90, 90), saved(photo(), "WEBP")[12:]), SIDE_PX, LIMIT_PX)
 
 
+@pytest.mark.slow
 def test_decoding_ends_with_its_time() -> None:
     data = saved(Image.frombytes("RGB", (800, 800), os.urandom(800 * 800 * 3)), "PNG")  # several reads long
     assert to_pixels(data, SIDE_PX, LIMIT_PX, limit_s=10.0)

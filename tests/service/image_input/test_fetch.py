@@ -120,6 +120,7 @@ async def test_a_body_comes_without_anything_of_ours_going_out(monkeypatch: pyte
         assert fields[b"host"] == f"{NAME}:{server.port}".encode() and fields[b"accept-encoding"] == b"identity"
 
 
+@pytest.mark.slow
 async def test_tls_is_verified_against_the_name_and_not_the_address() -> None:
     names = {NAME: ["127.0.0.1"], "other.example.org": ["127.0.0.1"]}
     async with origin(OK, tls=True) as server:
@@ -252,6 +253,7 @@ def chunked(piece: bytes, count: int) -> bytes:
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -303,12 +305,14 @@ async def test_a_body_in_crumbs_is_refused_and_others_are_not_held_up() -> None:
     assert longest_s < 1.5  # a slow machine's largest so far is 0.52
 
 
+@pytest.mark.slow
 async def test_small_chunks_of_a_sound_body_are_taken() -> None:
     async with origin(chunked(b"x" * 64, 10_000) + b"0\r\n\r\n") as server:
         with fetching(server.port, max_body_bytes=2**20) as fetcher:
             assert await fetcher.fetch(f"http://127.0.0.1:{server.port}/") == b"x" * 640_000
 
 
+@pytest.mark.slow
 async def test_one_deadline_for_lookup_connection_and_body() -> None:
     async def hang(host: str, port: int) -> list[str]:
         await asyncio.sleep(60)

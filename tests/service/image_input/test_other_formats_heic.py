@@ -53,6 +53,7 @@ def test_samples(mode: str) -> None:
     assert_near(decoded(data), picture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"enc_params": {"preset": "ultrafast"}}, {"tile_size": 64}])
 def test_structures(options: dict[str, Any]) -> None:
     picture = photo(200, 160)
@@ -135,6 +136,7 @@ def test_a_file_cut_off_is_invalid(share: float) -> None:
         decoded(data[: int(len(data) * share)])
 
 
+@pytest.mark.slow
 def test_flipped_bytes_raise_nothing_else() -> None:
     data = heic(photo(80, 60))
     for position in range(0, len(data), 7):

@@ -116,6 +116,7 @@ def test_large_pictures_are_composed_in_bands_without_a_seam(name: str, monkeypa
         assert decoded(data, (18, 52, 86)) == on(opened(data), (18, 52, 86))
 
 
+@pytest.mark.slow
 def test_one_transparent_colour_in_bands() -> None:
     rows = [bytes([1, 2, row % 256]) * 1024 for row in range(2100)]
     data = png_with_clear(8, 2, rows, (1, 2, 3), 1024)

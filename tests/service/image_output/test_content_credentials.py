@@ -115,6 +115,7 @@ def test_a_signature_on_another_picture_does_not_count(files: SigningFiles) -> N
     assert credentials(other[:33] + chunk + other[33:], "png").is_tampered
 
 
+@pytest.mark.slow
 async def test_many_at_once_from_several_threads(files: SigningFiles) -> None:
     labels = AILabels(Settings(**files.settings(), decode_threads=4), SOFTWARE)  # type: ignore[arg-type]
     signed = await asyncio.gather(*(labels.picture(picture_png(16), ORIGIN, n, "png", 90) for n in range(1, 33)))
@@ -171,6 +172,7 @@ def test_signing_costs_milliseconds(files: SigningFiles) -> None:
     assert min(spent_s) < 0.1
 
 
+@pytest.mark.slow
 def test_no_thumbnail_is_added(files: SigningFiles) -> None:
     signer = ContentCredentials(str(files.key), str(files.certificates))
     signed = signer.sign(picture_png(512), "png", PROVENANCE)

@@ -15,6 +15,7 @@ from service.image_output.signing_identity import read_identity
 from tests.service.image_output.signing_files import Authority, key_pem, new_key, pem, signing_files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["es256", "ps256", "ed25519"])
 def test_the_algorithm_is_the_keys(tmp_path: Path, algorithm: str) -> None:
     files = signing_files(tmp_path, algorithm)

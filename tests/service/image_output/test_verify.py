@@ -108,6 +108,7 @@ def test_anchors_that_are_none_are_refused(
     assert code == 1 and reason in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_the_extra_labels_are_read_and_credentials_are_named(tmp_path: Path, signed: dict[str, bytes]) -> None:
     (tmp_path / "picture").write_bytes(signed["png"])
     code = (

@@ -102,6 +102,7 @@ async def test_a_required_line_is_in_the_file_when_its_verdict_counts(tmp_path: 
     await audit.close()
 
 
+@pytest.mark.slow
 @linux
 async def test_a_hung_disk_holds_neither_the_loop_nor_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_module, "_WRITE_LIMIT_S", 0.2)

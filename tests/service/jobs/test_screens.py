@@ -106,6 +106,7 @@ async def test_pictures_are_judged_once_and_then_known(
         )
 
 
+@pytest.mark.slow
 async def test_findings_are_kept_under_the_screens_that_found_them(
     rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ async def test_without_any_worker_what_a_request_brings_is_told_so_at_once(
         assert counts["accepted:safety"] == counts["done:safety"] == 1
 
 
+@pytest.mark.slow
 async def test_what_a_model_has_made_waits_for_a_worker(
     rules: Rules, settings: Settings, start_worker: Callable[..., WorkerProcess]
 ) -> None:
@@ -261,6 +263,7 @@ async def test_a_guards_languages_decide_whether_it_is_asked(rules: Rules, setti
             await side.screens.text("prompt", "a kite")
 
 
+@pytest.mark.slow
 async def test_servers_judge_without_any_safety_worker(rules: Rules, settings: Settings) -> None:
     async with StandIn() as server:
         guarded = settings.model_copy(update={"safety_guard_url": server.url, "safety_moderation_url": server.url})

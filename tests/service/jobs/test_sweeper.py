@@ -63,6 +63,7 @@ async def test_no_failure_of_a_round_is_the_last(start: Start, caplog: pytest.Lo
     assert "a bug" in caplog.text
 
 
+@pytest.mark.slow
 async def test_rounds_come_about_as_often_as_told_and_end_with_it(start: Start) -> None:
     rounds = Rounds()
     sweeper = await start(rounds, 0.04)

@@ -138,6 +138,7 @@ async def test_a_process_that_starts_later_knows_the_last_models_shape_too(
     await late.close()
 
 
+@pytest.mark.slow
 async def test_of_two_models_in_a_rolling_change_the_newest_ready_one_is_expected(
     registry: WorkerRegistry, beats: Beats
 ) -> None:

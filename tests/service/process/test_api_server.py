@@ -111,6 +111,7 @@ def running(
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "message"), [("no-such-host.invalid", "cannot listen on no-such-host.invalid:0"), ("192.0.2.1", "--host")]
 )

@@ -44,6 +44,7 @@ def test_a_keys_life(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"id={key_id}" in printed and "vk-" not in printed and "sha256" not in printed
 
 
+@pytest.mark.slow
 def test_a_key_is_changed_and_what_is_not_named_stays(capsys: pytest.CaptureFixture[str]) -> None:
     made = ["keys", "create", "shop", "--tenant", "acme", "--expires", "1h", "--max-jobs", "2", "--models", "chat"]
     assert cli.main(made) == 0

@@ -87,23 +87,27 @@ async def test_many_headers_without_end_are_cut_off(port: int) -> None:
     assert b"Request head of more than 65536 bytes." in answer or answer == b"reset"
 
 
+@pytest.mark.slow
 async def test_a_slow_head_is_given_up(port: int) -> None:
     answer, elapsed_s = await told(port, b"GET / HT", b"TP/1.1\r\n", b"X-A: b\r\n", pause_s=0.15)
     assert b"Request head not complete after 0.4 s." in answer
     assert 0.35 < elapsed_s < 3
 
 
+@pytest.mark.slow
 async def test_a_connection_that_says_nothing_is_given_up(port: int) -> None:
     _, elapsed_s = await told(port)
     assert elapsed_s < 3
 
 
+@pytest.mark.slow
 async def test_a_second_head_has_its_own_time(port: int) -> None:
     answer, elapsed_s = await told(port, request(close=False), b"GET / HT", pause_s=0.3)
     assert answer.startswith(b"HTTP/1.1 200") and b"Request head not complete" in answer
     assert elapsed_s > 0.6
 
 
+@pytest.mark.slow
 async def test_a_connection_that_says_nothing_hears_nothing(port: int) -> None:
     answer, _ = await told(port)
     assert answer == b""

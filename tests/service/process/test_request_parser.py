@@ -35,6 +35,7 @@ FORM = (
 FORM_TYPE = b"multipart/form-data; boundary=b"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offer", [OFFER, OFFER[::-1], WEBSOCKET], ids=["jdk", "curl", "websocket"])
 @pytest.mark.parametrize("pieces", [1, 2, 11])
 @pytest.mark.parametrize("kind", ["length", "chunked", "form", "chunked form"])

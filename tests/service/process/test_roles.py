@@ -62,6 +62,7 @@ def test_a_limit_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys
     assert "CUDA_MEMORY_CPMBEE_MAX=much: must be a whole number of GiB" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_ends_a_role_is_a_json_line_where_lines_are() -> None:
     command = [sys.executable, "-m", "service.process.cli", "worker", "chat", "--log-format", "json"]
     ended = subprocess.run(command, capture_output=True, text=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 import redis.asyncio
 
 from service.queue.inbox import MAX_INLINE_BYTES, send_to_inboxes
@@ -34,6 +35,7 @@ async def test_an_ending_reaches_who_waits_in_another_process(redis_url: str) ->
             assert getattr(ending, "code", "") == "client_gone"
 
 
+@pytest.mark.slow
 async def test_a_dead_jobs_ending_reaches_who_waits(api: ApiSide) -> None:
     settings = quick_settings(api.producer.settings.redis_url, max_deliveries=1, lease_s=0.2, lease_renew_s=0.1)
     worker = api.consumer(settings, "first")

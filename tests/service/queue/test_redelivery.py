@@ -16,6 +16,7 @@ def deltas(words: list[str]) -> list[Delta]:
 words = strategies.lists(strategies.text(max_size=3), max_size=8)
 
 
+@pytest.mark.slow
 @given(words, strategies.lists(strategies.integers(0, 8), max_size=4))
 def test_a_repeating_job_is_told_once(text: list[str], stops: list[int]) -> None:
     """However often and wherever it was interrupted."""

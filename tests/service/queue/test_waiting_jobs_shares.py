@@ -55,6 +55,7 @@ async def worker(api: ApiSide, settings: Settings) -> JobConsumer:
     return consumer
 
 
+@pytest.mark.slow
 async def test_a_flood_of_one_tenant_delays_anothers_job_by_nothing_but_what_runs(redis_url: str) -> None:
     settings = quick_settings(redis_url, queue_size=2000)
     async with api_side(settings) as api:
@@ -201,6 +202,7 @@ async def test_what_is_held_back_past_its_deadline_ends(redis_url: str) -> None:
         await api.check_accounting(accepted=6, cancelled=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 async def test_random_arrivals_are_served_by_weight_in_order_and_without_loss(
     api: ApiSide, worker: JobConsumer, seed: int

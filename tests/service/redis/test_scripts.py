@@ -4,6 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
+import pytest
 import redis.asyncio
 
 from service.redis import scripts
@@ -12,6 +13,7 @@ from service.redis.scripts import read_scripts, sha_of, source_of
 FOLDER = Path(scripts.__file__).parent
 
 
+@pytest.mark.slow
 async def test_every_transition_compiles_and_is_found_by_its_digest(client: "redis.asyncio.Redis") -> None:
     written = re.findall(r"^function transition\.(\w+)\(", "".join(p.read_text() for p in FOLDER.glob("*.lua")), re.M)
     sources = read_scripts()
@@ -31,12 +33,14 @@ def test_what_two_transitions_share_stands_before_the_first_of_their_file() -> N
             assert not re.search(r"^local ", transition, re.M), (path.name, transition[:40])
 
 
+@pytest.mark.slow
 def test_no_script_asks_for_what_managed_servers_refuse() -> None:
     """No publishing from a script, and no keys unpacked (PUBLISH and `unpack(KEYS)` are refused by some)."""
     for source in read_scripts().values():
         assert "PUBLISH" not in source and "unpack(KEYS" not in source
 
 
+@pytest.mark.slow
 def test_a_script_holds_what_it_uses_and_nothing_else() -> None:
     """A server runs a script from its first line, each time."""
     shared = {}

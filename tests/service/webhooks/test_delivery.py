@@ -75,6 +75,7 @@ async def test_again_until_it_is_accepted_with_one_id_and_a_new_signature(redis_
     assert all(is_ours(SECRET, call.headers, call.body) and call.told == {"id": "a"} for call in receiver.calls)
 
 
+@pytest.mark.slow
 async def test_given_up_after_its_tries_or_where_nobody_wants_to_hear(redis_url: str) -> None:
     async with receiving(500) as receiver, receiving(410) as gone:
         ports = {"fetch_ports": (receiver.port, gone.port), "webhook_tries": 3, "webhook_retry_s": 0.05}
@@ -111,6 +112,7 @@ async def test_what_a_process_dies_with_is_anothers(redis_url: str) -> None:
     assert [call.told["id"] for call in receiver.calls] == ["a", "a"]
 
 
+@pytest.mark.slow
 async def test_many_processes_tell_of_each_job_once(redis_url: str) -> None:
     async with receiving() as receiver:
         settings = settings_of(redis_url, receiver)

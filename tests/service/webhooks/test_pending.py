@@ -84,6 +84,7 @@ async def test_the_answer_is_kept_until_it_was_told(api: ApiSide, pending: Pendi
     assert 1000 < await api.connection.send("PTTL", key) <= 2000, "as long as others"
 
 
+@pytest.mark.slow
 async def test_a_job_that_is_forgotten_is_told_to_nobody(api: ApiSide, pending: PendingWebhooks) -> None:
     await submit(api, "a")
     await api.producer.cancel("a", "deleted")

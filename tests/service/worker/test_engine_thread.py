@@ -210,6 +210,7 @@ async def test_an_engine_without_a_job_rests_as_often_as_it_wants(listening: Lis
         assert engine.rests >= rests
 
 
+@pytest.mark.slow
 async def test_a_rest_that_hangs_shows(listening: Listening, start: Start) -> None:
     engine = Resting(EngineConfig(kind="chat", checkpoint="", max_jobs=3), lambda name, value: None)
     engine.rest = lambda: time.sleep(0.5)  # type: ignore[method-assign]
@@ -296,6 +297,7 @@ async def test_a_cancelled_job_says_no_more_and_frees_its_place(listening: Liste
     assert len(listening.of("a")) == said and not listening.has_ended("a")
 
 
+@pytest.mark.slow
 async def test_a_long_step_shows_its_age_and_outlives_a_short_wait(listening: Listening, start: Start) -> None:
     thread = start()
     thread.admit(job("a", "hang 0.6"), 1)
@@ -342,6 +344,7 @@ async def test_a_listener_that_raises_is_told_of_it(listening: Listening, start:
     assert listening.broken == [listening.raises]
 
 
+@pytest.mark.slow
 async def test_any_call_that_hangs_shows_its_age(listening: Listening, start: Start) -> None:
     engine = create()
     engine.cancel_s = 0.4

@@ -132,6 +132,7 @@ async def test_an_engine_that_lost_a_part_ends_its_process_while_its_step_hangs(
     assert len(log_lines(engine_log, "close")) == 1, "what it has beside it is ended with it"
 
 
+@pytest.mark.slow
 async def test_what_a_failed_publish_held_is_published_by_the_next(
     start_here: StartHere, api: ApiSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ async def test_what_a_failed_publish_held_is_published_by_the_next(
     await api.check_accounting(accepted=1, done=1)
 
 
+@pytest.mark.slow
 async def test_an_image_that_cannot_be_brought_is_its_jobs_failure(
     start_here: StartHere, api: ApiSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:

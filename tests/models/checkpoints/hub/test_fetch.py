@@ -129,6 +129,7 @@ def test_all_that_was_tried_is_told(hub: Any, tmp_path: Path) -> None:
         assert f"{hub.url} {CHAT}/{name}: 404" in message
 
 
+@pytest.mark.slow
 def test_the_variable_chooses_the_hub(
     hub: Any, modelscope_hub: Any, new_hub: NewHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_folders_are_no_files(modelscope_hub: Any) -> None:
     assert ModelScope(modelscope_hub.url).names("Qwen/Qwen3Guard-Gen-0.6B", None) == ["more/tokenizer.json"]
 
 
+@pytest.mark.slow
 def test_what_it_has_not_is_told(modelscope_hub: Any, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         fetch("chat-zhplus", tmp_path, hub="modelscope")

@@ -39,6 +39,7 @@ def test_the_linear_layers_of_the_language_model_alone_are_quantized() -> None:
     assert not any(part in name for name in quantizable for part in ("norm", "embedding", "position_bias"))
 
 
+@pytest.mark.slow
 @EACH
 def test_a_folder_says_what_it_is(folders: dict[Quantization, Path], quantization: Quantization) -> None:
     folder = folders[quantization]
@@ -57,6 +58,7 @@ def test_a_folder_says_what_it_is(folders: dict[Quantization, Path], quantizatio
     assert found["fingerprint"] == (folder / "fingerprint").read_text().strip() != before["fingerprint"]
 
 
+@pytest.mark.slow
 @EACH
 def test_what_is_loaded_is_what_quantizing_while_loading_gives(
     folders: dict[Quantization, Path], quantization: Quantization
@@ -90,6 +92,7 @@ def test_a_quantized_folder_converts_again_unchanged(folders: dict[Quantization,
     assert load_chat(tmp_path / "again").quantization == "int4"
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_format_is_refused(folders: dict[Quantization, Path], tmp_path: Path) -> None:
     refusal = "quantized to int8 already, but int4 is wanted"
     with pytest.raises(CheckpointError, match=refusal) as refused:
@@ -115,6 +118,7 @@ def test_a_folder_whose_groups_divide_few_layers_is_int4_all_the_same(tmp_path: 
     assert type(model.llm.blocks[0].feed_forward.down) is Int8Linear
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -25,6 +25,7 @@ def drawn_box(renderer: Renderer, scene: Scene, number: int, side_px: int) -> tu
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
+@pytest.mark.slow
 def test_a_single_object_fills_its_share_and_stays_inside(renderer: Renderer, names: tuple[EmojiName, ...]) -> None:
     drawn = scenes(renderer, names, "single", 200)
     for scene in drawn:
@@ -36,6 +37,7 @@ def test_a_single_object_fills_its_share_and_stays_inside(renderer: Renderer, na
     assert {scene.ground.colour for scene in drawn} == set(COLOURS)
 
 
+@pytest.mark.slow
 def test_a_pair_stands_left_and_right_clear_of_each_other(renderer: Renderer, names: tuple[EmojiName, ...]) -> None:
     for scene in scenes(renderer, names, "pair", 60):
         left, right = scene.objects
@@ -45,6 +47,7 @@ def test_a_pair_stands_left_and_right_clear_of_each_other(renderer: Renderer, na
         assert gap > -4, "corners may be turned towards each other, no more"
 
 
+@pytest.mark.slow
 def test_several_of_a_kind_do_not_overlap(renderer: Renderer, names: tuple[EmojiName, ...]) -> None:
     drawn = scenes(renderer, names, "count", 120)
     assert {len(scene.objects) for scene in drawn} == {1, 2, 3, 4}

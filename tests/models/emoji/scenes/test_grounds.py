@@ -19,6 +19,7 @@ def lies_in(colour: GroundColour, rgb: RGB, slack: float = 0.02) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_shade_is_its_own_colour_and_no_other(rng: np.random.Generator) -> None:
     for colour in COLOURS:
         for _ in range(300):

@@ -43,6 +43,7 @@ def is_answer_right(scene: Scene, asked: Round, about: EmojiName | None) -> bool
     return asked.answer == (f"On the {'left' if on_left else 'right'}." if english else f"在{'左右'[not on_left]}边。")
 
 
+@pytest.mark.slow
 def test_answers_say_what_the_scene_holds(conversations: list[tuple[Scene, tuple[Round, ...]]]) -> None:
     kinds: Counter[str] = Counter()
     for scene, rounds in conversations:
@@ -65,6 +66,7 @@ def test_answers_say_what_the_scene_holds(conversations: list[tuple[Scene, tuple
     assert min(kinds.values()) > 40, kinds
 
 
+@pytest.mark.slow
 def test_left_and_right_are_where_they_are_drawn(conversations: list[tuple[Scene, tuple[Round, ...]]]) -> None:
     seen = 0
     for scene, rounds in conversations:

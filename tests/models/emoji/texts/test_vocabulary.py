@@ -33,6 +33,7 @@ def test_the_file_keeps_to_the_published_form(entries: list[str]) -> None:
     assert all(entry and "\n" not in entry for entry in entries) and " " not in entries
 
 
+@pytest.mark.slow
 def test_a_name_is_one_entry_wherever_it_stands(tokenizer: Tokenizer, names: tuple[EmojiName, ...]) -> None:
     for name in names:
         assert texts_of(tokenizer, name.en) == [name.en]

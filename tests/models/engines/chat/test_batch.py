@@ -74,6 +74,7 @@ def random_job(number: int) -> ChatJob:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(40))
 def test_alone_it_is_the_plain_path(make_bench: Callable[..., Any], loaded: LoadedChat, number: int) -> None:
     single = random_job(number)

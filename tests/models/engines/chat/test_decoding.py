@@ -62,6 +62,7 @@ class Forced:
         return self.parents[len(self.logits) - 1]
 
 
+@pytest.mark.slow
 def test_beams_keep_the_past_of_the_parent_that_the_search_names(loaded: LoadedChat) -> None:
     batch = pack(loaded, "What is 图?", "a")
     search = Forced(batch)

@@ -32,6 +32,7 @@ from tests.models.engines.chat.jobs import BEAMS, EACH, GREEDY, MIXED, SAMPLED, 
 # Answers -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @EACH
 def test_same_job_gives_the_same_answer(make_bench: Callable[..., Any], generation: ChatGeneration) -> None:
     first, second = (make_bench().run(job(generation=generation, seed=3)) for _ in range(2))
@@ -49,6 +50,7 @@ def test_seed_changes_a_sampled_answer_alone(make_bench: Callable[..., Any]) -> 
     assert len(answers(GREEDY)) == 1
 
 
+@pytest.mark.slow
 def test_picture_changes_the_answer(make_bench: Callable[..., Any]) -> None:
     answers = {make_bench().run(job(pixels=pixels)).answer for pixels in (picture(1), picture(2), b"")}
     assert len(answers) == 3
@@ -57,6 +59,7 @@ def test_picture_changes_the_answer(make_bench: Callable[..., Any]) -> None:
 # Jobs side by side ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_interleaved_jobs_answer_as_alone(make_bench: Callable[..., Any]) -> None:
     together = make_bench()
     together.admit(*MIXED[:2])
@@ -67,6 +70,7 @@ def test_interleaved_jobs_answer_as_alone(make_bench: Callable[..., Any]) -> Non
         assert timeless(together.result(single.job_id)) == timeless(make_bench().run(single))
 
 
+@pytest.mark.slow
 @EACH
 def test_what_is_streamed_is_the_answer_and_comes_in_parts(
     make_bench: Callable[..., Any], generation: ChatGeneration
@@ -96,6 +100,7 @@ def test_capacity_counts_admitted_jobs(make_bench: Callable[..., Any]) -> None:
     assert bench.engine.step() == []
 
 
+@pytest.mark.slow
 def test_cancel_takes_effect_before_the_next_step(make_bench: Callable[..., Any]) -> None:
     bench = make_bench()
     bench.admit(job("gone", stream=True), job("stays", generation=BEAMS))
@@ -163,6 +168,7 @@ def folder(loaded: LoadedChat, tmp_path_factory: pytest.TempPathFactory) -> Path
     return target
 
 
+@pytest.mark.slow
 def test_create_engine_loads_folds_and_warms_up(folder: Path, make_bench: Callable[..., Any]) -> None:
     observed: list[str] = []
     config = EngineConfig(kind="chat", checkpoint=str(folder), max_jobs=2)
@@ -183,6 +189,7 @@ def test_create_engine_loads_folds_and_warms_up(folder: Path, make_bench: Callab
     assert isinstance(result, ChatResult) and result.token_ids == expected.token_ids  # folding changes no answer
 
 
+@pytest.mark.slow
 def test_an_engine_for_one_job_at_a_time_starts(folder: Path) -> None:
     config = EngineConfig(kind="chat", checkpoint=str(folder), max_jobs=1)
     assert create_engine(config, lambda name, value: None).capacity == 1
@@ -219,6 +226,7 @@ def _answer(engine: ChatEngine, question: str, **fields: Any) -> list[int]:
             return [event.result.prompt_tokens, *event.result.token_ids]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("written", "read"),
     [("WHAT IS THIS?", "What is this?"), ("what Is this?", "What is this?"), ("這是什麼？", "这是什么？")],
@@ -232,6 +240,7 @@ def test_the_bundled_checkpoint_reads_as_it_learnt(bundled_engine: ChatEngine, w
     assert _answer(bundled_engine, written, raw_text=True) != _answer(bundled_engine, read, raw_text=True)
 
 
+@pytest.mark.slow
 def test_folding_of_traditional_characters_can_be_turned_off(bundled_engine: ChatEngine) -> None:
     unfolded = _bundled_engine("off")
     assert _answer(unfolded, "這是什麼？") != _answer(bundled_engine, "這是什麼？")

@@ -40,6 +40,7 @@ def test_paint_job_is_rejected(bench: Any) -> None:
         bench.engine.admit(PaintJob(job_id="p", prompt="x"))
 
 
+@pytest.mark.slow
 @EACH
 def test_nan_fails_its_job_alone(make_bench: Callable[..., Any], generation: ChatGeneration) -> None:
     """A state of NaN makes the logits NaN, through the whole model."""
@@ -74,6 +75,7 @@ def out_of_memory() -> Iterator[torch.OutOfMemoryError]:
     yield torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_too_large_is_split_and_stays_split(
     make_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, out_of_memory: Exception
 ) -> None:
@@ -88,6 +90,7 @@ def test_a_batch_that_is_too_large_is_split_and_stays_split(
     assert any(len(rows) > 1 for rows in short.calls), "what fits together stays together"
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_tried_again_alone(
     make_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, out_of_memory: Exception
 ) -> None:
@@ -152,6 +155,7 @@ def test_what_can_never_fit_is_refused_with_what_it_needs(make_bench: Callable[.
     assert bench.engine.load.waiting == 0
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_fails_its_job_alone(
     make_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

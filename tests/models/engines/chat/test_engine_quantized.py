@@ -46,6 +46,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[tuple[Quantization, ChatE
     yield request.param, create_engine(config, lambda name, value: None)
 
 
+@pytest.mark.slow
 def test_the_description_tells_it_and_counts_weights_as_the_checkpoint_does(
     engine: tuple[Quantization, ChatEngine],
 ) -> None:
@@ -56,6 +57,7 @@ def test_the_description_tells_it_and_counts_weights_as_the_checkpoint_does(
     assert description.fingerprint == (bundled_checkpoint("chat") / "fingerprint").read_text().strip()
 
 
+@pytest.mark.slow
 def test_answers_are_the_same_alone_and_among_others(engine: tuple[Quantization, ChatEngine]) -> None:
     _, one = engine
     together = answers(one, jobs())

@@ -111,6 +111,7 @@ def test_the_oldest_whole_turns_are_dropped_until_the_conversation_fits(tokenize
     assert alone.sequence.tokens.ids == ids_of_tree(tokenizer, "what", "")
 
 
+@pytest.mark.slow
 @given(
     history=st.lists(st.tuples(st.text("ab <🐱\n", max_size=8), st.text("ab <🐱\n", max_size=8)), max_size=6),
     limit=st.integers(20, 120),

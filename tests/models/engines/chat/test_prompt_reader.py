@@ -26,6 +26,7 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return begun
 
 
+@pytest.mark.slow
 def test_prompts_without_a_picture_to_be_looked_at_are_read_together(
     make_bench: Callable[..., Any], groups: list[list[str]]
 ) -> None:
@@ -48,6 +49,7 @@ def test_a_new_picture_is_looked_at_alone(make_bench: Callable[..., Any], groups
     assert groups == [["text1"], ["new"], ["text2", "text3"]]
 
 
+@pytest.mark.slow
 def test_no_more_tokens_are_read_at_once_than_are_allowed(
     make_bench: Callable[..., Any], groups: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +64,7 @@ def test_no_more_tokens_are_read_at_once_than_are_allowed(
     assert groups[-1] == ["long"]
 
 
+@pytest.mark.slow
 def test_who_is_cancelled_while_it_is_read_is_gone_and_the_others_are_read_again(
     make_bench: Callable[..., Any], groups: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +86,7 @@ def test_who_is_cancelled_while_it_is_read_is_gone_and_the_others_are_read_again
     assert timeless(bench.result("intruder")) == timeless(make_bench().run(intruder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [JobRejected("invalid_request", "no"), ValueError("odd")], ids=["rejected", "odd"])
 def test_what_fails_together_is_read_one_by_one_and_fails_its_own_job(
     make_bench: Callable[..., Any], groups: list[list[str]], monkeypatch: pytest.MonkeyPatch, error: Exception

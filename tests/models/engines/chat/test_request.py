@@ -36,6 +36,7 @@ def test_what_cannot_be_read_is_rejected_before_any_slice(bench: Any) -> None:
     assert bench.engine.load.waiting == 0
 
 
+@pytest.mark.slow
 def test_a_preempted_request_begins_again_and_sends_no_text_twice(bench: Any) -> None:
     expected = bench.run(job("alone"))
     bench.admit(job(stream=True, image_key="p"))
@@ -166,6 +167,7 @@ def test_a_beam_search_ends_early_where_all_that_is_possible_has_the_stop(bench:
     assert spared > 40
 
 
+@pytest.mark.slow
 def test_a_preempted_request_stops_where_it_would_have_stopped(bench: Any) -> None:
     whole = bench.run(job("whole"))
     stops = [whole.answer[len(whole.answer) // 2 :][:2]]
@@ -211,6 +213,7 @@ def test_without_stream_there_are_no_deltas(bench: Any) -> None:
 # Image embeddings ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_state_is_computed_once_and_held(bench: Any) -> None:
     first = job("first", image_key="t:p1")
     key = bench.engine.image_key(first)
@@ -227,6 +230,7 @@ def test_state_is_computed_once_and_held(bench: Any) -> None:
     assert counts == {"vision_tower_s": 1, "vision_cache_query": 2, "vision_cache_hit": 1}
 
 
+@pytest.mark.slow
 def test_supplied_state_spares_the_tower(make_bench: Callable[..., Any]) -> None:
     source, other = make_bench(), make_bench()
     expected = source.run(job(image_key="p"))

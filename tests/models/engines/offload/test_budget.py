@@ -34,6 +34,7 @@ def paint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "paint"
 
 
+@pytest.mark.slow
 def test_sizes_of_chat_are_those_of_its_parameters(chat_folder: Path) -> None:
     sizes, model = model_sizes(chat_config(chat_folder)), load_chat(chat_folder).model
     assert sizes.layer_values == sum(parameter.numel() for parameter in model.llm.layers[0].parameters())
@@ -42,6 +43,7 @@ def test_sizes_of_chat_are_those_of_its_parameters(chat_folder: Path) -> None:
     assert (sizes.fixed_bytes, sizes.row_values, sizes.decode_bytes) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_sizes_of_paint_hold_the_vae(paint_folder: Path) -> None:
     config = EngineConfig(kind="paint", checkpoint=str(paint_folder))
     sizes, loaded = model_sizes(config), load_paint(paint_folder)
@@ -140,6 +142,7 @@ def test_a_plan_becomes_the_configuration() -> None:
     assert applied(config, made, "paint").kv_bytes == 0
 
 
+@pytest.mark.slow
 def test_the_published_sizes_are_read_off_shapes() -> None:
     """What tests/models/engines/test_memory_plan.py takes for the published sizes."""
     from models.checkpoints.weights import skeleton

@@ -21,6 +21,7 @@ def test_layers_of_a_file_are_read_again_after_they_were_let_go(chat_folder: Pat
         assert all(torch.equal(now, then) for now, then in zip(host.parameters(3), before, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells")
 def test_a_layer_that_was_let_go_takes_no_memory(tmp_path: Path) -> None:
     config = CPMBeeConfig(10, dim_model=512, dim_ff=1024, num_layers=2, num_heads=8, dim_head=64)
@@ -54,6 +55,7 @@ def test_layers_in_memory_keep_what_they_hold() -> None:
     assert all(torch.equal(now, then) for now, then in zip(host.parameters(1), before, strict=True))
 
 
+@pytest.mark.slow
 def test_pieces_are_the_whole_and_no_larger_than_what_is_pinned_without_waste() -> None:
     flat = torch.arange(20_000_000, dtype=torch.float32)
     parts = pieces(flat)

@@ -126,6 +126,7 @@ def test_rows_of_all_requests_and_prompts_share_each_copy(chat_folder: Path, cop
     assert num_passes(*jobs) <= max(alone) + 1
 
 
+@pytest.mark.slow
 def test_a_newcomers_prompt_is_read_in_the_pass_of_running_answers(chat_folder: Path, copies: list[int]) -> None:
     engine = create_chat(chat_folder, offload="streamed")
     engine.admit(job("first", generation=ChatGeneration(max_new_tokens=30), pixels=b""))
@@ -220,6 +221,7 @@ def test_a_given_number_of_bytes_keeps_layers(chat_folder: Path) -> None:
         create_chat(chat_folder, offload="streamed", offload_bytes=1)
 
 
+@pytest.mark.slow
 def test_bminf_is_asked_whether_it_can(chat_folder: Path) -> None:
     with pytest.raises(OffloadUnusable, match="^VISCPM_OFFLOAD=bminf: .*bminf.*$"):
         create_chat(chat_folder, offload="bminf")
@@ -270,6 +272,7 @@ def test_pictures_have_the_device_to_themselves(paint_folder: Path, copies: list
 # Placing -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_stays_is_packed_and_what_passes_is_not(chat_folder: Path) -> None:
     loaded = load_chat(chat_folder)
     llm = loaded.model.llm

@@ -15,6 +15,7 @@ def config(kind: Model, path: Path | None = None) -> EngineConfig:
     return EngineConfig(kind=kind, checkpoint=str(path or bundled_checkpoint(kind)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["chat", "paint"])
 def test_a_whole_checkpoint(kind: Model) -> None:
     found = survey(config(kind))
@@ -25,6 +26,7 @@ def test_a_whole_checkpoint(kind: Model) -> None:
     assert found["plan"].endswith("GiB") and "float32" in found["plan"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "without", "part", "message"),
     [

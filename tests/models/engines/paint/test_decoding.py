@@ -68,6 +68,7 @@ def latents_of(engine: PaintEngine, num_pictures: int, side: int) -> Tensor:
     return torch.randn(num_pictures, channels, side, side, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.slow
 def test_pictures_that_do_not_fit_together_are_decoded_in_halves(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_pictures_that_do_not_fit_together_are_decoded_in_halves(
     assert (got - expected).abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_a_picture_that_does_not_fit_is_decoded_in_tiles(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     latents = latents_of(engine, 1, 24)
     expected = engine.painter.decoder.decode(latents).float()

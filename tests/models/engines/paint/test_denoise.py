@@ -82,6 +82,7 @@ def test_timesteps(unet: Any, conditioning: Tensor, offset: int, steps: int, fir
     assert (sampler.timesteps[0], sampler.timesteps[-1]) == (first, last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("guidance_scale", [7.5, 1.0])
 def test_steps_follow_the_written_out_formulas(
@@ -145,6 +146,7 @@ def test_guidance_of_one_still_asks_both(conditioning: Tensor) -> None:
     assert len(unet.calls[0][0]) == 2
 
 
+@pytest.mark.slow
 def test_each_candidate_equals_its_seed_alone(unet: Any, conditioning: Tensor) -> None:
     together = run(denoiser(unet, conditioning, candidate_generators(40, 3), 3))
     for i in range(3):

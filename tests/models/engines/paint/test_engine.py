@@ -18,6 +18,7 @@ from models.jobs import ChatJob, EngineConfig, JobRejected, Progress, SamplerNam
 from tests.models.engines.paint.jobs import assert_nearly_equal, finish, job, paint, pixels, result_of
 
 
+@pytest.mark.slow
 def test_description(engine: PaintEngine, bare_engine: PaintEngine, paint_folder: Path) -> None:
     description = engine.description
     assert (description.kind, description.name, description.untrained) == ("paint", "paint", True)
@@ -28,6 +29,7 @@ def test_description(engine: PaintEngine, bare_engine: PaintEngine, paint_folder
     assert description.parameters == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_job_tells_every_step_and_ends_with_its_candidates(engine: PaintEngine) -> None:
     events = paint(engine, candidates=2, height_px=64, width_px=96)
 
@@ -40,6 +42,7 @@ def test_a_job_tells_every_step_and_ends_with_its_candidates(engine: PaintEngine
     assert result.denoise_s > 0 and result.decode_s > 0
 
 
+@pytest.mark.slow
 def test_a_step_is_a_bounded_slice_of_work(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     work: Counter[str] = Counter()
     for owner, name in (
@@ -67,6 +70,7 @@ def _counted(work: Counter[str], function: Any) -> Any:
     return call
 
 
+@pytest.mark.slow
 def test_observed_values(engine: PaintEngine, observed: list[tuple[str, float]]) -> None:
     assert not any(name == "pictures" and value == 0 for name, value in observed)
     observed.clear()
@@ -84,12 +88,14 @@ def test_observed_values(engine: PaintEngine, observed: list[tuple[str, float]])
     assert result.denoise_s == pytest.approx(sum(v for name, v in observed if name == "denoise_step_s"))
 
 
+@pytest.mark.slow
 def test_prompt_tokens_are_those_of_the_prompt_alone(engine: PaintEngine) -> None:
     with_negative = result_of(paint(engine, negative_prompt="a much longer negative prompt than the prompt"))
     assert with_negative.prompt_tokens == result_of(paint(engine)).prompt_tokens
     assert with_negative.candidates[0].png != result_of(paint(engine)).candidates[0].png
 
 
+@pytest.mark.slow
 def test_the_same_job_gives_the_same_bytes(engine: PaintEngine) -> None:
     first, second = (result_of(paint(engine, candidates=2)) for _ in range(2))
     for one, other in zip(first.candidates, second.candidates, strict=True):
@@ -97,6 +103,7 @@ def test_the_same_job_gives_the_same_bytes(engine: PaintEngine) -> None:
     assert result_of(paint(engine, seed=7)).candidates[0].png != first.candidates[0].png
 
 
+@pytest.mark.slow
 def test_interleaved_jobs_equal_each_alone(engine: PaintEngine) -> None:
     jobs = {
         "a": job("a", candidates=2),
@@ -123,6 +130,7 @@ def test_interleaved_jobs_equal_each_alone(engine: PaintEngine) -> None:
         assert [c.seed for c in got.candidates] == [c.seed for c in expected.candidates]
 
 
+@pytest.mark.slow
 def test_cancel_stops_within_a_step_and_leaves_others_alone(engine: PaintEngine) -> None:
     expected = result_of(paint(engine, seed=9))
     engine.admit(job("doomed", num_inference_steps=50))
@@ -139,6 +147,7 @@ def test_cancel_stops_within_a_step_and_leaves_others_alone(engine: PaintEngine)
     assert engine.step() == []
 
 
+@pytest.mark.slow
 def test_previews_come_with_their_steps(engine: PaintEngine) -> None:
     plain = result_of(paint(engine, num_inference_steps=8))
     events = paint(engine, num_inference_steps=8, previews=3)
@@ -176,6 +185,7 @@ def test_jobs_that_cannot_be_done_are_rejected(engine: PaintEngine, fields: dict
     assert engine.capacity == engine.max_jobs
 
 
+@pytest.mark.slow
 def test_jobs_of_another_kind_and_too_many_are_rejected(bare_engine: PaintEngine) -> None:
     with pytest.raises(JobRejected, match="ChatJob"):
         bare_engine.admit(ChatJob(job_id="chat", question="?"))
@@ -185,10 +195,12 @@ def test_jobs_of_another_kind_and_too_many_are_rejected(bare_engine: PaintEngine
     bare_engine.cancel("first")
 
 
+@pytest.mark.slow
 def test_markup_in_a_prompt_is_plain_text_unless_raw(engine: PaintEngine) -> None:
     assert len(result_of(paint(engine, prompt="a<b <unk> >")).candidates) == 1
 
 
+@pytest.mark.slow
 def test_candidates_come_best_first_when_reranked(engine: PaintEngine) -> None:
     seeds_in_order = result_of(paint(engine, candidates=4))
     result = result_of(paint(engine, candidates=4, rerank="auto"))
@@ -206,6 +218,7 @@ def test_candidates_come_best_first_when_reranked(engine: PaintEngine) -> None:
         assert candidate.score == pytest.approx(score, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_reranking_modes(engine: PaintEngine, bare_engine: PaintEngine) -> None:
     assert result_of(paint(engine, rerank="auto")).candidates[0].score is None, "one candidate leaves no choice"
     assert result_of(paint(engine, rerank="on")).candidates[0].score is not None
@@ -217,6 +230,7 @@ def test_reranking_modes(engine: PaintEngine, bare_engine: PaintEngine) -> None:
     assert caught.value.code == "reranker_not_configured"
 
 
+@pytest.mark.slow
 def test_a_reranker_judges_prompts_in_its_language_alone(engine: PaintEngine) -> None:
     english = result_of(paint(engine, rerank="auto", candidates=2, language="en"))
     assert (english.reranker, english.candidates[0].score) == ("", None)
@@ -264,12 +278,14 @@ def test_newer_timesteps_can_be_asked_for(engine: PaintEngine, paint_folder: Pat
         newer.admit(job(num_inference_steps=1000))
 
 
+@pytest.mark.slow
 def test_a_missing_reranker_stops_the_start(paint_folder: Path, tmp_path: Path) -> None:
     config = EngineConfig(kind="paint", checkpoint=str(paint_folder), rerankers={"zh": str(tmp_path / "none")})
     with pytest.raises(FileNotFoundError, match="none"):
         create_engine(config, lambda name, value: None)
 
 
+@pytest.mark.slow
 def test_unknown_words_are_told_and_nothing_but_them_is_rejected(engine: PaintEngine) -> None:
     assert result_of(paint(engine)).unknown_words == []
     assert result_of(paint(engine, prompt="a 🍎", negative_prompt="🍐 🍎")).unknown_words == ["🍎", "🍐"]
@@ -316,5 +332,6 @@ def test_folding_of_traditional_characters_can_be_turned_off(bundled_engine: Pai
     assert _png(unfolded, "Red Apple") == _png(bundled_engine, "Red Apple")
 
 
+@pytest.mark.slow
 def test_other_checkpoints_read_prompts_as_they_come(engine: PaintEngine) -> None:
     assert _png(engine, "A red house") != _png(engine, "a red house")

@@ -46,6 +46,7 @@ def samplings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[Samp
     gc.enable()
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, samplings: list[weakref.ref[Sampling]]) -> None:
     engine.admit(job())
     engine.step()
@@ -54,6 +55,7 @@ def test_a_cancelled_job_gives_its_latents_back(engine: PaintEngine, samplings: 
     assert samplings[0]() is None
 
 
+@pytest.mark.slow
 def test_a_job_out_of_memory_gives_its_latents_back(
     engine: PaintEngine, samplings: list[weakref.ref[Sampling]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +65,7 @@ def test_a_job_out_of_memory_gives_its_latents_back(
     assert len(samplings) == 1 and samplings[0]() is None
 
 
+@pytest.mark.slow
 def test_one_of_two_jobs_of_a_size_that_does_not_fit_fails_alone(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +94,7 @@ def paint_texts(engine: PaintEngine, prompt: str) -> int:
     return pack_job(job(prompt=prompt), engine.tokenizer).ids.shape[1]
 
 
+@pytest.mark.slow
 def test_candidates_that_do_not_fit_together_are_painted_in_groups(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +106,7 @@ def test_candidates_that_do_not_fit_together_are_painted_in_groups(
         assert np.abs(pixels(got.png) - pixels(want.png)).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_job_that_never_fits_fails_alone(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = result_of(paint(engine, seed=9))
     ShortOfMemory(engine, monkeypatch, most_rows=0, least_side=16)
@@ -113,6 +118,7 @@ def test_a_job_that_never_fits_fails_alone(engine: PaintEngine, monkeypatch: pyt
     assert_nearly_equal(result_of(events["job"]).candidates[0].png, expected.candidates[0].png)
 
 
+@pytest.mark.slow
 def test_out_of_memory_while_decoding_fails_the_job(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -124,6 +130,7 @@ def test_out_of_memory_while_decoding_fails_the_job(engine: PaintEngine, monkeyp
     assert len(result_of(paint(engine)).candidates) == 1
 
 
+@pytest.mark.slow
 def test_latents_that_are_not_finite_give_an_error_and_no_picture(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +164,7 @@ def test_a_black_picture_is_never_a_result(engine: PaintEngine, monkeypatch: pyt
     assert "single colour, RGB (0, 0, 0)" in events[-1].message
 
 
+@pytest.mark.slow
 def test_an_unforeseen_error_ends_one_job(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,6 +192,7 @@ def out_of_memory() -> torch.OutOfMemoryError:
     return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
+@pytest.mark.slow
 def test_memory_short_beside_the_unet_splits_the_jobs_and_changes_no_picture(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +219,7 @@ def test_memory_short_beside_the_unet_splits_the_jobs_and_changes_no_picture(
         assert_nearly_equal(result_of(events[job_id]).candidates[0].png, result.candidates[0].png)
 
 
+@pytest.mark.slow
 def test_memory_short_beside_the_unet_even_for_one_fails_it_alone(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +240,7 @@ def test_memory_short_beside_the_unet_even_for_one_fails_it_alone(
     assert_nearly_equal(result_of(events["job"]).candidates[0].png, expected.candidates[0].png)
 
 
+@pytest.mark.slow
 def test_texts_that_do_not_fit_together_are_read_one_by_one(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +262,7 @@ def test_texts_that_do_not_fit_together_are_read_one_by_one(
     assert_nearly_equal(result.candidates[0].png, expected.candidates[0].png)
 
 
+@pytest.mark.slow
 def test_texts_that_never_fit_fail_their_job_alone(engine: PaintEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     result_of(paint(engine, seed=9))  # whose texts are known from here on
 
@@ -266,6 +278,7 @@ def test_texts_that_never_fit_fail_their_job_alone(engine: PaintEngine, monkeypa
     assert len(result_of(events["job"]).candidates) == 1
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_judged_together_are_judged_in_halves(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ def test_the_peak_counts_what_is_alive_at_once() -> None:
     assert peak_bytes(work) == 8 * MEGABYTE
 
 
+@pytest.mark.slow
 def test_rows_take_memory_by_their_number_and_size(engine: PaintEngine) -> None:
     def measured(**fields: int) -> float:
         painting = job(**fields)

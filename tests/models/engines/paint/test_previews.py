@@ -52,11 +52,13 @@ def test_the_bundled_vae_paints_its_previews_itself() -> None:
     assert 0.5 < colours.explained < LEAST_EXPLAINED
 
 
+@pytest.mark.slow
 def test_an_untrained_vae_is_not_explained(engine: PaintEngine) -> None:
     colours = fit_latent_colours(engine.painter.vae, engine.painter.latent_px, torch.device("cpu"))
     assert not colours.is_good and engine.painter.colours is None
 
 
+@pytest.mark.slow
 def test_an_engine_with_good_colours_needs_no_vae_for_previews(
     engine: PaintEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

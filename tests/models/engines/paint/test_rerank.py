@@ -23,6 +23,7 @@ def pictures(count: int) -> list[Image.Image]:
     return [Image.fromarray(noise.integers(0, 256, (64, 48, 3), dtype=np.uint8)) for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_scores_are_the_diagonal_over_the_repeated_prompt(reranker: Reranker) -> None:
     candidates = pictures(4)
     inputs = reranker.processor(text=[PROMPT] * 4, images=candidates, return_tensors="pt", padding=True)
@@ -53,6 +54,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         Reranker(tmp_path / "no-such-clip", torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_a_clip_judges_english_prompts(tmp_path: Path) -> None:
     write_tiny_clip(tmp_path / "tiny-clip")
     reranker = Reranker(tmp_path / "tiny-clip", torch.device("cpu"))

@@ -31,6 +31,7 @@ def packed(engine: PaintEngine, **fields: Any) -> PackedBatch:
     return pack_job(job(**fields), engine.tokenizer)
 
 
+@pytest.mark.slow
 def test_known_texts_are_not_run_again(engine: PaintEngine, rows_run: list[int]) -> None:
     encoder = TextEncoder(engine.painter.model, engine.painter.device)
     first = encoder.encode(packed(engine, prompt="a cat"))
@@ -42,6 +43,7 @@ def test_known_texts_are_not_run_again(engine: PaintEngine, rows_run: list[int])
     assert rows_run == [2, 1, 2], "padded to another length, the empty negative prompt is another text"
 
 
+@pytest.mark.slow
 def test_a_row_run_alone_is_the_row_of_the_pair(engine: PaintEngine) -> None:
     together = engine.painter.model.encode_prompts(packed(engine, prompt="a cat"))
     encoder = TextEncoder(engine.painter.model, engine.painter.device)

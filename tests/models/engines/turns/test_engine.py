@@ -228,6 +228,7 @@ def test_a_failed_arrival_lets_the_device_go(
     finish(chat, paint)
 
 
+@pytest.mark.slow
 def test_it_is_an_engine_like_the_one_within(make_side: MakeSide) -> None:
     chat = make_side("chat")
     engine: Engine = chat.engine

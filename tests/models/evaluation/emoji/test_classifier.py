@@ -62,6 +62,7 @@ def test_the_one_in_the_package_knows_all_names(style: Style, request: pytest.Fi
     assert np.mean(right) > 0.95 and len(right) > 800
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_weights(
     sprites: Sprites, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def found(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return {**json.loads(file.read_text(encoding="utf-8")), "folder": folder}
 
 
+@pytest.mark.slow
 def test_the_json_says_what_was_measured_and_with_what(found: dict[str, Any]) -> None:
     assert (found["schema"], found["evaluation"]) == (1, "emoji")
     for kind in ("chat", "paint"):
@@ -65,6 +66,7 @@ def test_the_json_says_what_was_measured_and_with_what(found: dict[str, Any]) ->
         assert one["count"] > 0
 
 
+@pytest.mark.slow
 def test_every_name_has_its_record_in_both_languages(found: dict[str, Any]) -> None:
     assert [record["code"] for record in found["names"]] == [
         name.code for name in choose_names(bundled_names(), NUM_NAMES)
@@ -106,6 +108,7 @@ def test_requirements_decide_the_exit_code(checkpoint: Path, capsys: pytest.Capt
     assert evaluate(checkpoint, "--skip-painting", "--require", "paint.chat=0") == 1  # not measured is not met
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -125,6 +128,7 @@ def test_what_cannot_be_run_is_said_in_one_line(
     assert line.startswith("viscpm evaluate emoji: ") and message in line
 
 
+@pytest.mark.slow
 def test_the_unseen_style_is_asked_about_apart(checkpoint: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     flags = ["--limit", "2", "--talks", "2", "--styles", "twemoji", "--skip-painting", "--json", str(file)]

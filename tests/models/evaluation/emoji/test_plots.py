@@ -51,6 +51,7 @@ def test_paintings_stand_in_their_order_in_rows() -> None:
     assert sheet.getpixel((middle + 2 * CELL_PX, middle + CELL_PX)) == (255, 255, 255), "no more cells than paintings"
 
 
+@pytest.mark.slow
 def test_only_what_was_measured_is_drawn(tmp_path: Path) -> None:
     assert write_plots(tmp_path / "none", [], []) == []
     assert list((tmp_path / "none").iterdir()) == []
@@ -60,6 +61,7 @@ def test_only_what_was_measured_is_drawn(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["answers.png", "name_groups.png", "paintings_zh.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "chart"),
     [

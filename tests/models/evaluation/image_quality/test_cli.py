@@ -58,6 +58,7 @@ def test_a_checkpoint_is_painted_with_and_measured(
     assert f"CLIP score  {report['clip_score']:.2f}" in table
 
 
+@pytest.mark.slow
 def test_a_service_paints_and_refuses_single_captions(
     tmp_path: Path, clip_folder: Path, serve: Callable[[FastAPI], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_service_paints_and_refuses_single_captions(
     assert tries == ["", "the dog"], "only what has no picture is asked for again"
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_before_anything_is_painted(
     tmp_path: Path, paint_checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

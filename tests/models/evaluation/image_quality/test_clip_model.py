@@ -7,6 +7,7 @@ from models.evaluation.image_quality.clip_model import load_clip
 from tests.models.evaluation.image_quality.pictures import CPU
 
 
+@pytest.mark.slow
 def test_a_long_caption_is_cut_with_its_end_token(clip_folder: Path) -> None:
     clip, processor = load_clip(clip_folder, CPU)
     ids = processor(text=["a cat and a dog and a house"], return_tensors="pt", padding=True)["input_ids"]

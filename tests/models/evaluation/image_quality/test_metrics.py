@@ -37,6 +37,7 @@ def features(network: nn.Module, folder: Path, size_px: int) -> NDArray[np.float
     return network(torch.stack(pictures)).double().numpy()
 
 
+@pytest.mark.slow
 def test_the_distance_is_the_formula_s(network: TinyFeatures, extractor_file: Path, tmp_path: Path) -> None:
     real = write_pictures(tmp_path / "real", 41, seed=1)
     painted = write_pictures(tmp_path / "painted", 30, seed=2, size=(24, 24), tint=60)
@@ -54,6 +55,7 @@ def test_the_distance_is_the_formula_s(network: TinyFeatures, extractor_file: Pa
     assert expected > 0.001
 
 
+@pytest.mark.slow
 def test_saved_statistics_stand_for_the_real_pictures(extractor_file: Path, tmp_path: Path) -> None:
     real, painted = write_pictures(tmp_path / "real", 12, seed=1), write_pictures(tmp_path / "p", 12, seed=2, tint=50)
     extractor = load_extractor(extractor_file, CPU, 24)
@@ -76,6 +78,7 @@ def test_saved_statistics_stand_for_the_real_pictures(extractor_file: Path, tmp_
         FrechetDistance(extractor, 24, CPU).compute()
 
 
+@pytest.mark.slow
 def test_the_clip_score_is_the_cosine(clip_folder: Path, tmp_path: Path) -> None:
     painted = sorted(write_pictures(tmp_path / "painted", 3, seed=5).iterdir())
     captions = ["a cat", "dog", "a"]

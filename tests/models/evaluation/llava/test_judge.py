@@ -65,6 +65,7 @@ def test_the_judge_is_told_context_question_and_both_answers(bench: Path, serve:
     assert found[0]["content"] == "8 7\n因为…"
 
 
+@pytest.mark.slow
 def test_swapped_orders_give_each_answer_its_own_score(bench: Path, serve: Callable[[FastAPI], str]) -> None:
     endpoint = Endpoint(*["8 6", "5 9"] * 3)
     assert main(judge_arguments(bench, serve(endpoint.app), "--swap")) == 0
@@ -77,6 +78,7 @@ def test_swapped_orders_give_each_answer_its_own_score(bench: Path, serve: Calla
     assert row.position_bias == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_judgement_without_scores_is_asked_for_once_more_and_then_reported(
     bench: Path, serve: Callable[[FastAPI], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_judgement_without_scores_is_asked_for_once_more_and_then_reported(
     assert "left out, without readable scores: 1 (reference_first)" in as_text([row])
 
 
+@pytest.mark.slow
 def test_busy_and_broken_endpoints_are_asked_again(
     bench: Path, serve: Callable[[FastAPI], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +115,7 @@ def test_busy_and_broken_endpoints_are_asked_again(
     assert set(endpoint.keys) == {"Bearer sesame"}
 
 
+@pytest.mark.slow
 def test_a_refusal_of_all_stops_at_once_and_a_second_run_goes_on(
     bench: Path, serve: Callable[[FastAPI], str], capsys: pytest.CaptureFixture[str]
 ) -> None:

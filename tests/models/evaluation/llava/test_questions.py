@@ -177,6 +177,7 @@ def test_missing_pictures_are_counted_and_named(
         find_pictures([Question(0, "a.png", "?", "conv")], tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_a_service_answers_after_it_was_busy(
     questions: Path, tmp_path: Path, serve: Callable[[FastAPI], str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ def review(question: int, category: str, reference: float | None, model: float |
     return {**who, "question_id": question, "category": category, "reference_score": reference, "model_score": model}
 
 
+@pytest.mark.slow
 def test_the_table_holds_ratios_of_sums_with_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     pairs = {name: rng.integers(1, 11, (30, 2)).astype(float) for name in ("detail", "conv", "complex")}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -35,6 +36,7 @@ def value(bias: AnswerBias, batch: PackedBatch, row: int, query: int, key: int, 
     return bias.position_bias(torch.tensor([[[relation]]]), torch.tensor([[[distance]]]))[0, :, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_beam_sees_the_prompt_and_its_own_past(config: CPMBeeConfig, pack: Pack) -> None:
     batch = pack(["what is in the image?", "a"])
     answer = batch.predict_segments[0][0][0]

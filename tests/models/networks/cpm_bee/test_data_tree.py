@@ -71,6 +71,7 @@ def test_relations_saturate_at_seven_steps(tokenizer: Tokenizer) -> None:
     assert relation_number(7, 9) == 64
 
 
+@pytest.mark.slow
 @given(data=trees)
 @settings(deadline=None, max_examples=60)
 def test_relations_mirror_and_are_zero_on_the_diagonal_only(tokenizer: Tokenizer, data: DataTree) -> None:
@@ -85,6 +86,7 @@ def test_relations_mirror_and_are_zero_on_the_diagonal_only(tokenizer: Tokenizer
                 assert back == relation_number(down, up)
 
 
+@pytest.mark.slow
 @given(data=trees)
 @settings(deadline=None, max_examples=60)
 def test_arrays_agree_with_each_other(tokenizer: Tokenizer, data: DataTree) -> None:

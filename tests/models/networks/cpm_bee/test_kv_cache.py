@@ -37,6 +37,7 @@ def last_hidden(llm: CPMBee, batch: PackedBatch, row: int, answer: Sequence[int]
     return hidden[row, 0]
 
 
+@pytest.mark.slow
 def test_beams_that_share_a_prompt_equal_beams_of_their_own(llm: CPMBee, pack: Pack) -> None:
     batch = pack(QUESTIONS)
     generator = torch.Generator().manual_seed(0)

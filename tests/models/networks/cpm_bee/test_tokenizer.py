@@ -147,6 +147,7 @@ def test_decoding_prefers_the_table_and_skips_negative_ids(tokenizer: Tokenizer)
         tokenizer.decode([tokenizer.vocab_size], {})
 
 
+@pytest.mark.slow
 @given(text=texts)
 @settings(deadline=None, max_examples=150)
 def test_escaped_text_survives_encoding_and_decoding(tokenizer: Tokenizer, text: str) -> None:
@@ -155,12 +156,14 @@ def test_escaped_text_survives_encoding_and_decoding(tokenizer: Tokenizer, text:
     assert "".join(words(tokenizer, escape(text))) == text
 
 
+@pytest.mark.slow
 @given(text=texts)
 @settings(deadline=None, max_examples=150)
 def test_unescaping_undoes_escaping(text: str) -> None:
     assert unescape(escape(text)) == text
 
 
+@pytest.mark.slow
 @given(parts=st.lists(st.sampled_from(["<unk>", "<s>", "<>x>", "<<", "a", " ", "🐱", ">"]), max_size=12))
 @settings(deadline=None, max_examples=150)
 def test_texts_with_special_tokens_survive_and_unescape_token_by_token(tokenizer: Tokenizer, parts: list[str]) -> None:
@@ -170,6 +173,7 @@ def test_texts_with_special_tokens_survive_and_unescape_token_by_token(tokenizer
     assert unescape(text) == "".join("<" if part == "<<" else part for part in parts)
 
 
+@pytest.mark.slow
 @needs_published
 def test_the_published_vocabulary_splits_as_the_reference() -> None:
     tokenizer = Tokenizer(PUBLISHED_VOCABULARY)
@@ -191,6 +195,7 @@ def test_the_published_vocabulary_splits_as_the_reference() -> None:
         assert (packed.ids, packed.subs, packed.segments) == (row["ids"], row["subs"], row["segment_ids"])
 
 
+@pytest.mark.slow
 @needs_published
 def test_the_published_vocabulary_loads_and_encodes_without_delay() -> None:
     started = time.process_time()

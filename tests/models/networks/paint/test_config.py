@@ -21,6 +21,7 @@ def test_text_states_are_as_wide_as_the_unet_wants_them() -> None:
     assert PaintConfig(LLM, {**SD21_BASE_UNET, "cross_attention_dim": 16}).cross_attention_dim == 16
 
 
+@pytest.mark.slow
 def test_the_unet_is_that_of_the_release() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(dict(SD21_BASE_UNET))

@@ -40,6 +40,7 @@ def parts(names: Sequence[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_three_parts(model: PaintModel) -> None:
     assert parts(list(model.state_dict())) == {"llm", "prompt_adapter", "unet"}
     assert model.unet.config.sample_size == 4 and model.unet.config.cross_attention_dim == 12

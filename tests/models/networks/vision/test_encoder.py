@@ -130,6 +130,7 @@ def test_another_picture_side_is_refused(tower: VisionEncoder, queries: Tensor) 
         tower(torch.zeros(1, 3, 40, 40).double(), queries)
 
 
+@pytest.mark.slow
 def test_the_full_size_tower_takes_no_memory_on_the_meta_device() -> None:
     with torch.device("meta"):
         encoder = VisionEncoder(VisionConfig())

@@ -47,6 +47,7 @@ def test_a_picture_gives_its_rows_placeholders_and_is_encoded_once(
     assert [tree.get("image") for tree in round_trees(conversations[2], 2)] == ["<unk><unk>"] * 3
 
 
+@pytest.mark.slow
 def test_rows_cut_into_groups_have_the_loss_and_gradients_of_one_batch(
     conversations: list[Conversation], tokenizer: Tokenizer, model: ChatModel
 ) -> None:

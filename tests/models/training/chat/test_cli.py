@@ -36,6 +36,7 @@ def start(data: Data) -> list[object]:
     return ["--init", data.sizes, "--vocabulary", data.vocabulary]
 
 
+@pytest.mark.slow
 def test_without_flags_it_is_the_releases_recipe(
     checkpoint: Path, files: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_rate_that_is_not_given_is_that_of_the_larger_part(
     assert (settings.lr, settings.llm_lr, settings.embedding_lr) == rates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "lora"),
     [
@@ -119,6 +121,7 @@ def test_adapters_are_put_in_where_they_have_a_rank(
     assert all(torch.equal(again[name], tensor) for name, tensor in drawn.items()), "drawn from the run's seed"
 
 
+@pytest.mark.slow
 def test_layers_and_a_tower_come_before_training(
     data: Data, checkpoint: Path, files: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +133,7 @@ def test_layers_and_a_tower_come_before_training(
     assert not torch.equal(model.query_tokens, own.query_tokens), "the queries are the tower's"
 
 
+@pytest.mark.slow
 def test_a_tower_of_other_sizes_is_refused(
     data: Data,
     model: ChatModel,

@@ -20,6 +20,7 @@ from models.training.chat.export import (
 from tests.models.training_files import Data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_a_folder_loads_with_the_weights_in_the_dtype_that_was_asked_for(
     data: Data, model: ChatModel, tmp_path: Path, dtype: torch.dtype
@@ -33,6 +34,7 @@ def test_a_folder_loads_with_the_weights_in_the_dtype_that_was_asked_for(
     assert not (tmp_path / PUBLISHED_FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_published_files_have_the_releases_names(data: Data, model: ChatModel, tmp_path: Path) -> None:
     export_chat(tmp_path, model.config, model.state_dict(), data.vocabulary, torch.float16, writes_published=True)
     published = tmp_path / PUBLISHED_FOLDER
@@ -51,6 +53,7 @@ def test_published_files_have_the_releases_names(data: Data, model: ChatModel, t
     assert load_chat(published / PUBLISHED_FILE).config == model.config
 
 
+@pytest.mark.slow
 def test_exporting_again_replaces_what_was_there(data: Data, model: ChatModel, tmp_path: Path) -> None:
     export_chat(tmp_path, model.config, model.state_dict(), data.vocabulary, torch.float32, writes_published=True)
     before = load_chat(tmp_path).fingerprint

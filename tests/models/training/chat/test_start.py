@@ -16,6 +16,7 @@ from models.training.sources import Listed
 from tests.models.training_files import Data
 
 
+@pytest.mark.slow
 def test_a_model_takes_spellings_from_the_start(data: Data) -> None:
     plain = chat_from_sizes(data.sizes, data.vocabulary, seed=3)[0]
     model, tokenizer, _ = chat_from_sizes(data.sizes, data.vocabulary, 3, [("a", "A"), ("What", " is")])
@@ -27,6 +28,7 @@ def test_a_model_takes_spellings_from_the_start(data: Data) -> None:
     assert json.loads(data.sizes.read_text())["query_num"] == model.config.num_query_tokens
 
 
+@pytest.mark.slow
 def test_layers_that_are_added_change_nothing_and_learn(data: Data, conversations: list[Conversation]) -> None:
     model, tokenizer, _ = chat_from_sizes(data.sizes, data.vocabulary, seed=3)
     losses = []
@@ -41,6 +43,7 @@ def test_layers_that_are_added_change_nothing_and_learn(data: Data, conversation
         assert layer.attention.output.weight.grad.any() and layer.feed_forward.down.weight.grad.any()
 
 
+@pytest.mark.slow
 def test_a_quantized_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     convert(bundled_checkpoint("chat"), tmp_path / "quantized", quantization="int8")
     with pytest.raises(CheckpointError, match=r"quantized to int8, which cannot be trained; .*") as refused:

@@ -67,6 +67,7 @@ def test_every_trained_parameter_gets_a_gradient_whatever_the_batch(
     gradients(task, [Conversation(None, (Round("a", "b"),))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_recomputing_activations_changes_neither_loss_nor_gradients(
     data: Data, conversations: list[Conversation], lora: LoraSettings | None
@@ -82,6 +83,7 @@ def test_recomputing_activations_changes_neither_loss_nor_gradients(
     torch.testing.assert_close(recomputed, plain, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_adapters_alone_are_trained_and_merge_into_the_weights(
     data: Data, model: ChatModel, conversations: list[Conversation], tmp_path: Path
 ) -> None:
@@ -102,6 +104,7 @@ def test_adapters_alone_are_trained_and_merge_into_the_weights(
         assert plain.loss(batch)[0].item() == pytest.approx(task.loss(batch)[0].item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_table_of_tokens_can_learn_beside_adapters(
     data: Data, model: ChatModel, conversations: list[Conversation], tmp_path: Path
 ) -> None:
@@ -117,6 +120,7 @@ def test_the_table_of_tokens_can_learn_beside_adapters(
     torch.testing.assert_close(load_chat(tmp_path).model.llm.embedding.weight, model.llm.embedding.weight)
 
 
+@pytest.mark.slow
 def test_an_export_loads_as_a_folder_and_as_published_files(
     data: Data, model: ChatModel, conversations: list[Conversation], tmp_path: Path
 ) -> None:
@@ -131,6 +135,7 @@ def test_an_export_loads_as_a_folder_and_as_published_files(
     assert '"query_num"' not in (tmp_path / "published" / "cpm-bee.json").read_text()
 
 
+@pytest.mark.slow
 def test_validation_tells_the_loss_and_the_exact_answers_by_kind_and_language(
     data: Data, model: ChatModel, conversations: list[Conversation]
 ) -> None:

@@ -99,6 +99,7 @@ def test_a_tower_learns_to_see_and_a_chat_model_takes_it(data: Data, model: Chat
         take_tower(chat_from_sizes(smaller, data.vocabulary, seed=8)[0], tmp_path / "export", None)
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_emoji(data: Data, tmp_path: Path) -> None:
     arguments = ["tower", "--init", str(data.sizes), "--vocabulary", str(data.vocabulary), "--output", str(tmp_path)]
     arguments += ["--batch-size", "4", "--steps", "2", "--muon-lr", "0.01", "--num-validation", "5"]
@@ -107,6 +108,7 @@ def test_the_command_trains_on_emoji(data: Data, tmp_path: Path) -> None:
     assert load_chat(tmp_path / "export", data.vocabulary, dtype=torch.float32).model.config.num_query_tokens == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_noto")
 def test_without_a_font_it_learns_from_the_drawings_that_are_here(
     data: Data,

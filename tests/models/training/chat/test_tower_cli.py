@@ -42,6 +42,7 @@ def test_flags_reach_the_task(data: Data, tmp_path: Path, monkeypatch: pytest.Mo
     assert all(torch.equal(expected[name], tensor) for name, tensor in begun.task.model.chat.state_dict().items())
 
 
+@pytest.mark.slow
 def test_heads_are_drawn_from_the_runs_seed(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heads = []
     for seed in (1, 1, 2):
@@ -50,6 +51,7 @@ def test_heads_are_drawn_from_the_runs_seed(data: Data, tmp_path: Path, monkeypa
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 
 
+@pytest.mark.slow
 def test_scenes_that_are_validated_on_are_not_learnt_from(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +62,7 @@ def test_scenes_that_are_validated_on_are_not_learnt_from(
     assert len(held_out) == 5 and not learnt & held_out
 
 
+@pytest.mark.slow
 def test_a_run_exports_a_chat_checkpoint(data: Data, tmp_path: Path) -> None:
     assert main(flags(data, tmp_path, "--steps", 2, "--lr", "1e-2", "--warmup-steps", 1, "--batch-size", 2)) == 0
     loaded, begun = load_chat(tmp_path / "export"), chat_from_sizes(data.sizes, data.vocabulary, seed=0)[0]

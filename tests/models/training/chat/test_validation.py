@@ -35,6 +35,7 @@ def of_kinds(conversation: Conversation, *kinds: tuple[str, str], wrong: tuple[i
     return replace(conversation, rounds=tuple(rounds))
 
 
+@pytest.mark.slow
 def test_shares_are_by_kind_and_language_and_over_all(
     model: ChatModel, tokenizer: Tokenizer, told: list[Conversation]
 ) -> None:
@@ -52,6 +53,7 @@ def test_shares_are_by_kind_and_language_and_over_all(
     }
 
 
+@pytest.mark.slow
 def test_a_round_without_a_kind_is_said_again_but_not_counted(
     model: ChatModel, tokenizer: Tokenizer, told: list[Conversation]
 ) -> None:
@@ -60,6 +62,7 @@ def test_a_round_without_a_kind_is_said_again_but_not_counted(
     assert exact_matches(model, tokenizer, asked) == {"exact": 1.0, "exact_side_zh": 1.0}
 
 
+@pytest.mark.slow
 def test_without_kinds_or_pictures_there_is_nothing_to_measure(
     model: ChatModel, tokenizer: Tokenizer, told: list[Conversation]
 ) -> None:

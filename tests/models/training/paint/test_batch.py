@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -33,6 +34,7 @@ def seen_tokens(batch: PackedBatch, row: int) -> dict[str, list[int]]:
     return {name: getattr(batch, name)[row, :length].tolist() for name in PER_TOKEN}
 
 
+@pytest.mark.slow
 def test_a_text_is_the_one_that_painting_reads(start: PaintStart) -> None:
     batch = collate_pictures(pictures(), start.tokenizer, draws(False, True, False, True))
     for row, caption in enumerate(CAPTIONS):
@@ -42,6 +44,7 @@ def test_a_text_is_the_one_that_painting_reads(start: PaintStart) -> None:
         assert int(batch.text_mask[row].sum()) == job.ids.shape[1], "the empty text is as long as its caption"
 
 
+@pytest.mark.slow
 def test_a_mask_hides_what_is_padding_for_the_batch_alone(start: PaintStart) -> None:
     batch = collate_pictures(pictures(), start.tokenizer, draws(False, False, False, False))
     assert batch.text_mask.dtype == torch.bool and batch.text_mask.shape == batch.texts.ids.shape
@@ -50,6 +53,7 @@ def test_a_mask_hides_what_is_padding_for_the_batch_alone(start: PaintStart) -> 
     assert batch.text_mask.all(1).tolist().count(True) == 1, "one caption is the longest"
 
 
+@pytest.mark.slow
 def test_replaced_captions_leave_no_rows_behind(start: PaintStart) -> None:
     batch = collate_pictures(pictures(), start.tokenizer, draws(True, True, True, True))
     values = {field.name: getattr(batch.texts, field.name) for field in fields(batch.texts)}
@@ -59,6 +63,7 @@ def test_replaced_captions_leave_no_rows_behind(start: PaintStart) -> None:
     assert len(set(batch.text_mask.sum(1).tolist())) > 1
 
 
+@pytest.mark.slow
 def test_a_caption_is_quoted_as_user_text(start: PaintStart) -> None:
     assert "<" in CAPTIONS[2]
     batch = collate_pictures([Squares().picture(2, 0)], start.tokenizer, draws(False))
@@ -66,6 +71,7 @@ def test_a_caption_is_quoted_as_user_text(start: PaintStart) -> None:
     assert "a << b" in start.tokenizer.decode(ids, {})
 
 
+@pytest.mark.slow
 def test_pictures_and_draws_come_as_they_are_and_move_together(start: PaintStart) -> None:
     examples = pictures(2)
     batch = collate_pictures(examples, start.tokenizer, draws(False, True))
@@ -80,6 +86,7 @@ def test_pictures_and_draws_come_as_they_are_and_move_together(start: PaintStart
     assert stayed.draws.timesteps.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_an_empty_caption_keeps_the_length_of_the_one_it_stands_for(start: PaintStart) -> None:
     pictures = [Squares().picture(index, 0) for index in range(4)]
     noise = torch.zeros(4, 4, 4, 4)

@@ -29,6 +29,7 @@ def init(files: dict[str, Path]) -> list[str]:
     return [part for flag, file in flags.items() for part in (flag, str(file))]
 
 
+@pytest.mark.slow
 def test_paint_without_flags_trains_the_bridge_at_the_models_own_side(
     init: list[str], data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,6 +43,7 @@ def test_paint_without_flags_trains_the_bridge_at_the_models_own_side(
     assert (settings.betas, settings.max_gradient_norm, settings.schedule.warmup_shape) == ((0.9, 0.999), 1.0, "linear")
 
 
+@pytest.mark.slow
 def test_flags_reach_the_paint_task(
     init: list[str], data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +70,7 @@ def test_flags_reach_the_paint_task(
     assert begun.task.source.picture(0, 0).pixels.shape == (16, 16, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "dtype"),
     [
@@ -93,6 +96,7 @@ def test_a_frozen_language_model_may_be_small(
     assert model.unet.conv_in.weight.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_a_vae_begins_with_its_own_or_random_weights(
     files: dict[str, Path], data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +124,7 @@ def test_a_vae_of_no_sizes_is_the_bundled_checkpoints(
     assert dict(task.model.config)["sample_size"] == task.source.picture(0, 0).pixels.shape[0]
 
 
+@pytest.mark.slow
 def test_a_curriculum_is_the_emojis(init: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = ["--data", "emoji", "--output", tmp_path, "--side-px", "32"]
     plain = begin(monkeypatch.setattr, CLI, "paint", *init, *flags).task

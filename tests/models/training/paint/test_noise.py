@@ -1,6 +1,7 @@
 """What is random in a step of painting."""
 
 import numpy as np
+import pytest
 import torch
 
 from models.training.paint.noise import draw_diffusion, draw_normal
@@ -25,6 +26,7 @@ def test_draws_depend_on_seed_step_and_place_alone() -> None:
     assert not torch.isclose(whole.noise, whole.latent_noise).any()
 
 
+@pytest.mark.slow
 def test_timesteps_are_uniform_and_captions_left_out_as_often_as_wanted() -> None:
     positions = [Position(0, 0, step, place) for step in range(40) for place in range(50)]
     draws = draw_diffusion(positions, 0, SHAPE, 10, 0.1)

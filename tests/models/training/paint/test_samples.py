@@ -32,6 +32,7 @@ def samples(start: PaintStart, *captions: str, guidance_scale: float = 2.0, side
     )
 
 
+@pytest.mark.slow
 def test_a_sample_is_what_the_service_paints_with_the_captions_number_as_seed(start: PaintStart) -> None:
     painted = samples(start, *CAPTIONS[:3])
     assert (painted.shape, painted.dtype, painted.device.type) == ((3, SIDE_PX, SIDE_PX, 3), torch.uint8, "cpu")
@@ -53,6 +54,7 @@ def test_a_sample_is_what_the_service_paints_with_the_captions_number_as_seed(st
         assert np.abs(painted[number].numpy().astype(int) - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_caption_alone_decides_beside_its_number(start: PaintStart) -> None:
     first, second = samples(start, "red", "red"), samples(start, "red", "It is green")
     assert torch.equal(first[0], second[0])
@@ -60,11 +62,13 @@ def test_a_caption_alone_decides_beside_its_number(start: PaintStart) -> None:
     assert not torch.equal(first[1], second[1]), "another caption"
 
 
+@pytest.mark.slow
 def test_guidance_and_side_are_as_asked(start: PaintStart) -> None:
     assert not torch.equal(samples(start, "red"), samples(start, "red", guidance_scale=7.0))
     assert samples(start, "red", side_px=2 * SIDE_PX).shape == (1, 2 * SIDE_PX, 2 * SIDE_PX, 3)
 
 
+@pytest.mark.slow
 def test_painting_leaves_no_gradients_behind(start: PaintStart) -> None:
     start.model.requires_grad_(True)
     assert not samples(start, "red").requires_grad

@@ -28,6 +28,7 @@ def begin(files: dict[str, Path], folder: Path, **fields: Any) -> PaintStart:
     return paint_from_sizes(file, files["vocabulary"], files["vae"], seed=0)
 
 
+@pytest.mark.slow
 def test_sizes_are_the_files_and_what_they_leave_out_is_stable_diffusions(files: dict[str, Path]) -> None:
     start = paint_from_sizes(files["sizes"], files["vocabulary"], files["vae"], seed=0)
     config = start.model.config
@@ -42,6 +43,7 @@ def test_sizes_are_the_files_and_what_they_leave_out_is_stable_diffusions(files:
     assert {parameter.dtype for parameter in start.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_residual_branches_begin_with_nothing_and_position_biases_small(files: dict[str, Path]) -> None:
     model = paint_from_sizes(files["sizes"], files["vocabulary"], files["vae"], seed=0).model
     blocks = [module for module in model.unet.modules() if isinstance(module, ResnetBlock2D)]
@@ -55,6 +57,7 @@ def test_residual_branches_begin_with_nothing_and_position_biases_small(files: d
     assert not model.unet(latents, 5, texts).sample.any(), "so it predicts nothing"
 
 
+@pytest.mark.slow
 def test_weights_are_the_seeds(files: dict[str, Path]) -> None:
     drawn = [
         paint_from_sizes(files["sizes"], files["vocabulary"], files["vae"], seed).model.state_dict()
@@ -65,6 +68,7 @@ def test_weights_are_the_seeds(files: dict[str, Path]) -> None:
         assert not torch.equal(drawn[0][name], drawn[2][name]), name
 
 
+@pytest.mark.slow
 def test_spellings_of_one_name_begin_alike(files: dict[str, Path]) -> None:
     plain = paint_from_sizes(files["sizes"], files["vocabulary"], files["vae"], 0)
     alike = paint_from_sizes(files["sizes"], files["vocabulary"], files["vae"], 0, [(" red", "图")])
@@ -75,6 +79,7 @@ def test_spellings_of_one_name_begin_alike(files: dict[str, Path]) -> None:
     assert similarity > 0.5 > torch.nn.functional.cosine_similarity(before[ids[0]], before[ids[1]], dim=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -107,6 +112,7 @@ def test_a_missing_vae_or_vocabulary_is_named(files: dict[str, Path], tmp_path: 
         paint_from_sizes(files["sizes"], tmp_path / "no.txt", files["vae"], seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("llm_dtype", [torch.float32, torch.float16])
 def test_a_checkpoint_begins_with_a_frozen_language_model_in_the_dtype_that_is_asked_for(
     start: PaintStart, tmp_path: Path, llm_dtype: torch.dtype
@@ -129,6 +135,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
         paint_from_checkpoint(tmp_path / "no", None, None, torch.float32)
 
 
+@pytest.mark.slow
 def test_sizes_may_say_what_is_predicted(files: dict[str, Path], tmp_path: Path) -> None:
     sizes = json.loads(files["sizes"].read_text())
     for prediction in (NOISE, VELOCITY):
@@ -140,6 +147,7 @@ def test_sizes_may_say_what_is_predicted(files: dict[str, Path], tmp_path: Path)
         paint_from_sizes(tmp_path / "sizes.json", files["vocabulary"], files["vae"], seed=0)
 
 
+@pytest.mark.slow
 def test_a_quantized_checkpoint_is_refused(tmp_path: Path) -> None:
     convert(bundled_checkpoint("paint"), tmp_path / "quantized", quantization="int4")
     with pytest.raises(CheckpointError, match="quantized to int4, which cannot be trained"):

@@ -32,6 +32,7 @@ def make_task(start: PaintStart, settings: PaintSettings | None = None, pictures
     return PaintTask(start, Squares(), Squares(), 4, settings or PaintSettings(train="all"), pictures)
 
 
+@pytest.mark.slow
 def test_training_begins_with_predictions_of_nothing(files: dict[str, Path]) -> None:
     start = paint_from_sizes(files["sizes"], files["vocabulary"], files["vae"], seed=0)
     task = make_task(start)
@@ -41,6 +42,7 @@ def test_training_begins_with_predictions_of_nothing(files: dict[str, Path]) -> 
     torch.testing.assert_close(losses, batch.draws.noise.square().mean(dim=(1, 2, 3)))
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_what_was_asked_for(start: PaintStart) -> None:
     def trained() -> set[str]:
         return {name for name, parameter in start.model.named_parameters() if parameter.requires_grad}
@@ -57,6 +59,7 @@ def test_what_is_trained_is_what_was_asked_for(start: PaintStart) -> None:
     assert trained() == set(start.model.state_dict())
 
 
+@pytest.mark.slow
 def test_the_language_model_has_a_rate_of_its_own_and_only_where_it_is_trained(start: PaintStart) -> None:
     groups = make_task(start, PaintSettings(train="all", lr=1e-3, llm_lr=1e-2, embedding_lr=0.1)).parameter_groups()
     rates = [(group["name"], group["lr"], len(group["params"])) for group in groups]
@@ -67,6 +70,7 @@ def test_the_language_model_has_a_rate_of_its_own_and_only_where_it_is_trained(s
     assert [group["name"] for group in groups] == ["painting"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prediction", "cache_latents"), [(NOISE, False), (NOISE, True), (VELOCITY, False)])
 def test_loss_is_the_mean_squared_error_to_noise_or_velocity(
     start: PaintStart, prediction: str, cache_latents: bool

@@ -44,6 +44,7 @@ def test_random_weights_begin_with_little_noise_in_the_latents(task: VAETask) ->
     assert posterior.std.max() < 0.06
 
 
+@pytest.mark.slow
 def test_export_has_the_scaling_factor_of_its_latents(task: VAETask, tmp_path: Path) -> None:
     weights = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items()}
     task.export(tmp_path, weights)

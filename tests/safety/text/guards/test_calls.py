@@ -21,6 +21,7 @@ def test_a_server_below_a_path_keeps_it() -> None:
     assert endpoint("https://h/guard", "/v1/moderations") == "https://h/guard/v1/moderations"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mood", "error"),
     [

@@ -45,6 +45,7 @@ async def test_a_result_of_another_shape_is_unreadable() -> None:
         await screen.close()
 
 
+@pytest.mark.slow
 def test_another_server_or_model_is_another_version() -> None:
     screens = [ModerationServer("http://a"), ModerationServer("http://b"), ModerationServer("http://a", "m")]
     assert len({screen.fingerprint for screen in screens}) == 3

@@ -51,6 +51,7 @@ async def test_nonsense_is_no_verdict(mood: str) -> None:
         await guard.close()
 
 
+@pytest.mark.slow
 def test_another_server_model_or_family_is_another_version() -> None:
     guards = [
         GuardServer("http://a", Qwen3Guard()),

@@ -17,6 +17,7 @@ def requests(tmp_path: Path) -> RequestFile:
     return read_requests(file)
 
 
+@pytest.mark.slow
 def test_results_are_put_in_order(requests: RequestFile, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     with Journal(requests, out) as journal:

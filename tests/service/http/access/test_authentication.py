@@ -47,6 +47,7 @@ async def test_every_route_asks_for_a_key_but_those_that_machines_ask(guarded_by
     )
 
 
+@pytest.mark.slow
 def test_an_open_service_pays_nothing() -> None:
     for settings in (
         Settings(),
@@ -92,6 +93,7 @@ async def test_without_a_good_key_nothing_is_told(guarded_by_keys: KeyedService)
     assert await guarded_by_keys.service.accounting() == {}
 
 
+@pytest.mark.slow
 async def test_a_key_may_come_as_a_password(guarded_by_keys: KeyedService) -> None:
     """As A1111's clients send it; and whoever has none is told what is not there, not to bring one."""
     client, _ = await guarded_by_keys.client()
@@ -103,6 +105,7 @@ async def test_a_key_may_come_as_a_password(guarded_by_keys: KeyedService) -> No
         assert_error(await anybody.post(f"/v1/images/{path}"), 404, "not_found")
 
 
+@pytest.mark.slow
 async def test_wrong_keys_are_slowed_and_right_ones_from_there_are_not(
     guarded_by_keys: KeyedService,
 ) -> None:
@@ -119,6 +122,7 @@ async def test_wrong_keys_are_slowed_and_right_ones_from_there_are_not(
     assert_error(await client.get("/jobs/x"), 404, "job_not_found")
 
 
+@pytest.mark.slow
 async def test_a_scope_that_is_missing_is_named(guarded_by_keys: KeyedService) -> None:
     painter, _ = await guarded_by_keys.client(scopes=("paint",))
     error = assert_error(await painter.post("/chat", json={"question": "echo x"}), 403, "insufficient_scope")
@@ -132,6 +136,7 @@ async def test_a_scope_that_is_missing_is_named(guarded_by_keys: KeyedService) -
     assert (await admin.post("/chat", json={"question": "echo x"})).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_model_that_the_key_may_not_ask(guarded_by_keys: KeyedService) -> None:
     client, _ = await guarded_by_keys.client(models=("scripted", "nothing"))
     assert (await client.post("/chat", json={"question": "echo x"})).status_code == 200, "by the model's name"
@@ -157,6 +162,7 @@ def _audited_keys(audit_file: Path) -> list[str]:
     return [json.loads(line)["key"] for line in audit_file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 async def test_one_tenant_learns_nothing_of_another(guarded_by_keys: KeyedService) -> None:
     """Forty-two ways to read, cancel, resume, go on with, fetch or guess what is another's: 404 to all of them."""
     owner, _ = await guarded_by_keys.client("owner")
@@ -205,6 +211,7 @@ async def test_one_tenant_learns_nothing_of_another(guarded_by_keys: KeyedServic
     await eventually(is_over)
 
 
+@pytest.mark.slow
 async def test_keys_of_one_tenant_share_what_is_theirs(guarded_by_keys: KeyedService) -> None:
     one, _ = await guarded_by_keys.client("acme")
     other, _ = await guarded_by_keys.client("acme")

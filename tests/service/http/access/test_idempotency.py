@@ -20,6 +20,7 @@ async def ask(
     return await service.client.post("/chat", json={"question": question, **fields}, headers=key)
 
 
+@pytest.mark.slow
 async def test_the_same_answer_again_also_on_another_process(
     service: Service, settings: Settings, worker_log: Path
 ) -> None:
@@ -58,6 +59,7 @@ async def _is_running(service: Service) -> bool:
     return [await service.redis.hget(key, "state") for key in keys] == [b"running"]
 
 
+@pytest.mark.slow
 async def test_many_at_once_are_one_execution(service: Service) -> None:
     answers = await asyncio.gather(*(ask(service) for _ in range(20)))
     statuses = [answer.status_code for answer in answers]
@@ -67,6 +69,7 @@ async def test_many_at_once_are_one_execution(service: Service) -> None:
     assert await service.accounting() == {"done": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_answer_waits_for_a_client_that_left(service: Service, stream: bool) -> None:
     body = {"question": "stream 100", "stream": stream}
@@ -86,6 +89,7 @@ async def test_the_answer_waits_for_a_client_that_left(service: Service, stream:
     assert await service.accounting() == {"done": 1}
 
 
+@pytest.mark.slow
 async def test_streams_pictures_and_jobs_again(service: Service) -> None:
     told: list[tuple[object, ...]] = []
     for _ in range(2):
@@ -112,6 +116,7 @@ async def test_streams_pictures_and_jobs_again(service: Service) -> None:
     assert await service.accounting() == {"done": 4}
 
 
+@pytest.mark.slow
 async def test_a_form_with_a_file_is_the_same_with_another_boundary(service: Service) -> None:
     """Clients draw a boundary for each request; httpx does."""
     for colour in ((1, 2, 3), (1, 2, 3), (9, 9, 9)):
@@ -121,6 +126,7 @@ async def test_a_form_with_a_file_is_the_same_with_another_boundary(service: Ser
     assert await service.accounting() == {"done": 1}
 
 
+@pytest.mark.slow
 async def test_a_refusal_is_told_again_and_a_failure_is_tried_again(service: Service) -> None:
     first, again = [await ask(service, "echo x", image="bm8gcGljdHVyZQ==") for _ in range(2)]
     message = assert_error(first, 400, "invalid_image", "image")["message"]
@@ -130,6 +136,7 @@ async def test_a_refusal_is_told_again_and_a_failure_is_tried_again(service: Ser
     assert await service.accounting() == {"refused": 1, "failed": 2}
 
 
+@pytest.mark.slow
 async def test_a_key_whose_request_got_no_slot_is_free(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"queue_size": 1})) as small:
         await small.ready()
@@ -141,6 +148,7 @@ async def test_a_key_whose_request_got_no_slot_is_free(settings: Settings) -> No
         assert (await ask(small)).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
 async def test_what_is_no_key(service: Service, key: str) -> None:
     error = assert_error(await ask(service, key={"Idempotency-Key": key}), 400, "invalid_request", "Idempotency-Key")
@@ -148,6 +156,7 @@ async def test_what_is_no_key(service: Service, key: str) -> None:
     assert (await ask(service, key={"Idempotency-Key": "x" * 255})).status_code == 200
 
 
+@pytest.mark.slow
 async def test_keys_are_each_tenants_own(settings: Settings) -> None:
     async with keyed(settings) as service:
         ours, _ = await service.client("ours")

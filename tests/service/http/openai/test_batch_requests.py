@@ -28,6 +28,7 @@ def requests_of(service: Service) -> BatchRequests:
     return BatchRequests(service.app, service.state)
 
 
+@pytest.mark.slow
 async def test_a_line_is_executed_once_under_its_key(module_service: Service) -> None:
     sender = requests_of(module_service)
     first = await sender.send(batch(), line("echo hi"), "batch_1:0")
@@ -42,6 +43,7 @@ async def test_a_line_is_executed_once_under_its_key(module_service: Service) ->
     assert count == 2, "lines are requests like others, in the metrics too"
 
 
+@pytest.mark.slow
 async def test_a_line_under_way_says_later_and_when(module_service: Service) -> None:
     sender = requests_of(module_service)
     running = asyncio.create_task(sender.send(batch(), line("stream 200"), "batch_1:1"))

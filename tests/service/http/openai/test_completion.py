@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 from msgspec import UNSET
 
 from safety.verdict import Picture, Stage, Verdict
@@ -88,6 +89,7 @@ async def complete(service: Service, *contents: str, **fields: Any) -> Any:
     return await service.client.post("/v1/chat/completions", json={"model": "gpt-4o", "messages": messages, **fields})
 
 
+@pytest.mark.slow
 async def test_nothing_blocked_leaves_and_nothing_blocked_gets_in(settings: Settings) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()

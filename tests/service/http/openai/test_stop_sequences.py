@@ -39,6 +39,7 @@ def test_what_may_begin_a_stop_is_held_back_and_no_more() -> None:
     assert other.finish() == "User" and not other.is_cut
 
 
+@pytest.mark.slow
 @given(st.lists(st.text("ab", max_size=4), max_size=8), st.lists(st.text("ab", min_size=1, max_size=4), max_size=4))
 def test_pieces_make_no_difference(pieces: list[str], stops: list[str]) -> None:
     stopping, sent = StopSequences(stops), ""

@@ -34,6 +34,7 @@ async def service(on: Service) -> Service:
     return on
 
 
+@pytest.mark.slow
 async def test_pictures_come_with_what_is_told_of_them(service: Service) -> None:
     body = {
         "prompt": "a cat",
@@ -121,6 +122,7 @@ async def test_the_model_that_there_is_may_be_chosen(service: Service) -> None:
     assert "no 'sdxl' here" in assert_error(other, 404, "model_not_found", "sd_model_checkpoint")["message"]
 
 
+@pytest.mark.slow
 async def test_the_latest_painting_is_told_and_interrupted_from_any_process(service: Service) -> None:
     async def told(of: Service) -> dict[str, Any]:
         response = await of.client.get("/sdapi/v1/progress")

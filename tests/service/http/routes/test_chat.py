@@ -43,6 +43,7 @@ async def test_a_second_turn_needs_no_picture_and_runs_no_vision_tower(service: 
     assert [(turn["question"], turn["answer"]) for turn in kept["turns"]] == [("echo one", "one"), ("echo two", "two")]
 
 
+@pytest.mark.slow
 async def test_the_same_picture_may_be_sent_again_and_another_may_not(service: Service) -> None:
     first = (await service.ask("echo one", image=encoded())).json()
     talk = first["conversation_id"]
@@ -53,6 +54,7 @@ async def test_the_same_picture_may_be_sent_again_and_another_may_not(service: S
     assert await service.accounting() == {"done": 2, "refused": 1}
 
 
+@pytest.mark.slow
 async def test_a_copy_of_the_picture_in_another_format_is_the_same_picture(service: Service) -> None:
     talk = (await service.ask("echo one", image=encoded())).json()["conversation_id"]
     for kind in ("BMP", "GIF", "TIFF"):
@@ -61,6 +63,7 @@ async def test_a_copy_of_the_picture_in_another_format_is_the_same_picture(servi
         assert copy.status_code == (400 if kind == "TIFF" and not installed() else 200), kind
 
 
+@pytest.mark.slow
 async def test_a_copy_that_loses_a_little_is_the_same_picture_and_the_first_one_stays(service: Service) -> None:
     first = (await service.ask("echo one", image=encoded(64, 48))).json()
     talk, kept = first["conversation_id"], hashlib.sha256(bytes((200, 30, 40)) * 4).hexdigest()
@@ -77,6 +80,7 @@ async def test_a_copy_that_loses_a_little_is_the_same_picture_and_the_first_one_
     assert_error(other, 400, "invalid_request", "image")
 
 
+@pytest.mark.slow
 async def test_a_picture_may_join_a_talk_that_has_none(service: Service) -> None:
     first = (await service.ask("echo one")).json()
     talk = first["conversation_id"]
@@ -106,6 +110,7 @@ async def test_a_transparent_picture_is_the_composed_one_and_raw_drops_its_alpha
         assert kept["image_sha256"] == hashlib.sha256(bytes(shown) * 4).hexdigest()
 
 
+@pytest.mark.slow
 async def test_a_stream_sends_pieces_then_the_whole_answer_then_done(service: Service) -> None:
     response = await service.ask("stream 5", image=encoded(), stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -138,6 +143,7 @@ async def test_an_error_after_the_200_is_an_event_before_done(service: Service) 
     assert await service.accounting() == {"failed": 1}
 
 
+@pytest.mark.slow
 async def test_a_job_that_fails_tells_its_id_and_an_engines_refusal_is_the_clients_error(service: Service) -> None:
     failed = (await service.ask("raise")).json()["error"]
     assert failed["job_id"].startswith("chat-")
@@ -145,6 +151,7 @@ async def test_a_job_that_fails_tells_its_id_and_an_engines_refusal_is_the_clien
     assert await service.accounting() == {"failed": 1, "refused": 1}
 
 
+@pytest.mark.slow
 async def test_two_turns_at_once_on_one_conversation_lose_nothing(service: Service) -> None:
     talk = (await service.ask("echo start")).json()["conversation_id"]
     slow = asyncio.create_task(service.ask("stream 300", conversation_id=talk))
@@ -166,6 +173,7 @@ async def test_a_conversation_is_free_again_after_a_failed_turn(service: Service
     assert len((await service.client.get(f"/conversations/{talk}")).json()["turns"]) == 2
 
 
+@pytest.mark.slow
 async def test_a_job_past_its_deadline_is_cancelled_and_told(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"chat_deadline_s": 0.3})) as service:
         await service.ready()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.service.tree import eventually
 from tests.service.web import Service, sse_events
 
@@ -23,6 +25,7 @@ async def test_whole_streamed_and_later_the_answer_is_the_same(service: Service)
     assert [(one["answer"], one["seed"], one["finish_reason"]) for one in told] == [("w0 w1 w2 ", 5, "stop")] * 3
 
 
+@pytest.mark.slow
 async def test_an_earlier_request_is_told_as_the_later_one_wants_it(service: Service) -> None:
     key, body = {"Idempotency-Key": "one"}, {"question": "stream 2", "stream": True}
     first = sse_events((await service.client.post("/chat", json=body, headers=key)).text)[-2][1]

@@ -13,6 +13,7 @@ from tests.service.web import Service, assert_error, encoded, serving, sse_event
 ID = re.compile(r"^id: (\d+)$", re.MULTILINE)
 
 
+@pytest.mark.slow
 async def test_a_finished_job_gives_the_same_answer_again(service: Service) -> None:
     answer = (await service.ask("echo once", image=encoded())).json()
     job = (await service.client.get(f"/jobs/{answer['id']}")).json()
@@ -27,6 +28,7 @@ async def test_a_failed_job_tells_its_error(service: Service) -> None:
     assert job["error"] == failed
 
 
+@pytest.mark.slow
 async def test_a_stream_can_be_taken_up_again(service: Service) -> None:
     answer = (await service.ask("stream 5")).json()
     for after, expected in ((None, answer["answer"]), ("6", answer["answer"][6:])):
@@ -38,6 +40,7 @@ async def test_a_stream_can_be_taken_up_again(service: Service) -> None:
         assert "".join(event["delta"] for event in events[:-1]) == expected
 
 
+@pytest.mark.slow
 async def test_the_first_token_is_timed_for_a_requests_own_stream_alone(service: Service) -> None:
     response = await service.ask("stream 5", stream=True)
     job_id = sse_events(response.text)[0][1]["id"]
@@ -46,6 +49,7 @@ async def test_the_first_token_is_timed_for_a_requests_own_stream_alone(service:
     assert await service.metric('viscpm_time_to_first_token_seconds_count{model="chat"}') == 1
 
 
+@pytest.mark.slow
 async def test_what_a_watcher_follows_ends_with_it_and_its_job_does_not(service: Service, settings: Settings) -> None:
     """In another process than the job's own: there nobody follows it any more."""
     asked = {"question": "stream 100000", "stream": True}
@@ -84,6 +88,7 @@ async def test_one_watcher_too_many_is_429(settings: Settings) -> None:
         assert await service.accounting() == {"cancelled": 1}
 
 
+@pytest.mark.slow
 async def test_a_running_stream_can_be_joined_by_id(service: Service) -> None:
     asked = {"question": "stream 150", "stream": True}
     job = (await service.client.post("/chat", json=asked, headers={"Prefer": "respond-async"})).json()
@@ -100,6 +105,7 @@ async def test_a_finished_paint_job_streams_its_pictures(service: Service) -> No
     assert [one["b64_json"] for one in completed] == [answer["data"][0]["b64_json"]]
 
 
+@pytest.mark.slow
 async def test_a_painting_is_taken_up_again_at_another_process_and_misses_and_repeats_nothing(
     service: Service, settings: Settings
 ) -> None:
@@ -149,6 +155,7 @@ async def _blocks(response: httpx.Response, count: int) -> AsyncIterator[str]:
                 return
 
 
+@pytest.mark.slow
 async def test_unknown_jobs(service: Service) -> None:
     for method, path in (("GET", "/jobs/nope"), ("DELETE", "/jobs/nope"), ("GET", "/jobs/nope/events")):
         assert_error(await service.client.request(method, path), 404, "job_not_found")
@@ -159,6 +166,7 @@ async def test_unknown_jobs(service: Service) -> None:
     assert_error(await service.client.get(f"/jobs/{answer['id']}"), 404, "job_not_found")
 
 
+@pytest.mark.slow
 async def test_a_result_left_unscreened_is_completed_when_it_is_asked_for(service: Service) -> None:
     """An API process that died between the result and its ending leaves a job in `generated`."""
     headers = {"Prefer": "respond-async"}

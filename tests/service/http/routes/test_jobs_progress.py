@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from service.core.settings import Settings
 from tests.service.http.access.keyed import keyed
 from tests.service.tree import eventually
@@ -22,6 +24,7 @@ async def look(service: Service, job_id: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 async def test_a_job_tells_its_place_and_time(service: Service) -> None:
     await service.ask("stream 30")  # a run to measure by
     running = [await begin(service, "stream 100000") for _ in range(4)]  # all that the worker takes
@@ -44,6 +47,7 @@ async def test_a_job_tells_its_place_and_time(service: Service) -> None:
     assert (ended["state"], ended["position"], ended["eta_s"]) == ("cancelled", None, None)
 
 
+@pytest.mark.slow
 async def test_a_batch_job_waits_for_those_that_come_after_it(service: Service) -> None:
     running = [await begin(service, "stream 100000") for _ in range(4)]
     batch = (await service.client.post("/chat?async=true", json={"question": "echo b", "priority": "batch"})).json()[
@@ -65,6 +69,7 @@ async def test_a_batch_job_waits_for_those_that_come_after_it(service: Service) 
     assert (await service.client.post("/paint", json={"prompt": "x", "priority": "batch"})).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_painting_tells_its_steps(service: Service) -> None:
     job_id = await begin(service, "paint 400", "/paint?async=1")
     seen: list[dict[str, Any]] = []
@@ -78,6 +83,7 @@ async def test_a_painting_tells_its_steps(service: Service) -> None:
     await service.client.delete(f"/jobs/{job_id}")
 
 
+@pytest.mark.slow
 async def test_pages(service: Service) -> None:
     asked = [(await service.ask(f"echo {number}")).json()["id"] for number in range(3)]
     asked.append((await service.client.post("/paint", json={"prompt": "x"})).json()["id"])

@@ -8,6 +8,7 @@ from tests.service.tree import eventually, quick_settings
 from tests.service.web import Service, assert_error, serving
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patient_scrapes")
 async def test_one_scrape_shows_the_api_and_every_worker(service: Service) -> None:
     await service.ask("stream 3")
@@ -56,6 +57,7 @@ async def test_a_scrape_waits_for_no_dead_worker(service: Service, settings: Set
     mute.close()
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_away_is_a_figure_and_leaves_no_old_ones(own_server: EmbeddedServer) -> None:
     async with serving(quick_settings(own_server.url)) as service:
         await eventually(lambda: service.state.registry.is_fresh)

@@ -17,6 +17,7 @@ def _lines(audit_file: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in audit_file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 async def test_moderations_have_openais_shape(guarded: Service, audit_file: Path) -> None:
     async def moderated(content: object) -> dict[str, object]:
         response = await guarded.client.post(

@@ -27,6 +27,7 @@ async def test_pictures_come_as_base64_with_their_seeds(service: Service) -> Non
     assert await service.accounting() == {"done": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("output_format", "pil"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
 async def test_output_formats(service: Service, output_format: str, pil: str) -> None:
     body = {"prompt": "x", "output_format": output_format, "output_compression": 80, "size": "64x128"}
@@ -35,6 +36,7 @@ async def test_output_formats(service: Service, output_format: str, pil: str) ->
     assert (picture.format, picture.size) == (pil, (64, 128)) and answer["size"] == "64x128"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("accept", "media"),
     [
@@ -53,6 +55,7 @@ async def test_the_accept_header_chooses_json_or_the_picture(service: Service, a
         assert Image.open(io.BytesIO(response.content)).size == (64, 64)
 
 
+@pytest.mark.slow
 async def test_what_accept_cannot_have_is_406_and_takes_no_slot(service: Service) -> None:
     async def post(accept: str, **fields: object) -> object:
         body = {"prompt": "x", **fields}
@@ -89,6 +92,7 @@ async def test_what_the_model_cannot_do_is_refused_before_a_slot(service: Servic
     assert await service.accounting() == {}
 
 
+@pytest.mark.slow
 async def test_a_stream_sends_progress_previews_and_every_picture(service: Service) -> None:
     body = {"prompt": "paint 4", "stream": True, "partial_images": 2, "n": 2, "seed": 5}
     response = await service.client.post("/paint", json=body)
@@ -105,6 +109,7 @@ async def test_a_stream_sends_progress_previews_and_every_picture(service: Servi
     assert await service.accounting() == {"done": 1}
 
 
+@pytest.mark.slow
 async def test_cancelling_by_id_stops_the_painting(service: Service, worker_log: object) -> None:
     headers = {"Prefer": "respond-async"}
     job = (await service.client.post("/paint", json={"prompt": "paint 100000"}, headers=headers)).json()
@@ -163,6 +168,7 @@ async def test_a_prompt_of_which_nothing_is_known_is_refused(service: Service) -
     assert await service.accounting() == {"refused": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "got", "is_allowed"),
     [

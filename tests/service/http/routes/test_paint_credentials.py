@@ -39,6 +39,7 @@ def pictures(events: list[tuple[str, Any]]) -> list[str]:
     return [data["b64_json"] for _, data in events if isinstance(data, dict) and "b64_json" in data]
 
 
+@pytest.mark.slow
 async def test_paint_in_json_as_a_picture_streamed_polled_and_read_again(signing: Service, files: SigningFiles) -> None:
     body = {"prompt": "secret garden", "seed": 3}
     answer = (await signing.client.post("/paint", json=body)).json()
@@ -67,6 +68,7 @@ async def test_paint_in_json_as_a_picture_streamed_polled_and_read_again(signing
     assert_signed(files, polled)
 
 
+@pytest.mark.slow
 async def test_the_images_api_and_a1111(signing: Service, files: SigningFiles) -> None:
     body = {"model": "viscpm-paint", "prompt": "secret garden"}
     path = "/v1/images/generations"

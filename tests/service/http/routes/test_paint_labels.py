@@ -91,6 +91,7 @@ async def visible_service(settings: Settings) -> AsyncIterator[Service]:
         yield served
 
 
+@pytest.mark.slow
 async def test_the_visible_label_in_pictures_and_previews(visible_service: Service) -> None:
     async def ends(prompt: str) -> list[bytes]:
         body = {"prompt": prompt, "stream": True, "partial_images": 1, "seed": 0}

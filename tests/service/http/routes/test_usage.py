@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from service.core.settings import Settings
 from tests.service.http.access.keyed import keyed
 from tests.service.web import Service, assert_error
 
 
+@pytest.mark.slow
 async def test_each_key_sees_its_own_and_an_admin_its_tenants(settings: Settings) -> None:
     async with keyed(settings) as service:
         one, first = await service.client("acme")

@@ -46,6 +46,7 @@ def test_sizes_are_those_of_all_items(data: bytes, wanted: Sizes) -> None:
     assert len(decoded(data)) == 8 * 8 * 3
 
 
+@pytest.mark.slow
 def test_tiles_that_the_picture_does_not_show_count_as_well() -> None:
     data, size = grid(), struct.pack(">II", 256, 192)
     small = struct.pack(">II", 64, 64)

@@ -56,6 +56,7 @@ async def test_a_language_that_none_declares_is_asked_of_none(server: StandIn, c
     await servers.close()
 
 
+@pytest.mark.slow
 async def test_another_map_question_model_or_policy_voids_what_is_kept(server: StandIn, cache: VerdictCache) -> None:
     class OtherMap(Qwen3Guard):
         labels = {**Qwen3Guard.labels, "Violent": ("hate",)}
@@ -84,6 +85,7 @@ async def test_another_map_question_model_or_policy_voids_what_is_kept(server: S
     assert len(server.asked) == len(asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mood", "error"), [("silent", ScreenOffline), ("failing", ScreenOffline), ("mumbling", UnreadableAnswer)]
 )

@@ -33,6 +33,7 @@ def test_a_random_step_in_float16(monkeypatch: pytest.MonkeyPatch, seed: int) ->
     _compare(MadeUpStep.draw(2, (32, 64)[seed % 2], torch.float16, CPU, seed), tolerance=4e-3)
 
 
+@pytest.mark.slow
 def test_more_beams_than_a_tile_has_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "PROGRAMS", 1)
     sizes = [(2, 5, 3), (19, 20, 4)]

@@ -14,6 +14,7 @@ from models.engines.packed_linear import pack_language_model
 from models.networks.cpm_bee.folding import fold_scalings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
 def test_connected_shares_compute_what_the_whole_does(in_ranks: Any, folder: Path, size: int, is_packed: bool) -> None:

@@ -44,6 +44,7 @@ def load(config: EngineConfig, tmp_path: Path) -> Iterator[Load]:
     leave()
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_it_feeds_what_it_is_told(load: Load, folder: Path) -> None:
     rank = Rank(load)

@@ -1,6 +1,7 @@
 """What a rank loads of a checkpoint."""
 
 import msgspec
+import pytest
 import torch
 
 from models.checkpoints.loading import LoadedChat
@@ -11,6 +12,7 @@ from models.jobs import EngineConfig
 from models.networks.cpm_bee.sharding import Shard
 
 
+@pytest.mark.slow
 def test_each_rank_holds_its_share_and_rank_0_the_tower(config: EngineConfig, loaded: LoadedChat) -> None:
     first, second = (load_share(config, Shard(rank, 2)) for rank in range(2))
     assert not first.model.query_tokens.is_meta and second.model.query_tokens.is_meta

@@ -162,6 +162,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", SETTINGS, ids=range(len(SETTINGS)))
 @pytest.mark.parametrize("eos_bias", [0.0, 3.0, 6.0])
 def test_equals_plain_search(generation: ChatGeneration, eos_bias: float) -> None:
@@ -182,6 +183,7 @@ def test_equals_plain_search(generation: ChatGeneration, eos_bias: float) -> Non
         assert positions[0] == (0,)
 
 
+@pytest.mark.slow
 def test_some_sentences_end_early_and_others_at_the_limit() -> None:
     """Otherwise the comparison above would not reach the done test or the last iteration."""
     ends = set()

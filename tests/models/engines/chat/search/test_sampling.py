@@ -60,6 +60,7 @@ def test_draws_follow_the_softmax(temperature: float) -> None:
     torch.testing.assert_close(frequencies(logits, temperature=temperature), expected, atol=1 / 4000, rtol=0)
 
 
+@pytest.mark.slow
 def test_top_k_renormalises_the_k_largest() -> None:
     logits = random_logits(2)[0, 0]
     kept = logits.topk(5).indices
@@ -78,6 +79,7 @@ def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     assert frequencies(logits, top_p=0.3).tolist() == [0, 1, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_top_k_comes_before_top_p() -> None:
     """Of 0.4, 0.25 (renormalised 0.62, 0.38), 0.6 needs the first only; over all columns it would need two."""
     logits = torch.tensor([0.1, 0.4, 0.05, 0.25, 0.2]).log()

@@ -53,6 +53,7 @@ def test_half_precision_predicts_nearly_the_same(dtype: torch.dtype) -> None:
     assert (got - expected).abs().max() <= 0.1 * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_weights_lie_packed_once() -> None:
     unet = load()
     prepare_unet(unet)
@@ -73,6 +74,7 @@ def test_a_convolution_is_packed_for_the_first_size_and_right_for_all() -> None:
         assert packed.size == (8, 8, 8)
 
 
+@pytest.mark.slow
 def test_large_convolutions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "MAX_PACKED_BYTES", 1000)
     unet = load()
@@ -81,6 +83,7 @@ def test_large_convolutions_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch
     assert PackedLinear in kinds and PackedConv2d not in kinds
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_what_is_kept_of_texts_goes_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     unet = load()

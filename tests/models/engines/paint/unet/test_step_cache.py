@@ -13,6 +13,7 @@ from models.engines.paint.unet.step_cache import StepCachingUNet
 from tests.models.engines.paint.samplings import REQUEST, begin, make_unet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_prepared", [False, True])
 @pytest.mark.parametrize("is_masked", [False, True])
 @torch.inference_mode()
@@ -30,6 +31,7 @@ def test_a_shallow_step_on_the_steps_own_features_is_the_full_step(is_prepared: 
     assert not torch.allclose(caching.shallow(rows, times, texts, mask, torch.zeros_like(deep)), expected, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full_every", [2, 3])
 def test_one_step_in_so_many_is_full(monkeypatch: pytest.MonkeyPatch, full_every: int) -> None:
     kinds: list[str] = []
@@ -50,6 +52,7 @@ def _noting(kinds: list[str], function: Any, kind: str) -> Any:
     return call
 
 
+@pytest.mark.slow
 def test_neighbours_at_other_steps_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     unet = make_unet()
     requests = [
@@ -72,6 +75,7 @@ def test_neighbours_at_other_steps_change_nothing(monkeypatch: pytest.MonkeyPatc
         assert (sampling.latents - alone.latents).abs().max() <= 1e-4 * alone.latents.abs().max()
 
 
+@pytest.mark.slow
 def test_out_of_memory_splits_shallow_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
     unet = make_unet()
     expected, sampling = begin(REQUEST), begin(REQUEST)

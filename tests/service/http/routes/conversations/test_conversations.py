@@ -1,11 +1,14 @@
 """Conversations listed, looked at, renamed and forgotten over HTTP."""
 
+import pytest
+
 from service.core.settings import Settings
 from tests.service.http.access.keyed import keyed
 from tests.service.tree import eventually
 from tests.service.web import Service, assert_error, encoded, serving, sse_events
 
 
+@pytest.mark.slow
 async def test_a_conversation_is_shown_and_forgotten(service: Service) -> None:
     answer = (await service.ask("echo a<b", image=encoded())).json()
     path = f"/conversations/{answer['conversation_id']}"
@@ -23,6 +26,7 @@ async def test_a_conversation_is_shown_and_forgotten(service: Service) -> None:
     assert await service.accounting() == {"done": 1, "refused": 1}
 
 
+@pytest.mark.slow
 async def test_a_conversation_deleted_while_it_is_answered_stays_deleted(service: Service) -> None:
     talk = (await service.ask("echo a")).json()["conversation_id"]
     headers = {"Prefer": "respond-async"}
@@ -38,6 +42,7 @@ async def test_a_conversation_deleted_while_it_is_answered_stays_deleted(service
     assert [key async for key in service.redis.scan_iter("{viscpm}:conversation:*")] == []
 
 
+@pytest.mark.slow
 async def test_turns_beyond_the_limit_drop_the_oldest(service: Service) -> None:
     talk = (await service.ask("echo 0")).json()["conversation_id"]
     key = f"{{viscpm}}:conversation:default:{talk}:turns"
@@ -49,6 +54,7 @@ async def test_turns_beyond_the_limit_drop_the_oldest(service: Service) -> None:
     assert shown["dropped_turns"] == 1
 
 
+@pytest.mark.slow
 async def test_turns_that_are_gone_are_told_and_forbidden_by_strict_length(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"conversation_max_turns": 3})) as service:
         await service.ready()
@@ -73,6 +79,7 @@ async def test_turns_that_are_gone_are_told_and_forbidden_by_strict_length(setti
         assert (await service.ask("echo 7", conversation_id=talk)).status_code == 200, "nobody holds the conversation"
 
 
+@pytest.mark.slow
 async def test_an_id_that_is_none_names_no_key_of_another_conversation(service: Service) -> None:
     talk = (await service.ask("echo a", image=encoded())).json()["conversation_id"]
     before = sorted([key async for key in service.redis.scan_iter("{viscpm}:conversation:*")])
@@ -85,6 +92,7 @@ async def test_an_id_that_is_none_names_no_key_of_another_conversation(service: 
     assert sorted([key async for key in service.redis.scan_iter("{viscpm}:conversation:*")]) == before
 
 
+@pytest.mark.slow
 async def test_conversations_are_listed_page_by_page_those_used_last_first(service: Service) -> None:
     assert (await service.client.get("/conversations")).json() == {
         "data": [],
@@ -114,6 +122,7 @@ async def test_conversations_are_listed_page_by_page_those_used_last_first(servi
     assert [one["id"] for one in left] == [talk for talk in order if talk != talks[3]]
 
 
+@pytest.mark.slow
 async def test_a_cursor_that_is_none_is_refused(service: Service) -> None:
     for cursor in ("x", "1", "1.", ".a", "-1.a", "1.a b"):
         refused = await service.client.get("/conversations", params={"cursor": cursor})
@@ -122,6 +131,7 @@ async def test_a_cursor_that_is_none_is_refused(service: Service) -> None:
         assert (await service.client.get("/conversations", params={"limit": limit})).status_code == 400
 
 
+@pytest.mark.slow
 async def test_a_title_is_given_and_taken_away(service: Service) -> None:
     talk = (await service.ask("echo a")).json()["conversation_id"]
     path = f"/conversations/{talk}"
@@ -136,6 +146,7 @@ async def test_a_title_is_given_and_taken_away(service: Service) -> None:
     assert [key async for key in service.redis.scan_iter("{viscpm}:*conv-no*")] == []
 
 
+@pytest.mark.slow
 async def test_what_is_forgotten_leaves_no_answer_behind(service: Service) -> None:
     first = (await service.ask("echo secret", image=encoded())).json()
     talk = first["conversation_id"]
@@ -154,6 +165,7 @@ async def test_what_is_forgotten_leaves_no_answer_behind(service: Service) -> No
             assert not any(b"secret" in value for value in await service.redis.hvals(key)), key
 
 
+@pytest.mark.slow
 async def test_nothing_of_it_is_anothers(settings: Settings) -> None:
     async with keyed(settings) as keyed_service:
         owner, _ = await keyed_service.client("owner")

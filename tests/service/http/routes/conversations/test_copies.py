@@ -5,6 +5,7 @@ import hashlib
 import io
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from service.core.settings import Settings
@@ -24,6 +25,7 @@ async def talk_of(service: Service, turns: int, **fields: Any) -> str:
     return str(talk)
 
 
+@pytest.mark.slow
 async def test_what_is_taken_along_comes_back(service: Service) -> None:
     first = (await service.ask("echo a<b", image=encoded(), num_beams=1, seed=4)).json()
     path = f"/conversations/{first['conversation_id']}"
@@ -51,6 +53,7 @@ async def test_what_is_taken_along_comes_back(service: Service) -> None:
     assert (await service.client.get(path)).json()["turns"] == shown["turns"], "the first one is as it was"
 
 
+@pytest.mark.slow
 async def test_the_picture_comes_back_pixel_by_pixel(service: Service) -> None:
     colours = bytes(range(7, 127, 10))
     png = base64.b64encode(png_of(colours, 2)).decode()
@@ -60,6 +63,7 @@ async def test_the_picture_comes_back_pixel_by_pixel(service: Service) -> None:
     assert Image.open(io.BytesIO(base64.b64decode(export["image"]))).tobytes() == colours
 
 
+@pytest.mark.slow
 async def test_turns_that_a_first_request_brought_go_along(service: Service) -> None:
     messages = [
         {"role": "user", "content": "before"},
@@ -76,6 +80,7 @@ async def test_turns_that_a_first_request_brought_go_along(service: Service) -> 
     assert again["earlier_turns"] == export["earlier_turns"] and again["turns"] == export["turns"]
 
 
+@pytest.mark.slow
 async def test_what_is_brought_is_judged_as_a_whole(settings: Settings) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()
@@ -112,6 +117,7 @@ UNFIT: list[tuple[dict[str, Any], str | None, str]] = [
 ]
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_brought_is_named(settings: Settings) -> None:
     small = {"conversation_max_turns": 3, "max_question_chars": 50}
     async with serving(settings.model_copy(update=small)) as service:
@@ -125,6 +131,7 @@ async def test_what_cannot_be_brought_is_named(settings: Settings) -> None:
         assert await service.redis.keys("{viscpm}:conversation:*") == []
 
 
+@pytest.mark.slow
 async def test_a_branch_has_the_turns_before_and_the_same_picture(service: Service) -> None:
     talk = await talk_of(service, 3, image=encoded())
     path = f"/conversations/{talk}"
@@ -149,6 +156,7 @@ async def test_a_branch_has_the_turns_before_and_the_same_picture(service: Servi
     assert_error(await service.client.post(f"{path}/branch", json={}), 404, "conversation_not_found", "conversation_id")
 
 
+@pytest.mark.slow
 async def test_turns_are_counted_with_those_that_are_gone(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"conversation_max_turns": 2})) as service:
         await service.ready()

@@ -23,6 +23,7 @@ async def turns_of(service: Service, talk: str) -> list[tuple[str, str]]:
     return [(turn["question"], turn["answer"]) for turn in shown["turns"]]
 
 
+@pytest.mark.slow
 async def test_the_new_answer_takes_the_old_ones_place(service: Service) -> None:
     talk = await brought(service, "echo first", "stream 3")
     path = f"/conversations/{talk}/regenerate"
@@ -42,6 +43,7 @@ async def test_the_new_answer_takes_the_old_ones_place(service: Service) -> None
     assert await service.accounting() == {"done": 2}
 
 
+@pytest.mark.slow
 async def test_a_picture_stays_with_its_conversation(service: Service) -> None:
     asked = (await service.ask("echo red", image=encoded())).json()
     path = f"/conversations/{asked['conversation_id']}/regenerate"
@@ -51,6 +53,7 @@ async def test_a_picture_stays_with_its_conversation(service: Service) -> None:
     assert kept.json()["image"] and len(kept.json()["turns"]) == 1
 
 
+@pytest.mark.slow
 async def test_the_old_answer_stays_where_there_is_no_new_one(settings: Settings) -> None:
     async with serving(settings, WordScreens()) as service:
         await service.ready()
@@ -65,6 +68,7 @@ async def test_the_old_answer_stays_where_there_is_no_new_one(settings: Settings
         assert again.status_code == 200, "and nothing is locked"
 
 
+@pytest.mark.slow
 async def test_one_at_a_time(service: Service) -> None:
     talk = await brought(service, "stream 200")
     path = f"/conversations/{talk}/regenerate"
@@ -79,6 +83,7 @@ async def test_one_at_a_time(service: Service) -> None:
     assert len(await turns_of(service, talk)) == 1
 
 
+@pytest.mark.slow
 async def test_a_request_sent_twice_is_answered_once(service: Service) -> None:
     talk, key = await brought(service, "stream 2"), {"Idempotency-Key": "again"}
     path = f"/conversations/{talk}/regenerate"
@@ -90,6 +95,7 @@ async def test_a_request_sent_twice_is_answered_once(service: Service) -> None:
     assert await service.accounting() == {"done": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "param"),
     [({"question": "echo x"}, "question"), ({"image": "x"}, "image"), ({"num_beams": 9}, "num_beams")],
@@ -100,6 +106,7 @@ async def test_what_it_does_not_take(service: Service, body: dict[str, Any], par
     assert_error(refused, 400, "invalid_request", param)
 
 
+@pytest.mark.slow
 async def test_where_nothing_was_asked_nothing_is_answered(service: Service) -> None:
     talk = await brought(service)
     refused = await service.client.post(f"/conversations/{talk}/regenerate", json={})

@@ -20,6 +20,7 @@ async def emptied(module_service: Service) -> None:
     await module_service.redis.delete("{viscpm}:batches", "{viscpm}:accounting")
 
 
+@pytest.mark.slow
 async def test_a_batch_of_questions_is_answered_as_they_would_be(module_service: Service) -> None:
     client = module_service.client
     lines = [request_line(f"q{number}", question(f"echo answer {number}")) for number in range(6)]
@@ -43,6 +44,7 @@ async def test_a_batch_of_questions_is_answered_as_they_would_be(module_service:
     assert await module_service.accounting() == {"done": 6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "body", "member"),
     [
@@ -122,6 +124,7 @@ async def test_cancelling_stops_what_waits(module_service: Service) -> None:
     assert len(failed) + len(await results(client, done["output_file_id"])) == 40
 
 
+@pytest.mark.slow
 async def test_batches_of_others_are_404_and_a_key_says_what_they_may(module_service: Service) -> None:
     async with keyed(module_service.state.settings) as service:
         (ours, key), (theirs, _) = await service.client("acme"), await service.client("other")
@@ -143,6 +146,7 @@ async def test_batches_of_others_are_404_and_a_key_says_what_they_may(module_ser
         assert_error(refused, 403, "insufficient_scope")
 
 
+@pytest.mark.slow
 async def test_a_batch_of_a_revoked_key_has_failed(module_service: Service) -> None:
     settings = module_service.state.settings.model_copy(update={"batch_jobs": 0})
     async with keyed(settings) as service:

@@ -11,6 +11,7 @@ from tests.service.web import Service, assert_error, serving
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.mark.slow
 async def test_a_file_is_kept_listed_read_and_deleted(module_service: Service) -> None:
     client, content = module_service.client, b'{"a": 1}\n\xff\n'
     kept = (await upload(client, content)).json()
@@ -57,6 +58,7 @@ async def test_what_is_no_upload_is_refused(module_service: Service) -> None:
     assert_error(await client.get("/v1/files", params={"after": "file-none"}), 404, "file_not_found")
 
 
+@pytest.mark.slow
 async def test_no_room_is_507_and_not_asked_again(module_service: Service) -> None:
     changed = {"file_bytes": 3000, "tenant_file_bytes": 3000}
     async with serving(module_service.state.settings.model_copy(update=changed)) as small:
@@ -79,6 +81,7 @@ async def test_what_a_batch_reads_is_409_to_delete(module_service: Service) -> N
     assert (await client.get(f"/v1/files/{batch['input_file_id']}")).status_code == 404, "another stack's"
 
 
+@pytest.mark.slow
 async def test_files_of_others_are_404(module_service: Service) -> None:
     async with keyed(module_service.state.settings) as service:
         (ours, _), (theirs, _) = await service.client("acme"), await service.client("other")

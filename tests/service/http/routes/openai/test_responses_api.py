@@ -181,6 +181,7 @@ async def test_a_response_is_told_again_by_its_id(module_service: Service) -> No
     assert (await client.get(f"/v1/responses/resp_{branch.removeprefix('conv-')}_1")).status_code == 404
 
 
+@pytest.mark.slow
 async def test_a_deleted_response_is_gone_and_the_others_stay(module_service: Service) -> None:
     client = module_service.client
     ids: list[str] = []
@@ -216,6 +217,7 @@ async def test_a_deleted_response_is_gone_and_the_others_stay(module_service: Se
     assert (await client.get(f"/v1/responses/{branched['id']}")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_response_that_goes_on_meanwhile_keeps_the_conversation(module_service: Service) -> None:
     first = await respond(module_service, picture(RED, "echo one"))
     going_on = asyncio.create_task(post(module_service, "stream 200", previous_response_id=first["id"]))

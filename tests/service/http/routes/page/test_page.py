@@ -8,6 +8,7 @@ from tests.service.tree import quick_settings
 from tests.service.web import Service, assert_error, serving
 
 
+@pytest.mark.slow
 async def test_the_page_its_files_and_the_documents_are_served(service: Service) -> None:
     page = await service.client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8" and page.headers["cache-control"] == "no-cache"
@@ -29,6 +30,7 @@ async def test_a_file_of_another_version_is_this_ones_and_not_kept(service: Serv
     assert answer.status_code == 200 and answer.headers["cache-control"] == "no-cache"
 
 
+@pytest.mark.slow
 async def test_what_a_browser_has_is_not_sent_again(service: Service) -> None:
     for path in ("/", "/docs", "/ui/x/app.js"):
         first = await service.client.get(path)
@@ -67,6 +69,7 @@ async def test_addresses_hold_below_a_prefix(redis_url: str, path: str, base: st
         assert page.status_code == 200 and f'<base href="{base}">' in page.text
 
 
+@pytest.mark.slow
 async def test_the_page_needs_no_key_and_can_be_switched_off(redis_url: str) -> None:
     async with serving(quick_settings(redis_url, auth="on")) as service:
         assert (await service.client.get("/")).status_code == 200
@@ -77,6 +80,7 @@ async def test_the_page_needs_no_key_and_can_be_switched_off(redis_url: str) -> 
             assert_error(await service.client.get(path), 404, "not_found")
 
 
+@pytest.mark.slow
 async def test_its_routes_are_no_part_of_the_document(service: Service) -> None:
     paths = (await service.client.get("/openapi.json")).json()["paths"]
     assert not {"/", "/ui", "/docs", "/ui/{version}/{name}"} & set(paths)
