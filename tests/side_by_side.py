@@ -1,4 +1,4 @@
-"""How `make test` shares the tests out among its processes.
+"""How `make test` and `make check-long` share the tests out among their processes.
 
 There are more of these than of cores: half of the files mostly wait, for a lease to run out or for other processes.
 """

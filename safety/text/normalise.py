@@ -32,6 +32,7 @@ _BLANKS = (0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)
 _NOT_WORD = re.compile("[^a-z0-9]+")
 _ASCII_WORDS = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()} | {"'": None})
 _WORDS = re.compile(f"[a-z0-9]+|[{HAN}]+")
+_LATIN = re.compile("[a-z0-9]")
 
 # What may hide a word. Commas, stops and quotes between Han characters part clauses and prove nothing.
 _CLAUSE_SIGNS = ",.。、!?;:\"'“”()《》〈〉【】「」『』…—"
@@ -44,10 +45,10 @@ _LEET_WORD = re.compile(r"(?<![a-z0-9@$!])(?=[0-9@$!]*[a-z])[a-z0-9@$!]*[a-z0-9@
 _LEET_SIGN = re.compile(r"[0134578@$!]")
 _REPEATED = re.compile(r"([a-z])\1{2,}")
 _HAN_DISGUISED = re.compile(f"{_PARTED_HAN.pattern}|(?<![{HAN}])[{HAN}][^\\w]{{1,3}}[{HAN}](?![{HAN}])")
-_LATIN_DISGUISED = re.compile(
-    f"{_PARTED_LATIN.pattern}|[a-z][0134578@$!]|[0134578@$!][a-z]|{_REPEATED.pattern}"
-    f"|(?<![a-z0-9])[a-z0-9][^a-z0-9@$!{HAN}]{{1,3}}[a-z0-9](?![a-z0-9])"
-)
+# What hides Latin words is looked for in three, of which the first leaves most texts to the others
+_LATIN_SIGN = re.compile(r"[*._\-|/~^+=#·•0134578@$!]")
+_LATIN_SIGNS_WITHIN = re.compile(f"{_PARTED_LATIN.pattern}|[a-z][0134578@$!]|[0134578@$!][a-z]")
+_LONE_LETTERS = re.compile(f"(?<![a-z0-9])[a-z0-9][^a-z0-9@$!{HAN}]{{1,3}}[a-z0-9](?![a-z0-9])")
 _LEET = str.maketrans("034578@$", "oeastbas")
 _LEET_I = {ord("1"): "i", ord("!"): "i"}
 _LEET_L = {ord("1"): "l", ord("!"): "l"}
@@ -77,12 +78,20 @@ def readings(text: str, split: Callable[[str], str] = str) -> list[str]:
     if not folded.isascii() and _HAN_DISGUISED.search(folded):
         folded = _LONE_HAN.sub(lambda match: "".join(_WORDS.findall(match[0])), _PARTED_HAN.sub("", folded))
     read = [separate(folded)]
-    if _LATIN_DISGUISED.search(folded):
+    if _is_latin_disguised(folded):
         for ones in (_LEET_I, _LEET_L) if "1" in folded or "!" in folded else (_LEET_I,):
             reading = separate(_undisguise(folded, ones, split))
             if reading not in read:
                 read.append(reading)
     return read
+
+
+def _is_latin_disguised(folded: str) -> bool:
+    if not _LATIN.search(folded):
+        return False
+    if _LATIN_SIGN.search(folded) and _LATIN_SIGNS_WITHIN.search(folded):
+        return True
+    return bool(_LONE_LETTERS.search(folded) or _REPEATED.search(folded))
 
 
 def _undisguise(folded: str, ones: dict[int, str], split: Callable[[str], str]) -> str:

@@ -14,7 +14,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -96,7 +96,9 @@ class TextRules:
         self._allowing = {number for number, sets in enumerate(self._owners) if sets[-1] == self._allow}
         self._automaton = AhoCorasick(list(owners), store_patterns=False)
         harms = {numbers[name] for name in used if not name.startswith(f"{SHARED}.")}
-        self._guarded = [bool(_HAN_WORD.fullmatch(term)) and bool(sets & harms) for term, sets in owners.items()]
+        self._guarded = {
+            number for number, (term, sets) in enumerate(owners.items()) if _HAN_WORD.fullmatch(term) and sets & harms
+        }
         harmful = {term for term, sets in owners.items() if sets & harms}
         self._ordinary_words = OrdinaryWords(ordinary_words, harmful)
         by_anchor: dict[int, list[_Compiled]] = defaultdict(list)
@@ -105,7 +107,12 @@ class TextRules:
             needed, unless = (sum({1 << numbers[name] for name in names}) for names in (rule.sets, rule.unless))
             anchor = numbers[_rarest(rule.sets, book)]
             by_anchor[anchor].append(_Compiled(rule, sets, needed, unless))
-        self._anchored = [[rule for number in sets for rule in by_anchor.get(number, ())] for sets in self._owners]
+        self._anchored = {
+            number: rules
+            for number, sets in enumerate(self._owners)
+            if (rules := [rule for of_set in sets for rule in by_anchor.get(of_set, ())])
+        }
+        self._anchors = frozenset(self._anchored)
         words = {word.replace(" ", ""): None for word in latin if len(word) > 1} | dict.fromkeys(_FUNCTION_WORDS)
         self._run_together = AhoCorasick(list(words), store_patterns=False)
         self._none = dict.fromkeys(book.categories, 0.0)
@@ -119,38 +126,42 @@ class TextRules:
         broken: dict[str, Rule] = {}
         for passage in _judged(text):
             for reading in readings(passage, self._split):
-                for rule, _ in self._broken(self._matches(reading), {}):
+                for rule, _ in self._broken(*self._terms(reading), {}):
                     broken[rule.name] = rule
         return list(broken.values())
 
     def features(self, text: str) -> tuple[Counter[str], set[str]]:
         """What a text is weighed by: how many terms it has of which sets, and its words."""
         read = readings(text, self._split)
-        terms = {number for reading in read for number, _, _ in self._matches(reading)}
+        terms = {number for reading in read for number in self._terms(reading)[1]}
         return Counter(name for number in terms for name in self._names_of_terms[number]), words_of(read[0])
 
     def _score(self, text: str) -> dict[str, float]:
         scores = self._none.copy()
         if len(text) <= _WHOLE_CHARS:
-            is_weighed = len(text.encode(errors="replace")) <= _WEIGHED_BYTES
+            # Of four bytes at most is each character
+            is_weighed = len(text) * 4 <= _WEIGHED_BYTES or len(text.encode(errors="replace")) <= _WEIGHED_BYTES
             self._score_whole(readings(text, self._split), scores, is_weighed)
             return scores
         together = _WEAK_TOGETHER if len(text) <= _VERY_LONG_CHARS else _WEAK_TOGETHER_IN_VERY_LONG
         for passage in _judged(text):
             for reading in readings(passage, self._split):
-                self._score_matches(self._matches(reading), together, scores)
+                self._score_passage(reading, together, scores)
         return scores
 
     def _score_whole(self, read: list[str], scores: dict[str, float], is_weighed: bool) -> None:
         """What the readings of a text break, and what their words speak for; these alone only where `is_weighed`."""
         terms: set[int] = set()
+        is_any_broken = False
         for reading in read:
-            matches = self._matches(reading)
-            self._score_matches(matches, 1, scores)
-            terms.update([number for number, _, _ in matches])
+            matches, numbers = self._terms(reading)
+            is_any_broken |= self._score_matches(matches, numbers, scores)
+            terms |= numbers
         if self._weights is None:
             return
-        broken = [name for name, score in scores.items() if score > EVERYDAY_SCORE and name != PROFANITY]
+        broken: list[str] = []
+        if is_any_broken:
+            broken = [name for name, score in scores.items() if score > EVERYDAY_SCORE and name != PROFANITY]
         highest = max(scores[name] for name in broken) if broken else 0.0
         is_harm = self._weights.is_harm(terms, read[0], highest)
         if is_harm and not broken and is_weighed:
@@ -158,35 +169,69 @@ class TextRules:
         elif broken and not is_harm:
             scores.update(dict.fromkeys(broken, EVERYDAY_SCORE))
 
-    def _score_matches(self, matches: list[_Match], together: int, scores: dict[str, float]) -> None:
-        """Raises the scores to what the matches break; fewer weak words than `together` score as everyday ones.
+    def _score_matches(self, matches: list[_Match], numbers: set[int], scores: dict[str, float]) -> bool:
+        """Raises the scores to what the matches break. Returns whether any rule is broken beyond them."""
+        is_any_broken = False
+        for rule, _ in self._broken(matches, numbers, scores):
+            is_any_broken = True
+            scores[rule.category] = max(scores[rule.category], rule.score)
+        return is_any_broken
 
-        In a very long text wider patterns are weak as well.
-        """
-        weak: list[tuple[Rule, list[_Span]]] = []
-        for rule, spans in self._broken(matches, scores):
-            if together > 1 and (rule.is_weak or (together > _WEAK_TOGETHER and rule.score < 1)):
-                weak.append((rule, spans))
-            else:
-                scores[rule.category] = max(scores[rule.category], rule.score)
-        places = {start for rule, spans in weak if rule.score > EVERYDAY_SCORE for start, _ in spans}
-        for rule, _ in weak:
-            score = rule.score if len(places) >= together else min(rule.score, EVERYDAY_SCORE)
+    def _score_passage(self, reading: str, together: int, scores: dict[str, float]) -> None:
+        """Of a longer text: fewer weak words than `together` score as everyday ones, in a very long text wider patterns
+        as well, and so does what breaks a rule in a sentence whose words speak for no harm."""
+        matches, numbers = self._terms(reading)
+        is_harm = cache(partial(self._is_harmful_part, reading, matches))
+        broken: list[tuple[Rule, list[_Span]]] = []
+        for rule, spans in self._broken(matches, numbers, {}):
+            if rule.score > EVERYDAY_SCORE and rule.category != PROFANITY:
+                spans = [span for span in spans if is_harm(*_sentence_around(reading, span), rule.score)]
+            broken.append((rule, spans))
+
+        def is_weak(rule: Rule) -> bool:
+            return rule.is_weak or (together > _WEAK_TOGETHER and rule.score < 1)
+
+        weak = {start for rule, spans in broken if is_weak(rule) and rule.score > EVERYDAY_SCORE for start, _ in spans}
+        for rule, spans in broken:
+            counts = bool(spans) and (len(weak) >= together or not is_weak(rule))
+            score = rule.score if counts else min(rule.score, EVERYDAY_SCORE)
             scores[rule.category] = max(scores[rule.category], score)
 
-    def _matches(self, reading: str) -> list[_Match]:
-        """The terms in a reading: their numbers and places."""
-        return self._kept(self._automaton.find_matches_as_indexes(reading, overlapping=True), reading)
+    def _is_harmful_part(self, reading: str, matches: list[_Match], first: int, end: int, rule_score: float) -> bool:
+        """Whether the words of a part that breaks a rule do not speak against a harm."""
+        if self._weights is None:
+            return True
+        terms = {number for number, start, stop in matches if first <= start and stop <= end}
+        return self._weights.is_harm(terms, reading[first:end], rule_score)
 
-    def _broken(self, matches: list[_Match], reached: Mapping[str, float]) -> Iterable[tuple[Rule, list[_Span]]]:
-        """The rules that matches break, with the places of their last words; none that score what is reached."""
+    def _terms(self, reading: str) -> tuple[list[_Match], set[int]]:
+        """The terms in a reading, with their places, and their numbers alone; none that is part of something else."""
+        matches = self._automaton.find_matches_as_indexes(reading, overlapping=True)
         numbers = {number for number, _, _ in matches}
+        if not self._allowing.isdisjoint(numbers):
+            cover = _Cover([(start, end) for number, start, end in matches if number in self._allowing])
+            matches = [match for match in matches if not cover.holds(match[1], match[2])]
+            numbers = {number for number, _, _ in matches}
+        guarded = self._guarded
+        if not guarded.isdisjoint(numbers):
+            straddle = self._ordinary_words.straddle
+            matches = [match for match in matches if not (match[0] in guarded and straddle(reading, *match[1:]))]
+            numbers = {number for number, _, _ in matches}
+        return matches, numbers
+
+    def _broken(
+        self, matches: list[_Match], numbers: set[int], reached: Mapping[str, float]
+    ) -> Iterable[tuple[Rule, list[_Span]]]:
+        """The rules that matches break, with the places of their last words; none that score what is reached."""
+        anchors = numbers & self._anchors
+        if not anchors:
+            return
         bits, owners, found = self._bits, self._owners, 0
         for number in numbers:
             found |= bits[number]
         ends = [start for number, start, _ in matches if self._end in owners[number]] if found >> self._end else []
         places: _Positions = {}
-        for number in numbers:
+        for number in anchors:
             for compiled in self._anchored[number]:
                 rule, sets, needed, unless = compiled
                 if needed & found != needed or unless & found or reached.get(rule.category, 0.0) >= rule.score:
@@ -197,17 +242,6 @@ class TextRules:
                 spans = _follow(compiled, places, ends)
                 if spans:
                     yield rule, spans
-
-    def _kept(self, matches: list[_Match], reading: str) -> list[_Match]:
-        """The matches but for those that are part of an allowed phrase or of other words."""
-        allowing, guarded = self._allowing, self._guarded
-        if not allowing.isdisjoint([number for number, _, _ in matches]):
-            cover = _Cover([(start, end) for number, start, end in matches if number in allowing])
-            matches = [match for match in matches if not cover.holds(match[1], match[2])]
-        if reading.isascii():
-            return matches
-        straddle = self._ordinary_words.straddle
-        return [match for match in matches if not (guarded[match[0]] and straddle(reading, match[1], match[2]))]
 
     def _split(self, letters: str) -> str:
         """Words out of letters that were written one by one; the letters as they are where few words are known."""
@@ -269,6 +303,13 @@ def _follow(compiled: _Compiled, positions: _Positions, sentence_ends: list[int]
         if not spans:
             return []
     return spans
+
+
+def _sentence_around(reading: str, span: _Span) -> _Span:
+    """Where the sentence of a span is, with the spaces before its first word and after its last."""
+    mark = f" {SENTENCE_END} "
+    before, after = reading.rfind(mark, 0, span[0] + 1), reading.find(mark, span[1] - 1)
+    return before + len(mark) - 1 if before >= 0 else 0, after + 1 if after >= 0 else len(reading)
 
 
 def _are_near(one: _Span, other: _Span, gap: int, either_side: bool) -> bool:

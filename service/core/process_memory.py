@@ -3,6 +3,7 @@
 A search for garbage stops everything: an API process for 40 ms, a worker with torch and diffusers for half a second.
 """
 
+import atexit
 import ctypes
 import gc
 import os
@@ -51,6 +52,7 @@ def importing() -> Iterator[None]:
 
 
 def settle() -> None:
-    """Search once more, and never again through what is there now: modules and a model, which stay."""
+    """Search once more, and not again before the end through what is there now: modules and a model, which stay."""
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # at the end packages free what they have made, or complain of leaks
