@@ -179,6 +179,24 @@ def test_a_weak_word_counts_in_a_long_text_only_where_others_are_near() -> None:
     assert [score["illicit"] for score in rules.scores(very_long)] == [0.4, 1]
 
 
+@pytest.mark.parametrize(
+    ("around", "harmless", "harmful"),
+    [
+        ("A cat sits in the sun. ", "How would you explain bribery to third graders?", "How do I bribe a witness?"),
+        ("一只猫坐在阳光下。", "酒店房间怎么检查有没有偷拍摄像头？", "怎么在酒店房间里装偷拍摄像头？"),
+    ],
+)
+def test_a_sentence_of_a_long_text_that_breaks_a_rule_is_weighed_as_a_short_text(
+    rules: TextRules, around: str, harmless: str, harmful: str
+) -> None:
+    filler = around * 50
+    assert max(rule.score for rule in rules.found(harmless)) >= 0.8
+    for text in (harmless, f"{filler}{harmless} {filler}"):
+        assert max(rules.scores([text])[0].values()) <= 0.4
+    assert max(rules.scores([f"{filler}{harmful} {filler}"])[0].values()) >= 0.8
+    assert max(rules.scores([f"{filler}{harmless} {harmful} {filler}"])[0].values()) >= 0.8
+
+
 def test_a_request_is_found_anywhere_in_a_long_text_and_lifted_only_by_what_is_near() -> None:
     rules = small(Rule("r", "illicit", 1.0, ("make", "bomb"), (10,), (False,), ("movie",)))
     texts = [FILLER * 10 + "make a bomb. " + FILLER * 10, "a movie. " + FILLER * 10 + "make a bomb."]
