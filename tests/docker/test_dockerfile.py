@@ -79,6 +79,7 @@ def test_only_what_a_role_needs_is_in_its_image(image: tuple[str, Path]) -> None
         assert {"training", "evaluation", "emoji", "datasets", "parity"} < rooms
 
 
+@pytest.mark.process_tree
 def test_the_role_starts_from_what_is_there(image: tuple[str, Path]) -> None:
     target, folder = image
     code = {

@@ -12,7 +12,7 @@ from service.worker.worker import EXIT_STALLED
 from tests.service.tree import ApiSide, StartWorker, eventually, quick_settings, scrape
 from tests.service.turn_takers import WEIGHTS_BYTES
 
-pytestmark = pytest.mark.own_process
+pytestmark = pytest.mark.process_tree
 
 LEASE_S = 1.0  # as quick_settings has it
 

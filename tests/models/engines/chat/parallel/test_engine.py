@@ -14,7 +14,7 @@ from tests.models.engines.chat.conftest import Bench
 from tests.models.engines.chat.jobs import BEAMS, MIXED, job
 from tests.models.engines.chat.test_batch import plain_ids, random_job
 
-pytestmark = pytest.mark.own_process
+pytestmark = pytest.mark.whole_run
 
 
 class ParallelBench(Bench):
