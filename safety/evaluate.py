@@ -8,7 +8,7 @@
 
 Covered: precision and recall in each language, recall for each kind of harm under each disguise, the held-out prompts
 alone, and what words cannot tell. A prompt counts as caught when the default policy blocks it at its stage.
-Not covered: how users really write. The prompts are ours, few and short, and by the hand that wrote the rules: take
+Not covered: how users really write. The prompts are ours, few and short, and written together with the rules: take
 the labelled set as a guard against going back, and the oblique prompts as the measure of what gets through.
 """
 
@@ -46,11 +46,11 @@ THIRD_ROUND = "third_round"
 # Two halves of a set of harmless questions that share their words with a harm.
 NEAR_HARM = "near_harm"
 NEAR_HARM_APART = "near_harm_apart"
-# By hands that had not seen the rules, each after the rules, or what stands beside them, had been widened
+# Written apart from the rules, each after the rules, or what stands beside them, had been widened
 UNSEEN = "unseen"
 UNSEEN_AGAIN = "unseen_again"
 UNSEEN_THIRD = "unseen_third"
-# What the weights of words were fitted on, by a hand that had not seen the rules
+# What the weights of words were fitted on, written apart from the rules
 TAUGHT = "taught"
 # Short requests in plain words
 PLAIN = "plain"
@@ -65,10 +65,10 @@ TITLES = {
     THIRD_ROUND: "a third round: rules came after",
     NEAR_HARM: "near a harm: rules were mended against",
     NEAR_HARM_APART: "its other half: only counted",
-    UNSEEN: "unseen: by another hand, only counted",
-    UNSEEN_AGAIN: "unseen again: by a third hand, only counted",
+    UNSEEN: "unseen: written apart from the rules, only counted",
+    UNSEEN_AGAIN: "unseen again: a second such set, only counted",
     UNSEEN_THIRD: "unseen for a third time: only counted",
-    PLAIN: "plain: short requests, by the hand of the rules",
+    PLAIN: "plain: short requests, written together with the rules",
     TAUGHT: "taught: the weights of words were fitted on",
 }
 SAFE = "safe"
